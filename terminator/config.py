@@ -1,0 +1,331 @@
+"""Every setting, once: frozen dataclasses set from Python, from notebook parameters and from the command line.
+
+Dot-list keys are the dataclasses' paths, e.g. `optimizer.lr=0.001215 "optimizer.betas=[0.5,0.95]"`; where
+the released code had a key, ours has the same name.
+"""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+
+class ConfigError(ValueError):
+    """A setting that does not exist, has the wrong type or cannot be used; the message names it."""
+
+
+def _require(condition: bool, key: str, value: Any, allowed: str) -> None:
+    if not condition:
+        raise ConfigError(f"{key} is {value!r}; allowed: {allowed}")
+
+
+def _require_one_of(key: str, value: Any, allowed: Iterable[str]) -> None:
+    _require(value in allowed, key, value, ", ".join(allowed))
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Terminator's shape and switches; the defaults are the released CIFAR-10 network.
+
+    `size`, `in_channels`, `classes` and `factors` may stay None: the data set's, or the release's.
+    """
+
+    dimensions: int = 2  # 2: images, 1: sequences
+    size: int | None = None  # pixels a side, or sequence length; None: 32
+    in_channels: int | None = None  # None: 3
+    classes: int | None = None  # None: 10
+    factors: tuple[int, ...] | None = None  # growth of the channels per block; None: (4, 3, 2, 2, 2) or alike
+    dropout: tuple[float, ...] = (0.0, 0.05, 0.05, 0.05, 0.05)  # per block; the last value repeats
+    groups: int = 12  # channel groups of G-IBS
+    operator: str = "matrix"  # global operator: matrix, convolution, causal_convolution (sequences)
+    omega_0: float = 2000.0  # base frequency of the slow nets
+    gamma_alpha: float = 6.0  # shape of the Gamma distribution of their initial frequencies
+    gamma_beta: float = 1.0  # its rate
+    global_hidden: int = 64  # hidden channels of the global and spatial slow nets
+    local_hidden: int = 32  # of the local slow nets
+    channel_hidden: int = 32  # of the channel slow net in the hyper-channel interaction
+    interaction_hidden: int = 16  # of the channel slow net in the hyper interaction
+    local_sizes: tuple[int, ...] = (3, 9, 5, 7)  # kernel size per local branch l1..l4; 0 leaves one out
+    standardization: str = "g_ibs"  # after the bottleneck: g_ibs, batch, instance, batch_affine
+    rgu: bool = True  # False: a linear map in each RGU's place
+    hyper_channel_interaction: bool = True  # False: interacted = IS(x)
+    hyper_interaction: bool = True  # False: that branch is left out
+    si_glu: bool = True  # False: that branch is left out
+    skips: bool = True  # tiled earlier block outputs in blocks 3 to 5
+    local_context: bool = True  # False: local kernels do not depend on the input
+    renormalization: bool = True  # s-renormalisation in the local slow nets
+    trainable_renormalization: bool = False  # learn its alpha, beta (the release did not)
+    trainable_fast_bias: bool = False  # learn the scalars between blocks (the release did not)
+    trained_size: int | None = None  # the size of training, where the model was asked for another one
+
+    def __post_init__(self) -> None:
+        _require(self.dimensions in (1, 2), "model.dimensions", self.dimensions, "1 (sequences), 2 (images)")
+        for name in ("size", "in_channels", "classes", "trained_size"):
+            value = getattr(self, name)
+            _require(value is None or value >= 2 - (name == "in_channels"), f"model.{name}", value,
+                     f"an integer of at least {2 - (name == 'in_channels')}, or nothing")
+        for name in ("groups", "global_hidden", "local_hidden", "channel_hidden", "interaction_hidden"):
+            _require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "an integer of at least 1")
+        for name in ("omega_0", "gamma_alpha", "gamma_beta"):
+            _require(getattr(self, name) > 0, f"model.{name}", getattr(self, name), "a positive number")
+        _require(bool(self.dropout) and all(0 <= p < 1 for p in self.dropout), "model.dropout", self.dropout,
+                 "numbers from 0 to below 1")
+        _require(len(self.local_sizes) == 4 and all(k == 0 or (k > 0 and k % 2) for k in self.local_sizes),
+                 "model.local_sizes", self.local_sizes, "four odd kernel sizes, 0 to leave a branch out")
+        _require_one_of("model.standardization", self.standardization, ("g_ibs", "batch", "instance", "batch_affine"))
+        operators = ("matrix", "convolution", "causal_convolution")
+        _require_one_of("model.operator", self.operator, operators[: 4 - self.dimensions])
+        _require(self.factors is None or (len(self.factors) > 0 and all(f >= 1 for f in self.factors)),
+                 "model.factors", self.factors, "at least one positive integer")
+
+    def resolved(self) -> "ModelConfig":
+        """The same with every None filled in, checked as a whole.
+
+        Raises:  ConfigError for a length that does not fold, or channels that do not divide into the groups.
+        """
+        in_channels = self.in_channels or 3
+        first = self.groups // math.gcd(in_channels, self.groups)  # in_channels * first divides into the groups
+        size = self.size or 32
+        full = dataclasses.replace(
+            self, size=size, in_channels=in_channels, classes=self.classes or 10,
+            factors=self.factors or (first, 3, 2, 2, 2), trained_size=self.trained_size or size)
+        if full.dimensions == 1 and full.operator == "matrix":
+            _require(math.isqrt(size) ** 2 == size, "model.size", size,
+                     'a square number for model.operator="matrix" on sequences; or use "convolution"')
+        if full.standardization == "g_ibs":
+            _require(full.groups % 2 == 0, "model.groups", full.groups, "an even number")
+            for i, channels in enumerate(full.channels[1:]):
+                _require(channels % full.groups == 0, "model.factors", full.factors,
+                         f"factors whose products with {in_channels} input channels are multiples of model.groups="
+                         f"{full.groups} (block {i + 1} would have {channels} channels), e.g. ({first}, 3, 2, 2, 2)")
+        return full
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Input channels of every block, and of the classifier."""
+        widths = [self.in_channels]
+        for factor in self.factors:
+            widths.append(widths[-1] * factor)
+        return tuple(widths)
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """Which images, in what form."""
+
+    name: str = "digits"  # digits, MNIST, FashionMNIST, CIFAR10, CIFAR100, STL10, or a class folder or archive
+    image_size: int | None = None  # resize to this many pixels a side
+    channels: int | None = None  # 1: grey, 3: colour (grey is repeated)
+    train_size: int | None = None  # keep this many training images
+    test_size: int | None = None  # keep this many test images
+    view: str = "image"  # image, sequence (pixels in order), permuted (in one fixed random order)
+    permutation_seed: int = 0
+    crop_padding: int = 4  # random crop after mirroring so many pixels on each side; 0: none
+    flip: bool = True  # random horizontal flip
+
+    def __post_init__(self) -> None:
+        _require_one_of("dataset.view", self.view, ("image", "sequence", "permuted"))
+        _require(self.channels in (None, 1, 3), "dataset.channels", self.channels, "1, 3, or nothing")
+        for name in ("image_size", "train_size", "test_size"):
+            value = getattr(self, name)
+            _require(value is None or value >= 2, f"dataset.{name}", value, "an integer of at least 2, or nothing")
+        _require(self.crop_padding >= 0, "dataset.crop_padding", self.crop_padding, "0 or more pixels")
+
+
+BETAS = {"Kar3": (0.5, 0.95), "Kar2": (0.95,), "AdamW": (0.9, 0.999), "SGD": ()}
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Optimiser and penalty; the defaults are the release's for CIFAR-10."""
+
+    name: str = "Kar3"  # Kar3, Kar2, AdamW, SGD
+    lr: float = 0.001215  # peak learning rate
+    betas: tuple[float, ...] | None = None  # None: the optimiser's own
+    l2_reg: float = 5e-5  # weight of the norm penalty
+    momentum: float = 0.9  # SGD
+    weight_decay: float = 0.0  # AdamW, SGD
+
+    def __post_init__(self) -> None:
+        _require_one_of("optimizer.name", self.name, BETAS)
+        _require(self.lr > 0, "optimizer.lr", self.lr, "a positive number")
+        _require(self.betas is None or (len(self.betas) == len(BETAS[self.name]) and all(0 <= b < 1 for b in self.betas)),
+                 "optimizer.betas", self.betas, f"{len(BETAS[self.name])} numbers from 0 to below 1 for {self.name}")
+        for name in ("l2_reg", "momentum", "weight_decay"):
+            _require(getattr(self, name) >= 0, f"optimizer.{name}", getattr(self, name), "0 or more")
+
+
+@dataclass(frozen=True)
+class SchedulerConfig:
+    """Learning rate over the iterations."""
+
+    name: str = "cosine"  # cosine (warm-up, then cosine to 0), released (see optim.released_factor), constant
+    warmup_epochs: float = 8.0
+
+    def __post_init__(self) -> None:
+        _require_one_of("scheduler.name", self.name, ("cosine", "released", "constant"))
+        _require(self.warmup_epochs >= 0, "scheduler.warmup_epochs", self.warmup_epochs, "0 or more")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Length, losses, numbers and machines of a training."""
+
+    do: bool = True  # False: load a model and test it
+    epochs: int = 100
+    batch_size: int = 64  # images per optimiser step, over all processes
+    accumulate: int = 1  # split a batch into so many parts, one after another
+    seed: int = 0
+    label_smoothing: float = 0.1
+    slow_neural_loss: float = 1.0  # its weight; 0: without
+    slow_neural_loss_form: str = "kernel"  # kernel, or channel_sum
+    precision: str = "float32"  # float32, or bf16 (autocast)
+    device: str = "auto"  # auto, cpu, cuda
+    distributed: bool = False  # under torchrun
+    num_nodes: int = 1  # machines, with torchrun
+    avail_gpus: int = -1  # processes per machine, with torchrun; -1: as many as torchrun started
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate", "num_nodes"):
+            _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "an integer of at least 1")
+        _require(self.batch_size % self.accumulate == 0, "train.accumulate", self.accumulate,
+                 f"a divisor of train.batch_size={self.batch_size}")
+        _require(self.seed >= 0, "train.seed", self.seed, "an integer of at least 0")
+        _require(0 <= self.label_smoothing < 1, "train.label_smoothing", self.label_smoothing, "from 0 to below 1")
+        _require(self.slow_neural_loss >= 0, "train.slow_neural_loss", self.slow_neural_loss, "0 or more")
+        _require_one_of("train.slow_neural_loss_form", self.slow_neural_loss_form, ("kernel", "channel_sum"))
+        _require_one_of("train.precision", self.precision, ("float32", "bf16"))
+        _require_one_of("train.device", self.device, ("auto", "cpu", "cuda"))
+
+
+@dataclass(frozen=True)
+class TestConfig:
+    """The two evaluations."""
+
+    __test__ = False  # not a test case
+
+    batch_size: int = 64  # images whose statistics are shared in the evaluation as released
+    drop_last: bool = False  # leave out an incomplete last batch, as the release did; else it is filled up
+    calibration_images: int = 2048  # training images for the calibrated statistics
+
+    def __post_init__(self) -> None:
+        _require(self.batch_size >= 2, "test.batch_size", self.batch_size, "an integer of at least 2")
+        _require(self.calibration_images >= 2, "test.calibration_images", self.calibration_images, "at least 2")
+
+
+@dataclass(frozen=True)
+class PretrainedConfig:
+    """A model to start from or to test."""
+
+    load: bool = False
+    filename: str = ""  # a model saved by this kit (.safetensors) or a released checkpoint (.ckpt, .pt, .pth)
+
+    def __post_init__(self) -> None:
+        _require(not self.load or bool(self.filename), "pretrained.filename", self.filename,
+                 "a file, if pretrained.load is true")
+
+
+@dataclass(frozen=True)
+class Config:
+    """One experiment, whole."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    test: TestConfig = field(default_factory=TestConfig)
+    pretrained: PretrainedConfig = field(default_factory=PretrainedConfig)
+
+    def updated(self, *dotlist: str, **values: Any) -> "Config":
+        """A copy with other values: `config.updated("train.epochs=6", optimizer={"lr": 0.01})`.
+
+        Raises:  ConfigError that names the key, its value and what is allowed.
+        """
+        return _merge(self, parse_dotlist(dotlist), "") if dotlist else _merge(self, values, "")
+
+
+def parse_dotlist(dotlist: Iterable[str]) -> dict[str, Any]:
+    """["a.b=1", "c=[2,3]"] as nested dictionaries; values are read as YAML.
+
+    Raises:  ConfigError for an entry without a key or "=", or whose value is no YAML.
+    """
+    entries = list(dotlist)
+    for entry in entries:
+        if "=" not in entry or not entry.split("=", 1)[0].strip():
+            raise ConfigError(f"cannot read {entry!r}; settings are written KEY=VALUE, e.g. train.epochs=6")
+    try:
+        return OmegaConf.to_container(OmegaConf.from_dotlist(entries))
+    except (OmegaConfBaseException, ValueError, AttributeError, TypeError) as error:
+        raise ConfigError(f"cannot read {' '.join(entries)!r}: {error}") from error
+    except Exception as error:  # PyYAML's errors share no base with the above
+        raise ConfigError(f"cannot read the value in {' '.join(entries)!r}: {error}") from error
+
+
+def from_dict(kind: type, values: Mapping[str, Any]) -> Any:
+    """Build a configuration dataclass from nested dictionaries, strictly.
+
+    Raises:  ConfigError for an unknown key, a wrong type or an impossible value.
+    """
+    return _merge(kind(), values, "")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested dictionaries of JSON values; the inverse of from_dict."""
+    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _merge(config: Any, values: Mapping[str, Any], prefix: str) -> Any:
+    hints = typing.get_type_hints(type(config))
+    changes = {}
+    for key, value in values.items():
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1)
+            raise ConfigError(f"unknown setting {prefix}{key}{f'; did you mean {prefix}{near[0]}?' if near else ''} "
+                              f"Allowed: {', '.join(prefix + name for name in hints)}")
+        current = getattr(config, key)
+        if dataclasses.is_dataclass(current):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{prefix}{key} is a group of settings, not {value!r}; "
+                                  f"allowed: {', '.join(f'{prefix}{key}.{f.name}' for f in dataclasses.fields(current))}")
+            changes[key] = _merge(current, value, f"{prefix}{key}.")
+        else:
+            changes[key] = _coerce(prefix + key, value, hints[key])
+    return dataclasses.replace(config, **changes)
+
+
+def _coerce(key: str, value: Any, hint: Any) -> Any:
+    """Turn a value into the hinted type, where nothing is lost by it."""
+    if isinstance(hint, types.UnionType):
+        if value is None:
+            return None
+        hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    if typing.get_origin(hint) is tuple:
+        _require(isinstance(value, (list, tuple)), key, value, f"a list of {typing.get_args(hint)[0].__name__}s, e.g. [1,2]")
+        return tuple(_coerce(key, item, typing.get_args(hint)[0]) for item in value)
+    if hint is float and isinstance(value, str):  # YAML 1.1 reads 5e-5 as a string
+        try:
+            value = float(value)
+        except ValueError:
+            pass
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is float and is_number and math.isfinite(value):
+        return float(value)
+    if hint is str and is_number:
+        return str(value)
+    _require(type(value) is hint, key, value,
+             {int: "an integer", float: "a finite number", bool: "true or false", str: "text"}[hint])
+    return value

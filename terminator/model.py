@@ -1,0 +1,181 @@
+"""Terminator: wide SFNE blocks at full resolution, global average pooling, a linear classifier.
+
+Source: arXiv 2401.17948.  Golden: terminator_model_small (logits, losses, gradients).
+"""
+
+import copy
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from terminator.config import ConfigError, ModelConfig, from_dict, to_dict
+from terminator.paths import atomic_path
+from terminator.sfne import RGU, BlockParts, SFNEBlock
+from terminator.slow_net import LocalSlowNet, SlowNet
+from terminator.standardization import is_calibrated, set_evaluation
+
+
+class Parts(NamedTuple):
+    """What the network computed for a batch: the logits (N, classes) and the parts of every block."""
+
+    logits: Tensor
+    blocks: tuple[BlockParts, ...]
+
+
+def skip_sources(index: int) -> tuple[int, ...]:
+    """The earlier blocks whose outputs block `index` (from 0) takes as skip 1 and skip 2."""
+    return () if index < 2 else (index - 2,) if index < 4 else (index - 2, index - 3)
+
+
+class Terminator(nn.Module):
+    """The slow-fast network for images (N, C, H, H) or sequences (N, C, L).
+
+    Args:
+        config: a ModelConfig; without one, the released CIFAR-10 network (1,336,855 parameters).
+        changes: single settings to replace, e.g. Terminator(classes=100), Terminator(size=8, in_channels=1).
+    Returns of forward(x): logits (N, classes).
+        With return_kernels=True: (logits, [hyper-kernel (1, C_i, *positions) per block]), for the losses.
+        With return_parts=True: Parts, everything that the blocks computed.
+    Raises: ConfigError for impossible settings; ValueError for inputs that do not fit.
+    """
+
+    def __init__(self, config: ModelConfig | None = None, **changes: Any):
+        super().__init__()
+        config = from_dict(ModelConfig, changes) if config is None else _changed(config, changes)
+        self.config = config = config.resolved()
+        self.blocks = nn.ModuleList(
+            SFNEBlock(config, i, len(skip_sources(i)) if config.skips else 0) for i in range(len(config.factors)))
+        self.fast_bias = nn.Parameter(torch.zeros(len(self.blocks))) if config.trainable_fast_bias else None
+        self.classifier = nn.Linear(config.channels[-1], config.classes)
+        nn.init.kaiming_normal_(self.classifier.weight)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, x: Tensor, return_kernels: bool = False, return_parts: bool = False):
+        self._check_input(x)
+        outputs, kernels, parts = [], [], []
+        for i, block in enumerate(self.blocks):
+            skips = tuple(outputs[j] for j in skip_sources(i)) if self.config.skips else ()
+            part = block(x, skips)
+            x = part.output if self.fast_bias is None else part.output + self.fast_bias[i]
+            outputs.append(part.output)
+            kernels.append(part.hyper_kernel)
+            if return_parts:
+                parts.append(part)
+        logits = self.classifier(x.flatten(2).mean(-1))  # (N, classes)
+        if return_parts:
+            return Parts(logits, tuple(parts))
+        return (logits, kernels) if return_kernels else logits
+
+    def _check_input(self, x: Tensor) -> None:
+        c = self.config
+        expected = (c.in_channels, *[c.size] * c.dimensions)
+        if x.ndim != c.dimensions + 2 or tuple(x.shape[1:]) != expected:
+            hint = ""
+            if x.ndim == 4 and x.shape[-1] != x.shape[-2]:
+                hint = "; images must be square: crop, pad or resize them (dataset.image_size does it)"
+            elif x.ndim == c.dimensions + 2 and x.shape[1] == c.in_channels:
+                hint = f"; for another size take model.at_size({x.shape[-1]})"
+            raise ValueError(f"the input has shape {tuple(x.shape)}, this model takes (N, "
+                             f"{', '.join(map(str, expected))}){hint}")
+
+    def at_size(self, size: int) -> "Terminator":
+        """The same network for another image size (or sequence length): a copy, weights and all.
+
+        Hyper-kernels are functions of coordinates, so these are sampled anew; bias maps are interpolated;
+        the products of the global operator, sums over positions, are scaled by old size / new size.
+        """
+        changed = dataclasses.replace(self.config, size=size).resolved()
+        model = copy.deepcopy(self)
+        model.config = changed
+        for module in model.modules():
+            if isinstance(module, SFNEBlock):
+                module.product_scale = changed.trained_size / size
+                module.slow_net.at_size(size)
+                if module.hyper_interaction is not None:
+                    module.hyper_interaction.spatial_slow_net.at_size(size)
+            elif isinstance(module, RGU):
+                module.at_size(size)
+        return model
+
+    def penalized_parameters(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The parameters of the norm penalty: (fast, slow).
+
+        fast: all of a block outside slow nets, RGUs and the scalar after G-IBS.
+        slow: weights of the linear maps in the slow nets over positions (not over channels), and in RGUs.
+        """
+        fast, slow = [], []
+        for block in self.blocks:
+            left_out = {id(block.bias), *(id(p) for p in block.group_standardize.parameters())}
+            for module in block.modules():
+                if isinstance(module, (SlowNet, RGU)):
+                    left_out.update(id(p) for p in module.parameters())
+                    if isinstance(module, RGU) or module is not _channel_slow_net(block, module):
+                        slow += [p for name, p in module.named_parameters() if name.endswith("weight")]
+            fast += [p for p in block.parameters() if id(p) not in left_out]
+        return fast, slow
+
+    def slow_parameters(self) -> list[Tensor]:
+        """All parameters of slow nets, context maps included."""
+        return [p for m in self.modules() if isinstance(m, SlowNet) for p in m.parameters()]
+
+    def save(self, path: str | Path, **info: Any) -> None:
+        """Write one self-describing safetensors file: weights, configuration, and `info` (JSON values)."""
+        tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
+        metadata = {"format": "terminator", "model": json.dumps(to_dict(self.config)), "info": json.dumps(info),
+                    "calibrated": json.dumps(is_calibrated(self))}
+        with atomic_path(path) as temporary:
+            safetensors.torch.save_file(tensors, temporary, metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Terminator":
+        """Read a model written by `save`; calibrated if it was. Its `info` is the attribute `info`.
+
+        Raises:  FileNotFoundError; ValueError if the file is corrupt, no such model, or does not fit itself.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no model file at {path}")
+        try:
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}
+        except (SafetensorError, OSError, ValueError) as error:
+            raise ValueError(f"{path} is no readable safetensors file (truncated or corrupt?): {error}") from error
+        if metadata.get("format") != "terminator":
+            raise ValueError(f"{path} is no model of this kit: its metadata lacks format=terminator")
+        try:
+            model = cls(from_dict(ModelConfig, json.loads(metadata["model"])))
+            model.load_state_dict(tensors)
+            model.info = json.loads(metadata["info"])
+        except (ConfigError, KeyError, RuntimeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} does not hold a whole model: {error}") from error
+        if json.loads(metadata.get("calibrated", "false")):
+            set_evaluation(model, "calibrated")
+        return model.eval()
+
+
+def _channel_slow_net(block: SFNEBlock, module: nn.Module) -> nn.Module | None:
+    """`module` itself, if it is one of the block's slow nets over channels."""
+    channel = []
+    if block.hyper_channel_interaction is not None:
+        channel.append(block.hyper_channel_interaction.slow_net)
+    if block.hyper_interaction is not None:
+        channel.append(block.hyper_interaction.channel_slow_net)
+    return next((net for net in channel if net is module), None)
+
+
+def _changed(config: ModelConfig, changes: dict[str, Any]) -> ModelConfig:
+    return from_dict(ModelConfig, {**to_dict(config), **changes}) if changes else config
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+__all__ = ["LocalSlowNet", "Parts", "SlowNet", "Terminator", "count_parameters"]

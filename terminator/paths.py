@@ -1,0 +1,96 @@
+"""Where things lie: project, results, data and cache folders; files that appear whole or not at all.
+
+Every other part takes its paths from here, because nbval runs in the notebook's folder and papermill in the
+caller's. Standard library only, so that importing it costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+DATA_VARIABLE = "TERMINATOR_DATA"
+CACHE_VARIABLE = "TERMINATOR_CACHE"
+RESULTS_VARIABLE = "TERMINATOR_RESULTS"
+
+
+def _is_project(folder: Path) -> bool:
+    # run_all.py stands in for results/, so that a checkout whose results were deleted is still found.
+    return (folder / "notebooks").is_dir() and ((folder / "results").is_dir() or (folder / "run_all.py").is_file())
+
+
+def project_root() -> Path | None:
+    """Return the folder that holds notebooks/ and results/.
+
+    The package's own location is tried first (a checkout, an editable install), then the current folder and
+    its parents.
+
+    Returns: the folder, or None where the package is used outside a checkout.
+    """
+    here = Path.cwd()
+    for folder in (Path(__file__).resolve().parents[1], here, *here.parents):
+        if _is_project(folder):
+            return folder
+    return None
+
+
+def results_dir() -> Path:
+    """Return the results folder: TERMINATOR_RESULTS, else <project>/results, else ./results (not created)."""
+    named = os.environ.get(RESULTS_VARIABLE)
+    if named:
+        return Path(named).expanduser().absolute()
+    return (project_root() or Path.cwd()) / "results"
+
+
+def data_dirs(explicit: str | os.PathLike | None = None) -> list[Path]:
+    """Return the folders to search for data sets, in order: `explicit`, then those of TERMINATOR_DATA.
+
+    Args:    explicit: the folder given with --data-dir; several are joined as in PATH.
+    Returns: absolute paths without repeats; they need not exist.
+    """
+    named = [os.fspath(explicit) if explicit is not None else "", os.environ.get(DATA_VARIABLE, "")]
+    folders = [Path(part).expanduser().absolute() for text in named for part in text.split(os.pathsep) if part]
+    return list(dict.fromkeys(folders))
+
+
+def cache_dir() -> Path:
+    """Return the cache folder: TERMINATOR_CACHE, else $XDG_CACHE_HOME/terminator, else ~/.cache/terminator."""
+    named = os.environ.get(CACHE_VARIABLE)
+    if named:
+        return Path(named).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base).expanduser().absolute() if base else Path.home() / ".cache") / "terminator"
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it takes the place of `path`, on failure it is removed.
+
+    A reader, or a run that is killed in between, sees the old file or the new one, never half of one.
+    The temporary name keeps the suffix, because savefig and others choose their format by it.
+
+    Args:   path: the final file; its folder is created if missing.
+    Raises: whatever the body raises; OSError if the folder cannot be written. `path` is then as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}.tmp{path.suffix}")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())  # the bytes must be on the disk before the name points to them
+        os.replace(temporary, path)
+    except BaseException:  # Ctrl-C included: nothing may be left behind
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def atomic_write(path: str | os.PathLike, content: bytes | str) -> Path:
+    """Write `content` (text as UTF-8, line ends untouched) to `path` by way of atomic_path; return the path."""
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+    return Path(path)

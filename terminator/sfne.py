@@ -1,0 +1,205 @@
+"""The SFNE block (slow-fast neural encoding): every branch sees the full context, at full resolution.
+
+Source: arXiv 2401.17948.  Golden: terminator_rgu, _hyper_channel, _hyper_interaction, _local_branch,
+_model_small.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from terminator import hyperzzw
+from terminator.config import ModelConfig
+from terminator.layers import Pointwise
+from terminator.slow_net import LocalSlowNet, SlowNet, resample
+from terminator.standardization import BatchStandardization, InstanceStandardization, make_standardization
+
+
+class RGU(nn.Module):
+    """Recursive gated unit: q = GELU(IS(k * (W_q v + b_q))) + P, y = W_y q + b_y, k and v linear in x.
+
+    Args:    channels: C;  dimensions, size: of the bias map P over positions, learnable, 0 at first.
+    Shapes:  (N, C, *positions) to the same.
+    """
+
+    def __init__(self, channels: int, dimensions: int, size: int):
+        super().__init__()
+        self.k, self.v, self.q, self.y = (Pointwise(channels, channels) for _ in range(4))
+        self.standardize = InstanceStandardization()
+        self.bias_map = nn.Parameter(torch.zeros(1, 1, *[size] * dimensions))
+
+    def forward(self, x: Tensor) -> Tensor:
+        gated = self.k(x) * self.q(self.v(x))  # (N, C, *positions)
+        return self.y(F.gelu(self.standardize(gated)) + self.bias_map)
+
+    def at_size(self, size: int) -> None:
+        """Interpolate the bias map to `size` positions per axis, in place."""
+        self.bias_map = nn.Parameter(resample(self.bias_map.detach(), size))
+
+
+class HyperChannelInteraction(nn.Module):
+    """out = x * sigmoid((w * y) * y), y the channel means of x, w a hyper-kernel over channels.
+
+    Args:    channels: C;  hidden: of the channel slow net;  slow_net: its further settings.
+    Shapes:  (N, C, *positions) to the same.
+    """
+
+    def __init__(self, channels: int, hidden: int, **slow_net: float):
+        super().__init__()
+        self.slow_net = SlowNet(1, channels, 1, hidden, **slow_net)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return hyper_channel_interaction(x, self.slow_net())
+
+
+def hyper_channel_interaction(x: Tensor, channel_kernel: Tensor) -> Tensor:
+    """x (N, C, *positions) and channel_kernel (1, 1, C) to (N, C, *positions)."""
+    y = x.flatten(2).mean(-1)[:, None]  # (N, 1, C)
+    score = torch.sigmoid(hyperzzw.two_elementwise(channel_kernel, y))
+    return x * score.view(*x.shape[:2], *[1] * (x.ndim - 2))
+
+
+class HyperInteraction(nn.Module):
+    """out = x * sigmoid(s_s * s_c): spatial and channel scores of the high-level y filter the low-level x.
+
+    Args:    channels: C;  dimensions, size: of the positions;  spatial_hidden, channel_hidden: of the two
+             slow nets;  slow_net: their further settings.
+    Returns: (out, score), both (N, C, *positions), score in (0, 1).
+    """
+
+    def __init__(self, channels: int, dimensions: int, size: int, spatial_hidden: int, channel_hidden: int,
+                 **slow_net: float):
+        super().__init__()
+        self.channel_slow_net = SlowNet(1, channels, 1, channel_hidden, **slow_net)
+        self.spatial_slow_net = SlowNet(dimensions, size, 1, spatial_hidden, **slow_net)
+
+    def forward(self, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        score = interaction_score(y, self.channel_slow_net(), self.spatial_slow_net())
+        return x * score, score
+
+
+def interaction_score(y: Tensor, channel_kernel: Tensor, spatial_kernel: Tensor) -> Tensor:
+    """sigmoid(s_s * s_c) of y (N, C, *positions), channel_kernel (1, 1, C), spatial_kernel (1, 1, *positions)."""
+    channel_mean = y.flatten(2).mean(-1)[:, None]  # (N, 1, C)
+    channel = hyperzzw.two_elementwise(channel_kernel, channel_mean)
+    spatial = hyperzzw.two_elementwise(spatial_kernel, y.mean(1, keepdim=True))  # (N, 1, *positions)
+    return torch.sigmoid(spatial * channel.view(*y.shape[:2], *[1] * (y.ndim - 2)))
+
+
+class LocalBranch(nn.Module):
+    """Local hyper-kernels from `source`, applied to x: convolution, channel mixer, BS, GELU, plus a scalar.
+
+    Args:    slow_net: makes the depth-wise kernels (C, 1, k[, k]) from the source;  channels: C.
+    Returns: (features (N, C, *positions), kernels).
+    """
+
+    def __init__(self, slow_net: LocalSlowNet, channels: int):
+        super().__init__()
+        self.slow_net = slow_net
+        self.mixer = Pointwise(channels, channels, init="normal")
+        self.standardize = BatchStandardization(channels)
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, source: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        kernel = self.slow_net(source)
+        return self.features(x, kernel) + self.bias, kernel
+
+    def features(self, x: Tensor, kernel: Tensor) -> Tensor:
+        """GELU(BS(mixer(x * kernel))), without the scalar."""
+        return F.gelu(self.standardize(self.mixer(hyperzzw.local_operator(x, kernel))))
+
+
+class BlockParts(NamedTuple):
+    """Everything that one SFNE block computes; N images, C channels in, f its factor."""
+
+    output: Tensor  # (N, f C, *positions)
+    hyper_kernel: Tensor  # W (1, C, *positions)
+    slow_score: Tensor  # S (N, C, *positions)
+    branches: dict[str, Tensor]  # name: (N, C, *positions), in the order of the concatenation
+    mixed: Tensor  # (N, C, *positions)
+    interacted: Tensor  # (N, C, *positions)
+    local_kernels: dict[str, Tensor]  # l1..l4: (C, 1, k[, k])
+    interaction_score: Tensor | None  # (N, C, *positions), in (0, 1)
+
+
+class SFNEBlock(nn.Module):
+    """One slow-fast neural encoding block.
+
+    Args:
+        config: the network's resolved configuration;  index: of the block, from 0.
+        skips: number of earlier block outputs that it is given.
+    Shapes:  x (N, C, *positions) and skips (N, C', *positions), C a multiple of C', to (N, f C, *positions).
+    """
+
+    def __init__(self, config: ModelConfig, index: int, skips: int = 0):
+        super().__init__()
+        c, d, size = config.channels[index], config.dimensions, config.size
+        slow_net = dict(omega_0=config.omega_0, alpha=config.gamma_alpha, beta=config.gamma_beta)
+        self.operator = config.operator
+        self.product_scale = config.trained_size / size  # a sum over more positions counts each one less
+        self.slow_net = SlowNet(d, size, c, config.global_hidden, depth=3 if index == 0 else 2, **slow_net)
+        self.standardize = InstanceStandardization()
+
+        def gate() -> nn.Module:
+            return RGU(c, d, size) if config.rgu else Pointwise(c, c)
+
+        self.rgu_slow, self.rgu_fast = gate(), gate()
+        self.mixer = Pointwise(c, c, init="normal")
+        self.hyper_channel_interaction = self.hyper_interaction = None
+        if config.hyper_channel_interaction:
+            self.hyper_channel_interaction = HyperChannelInteraction(c, config.channel_hidden, **slow_net)
+        if config.hyper_interaction:
+            self.hyper_interaction = HyperInteraction(
+                c, d, size, config.global_hidden, config.interaction_hidden, **slow_net)
+        self.locals = nn.ModuleDict({
+            f"l{i}": LocalBranch(
+                LocalSlowNet(d, k, c, config.local_hidden, context=config.local_context,
+                             renormalization=config.renormalization,
+                             trainable_renormalization=config.trainable_renormalization, **slow_net), c)
+            for i, k in enumerate(config.local_sizes, start=1) if k})
+        self.si_glu = config.si_glu
+        width = 4 + len(self.locals) + skips + config.si_glu + config.hyper_interaction
+        out = c * config.factors[index]
+        self.bottleneck = Pointwise(width * c, out, init="normal")
+        self.group_standardize = make_standardization(config.standardization, out, config.groups)
+        self.bias = nn.Parameter(torch.zeros(1))
+        p = config.dropout[min(index, len(config.dropout) - 1)]
+        self.dropout = (nn.Dropout1d if d == 1 else nn.Dropout2d)(p)
+
+    def forward(self, x: Tensor, skips: tuple[Tensor, ...] = ()) -> BlockParts:
+        hyper_kernel = self.slow_net()  # (1, C, *positions)
+        score = hyperzzw.slow_score(x, hyper_kernel)  # (N, C, *positions)
+        fast = self.standardize(self.rgu_slow(score) + self.rgu_fast(x))
+        mixed = self.standardize(self.mixer(x))
+        channel = x if self.hyper_channel_interaction is None else self.hyper_channel_interaction(x)
+        interacted = self.standardize(channel)
+
+        o, o_mixed, o_interacted = (self._global(score, z) for z in (fast, mixed, interacted))
+        local, kernels = self._local(x, mixed, interacted)
+        tiled = [skip.repeat(1, x.shape[1] // skip.shape[1], *[1] * (x.ndim - 2)) for skip in skips]
+        branches = {"o": o, "l2": local.get("l2"), "skip1": tiled[0] if tiled else None, "fast": fast,
+                    "o_mixed": o_mixed, "l1": local.get("l1"), "glu": F.silu(o) if self.si_glu else None,
+                    "l3": local.get("l3"), "o_interacted": o_interacted, "l4": local.get("l4"),
+                    "skip2": tiled[1] if len(tiled) > 1 else None}
+        hyper_score = None
+        if self.hyper_interaction is not None:
+            branches["hyper"], hyper_score = self.hyper_interaction(o, x)
+        branches = {name: branch for name, branch in branches.items() if branch is not None}
+
+        encoded = self.bottleneck(torch.cat(list(branches.values()), dim=1))  # (N, f C, *positions)
+        output = self.dropout(F.gelu(self.group_standardize(encoded)) + self.bias)
+        return BlockParts(output, hyper_kernel, score, branches, mixed, interacted, kernels, hyper_score)
+
+    def _global(self, score: Tensor, value: Tensor) -> Tensor:
+        product = hyperzzw.global_operator(self.operator, score, value)
+        return product if self.product_scale == 1.0 else product * self.product_scale
+
+    def _local(self, x: Tensor, mixed: Tensor, interacted: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Local features and kernels by branch name; each branch has its own source and input."""
+        wiring = {"l1": (x, interacted), "l2": (interacted, x), "l3": (mixed, x), "l4": (x, mixed)}
+        features, kernels = {}, {}
+        for name, branch in self.locals.items():
+            features[name], kernels[name] = branch(*wiring[name])
+        return features, kernels

@@ -1,0 +1,153 @@
+"""Slow networks: coordinates in [-1, 1]^d become hyper-kernels W (multiplicative MAGNet filters).
+
+h_0 = g_0(c);  h_i = g_i(c) * (U_i h_{i-1} + u_i) + P,  i = 1..L;  W = V h_L + v,
+with sinusoidal filters g_i(c) = sin(A_i c + a_i) and a bias map P over positions.
+
+Source: arXiv 2401.17948 (slow network), after MAGNets of FlexConv / CCNN.
+Golden: terminator_slow_net_global, _channel, _local.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from terminator.layers import Pointwise
+from terminator.standardization import BatchStatistic
+
+
+def coordinates(dimensions: int, size: int) -> Tensor:
+    """Grid of `size` coordinates per axis in [-1, 1], "ij" order: (1, dimensions, size[, size])."""
+    axis = torch.linspace(-1.0, 1.0, size)
+    return torch.stack(torch.meshgrid(*[axis] * dimensions, indexing="ij"))[None]
+
+
+class SinusoidalFilter(Pointwise):
+    """g_i(c) = sin(A_i c + a_i), A_i scaled by 2 pi omega_0 gamma_i, gamma_i ~ Gamma(alpha / (i + 1), beta).
+
+    Args:  index: the layer i, from 0;  omega_0: base frequency, in periods per unit of coordinate;
+           alpha, beta: shape and rate of the Gamma distribution.
+    """
+
+    def __init__(self, dimensions: int, hidden: int, index: int, omega_0: float, alpha: float, beta: float):
+        super().__init__(dimensions, hidden)
+        with torch.no_grad():
+            nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+            gamma = torch.distributions.Gamma(alpha / (index + 1), beta).sample(self.weight.shape)
+            self.weight.mul_(2 * math.pi * omega_0 * gamma)
+
+    def forward(self, coords: Tensor) -> Tensor:
+        return torch.sin(super().forward(coords))
+
+
+class SlowNet(nn.Module):
+    """MAGNet from coordinates to a hyper-kernel; it does not see the input.
+
+    Args:
+        dimensions: d of the coordinates, 1 or 2;  size: coordinates per axis.
+        out_channels: C of the hyper-kernel;  hidden: channels of every layer;  depth: L, linear layers.
+        omega_0, alpha, beta: initial frequencies, see SinusoidalFilter.
+    Returns of forward(): hyper-kernel (1, C, size[, size]), real, unbounded.
+    """
+
+    def __init__(self, dimensions: int, size: int, out_channels: int, hidden: int, depth: int = 2,
+                 omega_0: float = 2000.0, alpha: float = 6.0, beta: float = 1.0):
+        super().__init__()
+        self.register_buffer("coords", coordinates(dimensions, size), persistent=False)
+        self.filters = nn.ModuleList(
+            SinusoidalFilter(dimensions, hidden, i, omega_0, alpha, beta) for i in range(depth + 1))
+        self.linears = nn.ModuleList(Pointwise(hidden, hidden, bias=1.0) for _ in range(depth))
+        self.bias_map = nn.Parameter(torch.zeros(1, 1, *[size] * dimensions))
+        self.output = Pointwise(hidden, out_channels)
+        with torch.no_grad():  # variance correction of Chang et al. 2020
+            self.output.weight.div_(math.sqrt(size**dimensions))
+
+    def forward(self) -> Tensor:
+        h = self.filters[0](self.coords)  # (1, hidden, *size)
+        for sinusoid, linear in zip(self.filters[1:], self.linears, strict=True):
+            h = sinusoid(self.coords) * linear(h) + self.bias_map
+        return self.output(h)  # (1, C, *size)
+
+    def at_size(self, size: int) -> None:
+        """Sample the coordinates anew, `size` per axis, and interpolate the bias map, in place."""
+        dimensions = self.coords.shape[1]
+        self.coords = coordinates(dimensions, size).to(self.coords)
+        self.bias_map = nn.Parameter(resample(self.bias_map.detach(), size))
+
+
+def resample(bias_map: Tensor, size: int) -> Tensor:
+    """Interpolate a map (1, 1, n[, n]) linearly to `size` per axis; the end points stay (coordinates -1, 1)."""
+    dimensions = bias_map.ndim - 2
+    mode = "linear" if dimensions == 1 else "bilinear"
+    return F.interpolate(bias_map, size=[size] * dimensions, mode=mode, align_corners=True)
+
+
+class SRenormalization(nn.Module):
+    """h <- alpha * stopgrad(h) + beta * h / ||h||, the norm per channel over all positions.
+
+    Args:  channels; trainable: learn alpha and beta (the release never trained nor saved them).
+    """
+
+    def __init__(self, channels: int, dimensions: int, trainable: bool = False):
+        super().__init__()
+        shape = (1, channels, *[1] * dimensions)
+        for name, start in (("alpha", 1.0), ("beta", 0.1)):
+            value = torch.full(shape, start)
+            if trainable:
+                self.register_parameter(name, nn.Parameter(value))
+            else:
+                self.register_buffer(name, value, persistent=False)
+
+    def forward(self, h: Tensor) -> Tensor:
+        unit = F.normalize(h.flatten(2), dim=-1).view_as(h)
+        return self.alpha * h.detach() + self.beta * unit
+
+
+class LocalSlowNet(SlowNet):
+    """Context-dependent slow net of a local branch: its depth-wise kernels depend on the (batch's) input.
+
+    Context: x pooled to k x k, reduced to the hidden channels, averaged over the batch, mapped, GELU: q.
+    Layer:   h = g_i(c) * (U_i h + u_i) + P;  h = s-renormalisation(h);  h = h * (T_i q + t_i).
+
+    Args:
+        channels: C of the input and of the kernels;  size: k, odd;  hidden, depth, omega_0, alpha, beta:
+        as for SlowNet;  context: False drops q and its gates;  renormalization: False drops that step;
+        trainable_renormalization: see SRenormalization.
+    Returns of forward(x): depth-wise kernels (C, 1, k[, k]).
+    Source: arXiv 2401.17948.  Golden: terminator_slow_net_local (gradients check the stop-gradient).
+    """
+
+    def __init__(self, dimensions: int, size: int, channels: int, hidden: int, depth: int = 2,
+                 omega_0: float = 2000.0, alpha: float = 6.0, beta: float = 1.0, context: bool = True,
+                 renormalization: bool = True, trainable_renormalization: bool = False):
+        super().__init__(dimensions, size, channels, hidden, depth, omega_0, alpha, beta)
+        self.size = size
+        self.renormalizations = nn.ModuleList(
+            SRenormalization(hidden, dimensions, trainable_renormalization) if renormalization else nn.Identity()
+            for _ in range(depth))
+        self.context_mean = None
+        if context:
+            self.reduce = Pointwise(channels, hidden)
+            self.context_mean = BatchStatistic(1, hidden, *[size] * dimensions)
+            self.context = Pointwise(hidden, hidden)
+            self.gates = nn.ModuleList(Pointwise(hidden, hidden, bias=1.0) for _ in range(depth))
+
+    def context_vector(self, x: Tensor) -> Tensor:
+        """q (1, hidden, k[, k]) of the batch x (N, C, *positions), or the calibrated one."""
+        if self.context_mean.is_fixed:
+            mean = self.context_mean.value.to(x.dtype)
+        else:
+            pool = F.adaptive_avg_pool1d if x.ndim == 3 else F.adaptive_avg_pool2d
+            mean = self.context_mean.mean_over_batch(self.reduce(pool(x, self.size)))
+        return F.gelu(self.context(mean))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = None if self.context_mean is None else self.context_vector(x)
+        h = self.filters[0](self.coords)  # (1, hidden, k[, k])
+        for i, linear in enumerate(self.linears):
+            h = self.filters[i + 1](self.coords) * linear(h) + self.bias_map
+            h = self.renormalizations[i](h)
+            if q is not None:
+                h = h * self.gates[i](q)
+        return self.output(h).transpose(0, 1)  # (C, 1, k[, k])

@@ -1,0 +1,205 @@
+"""Standardisation without affine parameters: batch, instance, and G-IBS; and its calibration.
+
+In the release every standardisation over the batch uses the statistics of the batch at hand, in training
+and at test time, so a prediction depends on the other images of its batch. *Calibration* estimates these
+statistics once over training data and then keeps them: one image, one answer.
+
+Source: arXiv 2401.17948 (G-IBS).  Golden: terminator_g_ibs.
+"""
+
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EPS = 1e-5
+KINDS = ("g_ibs", "batch", "instance", "batch_affine")
+EVALUATIONS = {"released": "batch", "calibrated": "calibrated"}  # protocol: source of the statistics
+
+
+def _mean_over_ranks(value: Tensor) -> Tensor:
+    """Average a tensor over all ranks of a distributed run; gradients reach every rank."""
+    from torch.distributed.nn.functional import all_reduce
+
+    return all_reduce(value) / dist.get_world_size()
+
+
+class BatchStatistic(nn.Module):
+    """A statistic of the batch: taken from the batch at hand, or the constant that calibration found.
+
+    Args:    shape: the statistic's shape.
+    State:   `value` (float64 buffer, zeros until calibrated); `source`, one of
+             "batch" (use the batch), "collect" (use the batch and remember it), "calibrated" (use `value`).
+    A module in training always uses the batch.
+    """
+
+    def __init__(self, *shape: int):
+        super().__init__()
+        self.register_buffer("value", torch.zeros(shape, dtype=torch.float64))
+        self.source = "batch"
+        self._total, self._count = 0.0, 0
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the calibrated value is to be used now."""
+        return self.source == "calibrated" and not self.training
+
+    @property
+    def is_synchronized(self) -> bool:
+        """Whether the batch is spread over several processes now."""
+        return self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+    def collect(self, value: Tensor) -> None:
+        """Remember the statistic of one batch, if calibration is under way."""
+        if self.source == "collect":
+            self._total = self._total + value.detach().double()
+            self._count += 1
+
+    def finish(self) -> None:
+        """Set `value` to the mean over the collected batches, and use it from now on."""
+        self.value.copy_(self._total / self._count)
+        self._total, self._count, self.source = 0.0, 0, "calibrated"
+
+    def mean_over_batch(self, x: Tensor) -> Tensor:
+        """Mean of x (N, ...) over its first axis, kept as 1, over all ranks; or the calibrated value."""
+        if self.is_fixed:
+            return self.value.to(x.dtype)
+        mean = x.mean(0, keepdim=True)
+        if self.is_synchronized:
+            mean = _mean_over_ranks(mean)
+        self.collect(mean)
+        return mean
+
+
+class BatchStandardization(nn.Module):
+    """y = (x - mean) / sqrt(var + 1e-5) per channel, over batch and positions; no running statistics.
+
+    Args:    channels: C;  affine: add the scale and shift of ordinary batch normalisation (for ablations).
+    Shapes:  (N, C, *positions) to the same.
+    """
+
+    def __init__(self, channels: int, affine: bool = False):
+        super().__init__()
+        self.moments = BatchStatistic(2, channels)  # mean, mean square
+        self.weight = nn.Parameter(torch.ones(channels)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.moments.is_fixed:
+            mean, square = self.moments.value
+            variance = (square - mean * mean).clamp_min(0.0)
+            return F.batch_norm(x, mean.to(x.dtype), variance.to(x.dtype), self.weight, self.bias, eps=EPS)
+        axes = [0, *range(2, x.ndim)]
+        if self.moments.source == "collect":
+            wide = x.detach().double()
+            self.moments.collect(torch.stack([wide.mean(axes), wide.square().mean(axes)]))  # (2, C)
+        if self.moments.is_synchronized:
+            return self._synchronized(x, axes)
+        return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=EPS)
+
+    def _synchronized(self, x: Tensor, axes: list[int]) -> Tensor:
+        mean = _mean_over_ranks(x.mean(axes, keepdim=True))  # (1, C, 1, ...)
+        centred = x - mean
+        variance = _mean_over_ranks(centred.square().mean(axes, keepdim=True))
+        y = centred * torch.rsqrt(variance + EPS)
+        if self.weight is None:
+            return y
+        return y * self.weight.view_as(mean) + self.bias.view_as(mean)
+
+
+class InstanceStandardization(nn.Module):
+    """y = (x - mean) / sqrt(var + 1e-5) per image and channel, over positions: (N, C, *positions) to the same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.instance_norm(x, eps=EPS)
+
+
+class GroupStandardization(nn.Module):
+    """G-IBS: even groups of channels are batch-standardised, odd groups instance-standardised.
+
+    Args:    channels: C, a multiple of `groups`;  groups: an even number of consecutive channel groups.
+    Shapes:  (N, C, *positions) to the same.
+    Raises:  ValueError if `channels` does not divide into the groups or `groups` is odd.
+    Source:  arXiv 2401.17948, G-IBS; the release has 12 groups.  Golden: terminator_g_ibs.
+    """
+
+    def __init__(self, channels: int, groups: int = 12):
+        super().__init__()
+        if groups < 2 or groups % 2:
+            raise ValueError(f"groups is {groups}; G-IBS needs an even number of groups, at least 2")
+        if channels % groups:
+            raise ValueError(f"channels is {channels}; G-IBS needs a multiple of its {groups} groups")
+        self.groups = groups
+        self.batch = BatchStandardization(channels // 2)
+        self.instance = InstanceStandardization()
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, *positions = x.shape
+        pairs = x.reshape(n, self.groups // 2, 2, c // self.groups, *positions)  # (N, G/2, 2, C/G, ...)
+        halves = []
+        for half, standardize in enumerate((self.batch, self.instance)):
+            group = pairs[:, :, half].reshape(n, c // 2, *positions)  # (N, C/2, ...)
+            halves.append(standardize(group).reshape(n, self.groups // 2, c // self.groups, *positions))
+        return torch.stack(halves, dim=2).reshape(x.shape)  # (N, C, ...)
+
+
+def make_standardization(kind: str, channels: int, groups: int) -> nn.Module:
+    """The standardisation after a bottleneck: "g_ibs", or an ablation: "batch", "instance", "batch_affine"."""
+    if kind == "g_ibs":
+        return GroupStandardization(channels, groups)
+    if kind in ("batch", "batch_affine"):
+        return BatchStandardization(channels, affine=kind == "batch_affine")
+    if kind == "instance":
+        return InstanceStandardization()
+    raise ValueError(f"standardization is {kind!r}; allowed: {', '.join(KINDS)}")
+
+
+def _statistics(model: nn.Module) -> list[BatchStatistic]:
+    return [module for module in model.modules() if isinstance(module, BatchStatistic)]
+
+
+def set_evaluation(model: nn.Module, protocol: str) -> None:
+    """Choose what `model.eval()` means: "released" (statistics of the test batch) or "calibrated".
+
+    Raises:  ValueError for another name, or for "calibrated" before `calibrate` was called.
+    """
+    if protocol not in EVALUATIONS:
+        raise ValueError(f"evaluation is {protocol!r}; allowed: {', '.join(EVALUATIONS)}")
+    if protocol == "calibrated" and not is_calibrated(model):
+        raise ValueError("the model has no calibrated statistics yet: call calibrate(model, batches) first")
+    for statistic in _statistics(model):
+        statistic.source = EVALUATIONS[protocol]
+
+
+def is_calibrated(model: nn.Module) -> bool:
+    """Whether fixed statistics have been estimated (or loaded) for every batch statistic of the model."""
+    return all(bool(statistic.value.any()) for statistic in _statistics(model))
+
+
+@torch.no_grad()
+def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
+    """Estimate every batch statistic of the model over training data, and use it from now on.
+
+    Each batch goes through the model with its own statistics, as in training but without dropout; a
+    statistic's fixed value is its mean over the batches (means and mean squares for standardisation,
+    context maps for local slow nets).
+
+    Args:    batches: training inputs (N, C, *positions), normalised, not augmented; N as in training.
+    Returns: the number of images seen.  Afterwards `model` is in evaluation mode, "calibrated".
+    Raises:  ValueError if there are no batches.
+    """
+    model.eval()
+    for statistic in _statistics(model):
+        statistic.source, statistic._total, statistic._count = "collect", 0.0, 0
+    seen = 0
+    for batch in batches:
+        model(batch)
+        seen += len(batch)
+    if not seen:
+        set_evaluation(model, "released")
+        raise ValueError("calibration was given no batches; it needs at least one")
+    for statistic in _statistics(model):
+        statistic.finish()
+    return seen
