@@ -4,12 +4,11 @@ Source: arXiv 2401.17948, where every linear map is a 1x1 convolution.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class Pointwise(nn.Module):
-    """y[n, :, p] = W x[n, :, p] + b at every position p: a 1x1 convolution for any number of dimensions.
+    """y[n, :, p] = W x[n, :, p] + b at every position p: a 1x1 convolution, as a matrix product.
 
     Args:
         in_channels, out_channels: sizes of W, which is stored as (out_channels, in_channels).
@@ -28,6 +27,6 @@ class Pointwise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (N, in_channels, *positions) to (N, out_channels, *positions)."""
-        dimensions = x.ndim - 2
-        convolution = F.conv1d if dimensions == 1 else F.conv2d
-        return convolution(x, self.weight.reshape(*self.weight.shape, *[1] * dimensions), self.bias)
+        weight = self.weight.expand(len(x), -1, -1)  # (N, out_channels, in_channels), no copy
+        y = torch.baddbmm(self.bias[:, None], weight, x.flatten(2))  # (N, out_channels, P)
+        return y.view(len(x), -1, *x.shape[2:])

@@ -19,7 +19,8 @@ RESULTS_VARIABLE = "TERMINATOR_RESULTS"
 
 def _is_project(folder: Path) -> bool:
     # run_all.py stands in for results/, so that a checkout whose results were deleted is still found.
-    return (folder / "notebooks").is_dir() and ((folder / "results").is_dir() or (folder / "run_all.py").is_file())
+    has_results = (folder / "results").is_dir() or (folder / "run_all.py").is_file()
+    return has_results and (folder / "notebooks").is_dir()
 
 
 def project_root() -> Path | None:
@@ -52,12 +53,13 @@ def data_dirs(explicit: str | os.PathLike | None = None) -> list[Path]:
     Returns: absolute paths without repeats; they need not exist.
     """
     named = [os.fspath(explicit) if explicit is not None else "", os.environ.get(DATA_VARIABLE, "")]
-    folders = [Path(part).expanduser().absolute() for text in named for part in text.split(os.pathsep) if part]
+    parts = [part for text in named for part in text.split(os.pathsep) if part]
+    folders = [Path(part).expanduser().absolute() for part in parts]
     return list(dict.fromkeys(folders))
 
 
 def cache_dir() -> Path:
-    """Return the cache folder: TERMINATOR_CACHE, else $XDG_CACHE_HOME/terminator, else ~/.cache/terminator."""
+    """Return TERMINATOR_CACHE, else $XDG_CACHE_HOME/terminator, else ~/.cache/terminator (not created)."""
     named = os.environ.get(CACHE_VARIABLE)
     if named:
         return Path(named).expanduser().absolute()
@@ -67,7 +69,7 @@ def cache_dir() -> Path:
 
 @contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it takes the place of `path`, on failure it is removed.
+    """Yield a temporary path beside `path`, which replaces `path` on success and is removed on failure.
 
     A reader, or a run that is killed in between, sees the old file or the new one, never half of one.
     The temporary name keeps the suffix, because savefig and others choose their format by it.
@@ -89,7 +91,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def atomic_write(path: str | os.PathLike, content: bytes | str) -> Path:
-    """Write `content` (text as UTF-8, line ends untouched) to `path` by way of atomic_path; return the path."""
+    """Write `content` (text as UTF-8, line ends untouched) to `path` by way of atomic_path; return `path`."""
     data = content.encode("utf-8") if isinstance(content, str) else content
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
