@@ -56,7 +56,10 @@ class _Kar(Optimizer):
         return loss
 
     def _average(self, p: Tensor, i: int) -> Tensor:
-        return self.state[p].setdefault(f"average{i + 1}", torch.zeros_like(p, memory_format=torch.preserve_format))
+        state, name = self.state[p], f"average{i + 1}"
+        if name not in state:
+            state[name] = torch.zeros_like(p, memory_format=torch.preserve_format)
+        return state[name]
 
     @staticmethod
     def _plain(params: list, grads: list, averages: list[list], lr: float, betas: tuple[float, ...]) -> None:

@@ -1,0 +1,419 @@
+#!/usr/bin/env python
+"""Execute the notebooks in order, each in a process and a kernel of its own, and say how it went.
+
+    python run_all.py                        every notebook in the smoke profile, minutes on two cores
+    python run_all.py --only '00*' 11        some of them, by name
+    python run_all.py --profile laptop --jobs 2 --data-dir ~/data
+    python run_all.py --list                 what there is, its parameters, what is done
+
+The executed notebooks and an HTML copy of each go to results/notebooks/<profile>/; results/index.html links
+everything. A notebook that ran to its end is skipped by later calls until its source, its parameters, the
+data folder or the package changes; what failed or was interrupted runs again. Notebooks from 90 on read the
+records of all others: they wait for them, and run again when a record has changed. TERMINATOR_RESULTS names
+another results folder, TERMINATOR_DATA the data folders. Kernels find TERMINATOR_HEADLESS=1 set.
+Exit status: 0 all well, 1 a notebook failed, 2 refused before anything started, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import html
+import importlib.util
+import json
+import os
+import queue
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+PROFILES = {"smoke": 900, "laptop": 3 * 3600, "paper": None}  # seconds that one cell may take
+LIBRARIES = ("papermill", "nbconvert", "ipykernel", "tqdm")
+MARKER = "papermill-error-cell-tag"
+
+
+def load_part(name):
+    """One file of the package by itself: importing all of it may bring torch, and --list is to be instant."""
+    full = f"_terminator_{name}"
+    spec = importlib.util.spec_from_file_location(full, ROOT / "terminator" / f"{name}.py")
+    sys.modules[full] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[full])
+    return sys.modules[full]
+
+
+books, headless, pages, paths = map(load_part, ("notebooks", "headless", "results_page", "paths"))
+
+
+# ---- the worker: one notebook in a process of its own ----------------------------------------------------
+
+
+def watch_parent():
+    """Interrupt this process when its standard input ends: the parent wants it to stop, or is gone."""
+    while os.read(0, 1024):
+        pass
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    else:
+        signal.raise_signal(signal.SIGINT)
+
+
+def worker_main(folder):
+    """Run the notebook that folder/job.json describes; report by JSON lines on standard output."""
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever a library or the kernel prints goes to the log
+
+    def say(**message):
+        channel.write(json.dumps(message) + "\n")
+        channel.flush()
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=watch_parent, daemon=True).start()
+    try:
+        os.chdir(folder)  # so that all names below are short ones: papermill formats braces in paths
+        error = execute(json.loads(Path("job.json").read_text(encoding="utf-8")), say)
+    except KeyboardInterrupt:
+        return 130
+    say(status="failed" if error else "ok", error=error)
+    return 0
+
+
+def make_engine(say, current):
+    """papermill's own engine, made to say which cell begins and to remember it in current[0]."""
+    from papermill.engines import NBClientEngine
+
+    class Engine(NBClientEngine):
+        @classmethod
+        def execute_managed_notebook(cls, nb_man, kernel_name, **options):
+            begin = nb_man.cell_start
+
+            def cell_start(cell, cell_index=None, **more):
+                current[0] = cell_index
+                say(cell=cell_index, cells=len(nb_man.nb.cells))
+                return begin(cell, cell_index, **more)
+
+            nb_man.cell_start = cell_start
+            return super().execute_managed_notebook(nb_man, kernel_name, **options)
+
+    return Engine
+
+
+def execute(job, say):
+    """Execute input.ipynb into executed.ipynb and executed.html.
+
+    Returns: None after a complete run, else the reason why it failed.
+    """
+    import nbformat
+    import papermill
+
+    current, error, raised = [0], None, None
+    papermill.engines.papermill_engines.register("run_all", make_engine(say, current))
+    options = {"engine_name": "run_all", "kernel_name": headless.KERNEL, "language": "python", "cwd": job["cwd"]}
+    limits = {"start_timeout": 180, "iopub_timeout": 120, "execution_timeout": job["cell_timeout"]}
+    try:
+        papermill.execute_notebook(
+            "input.ipynb", "executed.ipynb", job["parameters"], progress_bar=False, **options, **limits
+        )
+    except papermill.PapermillExecutionError as failure:  # the cell holds the traceback already
+        error = f"{failure.ename}: {failure.evalue}"
+    except Exception as failure:  # timeout, dead kernel: papermill calls the cell completed
+        raised, error = failure, explain(failure, job)
+    notebook = nbformat.read("executed.ipynb", 4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+    if error is None and any(cell.execution_count is None for cell in code):  # sys.exit() looks like success
+        error = "not every cell was executed: a cell left the notebook early"
+    finish(notebook, job, current[0], error, raised)
+    return error
+
+
+def explain(failure, job):
+    """One line for what stopped a notebook, other than an exception in a cell."""
+    kind = type(failure).__name__
+    if kind == "CellTimeoutError":
+        return f"{kind}: a cell took longer than {job['cell_timeout']:g} s; --cell-timeout sets another limit"
+    if kind == "DeadKernelError":
+        return f"{kind}: the kernel died; often that means that memory ran out"
+    return f"{kind}: {failure}"
+
+
+def finish(notebook, job, index, error, raised):
+    """Say in the notebook how its run ended, then write it and its HTML copy."""
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    notebook.metadata.pop("papermill", None)  # paths of this machine, and "completed" where nothing was
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    notebook.metadata["kernelspec"] = kernel  # ours is gone after the run
+    notebook.metadata["run_all"] = {"status": "failed" if error else "ok", "parameters": job["parameters"]}
+    if raised is not None and notebook.cells[index].cell_type == "code":
+        lines = str(raised).splitlines() or [error]
+        output = nbformat.v4.new_output("error", ename=type(raised).__name__, evalue=error, traceback=lines)
+        notebook.cells[index].outputs.append(output)
+    if error and MARKER not in notebook.cells[0].metadata.get("tags", []):
+        note = nbformat.v4.new_markdown_cell(f"**This run failed.** {html.escape(error)}")
+        note.metadata["tags"] = [MARKER]
+        notebook.cells.insert(0, note)
+    nbformat.write(notebook, "executed.ipynb")
+    resources = {"metadata": {"name": job["name"], "path": job["source_folder"]}}
+    page, _ = HTMLExporter(embed_images=True).from_notebook_node(notebook, resources=resources)
+    Path("executed.html").write_text(page, encoding="utf-8")
+
+
+# ---- the parent: order, results, state -------------------------------------------------------------------
+
+
+@dataclass
+class Running:
+    """A notebook that is being executed."""
+
+    notebook: books.Notebook
+    process: subprocess.Popen
+    listener: threading.Thread
+    folder: Path
+    mark: str
+    started: float
+    answer: dict | None = None
+
+
+class Runner:
+    """Executes notebooks in order, `args.jobs` at a time, and writes down at once what came of each."""
+
+    def __init__(self, notebooks, parameters, args, results, data):
+        self.notebooks, self.parameters, self.args = notebooks, parameters, args
+        self.results, self.data, self.source = results, data, books.package_hash()
+        self.folder = results / "notebooks" / args.profile
+        self.state = pages.load_state(self.folder)
+        self.outcomes, self.running, self.events = {}, {}, queue.Queue()
+        self.progress = headless.Progress(len(notebooks))
+
+    def run(self, scratch):
+        """Run what is not done; at a KeyboardInterrupt stop what is running and pass it on."""
+        if self.args.force:  # written down, so that an interrupted --force can go on without --force
+            for notebook in self.notebooks:
+                self.state.setdefault(notebook.name, {})["status"] = "to run"
+            self.save()
+        jobs = min(self.args.jobs, len(self.notebooks))
+        environment = headless.kernel_environment(scratch, jobs, self.results, self.data)
+        waiting = deque(self.notebooks)
+        try:
+            while waiting or self.running:
+                while waiting and len(self.running) < jobs:
+                    if waiting[0].reads_records and self.running:
+                        break
+                    self.start(waiting.popleft(), scratch, environment)
+                with contextlib.suppress(queue.Empty):
+                    if self.running:
+                        self.handle(*self.events.get(timeout=1))
+        except KeyboardInterrupt:
+            self.progress.say("interrupted: shutting down the kernels")
+            self.stop()
+            raise
+        finally:
+            self.progress.close()
+
+    def start(self, notebook, scratch, environment):
+        name, parameters = notebook.name, self.parameters[notebook.name]
+        mark = books.fingerprint(notebook, parameters, self.source, self.data, self.results)
+        if books.is_done(self.state.get(name, {}), mark, self.folder, name):
+            self.outcomes[name] = "up to date"
+            self.progress.end(name, "up to date; --force runs it again")
+            return
+        folder = scratch / name
+        folder.mkdir()
+        job = {"name": name, "source_folder": str(notebook.path.parent), "cwd": str(ROOT)}
+        job |= {"parameters": parameters, "cell_timeout": self.args.cell_timeout}
+        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        (folder / "input.ipynb").write_bytes(notebook.content)
+        command = [sys.executable, str(Path(__file__).resolve()), "--worker", str(folder)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with open(folder / "log.txt", "wb") as log:  # a session of its own: Ctrl-C reaches the parent alone
+            process = subprocess.Popen(command, stderr=log, env=environment, start_new_session=True, **pipes)
+        listener = threading.Thread(target=self.listen, args=(name, process), daemon=True)
+        self.running[name] = Running(notebook, process, listener, folder, mark, time.monotonic())
+        self.progress.start(name)
+        listener.start()
+
+    def listen(self, name, process):
+        """Thread: pass a worker's messages on, and None when it has ended."""
+        for line in process.stdout:
+            self.events.put((name, json.loads(line)))
+        process.wait()
+        self.events.put((name, None))
+
+    def handle(self, name, message):
+        if message is None:
+            self.conclude(self.running.pop(name))
+        elif "cell" in message:
+            self.progress.cell(name, message["cell"], message["cells"])
+        else:
+            self.running[name].answer = message
+
+    def conclude(self, done):
+        """Publish the files of a notebook that ended, then its state: ok on the worker's own word only."""
+        name = done.notebook.name
+        answer = done.answer
+        if answer is None:
+            error = headless.post_mortem(done.folder / "log.txt", done.process.returncode)
+            answer = {"status": "failed", "error": error}
+        seconds, output = round(time.monotonic() - done.started, 1), None
+        for suffix in (".html", ".ipynb"):
+            made, target = done.folder / f"executed{suffix}", self.folder / f"{name}{suffix}"
+            if made.is_file():
+                paths.atomic_write(target, made.read_bytes())
+                output = target.name
+            else:
+                target.unlink(missing_ok=True)  # an earlier run's would be taken for this one's
+        self.state[name] = {
+            "status": answer["status"],
+            "error": answer["error"],
+            "title": done.notebook.title,
+            "parameters": self.parameters[name],
+            "fingerprint": done.mark,
+            "seconds": seconds,
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "output": output,
+        }
+        self.save()
+        self.outcomes[name] = answer["status"]
+        shutil.rmtree(done.folder, ignore_errors=True)
+        reason = f": {answer['error']}" if answer["error"] else ""
+        self.progress.end(name, f"{answer['status']} in {seconds} s{reason}")
+
+    def stop(self):
+        """Have every worker shut its kernel down; end those that need over 20 s, or at a second Ctrl-C."""
+        for item in self.running.values():
+            item.process.stdin.close()
+        deadline = time.monotonic() + 20
+        for item in self.running.values():
+            try:
+                item.process.wait(max(0.1, deadline - time.monotonic()))
+            except (subprocess.TimeoutExpired, KeyboardInterrupt):
+                item.process.kill()  # its kernel notices within a second or two, and leaves
+            item.listener.join(timeout=2)
+        while not self.events.empty():  # what came to its end just before
+            name, message = self.events.get()
+            if message is not None or self.running[name].answer:
+                self.handle(name, message)
+        for name in self.running:
+            self.outcomes[name] = "interrupted"
+            self.state.setdefault(name, {})["status"] = "interrupted"
+        self.save()
+
+    def save(self):
+        text = json.dumps(self.state, indent=1, sort_keys=True) + "\n"
+        paths.atomic_write(self.folder / "state.json", text)
+
+
+# ---- the command line ------------------------------------------------------------------------------------
+
+
+def parse_arguments(argv):
+    """The command line as a namespace; what is wrong with it by itself ends the program here."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    add = parser.add_argument
+    add("--profile", choices=PROFILES, default="smoke", help="how much is run (default: smoke)")
+    add("--only", nargs="+", metavar="PATTERN", help="only notebooks of that name: '00*', tour")
+    add("--jobs", type=int, default=1, metavar="N", help="notebooks at a time; they share the cores")
+    add("--seeds", type=int, nargs="+", metavar="SEED", help="default: the profile's own")
+    add("--data-dir", metavar="DIR", help="where data sets lie (several: joined as in PATH)")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add("--force", action="store_true", help="run again what is up to date")
+    add("--list", action="store_true", help="show notebooks, parameters and status; run nothing")
+    text = "a notebook parameter, its value as JSON or plain text; may be repeated"
+    add("-p", dest="parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help=text)
+    text = "limit for one cell, 0 for none (default: smoke 900, laptop 10800, paper none)"
+    add("--cell-timeout", type=float, metavar="SECONDS", help=text)
+    add("--notebooks", metavar="DIR", default=str(ROOT / "notebooks"), help="another folder of notebooks")
+    args = parser.parse_args(argv)
+    if args.jobs < 1:
+        parser.error(f"--jobs {args.jobs}: at least 1")
+    if args.seeds is not None and (min(args.seeds) < 0 or len(set(args.seeds)) < len(args.seeds)):
+        parser.error(f"--seeds {' '.join(map(str, args.seeds))}: different integers, none below 0")
+    if args.cell_timeout is not None and not args.cell_timeout >= 0:
+        parser.error(f"--cell-timeout {args.cell_timeout}: seconds, or 0 for no limit")
+    args.cell_timeout = (PROFILES[args.profile] if args.cell_timeout is None else args.cell_timeout) or None
+    return args
+
+
+def find_data(explicit):
+    """The data folders for the kernels, joined as in PATH; those asked for by --data-dir must exist."""
+    for part in (explicit or "").split(os.pathsep):
+        if explicit is not None and not Path(part or "?").expanduser().is_dir():
+            raise books.Refusal(f"--data-dir {part}: no such folder")
+    return os.pathsep.join(map(str, paths.data_dirs(explicit)))
+
+
+def check_ready(results, folder):
+    """Refuse at once what would fail later: a results folder that cannot be written, a missing library."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder), tempfile.TemporaryFile(dir=results):
+            pass
+    except OSError as error:
+        what = f"cannot write to the results folder {results} ({error.strerror})"
+        raise books.Refusal(f"{what}; set {paths.RESULTS_VARIABLE} to another") from error
+    missing = [name for name in LIBRARIES if not importlib.util.find_spec(name)]
+    if missing:
+        raise books.Refusal(f"{', '.join(missing)} not installed for {sys.executable}: pip install -e .")
+
+
+def interrupt(number, frame):
+    """Signal handler for Ctrl-C and for a polite kill."""
+    raise KeyboardInterrupt
+
+
+def run(notebooks, parameters, args, results, data, argv):
+    """Run, write the index page, sum up; the last line names the command that goes on from here."""
+    runner, code = Runner(notebooks, parameters, args, results, data), 0
+    try:
+        with tempfile.TemporaryDirectory(prefix="run_all_", ignore_cleanup_errors=True) as scratch:
+            runner.run(Path(scratch))
+    except KeyboardInterrupt:
+        code = 130
+    paths.atomic_write(results / "index.html", pages.index_page(results))
+    names = [notebook.name for notebook in notebooks]
+    print("", *pages.summary(results, args.profile, names, runner.outcomes, runner.state), sep="\n")
+    if code == 0 and "failed" in runner.outcomes.values():
+        code = 1
+    if code:
+        command = shlex.join(["python", "run_all.py", *(word for word in argv if word != "--force")])
+        what = "interrupted" if code == 130 else "a notebook failed"
+        print(f"{what}; what is done is kept. To go on:  {command}")
+    return code
+
+
+def main(argv):
+    args = parse_arguments(argv)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+    results = paths.results_dir()
+    try:
+        notebooks = books.find_notebooks(Path(args.notebooks).expanduser().absolute(), args.only)
+        parameters, data = books.choose_parameters(notebooks, args), find_data(args.data_dir)
+        if args.list:
+            state = pages.load_state(results / "notebooks" / args.profile)
+            print(*books.listing(notebooks, parameters, results, data, args.profile, state), sep="\n")
+            return 0
+        check_ready(results, results / "notebooks" / args.profile)
+        with headless.locked(results):
+            return run(notebooks, parameters, args, results, data, argv)
+    except (books.Refusal, headless.Busy) as refusal:
+        print(f"run_all.py: {refusal}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(worker_main(sys.argv[2]) if sys.argv[1:2] == ["--worker"] else main(sys.argv[1:]))

@@ -1,0 +1,142 @@
+"""The command line: python -m terminator train | evaluate | predict | datasets | presets.
+
+    python -m terminator train preset=digits train.seed=1
+    python -m terminator train dataset.name=CIFAR10 optimizer.name=Kar3 optimizer.lr=0.001215 "optimizer.betas=[0.5,0.95]"
+    python -m terminator train dataset.name=CIFAR10 train.do=False pretrained.load=True pretrained.filename=FILE
+    torchrun --nproc_per_node 2 -m terminator train preset=cifar10 train.distributed=True
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from terminator.config import Config, ConfigError, to_dict
+
+
+def build_config(words: list[str]) -> Config:
+    """The configuration of a command line: KEY=VALUE words, with preset=NAME for a named start.
+
+    Without preset or dataset.name it is the preset "digits", which needs no data set.
+    """
+    from terminator.experiments import preset
+
+    names = [word.removeprefix("preset=") for word in words if word.startswith("preset=")]
+    changes = [word for word in words if not word.startswith("preset=")]
+    if len(names) > 1:
+        raise ConfigError(f"preset is given {len(names)} times: {', '.join(names)}; allowed: once")
+    if not names and not any(word.startswith("dataset.name=") for word in changes):
+        names = ["digits"]
+    config = preset(names[0]) if names else Config()
+    return config.updated(*changes) if changes else config
+
+
+def train(args: argparse.Namespace) -> None:
+    from terminator import experiments
+
+    config = build_config(args.settings)
+    if not config.train.do:
+        if not config.pretrained.load:
+            raise ConfigError("train.do is False and pretrained.load is False, so there is nothing to do; set "
+                              "pretrained.load=True pretrained.filename=FILE to test a model")
+        _show(experiments.evaluate_file(config.pretrained.filename, config, args.data_dir))
+        return
+    run = experiments.run(config, args.experiment, args.profile, data_dir=args.data_dir, force=args.force)
+    if experiments.rank() == 0:
+        _show(run.record)
+        print(f"record, metrics and model: {run.folder}")
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    from terminator import experiments
+
+    _show(experiments.evaluate_file(args.model, build_config(args.settings), args.data_dir))
+
+
+def _show(result: dict) -> None:
+    """Print accuracies of both protocols, a line each."""
+    for protocol, meaning in (("released", "statistics of the test batch"), ("calibrated", "fixed statistics")):
+        numbers = (result.get("results") or result)[protocol]
+        print(f"{protocol:>11}: {numbers['accuracy']:6.2f} % of {numbers['images']} images, cross entropy "
+              f"{numbers['cross_entropy']:.4f}  ({meaning})")
+
+
+def predict(args: argparse.Namespace) -> None:
+    from terminator.predict import predict_files
+
+    print(predict_files(args.model, args.images).to_string(index=False))
+
+
+def datasets(args: argparse.Namespace) -> None:
+    from terminator.data import available
+
+    for row in available(args.data_dir):
+        shape = "x".join(map(str, row.shape)) if row.shape else "?"
+        classes = row.classes or "?"
+        print(f"{row.name:14} {row.title:18} {shape:10} {classes:>4} classes   {row.status}")
+        if not row.status.startswith("ready"):
+            print(f"{'':14} {row.how}")
+
+
+def presets(args: argparse.Namespace) -> None:
+    from terminator.experiments import PRESETS, preset
+
+    default = to_dict(Config())
+    for name in PRESETS:
+        print(name)
+        for group, values in to_dict(preset(name)).items():
+            changed = {key: value for key, value in values.items() if value != default[group][key]}
+            for key, value in changed.items():
+                print(f"    {group}.{key}={json.dumps(value)}")
+
+
+def parser() -> argparse.ArgumentParser:
+    main = argparse.ArgumentParser(prog="python -m terminator", description=__doc__,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = main.add_subparsers(dest="command", required=True)
+
+    def command(action, help_text: str, settings: bool = False) -> argparse.ArgumentParser:
+        sub = commands.add_parser(action.__name__, help=help_text)
+        sub.set_defaults(action=action)
+        if settings:
+            sub.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings, e.g. train.epochs=6")
+        return sub
+
+    sub = command(train, "train (or go on, or read what is finished), test, write a record", settings=True)
+    sub.add_argument("--experiment", default="cli", help="folder below results/runs (default: cli)")
+    sub.add_argument("--profile", choices=("smoke", "laptop", "paper"), default="laptop",
+                     help="what the record says it is (default: laptop)")
+    sub.add_argument("--force", action="store_true", help="train again, even if a finished record is there")
+    sub.add_argument("--data-dir", help="where data sets lie; also TERMINATOR_DATA")
+    sub = command(evaluate, "test a saved model, as released and calibrated")
+    sub.add_argument("model", help="a .safetensors file of this kit, or a released checkpoint")
+    sub.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings, e.g. dataset.name=MNIST")
+    sub.add_argument("--data-dir", help="where data sets lie; also TERMINATOR_DATA")
+    sub = command(predict, "classify single image files with a saved, calibrated model")
+    sub.add_argument("model", help="a .safetensors file of this kit")
+    sub.add_argument("images", nargs="+", type=Path, help="image files")
+    sub = command(datasets, "list data sets: what is there, what is not, how to get it")
+    sub.add_argument("--data-dir", help="where data sets lie; also TERMINATOR_DATA")
+    command(presets, "list the named configurations")
+    return main
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; errors of the user's making are one line, not a traceback. Exit status 2 then."""
+    args = parser().parse_args(argv)
+    from terminator.checkpoint import CheckpointError
+    from terminator.trainer import TrainingDiverged
+
+    try:
+        args.action(args)
+    except (ConfigError, CheckpointError, TrainingDiverged, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

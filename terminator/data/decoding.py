@@ -1,0 +1,197 @@
+"""Image files to arrays: decode, bring to one size and channel count, split, shuffle once, keep in the cache.
+
+The cache holds one uncompressed .npz per source and request, so that an archive is decoded only once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps
+
+from terminator.data.folders import base_name, list_files, plan_layout, read_files
+from terminator.data.sources import DatasetCorrupt, RawSplits, stratified_choice
+from terminator.paths import atomic_path, cache_dir
+
+SPLIT_SEED = 0  # the 80/20 split and the order of the samples, fixed for ever
+CACHE_VERSION = 1  # raise it when decoding changes
+_GREY, _COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+
+
+def resize_image(image: Image.Image, size: int) -> Image.Image:
+    """Resize the shorter side to `size` (bilinear, antialiased) and crop the centre to a square."""
+    if image.size == (size, size):
+        return image
+    return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+
+
+def convert_channels(images: np.ndarray, channels: int | None, name: str) -> np.ndarray:
+    """Repeat grey to three channels, or reduce colour to luma as PIL does (ITU-R 601, in integers)."""
+    have = images.shape[1]
+    if channels is None or channels == have:
+        return images
+    if have == 1:
+        return np.repeat(images, channels, axis=1)  # (N, 3, H, W)
+    if have != 3:
+        raise ValueError(f"{name} has {have} channels: only 1 and 3 can be converted to {channels}")
+    luma = np.empty_like(images[:, :1])
+    for start in range(0, len(images), 4096):  # in pieces: 32-bit copies of everything would be large
+        red, green, blue = images[start : start + 4096].transpose(1, 0, 2, 3).astype(np.uint32)
+        luma[start : start + 4096, 0] = (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
+    return luma  # (N, 1, H, W)
+
+
+def resize_stack(images: np.ndarray, size: int | None) -> np.ndarray:
+    """Resize all images with PIL, whose integer arithmetic gives the same bytes on every machine."""
+    if size is None or images.shape[-1] == size:
+        return images
+    planes = images.reshape(-1, *images.shape[-2:])  # (N*C, H, W)
+    out = np.stack([np.asarray(resize_image(Image.fromarray(plane), size)) for plane in planes])
+    return out.reshape(*images.shape[:2], size, size)  # (N, C, size, size)
+
+
+def decode(data: bytes, where: str, image_size: int | None, channels: int | None) -> tuple[np.ndarray, bool]:
+    """Decode one image file.
+
+    Args:    where: what errors call it; image_size, channels: see images.load; None keeps the file's own.
+    Returns: uint8, (C, H, W) with C 1 or 3; and whether it was resized.
+    Raises:  DatasetCorrupt if it cannot be decoded to its end; ValueError if it has more than 8 bits or,
+             without image_size, is not square.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            opened.load()
+            image = ImageOps.exif_transpose(opened)  # photographs lie on their side otherwise
+    except Exception as error:  # decoders raise all sorts of things on damaged input
+        raise DatasetCorrupt(f"{where} is corrupt or truncated: {error}") from error
+    if image.mode not in _GREY + _COLOUR:
+        raise ValueError(f"{where} has pixel mode {image.mode}: convert it to 8 bits per channel")
+    image = image.convert("L" if (channels or (1 if image.mode in _GREY else 3)) == 1 else "RGB")
+    size = image.size
+    if image_size is not None:
+        image = resize_image(image, image_size)
+    elif image.width != image.height:
+        raise ValueError(f"{where} is not square ({image.width}x{image.height}): pass dataset.image_size=..")
+    pixels = np.asarray(image)
+    pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)  # (C, H, W)
+    return pixels, image.size != size
+
+
+def _decode_all(
+    source: Path, wanted: set[str], image_size: int | None, channels: int | None
+) -> tuple[dict[str, np.ndarray], bool]:
+    """Decode every wanted file: {name: (C, H, W)}, all of one size, not always of one C; and if resized."""
+    from tqdm.auto import tqdm
+
+    images: dict[str, np.ndarray] = {}
+    first, resized = None, False
+    tolerant, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+    try:
+        text = f"decoding {source.name}"
+        with tqdm(total=len(wanted), desc=text, unit="image", mininterval=0.5, leave=False) as bar:
+            for name, data in read_files(source, wanted):
+                image, changed = decode(data, f"{name} in {source}", image_size, channels)
+                resized |= changed
+                first = first or (name, image.shape[-1])
+                if image.shape[-1] != first[1]:
+                    raise ValueError(
+                        f"images in {source} differ in size: {first[0]} has {first[1]} pixels a side, "
+                        f"{name} has {image.shape[-1]}: pass dataset.image_size=.."
+                    )
+                images[name] = image
+                bar.update()
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = tolerant
+    return images, resized
+
+
+def _build(source: Path, image_size: int | None, channels: int | None) -> RawSplits:
+    """Decode a folder or archive into arrays."""
+    plan = plan_layout(list_files(source), source)
+    images, resized = _decode_all(source, set(plan.train) | set(plan.test), image_size, channels)
+    depth = channels or max(image.shape[0] for image in images.values())
+    notes = [*plan.notes, *([f"resized to {image_size} pixels"] if resized else [])]
+    if any(image.shape[0] != depth for image in images.values()):
+        notes.append("grey images among coloured ones repeated to three channels")
+    train, test = list(plan.train.items()), list(plan.test.items())
+    if not test:
+        train, test = _hold_out(train)
+        notes.append("seeded stratified 80/20 split")
+    arrays = (*_stack(train, images, depth), *_stack(test, images, depth))
+    return RawSplits(*arrays, plan.classes, tuple(notes))
+
+
+def _hold_out(items: list[tuple[str, int]]) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    """Split (name, label) pairs 80/20, each class in proportion; the choice is always the same."""
+    labels = np.array([label for _, label in items])
+    chosen = set(stratified_choice(labels, max(1, round(0.2 * len(items))), SPLIT_SEED).tolist())
+    parts: tuple[list, list] = ([], [])
+    for position, item in enumerate(items):
+        parts[position in chosen].append(item)
+    return parts
+
+
+def _stack(
+    items: list[tuple[str, int]], images: dict[str, np.ndarray], depth: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return images (N, depth, H, W) and labels (N,) of the (name, label) pairs in one fixed random order.
+
+    Stored class by class, a batch would hold one class only, and standardisation with the statistics of the
+    test batch (the released evaluation) would be spoilt.
+    """
+    order = np.random.RandomState(SPLIT_SEED).permutation(len(items))
+    stack = np.empty((len(items), depth, *images[items[0][0]].shape[1:]), dtype=np.uint8)
+    for position, chosen in enumerate(order):
+        stack[position] = images[items[chosen][0]]  # (1, H, W) spreads over three channels
+    return stack, np.array([items[chosen][1] for chosen in order], dtype=np.int64)
+
+
+def cache_file(source: Path, image_size: int | None, channels: int | None) -> Path:
+    """Return where the decoded arrays are kept: a new name whenever path, size, date or request change."""
+    stats = [(".", source.stat())]
+    if source.is_dir():
+        stats = [(name, (source / name).stat()) for name in list_files(source)]
+    key = [str(source.resolve()), image_size, channels, CACHE_VERSION]
+    key += [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+    return cache_dir() / "images" / f"{base_name(source)}-{digest}.npz"
+
+
+def _from_cache(path: Path) -> RawSplits | None:
+    if not path.is_file():
+        return None
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            parts = [arrays[name] for name in ("train_images", "train_labels", "test_images", "test_labels")]
+            return RawSplits(*parts, tuple(arrays["classes"].tolist()), tuple(arrays["notes"].tolist()))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        warnings.warn(f"rebuilding {path}, which cannot be read: {error}", RuntimeWarning, stacklevel=3)
+        return None
+
+
+def load_class_folders(source: Path, image_size: int | None = None, channels: int | None = None) -> RawSplits:
+    """Return the images of a class folder or archive, decoded once and then taken from the cache.
+
+    Args:   source: folder or archive; image_size, channels: see images.load.
+    Raises: ValueError or DatasetCorrupt, naming the file at fault.
+    """
+    cached = cache_file(source, image_size, channels)
+    splits = _from_cache(cached)
+    if splits is not None:
+        return splits
+    splits = _build(source, image_size, channels)
+    try:
+        with atomic_path(cached) as temporary:
+            np.savez(temporary, classes=np.array(splits.classes), notes=np.array(splits.notes, dtype=np.str_),
+                     train_images=splits.train_images, train_labels=splits.train_labels,
+                     test_images=splits.test_images, test_labels=splits.test_labels)  # fmt: skip
+    except OSError as error:  # full or read-only: slower next time, but nothing is wrong now
+        text = f"decoded images could not be cached in {cached.parent}: {error}"
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
+    return splits

@@ -1,0 +1,296 @@
+"""Image data sets by name, in memory: uint8 tensors, labels, and what is worth knowing about them.
+
+Sources in this order: the folders of --data-dir and TERMINATOR_DATA (torchvision's own layouts, a folder of
+class folders, or an archive of one), then torchvision's download. `digits` needs neither.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from terminator.data import folders, sources
+from terminator.data.decoding import convert_channels, load_class_folders, resize_stack
+from terminator.data.sequences import permutation, permute, to_sequence
+from terminator.data.sources import STANDARD, DatasetCorrupt, DatasetNotFound, RawSplits, stratified_choice
+from terminator.paths import DATA_VARIABLE, data_dirs
+
+VIEWS = ("image", "sequence", "permuted")
+SUBSET_SEED = 0  # every training seed sees the same subset
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What a record says of its data. All values describe the data as used: resized, subset, viewed.
+
+    shape:       (C, H, W), or (C, L) for a sequence view.
+    mean, std:   per channel, of the training images in [0, 1]; a constant channel has std 1.
+    fingerprint: SHA-256 over shapes, images and labels of both splits.
+    notes:       what a reader of the numbers has to know: lossy copy, own split, resizing.
+    """
+
+    name: str
+    title: str
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+    train_size: int
+    test_size: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """Both splits on the CPU: images uint8 (N, C, H, W) or (N, C, L), labels int64 (N,)."""
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    info: DatasetInfo
+
+
+class DatasetRow(NamedTuple):
+    """One line of the list of data sets; shape and classes are None where only loading would tell."""
+
+    name: str
+    title: str
+    shape: tuple[int, ...] | None
+    classes: int | None
+    status: str  # "ready: where (kind of source)", "incomplete: where" or "not found"
+    how: str
+
+
+def load(
+    name: str,
+    *,
+    data_dir: str | os.PathLike | None = None,
+    image_size: int | None = None,
+    channels: int | None = None,
+    train_size: int | None = None,
+    test_size: int | None = None,
+    view: str = "image",
+    permutation_seed: int = 0,
+    download: bool = True,
+) -> ImageData:
+    """Load a data set by name.
+
+    Args:
+        name:        "digits", a torchvision name (MNIST, FashionMNIST, CIFAR10, CIFAR100, STL10), a path to a
+                     class folder or an archive of one, or the bare name of one in a data folder.
+        data_dir:    searched before TERMINATOR_DATA.
+        image_size:  resize the shorter side to this and crop the centre; None keeps the size.
+        channels:    1 (luma) or 3 (grey repeated); None keeps what is there.
+        train_size, test_size: a fixed stratified random subset of this many images; None takes all.
+        view:        "image", "sequence" (pixels in reading order) or "permuted" (in one fixed random order,
+                     the same for both splits, drawn with permutation_seed).
+        download:    whether torchvision may fetch what is not on this machine.
+    Raises:
+        DatasetNotFound: naming every place tried and what to do.  DatasetCorrupt: naming the file.
+        ValueError:      an impossible argument, or images of several sizes or not square without image_size.
+    """
+    _check_arguments(name, image_size, channels, train_size, test_size, view)
+    name = os.fspath(name)
+    splits, name, title = _find_and_read(name, data_dir, image_size, channels, download)
+    notes = list(splits.notes)
+    parts: list[Tensor] = []
+    for split, wanted in (("train", train_size), ("test", test_size)):
+        images, labels = _subset(splits, split, wanted, name, notes)
+        if image_size is not None and images.shape[-1] != image_size:
+            notes.append(f"resized from {images.shape[-1]} to {image_size} pixels")
+        images = resize_stack(convert_channels(images, channels, name), image_size)
+        parts += [torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels)]
+    if view != "image":
+        parts[0], parts[2] = to_sequence(parts[0]), to_sequence(parts[2])  # (N, C, L)
+    if view == "permuted":
+        order = permutation(parts[0].shape[-1], permutation_seed)
+        parts[0], parts[2] = permute(parts[0], order), permute(parts[2], order)
+        notes.append(f"pixels permuted (seed {permutation_seed})")
+    return ImageData(*parts, info=_describe(name, title, parts, splits.classes, notes))
+
+
+def _check_arguments(
+    name: object, image_size: object, channels: object, train_size: object, test_size: object, view: object
+) -> None:
+    if not isinstance(name, str | os.PathLike) or not os.fspath(name):
+        raise ValueError(f"dataset.name must be a name or a path, got {name!r}")
+    for key, value in (("image_size", image_size), ("train_size", train_size), ("test_size", test_size)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ValueError(f"dataset.{key} must be an integer of at least 1, or None, got {value!r}")
+    if channels not in (None, 1, 3) or isinstance(channels, bool):
+        raise ValueError(f"dataset.channels must be 1, 3 or None, got {channels!r}")
+    if view not in VIEWS:
+        raise ValueError(f"dataset.view must be one of {', '.join(VIEWS)}, got {view!r}")
+
+
+def _find_and_read(
+    name: str,
+    data_dir: str | os.PathLike | None,
+    image_size: int | None,
+    channels: int | None,
+    download: bool,
+) -> tuple[RawSplits, str, str]:
+    """Return (arrays, name, title) from the first source that has the data set."""
+    if name == "digits":
+        return sources.load_digits(), name, "digits (8x8)"
+    if name in STANDARD:
+        return (
+            sources.read_standard(name, _standard_root(name, data_dir, download)),
+            name,
+            STANDARD[name].title,
+        )
+    path = _class_folder_path(name, data_dir)
+    splits = load_class_folders(path, image_size, channels)
+    name = folders.base_name(path)  # no machine's paths in a record
+    title, note = _copy_of(name)
+    return (replace(splits, notes=(note, *splits.notes)) if note else splits), name, title
+
+
+def _copy_of(name: str) -> tuple[str, str | None]:
+    """Return the title of a class folder, and a note if it is named as the JPEG copy of a standard set."""
+    for key, known in STANDARD.items():
+        if name.lower() == f"{key.lower()}-jpeg":
+            return f"{known.title} (JPEG)", f"lossy JPEG copy of {known.title}"
+    return name, None
+
+
+def _standard_root(name: str, data_dir: str | os.PathLike | None, download: bool) -> Path:
+    """Return the folder from which torchvision can read `name`, downloading it if allowed and needed."""
+    tried = []
+    for folder in (*data_dirs(data_dir), sources.download_root(name)):
+        if sources.is_present(name, folder):
+            return folder
+        tried.append(f"{folder} ({_why_not(name, folder)})")
+    failure = "download not allowed"
+    if download:
+        try:
+            return sources.download(name)
+        except ConnectionError as error:
+            failure = f"failed: {error}"
+    raise DatasetNotFound(
+        f"data set {name!r} was not found. Tried: {'; '.join(tried)}; torchvision's download ({failure}). "
+        f"To get it: {_how(name)}."
+    )
+
+
+def _why_not(name: str, folder: Path) -> str:
+    if not folder.is_dir():
+        return "no such folder"
+    packed = getattr(sources.torchvision_class(name), "filename", None)
+    if packed and (folder / packed).is_file():
+        return f"{packed} is there but not unpacked: unpack it in that folder"
+    return f"no {STANDARD[name].layout}"
+
+
+def _how(name: str) -> str:
+    return (
+        f"run once with a network, or put torchvision's files ({STANDARD[name].layout}) in a folder and name "
+        f"that folder with --data-dir or {DATA_VARIABLE}"
+    )
+
+
+def _class_folder_path(name: str, data_dir: str | os.PathLike | None) -> Path:
+    """Return the class folder or archive called `name`: in a data folder, else as a path."""
+    places = data_dirs(data_dir)
+    path = Path(name).expanduser()
+    is_path = path.is_absolute() or len(path.parts) > 1
+    found = None if is_path else folders.find(name, places)
+    if found or path.is_dir() or (path.is_file() and folders.is_archive(path)):
+        return (found or path).absolute()
+    if path.is_file():
+        raise ValueError(
+            f"{path} is no archive: its name must end with {', '.join(folders.ARCHIVE_SUFFIXES)}"
+        )
+    if is_path:
+        raise DatasetNotFound(f"no such folder or archive: {path}")
+    known = ["digits", *STANDARD, *(row.name for row in _class_folder_rows(places))]
+    lower = {key.lower(): key for key in known}
+    close = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=2, cutoff=0.5)]
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    tried = ", ".join(str(place) for place in places) or f"no data folder given (--data-dir, {DATA_VARIABLE})"
+    raise DatasetNotFound(
+        f"unknown data set {name!r}.{hint} Known: {', '.join(known)}. Any class folder or archive of one is "
+        f"found by its path, or by its name in a data folder. Tried: {tried}. Layout: {folders.LAYOUT}."
+    )
+
+
+def _subset(
+    splits: RawSplits, split: str, size: int | None, name: str, notes: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return images and labels of a split, reduced to `size` of them."""
+    images, labels = getattr(splits, f"{split}_images"), getattr(splits, f"{split}_labels")
+    if size is None or size == len(labels):
+        return images, labels
+    if size > len(labels):
+        raise ValueError(f"dataset.{split}_size is {size}, but {name} has only {len(labels)} {split} images")
+    notes.append(f"{size} of {len(labels)} {split} images")
+    chosen = stratified_choice(labels, size, SUBSET_SEED)
+    return images[chosen], labels[chosen]
+
+
+def _describe(
+    name: str, title: str, parts: list[Tensor], classes: tuple[str, ...], notes: list[str]
+) -> DatasetInfo:
+    images = parts[0]
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    mean, std = [], []
+    for channel in range(images.shape[1]):  # from the histogram: exact, and the same on every machine
+        share = torch.bincount(images[:, channel].flatten(), minlength=256).double()
+        share /= share.sum()
+        mean.append(float((share * levels).sum()))
+        std.append(float((share * (levels - mean[-1]) ** 2).sum().sqrt()) or 1.0)
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(f"{part.dtype} {tuple(part.shape)}\n".encode())
+        digest.update(part.contiguous().numpy().data)
+    return DatasetInfo(
+        name, title, tuple(images.shape[1:]), classes, tuple(mean), tuple(std), digest.hexdigest(),
+        len(parts[1]), len(parts[3]), tuple(dict.fromkeys(notes)),
+    )  # fmt: skip
+
+
+def available(data_dir: str | os.PathLike | None = None) -> list[DatasetRow]:
+    """List the data sets that are known or found in the data folders, without downloading or decoding."""
+    rows = [
+        DatasetRow("digits", "digits (8x8)", (1, 8, 8), 10, "ready: scikit-learn (embedded)", "nothing to do")
+    ]
+    places = data_dirs(data_dir)
+    for name, known in STANDARD.items():
+        where = next((p for p in (*places, sources.download_root(name)) if sources.is_present(name, p)), None)
+        status = "not found"
+        if where is not None:
+            missing = [path.name for path in sources.standard_files(name, where) if not path.is_file()]
+            kind = "torchvision layout" if where in places else "earlier download"
+            status = (
+                f"incomplete: {where} lacks {', '.join(missing)}" if missing else f"ready: {where} ({kind})"
+            )
+        how = "nothing to do" if status.startswith("ready") else _how(name)
+        rows.append(DatasetRow(name, known.title, known.shape, known.class_count, status, how))
+    return rows + _class_folder_rows(places)
+
+
+def _class_folder_rows(places: list[Path]) -> list[DatasetRow]:
+    """Return a row per class folder or archive in the data folders, judged by its first file names."""
+    rows: dict[str, DatasetRow] = {}
+    for place in places:
+        for path in sorted(place.iterdir()) if place.is_dir() else ():
+            name = folders.base_name(path)
+            if name in rows or name.startswith(".") or not folders.looks_like_class_folders(path):
+                continue
+            kind = "class folders" if path.is_dir() else "archive of class folders"
+            title, status = _copy_of(name)[0], f"ready: {path} ({kind})"
+            rows[name] = DatasetRow(name, title, None, None, status, "nothing to do")
+    return list(rows.values())
+
+
+__all__ = ["DatasetCorrupt", "DatasetInfo", "DatasetNotFound", "DatasetRow", "ImageData", "available", "load"]

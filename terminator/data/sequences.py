@@ -1,0 +1,49 @@
+"""Images as sequences of pixels: in reading order (sMNIST, sCIFAR10) or one fixed random order (pMNIST)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def to_sequence(images: Tensor) -> Tensor:
+    """Read the pixels row by row.
+
+    Args:    images: (N, C, H, W).
+    Returns: (N, C, H*W), a view where the memory allows.
+    Raises:  ValueError if `images` has another number of axes.
+    """
+    if images.ndim != 4:
+        raise ValueError(f"to_sequence needs images of shape (N, C, H, W), got {tuple(images.shape)}")
+    return images.flatten(2)  # (N, C, H*W)
+
+
+def permutation(length: int, seed: int) -> Tensor:
+    """Draw the one order of `length` positions that belongs to `seed`.
+
+    NumPy's RandomState is used because its stream is guaranteed never to change between versions.
+
+    Returns: (length,) int64; element i is the old position of new position i.
+    Raises:  ValueError if length < 1 or the seed is not an integer from 0 to 2**32 - 1.
+    """
+    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+        raise ValueError(f"permutation length must be an integer of at least 1, got {length!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(f"permutation_seed must be an integer from 0 to 2**32 - 1, got {seed!r}")
+    return torch.from_numpy(np.random.RandomState(seed).permutation(length).astype(np.int64))
+
+
+def permute(sequences: Tensor, order: Tensor) -> Tensor:
+    """Put the positions of all sequences and channels into the same `order`.
+
+    Args:    sequences: (N, C, L); order: (L,), see permutation().
+    Returns: (N, C, L), a copy.
+    Raises:  ValueError if the lengths differ.
+    """
+    if sequences.ndim != 3 or order.shape != sequences.shape[-1:]:
+        raise ValueError(
+            f"permute needs (N, C, L) sequences and an order of length L, "
+            f"got {tuple(sequences.shape)} and {tuple(order.shape)}"
+        )
+    return sequences.index_select(2, order.to(sequences.device))  # (N, C, L)

@@ -1,0 +1,241 @@
+"""Where the standard data sets come from: scikit-learn's embedded digits, and torchvision's classes.
+
+torchvision reads, checks and downloads its own layouts; this file adds what it leaves out: downloads that
+appear whole or not at all, a network that is given up quickly, and errors that name the file at fault.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import socket
+import struct
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from terminator.paths import cache_dir
+
+DIGITS_SEED = 0  # fixed for ever: it decides which 360 digits are the test images
+DIGITS_TEST_SIZE = 360
+NETWORK_TIMEOUT = 10.0  # seconds without an answer
+_DOWNLOAD_ERRORS = (OSError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError, zlib.error)
+
+
+class DatasetNotFound(FileNotFoundError):
+    """A data set is neither on this machine nor could it be downloaded; the message says what to do."""
+
+
+class DatasetCorrupt(ValueError):
+    """A data set was found but a file of it cannot be read; the message names the file."""
+
+
+@dataclass(frozen=True, eq=False)
+class RawSplits:
+    """Both splits as NumPy arrays: images uint8 (N, C, H, W), labels int64 (N,); class names and notes."""
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StandardSet:
+    """What is known of a torchvision data set before it is loaded."""
+
+    title: str
+    shape: tuple[int, int, int]
+    class_count: int
+    layout: str  # what torchvision expects inside the data folder
+
+
+STANDARD = {
+    "MNIST": StandardSet("MNIST", (1, 28, 28), 10, "MNIST/raw/*-ubyte"),
+    "FashionMNIST": StandardSet("Fashion-MNIST", (1, 28, 28), 10, "FashionMNIST/raw/*-ubyte"),
+    "CIFAR10": StandardSet("CIFAR-10", (3, 32, 32), 10, "cifar-10-batches-py/*_batch*"),
+    "CIFAR100": StandardSet("CIFAR-100", (3, 32, 32), 100, "cifar-100-python/{train,test,meta}"),
+    "STL10": StandardSet("STL-10", (3, 96, 96), 10, "stl10_binary/{train,test}_{X,y}.bin"),
+}
+
+
+def stratified_choice(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """Choose `size` samples at random so that every class keeps its share, to within one sample.
+
+    NumPy's RandomState is used because its stream is guaranteed never to change between versions.
+
+    Args:    labels: (N,) integers; size: 0..N; seed: fixed by the caller.
+    Returns: (size,) indices in ascending order.
+    """
+    random = np.random.RandomState(seed)
+    names, counts = np.unique(labels, return_counts=True)
+    take, remainder = np.divmod(counts.astype(np.int64) * size, len(labels))
+    tie_break = random.permutation(len(names))
+    largest_first = tie_break[np.argsort(-remainder[tie_break], kind="stable")]
+    take[largest_first[: size - take.sum()]] += 1
+    shuffled = (random.permutation(np.flatnonzero(labels == name)) for name in names)
+    chosen = [indices[:count] for indices, count in zip(shuffled, take, strict=True)]
+    return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+def load_digits() -> RawSplits:
+    """Return scikit-learn's digits (8x8, values 0..16 scaled to 0..255): 1,437 to train, 360 to test."""
+    from sklearn import datasets  # lazy: half a second that the other data sets need not pay
+
+    bunch = datasets.load_digits()
+    images = np.rint(bunch.images * 255 / 16).astype(np.uint8)[:, None]  # (1797, 1, 8, 8)
+    labels = bunch.target.astype(np.int64)
+    in_test = np.zeros(len(labels), dtype=bool)
+    in_test[stratified_choice(labels, DIGITS_TEST_SIZE, DIGITS_SEED)] = True
+    return RawSplits(
+        images[~in_test], labels[~in_test], images[in_test], labels[in_test],
+        tuple(str(digit) for digit in range(10)), ("seeded stratified split, 1437 train / 360 test",),
+    )  # fmt: skip
+
+
+def torchvision_class(name: str) -> type:
+    """Return the torchvision class that reads `name`."""
+    from torchvision import datasets  # lazy: not needed for digits and class folders
+
+    if name != "STL10":
+        return getattr(datasets, name)
+
+    class LabelledSTL10(datasets.STL10):
+        """STL-10 without the unlabelled images: 2.6 GB that would be asked for and hashed in vain."""
+
+        train_list = datasets.STL10.train_list[:2]
+
+    return LabelledSTL10
+
+
+def standard_files(name: str, root: Path) -> dict[Path, str | None]:
+    """Return the files that torchvision reads for `name` below `root`, with their MD5 where it is known."""
+    cls = torchvision_class(name)
+    if name.endswith("MNIST"):  # the published sums are those of the .gz files
+        return {root / name / "raw" / Path(packed).stem: None for packed, _ in cls.resources}
+    listed = list(cls.train_list) + list(cls.test_list)
+    if hasattr(cls, "meta"):
+        listed.append([cls.meta["filename"], cls.meta["md5"]])
+    return {root / cls.base_folder / file: md5 for file, md5 in listed}
+
+
+def _idx_fault(path: Path) -> str | None:
+    """Return what is wrong with an IDX file of bytes (header against size), or None."""
+    with open(path, "rb") as file:
+        head = file.read(16)
+    rank = head[3] if len(head) >= 4 else 0
+    if head[:3] != b"\0\0\x08" or rank not in (1, 3) or len(head) < 4 + 4 * rank:
+        return "is not an IDX file of bytes"
+    expected = 4 + 4 * rank + int(np.prod(struct.unpack(f">{rank}I", head[4 : 4 + 4 * rank]), dtype=np.int64))
+    found = path.stat().st_size
+    return None if found == expected else f"has {found} bytes where its header promises {expected}"
+
+
+def _faults(name: str, root: Path) -> list[str]:
+    """Return one line per file that is missing, or whose content is not what it should be."""
+    from torchvision.datasets.utils import check_integrity
+
+    faults = []
+    for path, md5 in standard_files(name, root).items():
+        if not path.is_file():
+            faults.append(f"{path} is missing")
+        elif md5 is not None and not check_integrity(path, md5):
+            faults.append(f"{path} does not have the published MD5 sum")
+        elif md5 is None and (fault := _idx_fault(path)):
+            faults.append(f"{path} {fault}")
+    return faults
+
+
+def is_present(name: str, root: Path) -> bool:
+    """Say whether any file of the data set lies below `root` (not whether it is complete)."""
+    return any(path.is_file() for path in standard_files(name, root))
+
+
+def _split(name: str, root: Path, train: bool) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    cls = torchvision_class(name)
+    if name == "STL10":
+        part = cls(root, split="train" if train else "test", download=False)
+        return part.data, part.labels, tuple(part.classes)
+    part = cls(root, train=train, download=False)
+    if name.endswith("MNIST"):
+        # torchvision's "7 - seven" is too long for a plot's legend
+        classes = part.classes if name == "FashionMNIST" else [str(digit) for digit in range(10)]
+        return part.data.numpy()[:, None], part.targets.numpy(), tuple(classes)  # (N, 1, 28, 28)
+    return part.data.transpose(0, 3, 1, 2), np.asarray(part.targets), tuple(part.classes)  # (N, 3, 32, 32)
+
+
+def _label_faults(split: str, images: np.ndarray, labels: np.ndarray, class_count: int) -> list[str]:
+    if len(images) != len(labels):
+        return [f"the {split} split has {len(images)} images but {len(labels)} labels"]
+    if len(labels) == 0 or labels.min() < 0 or labels.max() >= class_count:
+        return [f"the {split} split is empty or has a label outside 0..{class_count - 1}"]
+    return []
+
+
+def read_standard(name: str, root: Path) -> RawSplits:
+    """Read a torchvision data set that lies below `root`.
+
+    Raises: DatasetCorrupt naming every file that is missing, cut short or altered.
+    """
+    try:
+        # torchvision checks MD5 sums of the others, but takes MNIST's files as they are
+        faults = _faults(name, root) if name.endswith("MNIST") else []
+        if not faults:
+            train_images, train_labels, classes = _split(name, root, train=True)
+            test_images, test_labels, _ = _split(name, root, train=False)
+    except Exception as error:  # whatever a damaged file makes its reader raise
+        faults = _faults(name, root) or [str(error)]
+    if not faults:
+        faults += _label_faults("train", train_images, train_labels, len(classes))
+        faults += _label_faults("test", test_images, test_labels, len(classes))
+    if faults:
+        raise DatasetCorrupt(f"{name} in {root} cannot be used: {'; '.join(faults)}. Replace or remove it.")
+    arrays = (np.ascontiguousarray(train_images), train_labels.astype(np.int64))
+    return RawSplits(*arrays, np.ascontiguousarray(test_images), test_labels.astype(np.int64), classes)
+
+
+def download_root(name: str) -> Path:
+    """Return the folder in the cache where a download of `name` is kept, in torchvision's layout."""
+    return cache_dir() / "torchvision" / name
+
+
+@contextmanager
+def _network_timeout(seconds: float) -> Iterator[None]:
+    # torchvision opens its connections without a timeout: a silent network would hang for minutes.
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def download(name: str) -> Path:
+    """Let torchvision download `name` into the cache; the folder appears only when it is complete.
+
+    Returns: the folder to read from.
+    Raises:  ConnectionError with torchvision's reason on one line.
+    """
+    target = download_root(name)
+    part = target.with_name(f".{name}-{os.getpid()}")
+    try:
+        part.mkdir(parents=True, exist_ok=True)
+        with _network_timeout(NETWORK_TIMEOUT):
+            torchvision_class(name)(part, download=True)
+        for packed in part.rglob("*.gz"):
+            packed.unlink()  # only the unpacked files are read again
+        if not is_present(name, target):  # another process may have been faster
+            os.replace(part, target)
+    except _DOWNLOAD_ERRORS as error:
+        raise ConnectionError(" ".join(str(error).split()) or type(error).__name__) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return target

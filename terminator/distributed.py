@@ -1,0 +1,85 @@
+"""Several processes, one training: started by torchrun, joined here."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from terminator.config import ConfigError, TrainConfig
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name: auto (CUDA where there is one), cpu or cuda.
+
+    Raises:  ConfigError if CUDA is asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("train.device is 'cuda', but torch sees no CUDA device here; allowed: cpu, auto")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+
+
+def rank() -> int:
+    """This process's number, 0 where there is only one."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """The number of processes."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+@contextmanager
+def processes(config: TrainConfig) -> Iterator[None]:
+    """Join torchrun's processes for the duration, if the configuration says so.
+
+    Raises:  ConfigError if torchrun did not start this process, or started another number of processes.
+    """
+    if not config.distributed or dist.is_initialized():
+        yield
+        return
+    if "RANK" not in os.environ:
+        raise ConfigError("train.distributed is true, but torchrun did not start this process; run "
+                          "`torchrun --nproc_per_node N -m terminator train train.distributed=True ...`")
+    local, started = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+    if config.avail_gpus not in (-1, local):
+        raise ConfigError(f"train.avail_gpus is {config.avail_gpus}; allowed: -1, or {local}, the number of processes "
+                          "that torchrun started on this machine (--nproc_per_node)")
+    if started != local * config.num_nodes:
+        raise ConfigError(f"train.num_nodes is {config.num_nodes}; allowed: {started // local}, the number of machines "
+                          "that torchrun joined (--nnodes)")
+    device = choose_device(config.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def wrap(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model itself, or its DistributedDataParallel wrapper."""
+    if world_size() == 1:
+        return model
+    return nn.parallel.DistributedDataParallel(
+        model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False)
+
+
+def gather(value: Any) -> list[Any]:
+    """One picklable value of every process, in order of rank."""
+    if world_size() == 1:
+        return [value]
+    values = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def broadcast(value: Any) -> Any:
+    """Rank 0's picklable value, on every process."""
+    return gather(value)[0]

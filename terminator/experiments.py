@@ -1,0 +1,270 @@
+"""Experiments: named configurations, and "run it, or read what is there".
+
+A run is identified by its resolved configuration, its data's fingerprint and its profile. `run` returns the
+finished run's record, goes on with an unfinished one from its checkpoint, or trains.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from terminator import records
+from terminator.config import Config, ConfigError, from_dict, to_dict
+from terminator.data import ImageData, available, load
+from terminator.distributed import broadcast, choose_device, processes, rank
+from terminator.model import Terminator, count_parameters
+from terminator.paths import results_dir
+from terminator.progress import say
+from terminator.trainer import Trainer
+
+PROFILES = ("smoke", "laptop", "paper")
+
+_SMALL_IMAGES = {"crop_padding": 0, "flip": False}
+_CIFAR = {"scheduler": {"name": "released"}, "test": {"drop_last": True}}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "digits": {"dataset": {"name": "digits", "channels": 3, **_SMALL_IMAGES}, "optimizer": {"lr": 0.0012},
+               "scheduler": {"warmup_epochs": 1}, "train": {"epochs": 6}},
+    "tour": {"dataset": {"name": "digits", "channels": 3, **_SMALL_IMAGES}, "optimizer": {"lr": 0.0012},
+             "scheduler": {"warmup_epochs": 1}, "train": {"epochs": 3}},
+    "mnist": {"dataset": {"name": "MNIST", "crop_padding": 2, "flip": False}},
+    "cifar10": {"dataset": {"name": "CIFAR10"}, **_CIFAR},
+    "cifar100": {"dataset": {"name": "CIFAR100"}, **_CIFAR,
+                 "optimizer": {"lr": 0.00120925, "betas": [0.75, 0.99], "l2_reg": 4e-5}},
+    "stl10": {"dataset": {"name": "STL10", "crop_padding": 12}},
+    "mnist-laptop": {"dataset": {"name": "MNIST", "image_size": 14, "train_size": 12000, "crop_padding": 1,
+                                 "flip": False},
+                     "scheduler": {"warmup_epochs": 1}, "train": {"epochs": 3}},
+    "cifar10-laptop": {"dataset": {"name": "CIFAR10", "image_size": 16, "train_size": 10000, "crop_padding": 2},
+                       "scheduler": {"warmup_epochs": 1}, "train": {"epochs": 8}},
+}
+
+
+def preset(name: str, **changes: Any) -> Config:
+    """A named configuration, with changes: preset("digits", train={"epochs": 2}).
+
+    Raises:  ConfigError for an unknown name, listing the known ones.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"preset is {name!r}; allowed: {', '.join(PRESETS)}")
+    return from_dict(Config, PRESETS[name]).updated(**changes)
+
+
+def first_ready(names: Iterable[str], data_dir: str | None = None) -> str | None:
+    """The first of these data sets that is on this machine, or None."""
+    ready = {row.name for row in available(data_dir) if row.status.startswith("ready")}
+    return next((name for name in names if name in ready), None)
+
+
+# the same images in another form, where the original is not on this machine
+SUBSTITUTES = {"CIFAR10": "cifar10-jpeg"}
+
+
+def with_ready_data(config: Config, data_dir: str | None = None) -> Config:
+    """The configuration with a substitute of its data set, if only that one is on this machine.
+
+    A substitute has a name and a title of its own, so no number can pass for the original's.
+    """
+    name = config.dataset.name
+    chosen = first_ready([name, SUBSTITUTES.get(name, name)], data_dir) or name
+    return config.updated(dataset={"name": chosen})
+
+
+TOUR = {"smoke": "tour", "laptop": "cifar10-laptop", "paper": "cifar10"}
+
+
+def tour(profile: str, seed: int = 0, device: str = "auto") -> "Run":
+    """The trained model that the first notebooks look at; trained on the spot where its weights are not here."""
+    if profile not in TOUR:
+        raise ConfigError(f"profile is {profile!r}; allowed: {', '.join(TOUR)}")
+    config = with_ready_data(preset(TOUR[profile], train={"seed": seed, "device": device}))
+    return run(config, "tour" if profile == "smoke" else "images", profile, need_model=True)
+
+
+def load_data(config: Config, data_dir: str | None = None) -> ImageData:
+    """The data set that the configuration names."""
+    use = config.dataset
+    return load(use.name, data_dir=data_dir, image_size=use.image_size, channels=use.channels,
+                train_size=use.train_size, test_size=use.test_size, view=use.view,
+                permutation_seed=use.permutation_seed)
+
+
+def resolve(config: Config, data: ImageData) -> Config:
+    """The configuration with the data's channels, size and classes filled into the model.
+
+    Raises:  ConfigError if the model was set to another shape than the data have.
+    """
+    shape = data.info.shape
+    found = {"dimensions": len(shape) - 1, "in_channels": shape[0], "size": shape[-1], "classes": len(data.info.classes)}
+    for name, value in found.items():
+        given = getattr(config.model, name)
+        if given not in (None, value) and not (name == "dimensions" and given == 2):
+            raise ConfigError(f"model.{name} is {given}, but {data.info.title} has {value}; leave it out, or change "
+                              "the data set's settings")
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, **found).resolved())
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its record, its folder, and on demand its epochs and its model."""
+
+    record: dict[str, Any]
+    folder: Path
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """One row per epoch."""
+        return pd.read_csv(self.folder / "metrics.csv")
+
+    @property
+    def has_model(self) -> bool:
+        """Whether the weights are on this machine (records travel, weights do not)."""
+        return (self.folder / "model.safetensors").is_file()
+
+    def model(self) -> Terminator:
+        """The trained model, calibrated, in evaluation mode."""
+        return Terminator.load(self.folder / "model.safetensors")
+
+    def accuracy(self, protocol: str = "released") -> float:
+        """Test accuracy (%) after the last epoch."""
+        return self.record["results"][protocol]["accuracy"]
+
+
+def run_id(config: Config, data: ImageData, profile: str) -> str:
+    """`<data>-<profile>-s<seed>-<hash>`: the same for the same experiment, wherever it runs."""
+    identity = to_dict(config)
+    for key in ("do", "device", "distributed", "num_nodes", "avail_gpus"):
+        identity["train"].pop(key)
+    text = json.dumps([identity, data.info.fingerprint, profile], sort_keys=True)
+    name = "".join(c if c.isalnum() else "-" for c in Path(data.info.name).name.lower())
+    return f"{name}-{profile}-s{config.train.seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def run(config: Config, experiment: str, profile: str = "smoke", *, data: ImageData | None = None,
+        data_dir: str | None = None, need_model: bool = False, force: bool = False) -> Run:
+    """Read the record of this experiment, go on with it, or train it.
+
+    Args:
+        config: the experiment; model sizes that are None are the data's.
+        experiment: the folder below results/runs;  profile: smoke, laptop or paper, goes into the record.
+        data: already loaded, else by the configuration (and data_dir).
+        need_model: train again if only the record is here, not the weights;  force: train again in any case.
+    Raises: ConfigError, DatasetNotFound, CheckpointError, TrainingDiverged, PermissionError.
+    """
+    if profile not in PROFILES:
+        raise ConfigError(f"profile is {profile!r}; allowed: {', '.join(PROFILES)}")
+    with processes(config.train):
+        data = load_data(config, data_dir) if data is None else data
+        config = resolve(config, data)
+        folder = results_dir() / "runs" / experiment / run_id(config, data, profile)
+        found = broadcast(_find(folder, need_model, force))
+        if found is not None:
+            return Run(found, folder)
+        if rank() == 0:
+            records.check_writable(folder)
+        return Run(_train(config, data, experiment, profile, folder), folder)
+
+
+def _find(folder: Path, need_model: bool, force: bool) -> dict[str, Any] | None:
+    """The record in the folder, if it may be used; with `force` the folder's old checkpoint goes."""
+    if rank() > 0:
+        return None
+    path = folder / "record.json"
+    if force:
+        for name in ("checkpoint.pt", "record.json"):
+            (folder / name).unlink(missing_ok=True)
+        return None
+    if not path.is_file() or (need_model and not (folder / "model.safetensors").is_file()):
+        return None
+    return records.read_record(path)
+
+
+def build_model(config: Config) -> Terminator:
+    """The network of a resolved configuration, initialised from its seed, or from `pretrained`."""
+    torch.manual_seed(config.train.seed)
+    if config.pretrained.load:
+        return load_model(config.pretrained.filename)
+    return Terminator(config.model)
+
+
+def load_model(path: str | os.PathLike) -> Terminator:
+    """A model from a file of this kit (.safetensors) or a released checkpoint (.ckpt, .pt, .pth)."""
+    from terminator import released
+
+    return Terminator.load(path) if str(path).endswith(".safetensors") else released.load(path)
+
+
+def _train(config: Config, data: ImageData, experiment: str, profile: str, folder: Path) -> dict[str, Any]:
+    started, clock = records.now(), time.perf_counter()
+    code = records.provenance()
+    trainer = Trainer(build_model(config), config, data, folder)
+    rows = trainer.fit()
+    results = evaluate_both(trainer)
+    seconds = [row["seconds"] for row in rows]
+    record = {
+        "run_id": folder.name, "experiment": experiment, "status": "ok", "profile": profile, "seed": config.train.seed,
+        "model": type(trainer.model).__name__, "parameters": count_parameters(trainer.model),
+        "flops_per_image": flops_per_image(trainer), "results": results, "epochs": rows,
+        "config": to_dict(config), "data": dataclasses.asdict(data.info),
+        "wall_s": round(sum(seconds), 2), "session_s": round(time.perf_counter() - clock, 2),
+        "images_per_s": round(len(rows) * trainer.steps_per_epoch * config.train.batch_size / sum(seconds), 2),
+        "peak_memory_bytes": records.peak_memory_bytes(trainer.device.type),
+        "device": records.device_name(trainer.device.type), "determinism": {
+            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(), "precision": config.train.precision},
+        "provenance": code, "started": started, "finished": records.now(),
+    }
+    if rank() == 0:
+        info = {key: record["data"][key] for key in ("name", "title", "shape", "classes", "mean", "std", "fingerprint")}
+        trainer.model.save(folder / "model.safetensors", data=info, run_id=folder.name)
+        records.write_csv(folder / "metrics.csv", pd.DataFrame(rows))
+        records.write_json(folder / "record.json", json.loads(json.dumps(record)))
+        records.rebuild_index()
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        say(f"{folder.name}: test accuracy {results['released']['accuracy']:.2f} % as released, "
+            f"{results['calibrated']['accuracy']:.2f} % calibrated, {sum(seconds):.0f} s of training")
+    return record
+
+
+def evaluate_both(trainer: Trainer) -> dict[str, dict[str, float]]:
+    """Results of both protocols, after calibration on training images; the model is left calibrated."""
+    results = {"released": trainer.evaluate("released")}
+    count = trainer.calibrate()
+    results["calibrated"] = {**trainer.evaluate("calibrated"), "calibration_images": count}
+    return results
+
+
+def flops_per_image(trainer: Trainer) -> int:
+    """Floating point operations of one forward pass per image, in a batch of two (multiply and add: two)."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    x = torch.zeros(2, *trainer.data.info.shape, device=trainer.device)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        trainer.model.eval()(x)
+    return counter.get_total_flops() // 2
+
+
+def evaluate_file(path: str | os.PathLike, config: Config, data_dir: str | None = None) -> dict[str, Any]:
+    """Evaluate a model file on the configured data set, as released and calibrated.
+
+    Raises:  ValueError if the model and the data do not fit each other.
+    """
+    model = load_model(path)
+    with processes(config.train):
+        data = load_data(config, data_dir)
+        shape = (model.config.in_channels, *[model.config.size] * model.config.dimensions)
+        if tuple(data.info.shape) != shape or len(data.info.classes) != model.config.classes:
+            raise ValueError(f"{path} takes inputs {shape} of {model.config.classes} classes, {data.info.title} has "
+                             f"{tuple(data.info.shape)} of {len(data.info.classes)}; set dataset.image_size, "
+                             "dataset.channels or another dataset.name")
+        trainer = Trainer(model, dataclasses.replace(config, model=model.config), data)
+        return {"model": str(path), "data": data.info.title, "device": str(choose_device(config.train.device)),
+                **evaluate_both(trainer)}

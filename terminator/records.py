@@ -1,0 +1,216 @@
+"""Run records: the evidence behind every number, and the tables made from them.
+
+results/runs/<experiment>/<run_id>/record.json and metrics.csv are written once a run has finished; tables
+are computed from these files alone. Published numbers live in results/literature.csv, each with its source.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from terminator.paths import atomic_write, project_root, results_dir
+
+PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn")
+SMOKE = "smoke"  # its records stay out of results/index.csv
+
+
+def now() -> str:
+    """The time, UTC, to the second, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_csv(path: Path, frame: pd.DataFrame) -> Path:
+    """Write a table, whole or not at all, and return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, frame.to_csv(index=False))
+    return path
+
+
+# -- provenance ----------------------------------------------------------------------------------------------
+
+
+def _git(*arguments: str) -> str | None:
+    root = project_root()
+    if root is None:
+        return None
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+@lru_cache
+def source_hash() -> str:
+    """SHA-256 over the package's source files."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        digest.update(str(path.relative_to(package)).encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def device_name(kind: str) -> str:
+    """What ran it: the GPU's name, or the processor's with the number of threads in use."""
+    import torch
+
+    if kind == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{_cpu_name()}, {torch.get_num_threads()} threads"
+
+
+def peak_memory_bytes(kind: str) -> int:
+    """The most memory held so far: of the process, or on the GPU by torch."""
+    if kind == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def provenance() -> dict[str, Any]:
+    """Code and software: commit, whether the checkout was clean, source hash, versions, system."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    status = _git("status", "--porcelain", "--", "terminator", "notebooks", "run_all.py", "pyproject.toml")
+    return {"commit": _git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status),
+            "source_hash": source_hash(), "versions": versions, "system": f"{platform.system()} {platform.machine()}"}
+
+
+# -- reading -------------------------------------------------------------------------------------------------
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read one record.json.
+
+    Raises:  ValueError if it is no record (truncated, say), naming the file.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf8"))
+        if not isinstance(record, dict) or not {"run_id", "experiment", "status", "results"} <= record.keys():
+            raise ValueError("it lacks run_id, experiment, status or results")
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} is no readable run record: {error}. Remove its folder to make that run again.") from error
+    return record
+
+
+def load_records(experiment: str | None = None, profile: str | None = None) -> list[dict[str, Any]]:
+    """All finished records below results/runs, sorted by run id; of one experiment or profile, if named."""
+    paths = sorted((results_dir() / "runs").glob(f"{experiment or '*'}/*/record.json"))
+    records = [read_record(path) for path in paths]
+    return [record for record in records if profile in (None, record["profile"])]
+
+
+def _setting(config: dict[str, Any]) -> str:
+    """A short hash of the configuration without its seed: runs that may be averaged share it."""
+    train = {key: value for key, value in config["train"].items() if key not in ("seed", "device")}
+    return hashlib.sha256(json.dumps({**config, "train": train}, sort_keys=True).encode()).hexdigest()[:6]
+
+
+def runs_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """One row per run: what it was, how well, how long, on what."""
+    rows = [{
+        "run_id": r["run_id"], "experiment": r["experiment"], "profile": r["profile"], "dataset": r["data"]["title"],
+        "train_images": r["data"]["train_size"], "test_images": r["data"]["test_size"],
+        "image_size": r["data"]["shape"][-1], "model": r["model"], "parameters": r["parameters"],
+        "optimizer": r["config"]["optimizer"]["name"], "setting": _setting(r["config"]), "epochs": r["config"]["train"]["epochs"], "seed": r["seed"],
+        "accuracy_released": r["results"]["released"]["accuracy"],
+        "accuracy_calibrated": r["results"].get("calibrated", {}).get("accuracy"),
+        "wall_s": r["wall_s"], "images_per_s": r["images_per_s"], "peak_memory_mb": round(r["peak_memory_bytes"] / 1e6),
+        "device": r["device"], "commit": (r["provenance"]["commit"] or "")[:10], "dirty": r["provenance"]["dirty"],
+        "finished": r["finished"],
+    } for r in records]
+    return pd.DataFrame(rows)
+
+
+GROUP = ["experiment", "profile", "dataset", "train_images", "image_size", "model", "parameters", "optimizer", "epochs",
+         "setting"]
+
+
+def summary_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """One row per setting: mean and standard deviation of the last epoch's accuracies (%) over seeds."""
+    runs = runs_table(records)
+    if runs.empty:
+        return runs
+    rows = []
+    for key, group in runs.groupby(GROUP, sort=True):
+        row = dict(zip(GROUP, key, strict=True)) | {"seeds": len(group)}
+        for protocol in ("released", "calibrated"):
+            values = group[f"accuracy_{protocol}"]
+            row[protocol] = round(values.mean(), 2)
+            row[f"{protocol}_sd"] = round(values.std(ddof=1), 2) if len(values) > 1 else None
+        row |= {"minutes": round(group["wall_s"].mean() / 60, 1), "images_per_s": round(group["images_per_s"].mean(), 1)}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def mean_and_spread(mean: float, spread: float | None, digits: int = 2) -> str:
+    """"98.12 ± 0.30", or "98.12" where one seed leaves no spread."""
+    if mean is None or pd.isna(mean):
+        return "-"
+    return f"{mean:.{digits}f}" + ("" if spread is None or pd.isna(spread) else f" ± {spread:.{digits}f}")
+
+
+def literature(table: str | None = None) -> pd.DataFrame:
+    """Published numbers with their sources (results/literature.csv); of one table, if named."""
+    root = project_root()
+    path = next((p for p in (results_dir() / "literature.csv", root and root / "results" / "literature.csv")
+                 if p and p.is_file()), None)
+    if path is None:
+        raise FileNotFoundError(f"no literature.csv in {results_dir()}")
+    frame = pd.read_csv(path)
+    return frame if table is None else frame[frame["table"] == table].reset_index(drop=True)
+
+
+def rebuild_index() -> Path:
+    """Write results/index.csv, one row per laptop or paper run, from the records."""
+    records = [record for record in load_records() if record["profile"] != SMOKE]
+    return write_csv(results_dir() / "index.csv", runs_table(records))
+
+
+def check_writable(folder: Path) -> None:
+    """Raise PermissionError, naming the folder, if no file can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise PermissionError(f"cannot write to the results folder {folder}: {error.strerror}. Choose another one "
+                              "with the environment variable TERMINATOR_RESULTS.") from error
