@@ -8,10 +8,11 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
-from terminator.config import Config, ConfigError, to_dict
+from terminator.config import Config, ConfigError, changed_settings
 
 
 def build_config(words: list[str]) -> Config:
@@ -81,12 +82,10 @@ def datasets(args: argparse.Namespace) -> None:
 def presets(args: argparse.Namespace) -> None:
     from terminator.experiments import PRESETS, preset
 
-    default = to_dict(Config())
     for name in PRESETS:
         print(name)
-        for group, values in to_dict(preset(name)).items():
-            changed = {key: value for key, value in values.items() if value != default[group][key]}
-            for key, value in changed.items():
+        for group, values in changed_settings(preset(name), Config()).items():
+            for key, value in values.items():
                 print(f"    {group}.{key}={json.dumps(value)}")
 
 
@@ -129,6 +128,8 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         args.action(args)
+    except BrokenPipeError:  # the reader of a pipe, `head` say, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ConfigError, CheckpointError, TrainingDiverged, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

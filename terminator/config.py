@@ -282,6 +282,33 @@ def to_dict(config: Any) -> dict[str, Any]:
     return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
 
 
+WHERE_KEYS = ("do", "device", "distributed", "num_nodes", "avail_gpus")  # of train: where it runs, not what
+
+
+def identity(config: "Config") -> dict[str, Any]:
+    """What makes an experiment this one: the settings that differ from the defaults, but not where it runs.
+
+    A setting that a later version adds, at its default, leaves the identity as it was.
+    """
+    changes = changed_settings(config, Config())
+    for key in WHERE_KEYS:
+        changes.get("train", {}).pop(key, None)
+    return {group: values for group, values in changes.items() if values}
+
+
+def changed_settings(config: Any, default: Any) -> dict[str, Any]:
+    """Nested dictionaries of the settings whose values differ from those of `default`."""
+    found = {}
+    for key, value in to_dict(config).items():
+        standard = getattr(default, key)
+        if dataclasses.is_dataclass(standard):
+            if nested := changed_settings(getattr(config, key), standard):
+                found[key] = nested
+        elif value != _plain(standard):
+            found[key] = value
+    return found
+
+
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return to_dict(value)

@@ -71,6 +71,12 @@ def wrap(model: nn.Module, device: torch.device) -> nn.Module:
         model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False)
 
 
+def barrier() -> None:
+    """Wait until every process is here."""
+    if world_size() > 1:
+        dist.barrier()
+
+
 def gather(value: Any) -> list[Any]:
     """One picklable value of every process, in order of rank."""
     if world_size() == 1:

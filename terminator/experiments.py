@@ -18,9 +18,9 @@ import pandas as pd
 import torch
 
 from terminator import records
-from terminator.config import Config, ConfigError, from_dict, to_dict
+from terminator.config import Config, ConfigError, from_dict, identity, to_dict
 from terminator.data import ImageData, available, load
-from terminator.distributed import broadcast, choose_device, processes, rank
+from terminator.distributed import barrier, broadcast, choose_device, processes, rank
 from terminator.model import Terminator, count_parameters
 from terminator.paths import results_dir
 from terminator.progress import say
@@ -41,11 +41,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "cifar100": {"dataset": {"name": "CIFAR100"}, **_CIFAR,
                  "optimizer": {"lr": 0.00120925, "betas": [0.75, 0.99], "l2_reg": 4e-5}},
     "stl10": {"dataset": {"name": "STL10", "crop_padding": 12}},
-    "mnist-laptop": {"dataset": {"name": "MNIST", "image_size": 14, "train_size": 12000, "crop_padding": 1,
-                                 "flip": False},
-                     "scheduler": {"warmup_epochs": 1}, "train": {"epochs": 3}},
-    "cifar10-laptop": {"dataset": {"name": "CIFAR10", "image_size": 16, "train_size": 10000, "crop_padding": 2},
-                       "scheduler": {"warmup_epochs": 1}, "train": {"epochs": 8}},
+    "mnist-laptop": {"dataset": {"name": "MNIST", "image_size": 14, "train_size": 12000, "test_size": 5000,
+                                 "crop_padding": 1, "flip": False},
+                     "scheduler": {"warmup_epochs": 0.5}, "train": {"epochs": 2}},
+    "cifar10-laptop": {"dataset": {"name": "CIFAR10", "image_size": 16, "train_size": 16000, "test_size": 5000,
+                                   "crop_padding": 2},
+                       "scheduler": {"warmup_epochs": 0.5}, "train": {"epochs": 4}},
 }
 
 
@@ -93,9 +94,14 @@ def tour(profile: str, seed: int = 0, device: str = "auto") -> "Run":
 def load_data(config: Config, data_dir: str | None = None) -> ImageData:
     """The data set that the configuration names."""
     use = config.dataset
-    return load(use.name, data_dir=data_dir, image_size=use.image_size, channels=use.channels,
+    if rank() > 0:
+        barrier()  # the first process downloads and decodes, the others find its cache
+    data = load(use.name, data_dir=data_dir, image_size=use.image_size, channels=use.channels,
                 train_size=use.train_size, test_size=use.test_size, view=use.view,
                 permutation_seed=use.permutation_seed)
+    if rank() == 0:
+        barrier()
+    return data
 
 
 def resolve(config: Config, data: ImageData) -> Config:
@@ -141,10 +147,7 @@ class Run:
 
 def run_id(config: Config, data: ImageData, profile: str) -> str:
     """`<data>-<profile>-s<seed>-<hash>`: the same for the same experiment, wherever it runs."""
-    identity = to_dict(config)
-    for key in ("do", "device", "distributed", "num_nodes", "avail_gpus"):
-        identity["train"].pop(key)
-    text = json.dumps([identity, data.info.fingerprint, profile], sort_keys=True)
+    text = json.dumps([identity(config), data.info.fingerprint, profile], sort_keys=True)
     name = "".join(c if c.isalnum() else "-" for c in Path(data.info.name).name.lower())
     return f"{name}-{profile}-s{config.train.seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 

@@ -140,6 +140,10 @@ def choose_parameters(notebooks, args):
     Returns: {notebook name: {parameter: value}}.
     Raises:  Refusal naming the parameter, its value and what is allowed.
     """
+    for notebook in notebooks:
+        missing = [name for name in COMMON if name not in notebook.parameters]
+        if missing:
+            raise Refusal(f"{notebook.path}: the parameters cell lacks {', '.join(missing)}")
     given = {"profile": args.profile, "device": args.device}
     if args.seeds is not None:
         given["seeds"] = args.seeds
@@ -153,9 +157,6 @@ def choose_parameters(notebooks, args):
             raise Refusal(f"no selected notebook has a parameter {name!r}; they know\n{known}")
     chosen = {}
     for notebook in notebooks:
-        missing = [name for name in COMMON if name not in notebook.parameters]
-        if missing:
-            raise Refusal(f"{notebook.path}: the parameters cell lacks {', '.join(missing)}")
         chosen[notebook.name] = {name: value for name, value in given.items() if name in notebook.parameters}
         for name, value in chosen[notebook.name].items():
             default = notebook.parameters[name][0]

@@ -19,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 
+from terminator.config import Config, from_dict, identity
 from terminator.paths import atomic_write, project_root, results_dir
 
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn")
@@ -139,8 +140,9 @@ def load_records(experiment: str | None = None, profile: str | None = None) -> l
 
 def _setting(config: dict[str, Any]) -> str:
     """A short hash of the configuration without its seed: runs that may be averaged share it."""
-    train = {key: value for key, value in config["train"].items() if key not in ("seed", "device")}
-    return hashlib.sha256(json.dumps({**config, "train": train}, sort_keys=True).encode()).hexdigest()[:6]
+    changes = identity(from_dict(Config, config))
+    changes.get("train", {}).pop("seed", None)
+    return hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:6]
 
 
 def runs_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:

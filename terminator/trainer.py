@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from terminator import checkpoint
-from terminator.config import BETAS, Config, ConfigError, OptimizerConfig, to_dict
+from terminator.config import BETAS, Config, ConfigError, OptimizerConfig, identity
 from terminator.data import Augmentation, ImageData, normalize
 from terminator.distributed import choose_device, gather, rank, world_size, wrap
 from terminator.optim import Kar2, Kar3, learning_rate_factor
@@ -208,10 +208,7 @@ class Trainer:
     # -- checkpoints -----------------------------------------------------------------------------------------
 
     def _identity(self) -> dict[str, Any]:
-        config = to_dict(self.config)
-        for key in ("device", "distributed", "num_nodes", "avail_gpus", "do"):  # where it runs, not what
-            config["train"].pop(key)
-        return {**config, "data": self.data.info.fingerprint}
+        return {**identity(self.config), "data": self.data.info.fingerprint}
 
     def _save(self, rows: list[dict[str, float]]) -> None:
         states = gather(checkpoint.random_states())
