@@ -1,7 +1,7 @@
 """The command line: python -m terminator train | evaluate | predict | datasets | presets.
 
     python -m terminator train preset=digits train.seed=1
-    python -m terminator train dataset.name=CIFAR10 optimizer.name=Kar3 optimizer.lr=0.001215 "optimizer.betas=[0.5,0.95]"
+    python -m terminator train dataset.name=CIFAR10 optimizer.name=Kar3 "optimizer.betas=[0.5,0.95]"
     python -m terminator train dataset.name=CIFAR10 train.do=False pretrained.load=True pretrained.filename=FILE
     torchrun --nproc_per_node 2 -m terminator train preset=cifar10 train.distributed=True
 """

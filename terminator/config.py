@@ -156,8 +156,9 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         _require_one_of("optimizer.name", self.name, BETAS)
         _require(self.lr > 0, "optimizer.lr", self.lr, "a positive number")
-        _require(self.betas is None or (len(self.betas) == len(BETAS[self.name]) and all(0 <= b < 1 for b in self.betas)),
-                 "optimizer.betas", self.betas, f"{len(BETAS[self.name])} numbers from 0 to below 1 for {self.name}")
+        count, betas = len(BETAS[self.name]), self.betas
+        _require(betas is None or (len(betas) == count and all(0 <= b < 1 for b in betas)), "optimizer.betas", betas,
+                 f"{count} numbers from 0 to below 1 for {self.name}")
         for name in ("l2_reg", "momentum", "weight_decay"):
             _require(getattr(self, name) >= 0, f"optimizer.{name}", getattr(self, name), "0 or more")
 
@@ -326,8 +327,8 @@ def _merge(config: Any, values: Mapping[str, Any], prefix: str) -> Any:
         current = getattr(config, key)
         if dataclasses.is_dataclass(current):
             if not isinstance(value, Mapping):
-                raise ConfigError(f"{prefix}{key} is a group of settings, not {value!r}; "
-                                  f"allowed: {', '.join(f'{prefix}{key}.{f.name}' for f in dataclasses.fields(current))}")
+                names = ", ".join(f"{prefix}{key}.{f.name}" for f in dataclasses.fields(current))
+                raise ConfigError(f"{prefix}{key} is a group of settings, not {value!r}; allowed: {names}")
             changes[key] = _merge(current, value, f"{prefix}{key}.")
         else:
             changes[key] = _coerce(prefix + key, value, hints[key])
@@ -341,8 +342,9 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
             return None
         hint = next(option for option in typing.get_args(hint) if option is not type(None))
     if typing.get_origin(hint) is tuple:
-        _require(isinstance(value, (list, tuple)), key, value, f"a list of {typing.get_args(hint)[0].__name__}s, e.g. [1,2]")
-        return tuple(_coerce(key, item, typing.get_args(hint)[0]) for item in value)
+        kind = typing.get_args(hint)[0]
+        _require(isinstance(value, (list, tuple)), key, value, f"a list of {kind.__name__}s, e.g. [1,2]")
+        return tuple(_coerce(key, item, kind) for item in value)
     if hint is float and isinstance(value, str):  # YAML 1.1 reads 5e-5 as a string
         try:
             value = float(value)

@@ -67,8 +67,7 @@ def wrap(model: nn.Module, device: torch.device) -> nn.Module:
     """The model itself, or its DistributedDataParallel wrapper."""
     if world_size() == 1:
         return model
-    return nn.parallel.DistributedDataParallel(
-        model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False)
+    return nn.parallel.DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
 
 def barrier() -> None:

@@ -110,7 +110,8 @@ def resolve(config: Config, data: ImageData) -> Config:
     Raises:  ConfigError if the model was set to another shape than the data have.
     """
     shape = data.info.shape
-    found = {"dimensions": len(shape) - 1, "in_channels": shape[0], "size": shape[-1], "classes": len(data.info.classes)}
+    found = {"dimensions": len(shape) - 1, "in_channels": shape[0], "size": shape[-1],
+             "classes": len(data.info.classes)}
     for name, value in found.items():
         given = getattr(config.model, name)
         if given not in (None, value) and not (name == "dimensions" and given == 2):
@@ -221,8 +222,8 @@ def _train(config: Config, data: ImageData, experiment: str, profile: str, folde
         "wall_s": round(sum(seconds), 2), "session_s": round(time.perf_counter() - clock, 2),
         "images_per_s": round(len(rows) * trainer.steps_per_epoch * config.train.batch_size / sum(seconds), 2),
         "peak_memory_bytes": records.peak_memory_bytes(trainer.device.type),
-        "device": records.device_name(trainer.device.type), "determinism": {
-            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(), "precision": config.train.precision},
+        "device": records.device_name(trainer.device.type), "precision": config.train.precision,
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "provenance": code, "started": started, "finished": records.now(),
     }
     if rank() == 0:

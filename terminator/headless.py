@@ -7,9 +7,11 @@ Used by: run_all.py.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import platform
+import shutil
 import sys
 import time
 
@@ -123,7 +125,9 @@ class Progress:
             from tqdm import tqdm
 
             self.tqdm = tqdm
-            self.overall = tqdm(total=total, unit="notebook", desc="all notebooks", position=0)
+            columns, rows = shutil.get_terminal_size()  # tqdm shows nothing where a terminal does not know its size
+            self.bar = functools.partial(tqdm, ncols=min(columns, 100), nrows=rows)
+            self.overall = self.bar(total=total, unit="notebook", desc="all notebooks", position=0)
 
     def say(self, text):
         if self.overall is None:
@@ -138,7 +142,7 @@ class Progress:
             return
         used = {position for position, _ in self.bars.values()}
         position = next(number for number in range(1, self.total + 2) if number not in used)
-        self.bars[name] = position, self.tqdm(unit="cell", desc=name, position=position, leave=False)
+        self.bars[name] = position, self.bar(unit="cell", desc=name, position=position, leave=False)
 
     def cell(self, name, index, total):
         """Cell number `index` (from 0) of `total` begins."""

@@ -127,7 +127,8 @@ def read_record(path: Path) -> dict[str, Any]:
         if not isinstance(record, dict) or not {"run_id", "experiment", "status", "results"} <= record.keys():
             raise ValueError("it lacks run_id, experiment, status or results")
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path} is no readable run record: {error}. Remove its folder to make that run again.") from error
+        raise ValueError(f"{path} is no readable run record: {error}. "
+                         "Remove its folder to make that run again.") from error
     return record
 
 
@@ -151,7 +152,8 @@ def runs_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
         "run_id": r["run_id"], "experiment": r["experiment"], "profile": r["profile"], "dataset": r["data"]["title"],
         "train_images": r["data"]["train_size"], "test_images": r["data"]["test_size"],
         "image_size": r["data"]["shape"][-1], "model": r["model"], "parameters": r["parameters"],
-        "optimizer": r["config"]["optimizer"]["name"], "setting": _setting(r["config"]), "epochs": r["config"]["train"]["epochs"], "seed": r["seed"],
+        "optimizer": r["config"]["optimizer"]["name"], "setting": _setting(r["config"]),
+        "epochs": r["config"]["train"]["epochs"], "seed": r["seed"],
         "accuracy_released": r["results"]["released"]["accuracy"],
         "accuracy_calibrated": r["results"].get("calibrated", {}).get("accuracy"),
         "wall_s": r["wall_s"], "images_per_s": r["images_per_s"], "peak_memory_mb": round(r["peak_memory_bytes"] / 1e6),
@@ -177,7 +179,8 @@ def summary_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
             values = group[f"accuracy_{protocol}"]
             row[protocol] = round(values.mean(), 2)
             row[f"{protocol}_sd"] = round(values.std(ddof=1), 2) if len(values) > 1 else None
-        row |= {"minutes": round(group["wall_s"].mean() / 60, 1), "images_per_s": round(group["images_per_s"].mean(), 1)}
+        row["minutes"] = round(group["wall_s"].mean() / 60, 1)
+        row["images_per_s"] = round(group["images_per_s"].mean(), 1)
         rows.append(row)
     return pd.DataFrame(rows)
 

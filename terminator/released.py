@@ -94,7 +94,8 @@ def infer_config(state: Mapping[str, Tensor]) -> ModelConfig:
             factors=tuple(high // low for low, high in zip(channels, channels[1:])), local_sizes=tuple(local_sizes),
             **{name: state[key].shape[1] for name, key in hidden.items()})
     except (KeyError, ValueError, IndexError) as error:
-        raise ValueError(f"the state dict is not one of the released 2-D model; missing or misshapen: {error}") from error
+        raise ValueError("the state dict is not one of the released 2-D model; missing or misshapen: "
+                         f"{error}") from error
 
 
 def load(path_or_state: str | Path | Mapping[str, Any], config: ModelConfig | None = None) -> Terminator:

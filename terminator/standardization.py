@@ -8,6 +8,7 @@ Source: arXiv 2401.17948 (G-IBS).  Golden: terminator_g_ibs.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -19,11 +20,18 @@ KINDS = ("g_ibs", "batch", "instance", "batch_affine")
 EVALUATIONS = {"released": "batch", "calibrated": "calibrated"}  # protocol: source of the statistics
 
 
-def _mean_over_ranks(value: Tensor) -> Tensor:
-    """Average a tensor over all ranks of a distributed run; gradients reach every rank."""
-    from torch.distributed.nn.functional import all_reduce
+class _MeanOverRanks(torch.autograd.Function):
+    """The mean of a tensor over all ranks of a distributed run; gradients reach every rank."""
 
-    return all_reduce(value) / dist.get_world_size()
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total / dist.get_world_size()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _MeanOverRanks.forward(ctx, gradient.contiguous())
 
 
 class BatchStatistic(nn.Module):
@@ -68,7 +76,7 @@ class BatchStatistic(nn.Module):
             return self.value.to(x.dtype)
         mean = x.mean(0, keepdim=True)
         if self.is_synchronized:
-            mean = _mean_over_ranks(mean)
+            mean = _MeanOverRanks.apply(mean)
         self.collect(mean)
         return mean
 
@@ -100,9 +108,9 @@ class BatchStandardization(nn.Module):
         return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=EPS)
 
     def _synchronized(self, x: Tensor, axes: list[int]) -> Tensor:
-        mean = _mean_over_ranks(x.mean(axes, keepdim=True))  # (1, C, 1, ...)
+        mean = _MeanOverRanks.apply(x.mean(axes, keepdim=True))  # (1, C, 1, ...)
         centred = x - mean
-        variance = _mean_over_ranks(centred.square().mean(axes, keepdim=True))
+        variance = _MeanOverRanks.apply(centred.square().mean(axes, keepdim=True))
         y = centred * torch.rsqrt(variance + EPS)
         if self.weight is None:
             return y

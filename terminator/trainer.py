@@ -165,8 +165,8 @@ class Trainer:
     def _check(self, total: Tensor, epoch: int, step: int, lr: float) -> None:
         if not math.isfinite(total.item()):
             raise TrainingDiverged(
-                f"the loss is {total.item()} in epoch {epoch + 1}, step {step + 1} of {self.steps_per_epoch}, at learning "
-                f"rate {lr:.3g}. Try a lower optimizer.lr, a longer scheduler.warmup_epochs, or "
+                f"the loss is {total.item()} in epoch {epoch + 1}, step {step + 1} of {self.steps_per_epoch}, at "
+                f"learning rate {lr:.3g}. Try a lower optimizer.lr, a longer scheduler.warmup_epochs, or "
                 "train.precision=float32. Earlier epochs are kept in the checkpoint.")
 
     # -- evaluation ------------------------------------------------------------------------------------------
