@@ -17,7 +17,6 @@ Exit status: 0 all well, 1 a notebook failed, 2 refused before anything started,
 from __future__ import annotations
 
 import argparse
-import contextlib
 import html
 import importlib.util
 import json
@@ -40,6 +39,7 @@ ROOT = Path(__file__).resolve().parent
 PROFILES = {"smoke": 900, "laptop": 3 * 3600, "paper": None}  # seconds that one cell may take
 LIBRARIES = ("papermill", "nbconvert", "ipykernel", "tqdm")
 MARKER = "papermill-error-cell-tag"
+interrupts = []  # signals that came; a flag, since an exception raised by a signal handler can get lost
 
 
 def load_part(name):
@@ -76,12 +76,15 @@ def worker_main(folder):
         channel.write(json.dumps(message) + "\n")
         channel.flush()
 
+    parent = os.getppid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=watch_parent, daemon=True).start()
     try:
         os.chdir(folder)  # so that all names below are short ones: papermill formats braces in paths
         error = execute(json.loads(Path("job.json").read_text(encoding="utf-8")), say)
     except KeyboardInterrupt:
+        if os.getppid() != parent:  # it was killed and cannot tidy up
+            shutil.rmtree(Path(folder).parent, ignore_errors=True)
         return 130
     say(status="failed" if error else "ok", error=error)
     return 0
@@ -198,7 +201,10 @@ class Runner:
         self.progress = headless.Progress(len(notebooks))
 
     def run(self, scratch):
-        """Run what is not done; at a KeyboardInterrupt stop what is running and pass it on."""
+        """Run what is not done; once interrupted, stop what is running.
+
+        Returns: True if it came to its end, False if it was interrupted.
+        """
         if self.args.force:  # written down, so that an interrupted --force can go on without --force
             for notebook in self.notebooks:
                 self.state.setdefault(notebook.name, {})["status"] = "to run"
@@ -207,18 +213,20 @@ class Runner:
         environment = headless.kernel_environment(scratch, jobs, self.results, self.data)
         waiting = deque(self.notebooks)
         try:
-            while waiting or self.running:
+            while (waiting or self.running) and not interrupts:
                 while waiting and len(self.running) < jobs:
                     if waiting[0].reads_records and self.running:
                         break
                     self.start(waiting.popleft(), scratch, environment)
-                with contextlib.suppress(queue.Empty):
+                try:
                     if self.running:
-                        self.handle(*self.events.get(timeout=1))
-        except KeyboardInterrupt:
-            self.progress.say("interrupted: shutting down the kernels")
-            self.stop()
-            raise
+                        self.handle(*self.events.get(timeout=0.2))
+                except queue.Empty:
+                    self.progress.tick()
+            if self.running:
+                self.progress.say("interrupted: shutting down the kernels")
+                self.stop()
+            return not waiting and "interrupted" not in self.outcomes.values()
         finally:
             self.progress.close()
 
@@ -369,18 +377,17 @@ def check_ready(results, folder):
 
 
 def interrupt(number, frame):
-    """Signal handler for Ctrl-C and for a polite kill."""
-    raise KeyboardInterrupt
+    """Signal handler for Ctrl-C and for a polite kill; the second one no longer waits for kernels."""
+    interrupts.append(number)
+    if len(interrupts) > 1:
+        raise KeyboardInterrupt
 
 
 def run(notebooks, parameters, args, results, data, argv):
     """Run, write the index page, sum up; the last line names the command that goes on from here."""
-    runner, code = Runner(notebooks, parameters, args, results, data), 0
-    try:
-        with tempfile.TemporaryDirectory(prefix="run_all_", ignore_cleanup_errors=True) as scratch:
-            runner.run(Path(scratch))
-    except KeyboardInterrupt:
-        code = 130
+    runner = Runner(notebooks, parameters, args, results, data)
+    with tempfile.TemporaryDirectory(prefix="run_all_", ignore_cleanup_errors=True) as scratch:
+        code = 0 if runner.run(Path(scratch)) else 130
     paths.atomic_write(results / "index.html", pages.index_page(results))
     names = [notebook.name for notebook in notebooks]
     print("", *pages.summary(results, args.profile, names, runner.outcomes, runner.state), sep="\n")

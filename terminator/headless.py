@@ -33,7 +33,7 @@ def locked(results):
     Args:   results: an existing folder.
     Raises: Busy if another process holds it.
     """
-    with open(results / ".run_all.lock", "a+", encoding="utf-8") as handle:
+    with open(results / ".lock", "a+", encoding="utf-8") as handle:
         try:
             _lock(handle)
         except (BlockingIOError, PermissionError):
@@ -153,6 +153,12 @@ class Progress:
         elif time.monotonic() - self.spoken[name] > SECONDS_BETWEEN_LINES:
             self.spoken[name] = time.monotonic()
             self.say(f"{name}: cell {index + 1} of {total}")
+
+    def tick(self):
+        """Let the clocks of the bars go on during a long cell."""
+        if self.overall is not None:
+            for bar in (self.overall, *(bar for _, bar in self.bars.values())):
+                bar.refresh()
 
     def end(self, name, text):
         self.count += 1

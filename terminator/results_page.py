@@ -61,16 +61,18 @@ def load_state(folder):
 
 
 def headline(results, profile=None):
-    """The rows of results/tables/headline.csv, of one profile or of all; none if there is no such table.
+    """The rows of every headline.csv under results/tables, of one profile or of all.
 
     Args:    results: the results folder; profile: its name, or None.
-    Returns: list of {column: text} with every column of HEADLINE.
+    Returns: list of {column: text} with every column of HEADLINE; empty if there is no such table.
     """
-    try:
-        with open(results / "tables" / "headline.csv", encoding="utf-8", newline="") as file:
-            rows = [{column: row.get(column) or "" for column in HEADLINE} for row in csv.DictReader(file)]
-    except (OSError, ValueError, csv.Error):
-        return []
+    rows = []
+    for path in sorted((results / "tables").rglob("headline.csv")):
+        try:
+            with open(path, encoding="utf-8", newline="") as file:
+                rows += [{column: row.get(column) or "" for column in HEADLINE} for row in csv.DictReader(file)]
+        except (OSError, ValueError, csv.Error):
+            continue  # a damaged table must not hide how the notebooks went
     return [row for row in rows if profile is None or row["profile"] == profile]
 
 
