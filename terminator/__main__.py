@@ -1,4 +1,4 @@
-"""The command line: python -m terminator train | evaluate | predict | datasets | presets.
+"""The command line: python -m terminator train | evaluate | predict | datasets | presets | tables.
 
     python -m terminator train preset=digits train.seed=1
     python -m terminator train dataset.name=CIFAR10 optimizer.name=Kar3 "optimizer.betas=[0.5,0.95]"
@@ -34,18 +34,23 @@ def build_config(words: list[str]) -> Config:
 
 def train(args: argparse.Namespace) -> None:
     from terminator import experiments
+    from terminator.distributed import processes, rank
 
     config = build_config(args.settings)
     if not config.train.do:
         if not config.pretrained.load:
             raise ConfigError("train.do is False and pretrained.load is False, so there is nothing to do; set "
                               "pretrained.load=True pretrained.filename=FILE to test a model")
-        _show(experiments.evaluate_file(config.pretrained.filename, config, args.data_dir))
+        with processes(config.train):
+            result = experiments.evaluate_file(config.pretrained.filename, config, args.data_dir)
+            if rank() == 0:
+                _show(result)
         return
-    run = experiments.run(config, args.experiment, args.profile, data_dir=args.data_dir, force=args.force)
-    if experiments.rank() == 0:
-        _show(run.record)
-        print(f"record, metrics and model: {run.folder}")
+    with processes(config.train):  # the rank is known for as long as the processes are joined
+        run = experiments.run(config, args.experiment, args.profile, data_dir=args.data_dir, force=args.force)
+        if rank() == 0:
+            _show(run.record)
+            print(f"record, metrics and model: {run.folder}")
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -89,6 +94,16 @@ def presets(args: argparse.Namespace) -> None:
                 print(f"    {group}.{key}={json.dumps(value)}")
 
 
+def tables(args: argparse.Namespace) -> None:
+    from terminator import records
+    from terminator.paths import project_root
+
+    print(records.rebuild_index())
+    if (root := project_root()) is not None:
+        records.update_readme(root / "README.md")
+        print(root / "README.md")
+
+
 def parser() -> argparse.ArgumentParser:
     main = argparse.ArgumentParser(prog="python -m terminator", description=__doc__,
                                    formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -116,13 +131,18 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("images", nargs="+", type=Path, help="image files")
     sub = command(datasets, "list data sets: what is there, what is not, how to get it")
     sub.add_argument("--data-dir", help="where data sets lie; also TERMINATOR_DATA")
+    command(tables, "write results/index.csv and the README's table afresh from the records")
     command(presets, "list the named configurations")
     return main
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; errors of the user's making are one line, not a traceback. Exit status 2 then."""
-    args = parser().parse_args(argv)
+    args, rest = parser().parse_known_args(argv)
+    if rest and not hasattr(args, "settings") or any(word.startswith("-") for word in rest):
+        parser().error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # argparse takes settings in one row only; here options may stand between them
+        args.settings += rest
     from terminator.checkpoint import CheckpointError
     from terminator.trainer import TrainingDiverged
 

@@ -4,8 +4,8 @@ A checkpoint is written beside the old one and renamed into place, so a kill or 
 one whole. Files are read with weights_only=True.
 """
 
-import pickle
 import random
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,25 @@ def set_random_states(states: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(states["cuda"])
 
 
+def load_checked(path: str | Path) -> Any:
+    """torch.load with weights_only=True, once the archive's check sums are found right (torch ignores them).
+
+    Raises:  ValueError with the reason, if the file is damaged, no such archive, or not safe to unpickle.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if damaged := archive.testzip():
+                    raise ValueError(f"{damaged} in it does not match its check sum")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged pickles and archives raise all sorts of things
+        raise ValueError(_first_line(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def write(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint whole or not at all.
 
@@ -51,7 +70,7 @@ def write(path: Path, content: dict[str, Any]) -> None:
     except (OSError, RuntimeError) as error:
         kept = "; the previous one is untouched" if path.exists() else ""
         raise CheckpointError(f"could not write the checkpoint {path}{kept} (disk full, or not writable?): "
-                              f"{str(error).splitlines()[0]}") from error
+                              f"{_first_line(error)}") from error
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -62,10 +81,10 @@ def read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        content = load_checked(path)
+    except ValueError as error:
         raise CheckpointError(f"{path} cannot be read as a checkpoint (truncated or corrupt?). Remove it to start "
-                              f"that training afresh. {str(error).splitlines()[0]}") from error
+                              f"that training afresh. {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of this kit: it lacks format={FORMAT!r}")
     return content
@@ -75,9 +94,9 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") 
     """The keys in which two nested configurations differ, as "key: theirs -> ours"."""
     found = []
     for key in sorted({*ours, *theirs}):
-        a, b = ours.get(key), theirs.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{prefix}{key}.")
+        a, b = ours.get(key, "default"), theirs.get(key, "default")
+        if isinstance(a, dict) or isinstance(b, dict):  # a group all of whose settings are defaults is left out
+            found += differences(ours.get(key, {}), theirs.get(key, {}), f"{prefix}{key}.")
         elif a != b:
             found.append(f"{prefix}{key}: {b!r} -> {a!r}")
     return found

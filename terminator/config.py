@@ -80,8 +80,7 @@ class ModelConfig:
         _require(len(self.local_sizes) == 4 and all(k == 0 or (k > 0 and k % 2) for k in self.local_sizes),
                  "model.local_sizes", self.local_sizes, "four odd kernel sizes, 0 to leave a branch out")
         _require_one_of("model.standardization", self.standardization, ("g_ibs", "batch", "instance", "batch_affine"))
-        operators = ("matrix", "convolution", "causal_convolution")
-        _require_one_of("model.operator", self.operator, operators[: 4 - self.dimensions])
+        _require_one_of("model.operator", self.operator, ("matrix", "convolution", "causal_convolution"))
         _require(self.factors is None or (len(self.factors) > 0 and all(f >= 1 for f in self.factors)),
                  "model.factors", self.factors, "at least one positive integer")
 
@@ -96,7 +95,10 @@ class ModelConfig:
         full = dataclasses.replace(
             self, size=size, in_channels=in_channels, classes=self.classes or 10,
             factors=self.factors or (first, 3, 2, 2, 2), trained_size=self.trained_size or size)
-        if full.dimensions == 1 and full.operator == "matrix":
+        if full.dimensions == 2:
+            _require(full.operator != "causal_convolution", "model.operator", full.operator,
+                     "matrix, convolution for images; causal only for sequences (dataset.view, model.dimensions=1)")
+        elif full.operator == "matrix":
             _require(math.isqrt(size) ** 2 == size, "model.size", size,
                      'a square number for model.operator="matrix" on sequences; or use "convolution"')
         if full.standardization == "g_ibs":
@@ -168,11 +170,12 @@ class SchedulerConfig:
     """Learning rate over the iterations."""
 
     name: str = "cosine"  # cosine (warm-up, then cosine to 0), released (see optim.released_factor), constant
-    warmup_epochs: float = 8.0
+    warmup_epochs: float | None = None  # None: 8 % of the epochs, as in the release (8 of 100)
 
     def __post_init__(self) -> None:
         _require_one_of("scheduler.name", self.name, ("cosine", "released", "constant"))
-        _require(self.warmup_epochs >= 0, "scheduler.warmup_epochs", self.warmup_epochs, "0 or more")
+        _require(self.warmup_epochs is None or self.warmup_epochs >= 0, "scheduler.warmup_epochs",
+                 self.warmup_epochs, "0 or more, or nothing")
 
 
 @dataclass(frozen=True)
@@ -198,7 +201,7 @@ class TrainConfig:
             _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "an integer of at least 1")
         _require(self.batch_size % self.accumulate == 0, "train.accumulate", self.accumulate,
                  f"a divisor of train.batch_size={self.batch_size}")
-        _require(self.seed >= 0, "train.seed", self.seed, "an integer of at least 0")
+        _require(0 <= self.seed < 2**32, "train.seed", self.seed, "an integer from 0 to below 2**32")
         _require(0 <= self.label_smoothing < 1, "train.label_smoothing", self.label_smoothing, "from 0 to below 1")
         _require(self.slow_neural_loss >= 0, "train.slow_neural_loss", self.slow_neural_loss, "0 or more")
         _require_one_of("train.slow_neural_loss_form", self.slow_neural_loss_form, ("kernel", "channel_sum"))
@@ -250,7 +253,7 @@ class Config:
 
         Raises:  ConfigError that names the key, its value and what is allowed.
         """
-        return _merge(self, parse_dotlist(dotlist), "") if dotlist else _merge(self, values, "")
+        return _merge(_merge(self, parse_dotlist(dotlist), ""), values, "")
 
 
 def parse_dotlist(dotlist: Iterable[str]) -> dict[str, Any]:
@@ -322,7 +325,7 @@ def _merge(config: Any, values: Mapping[str, Any], prefix: str) -> Any:
     for key, value in values.items():
         if key not in hints:
             near = difflib.get_close_matches(key, hints, n=1)
-            raise ConfigError(f"unknown setting {prefix}{key}{f'; did you mean {prefix}{near[0]}?' if near else ''} "
+            raise ConfigError(f"unknown setting {prefix}{key}{f'; did you mean {prefix}{near[0]}?' if near else '.'} "
                               f"Allowed: {', '.join(prefix + name for name in hints)}")
         current = getattr(config, key)
         if dataclasses.is_dataclass(current):
@@ -355,6 +358,6 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
         return float(value)
     if hint is str and is_number:
         return str(value)
-    _require(type(value) is hint, key, value,
+    _require(type(value) is hint and hint is not float, key, value,
              {int: "an integer", float: "a finite number", bool: "true or false", str: "text"}[hint])
     return value

@@ -40,6 +40,9 @@ def processes(config: TrainConfig) -> Iterator[None]:
 
     Raises:  ConfigError if torchrun did not start this process, or started another number of processes.
     """
+    if not config.distributed and int(os.environ.get("WORLD_SIZE", "1")) > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
+        raise ConfigError(f"train.distributed is false, but torchrun started {os.environ['WORLD_SIZE']} processes, "
+                          "which would all train the same; allowed: train.distributed=True")
     if not config.distributed or dist.is_initialized():
         yield
         return

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "cifar100": {"dataset": {"name": "CIFAR100"}, **_CIFAR,
                  "optimizer": {"lr": 0.00120925, "betas": [0.75, 0.99], "l2_reg": 4e-5}},
     "stl10": {"dataset": {"name": "STL10", "crop_padding": 12}},
-    "mnist-laptop": {"dataset": {"name": "MNIST", "image_size": 14, "train_size": 12000, "test_size": 5000,
+    "mnist-laptop": {"dataset": {"name": "MNIST", "image_size": 14, "train_size": 6000, "test_size": 2000,
                                  "crop_padding": 1, "flip": False},
-                     "scheduler": {"warmup_epochs": 0.5}, "train": {"epochs": 2}},
-    "cifar10-laptop": {"dataset": {"name": "CIFAR10", "image_size": 16, "train_size": 16000, "test_size": 5000,
+                     "scheduler": {"warmup_epochs": 0.5}, "train": {"epochs": 3}},
+    "cifar10-laptop": {"dataset": {"name": "CIFAR10", "image_size": 16, "train_size": 12000, "test_size": 2000,
                                    "crop_padding": 2},
-                       "scheduler": {"warmup_epochs": 0.5}, "train": {"epochs": 4}},
+                       "scheduler": {"warmup_epochs": 0.5}, "train": {"epochs": 3}},
 }
 
 
@@ -89,6 +89,26 @@ def tour(profile: str, seed: int = 0, device: str = "auto") -> "Run":
         raise ConfigError(f"profile is {profile!r}; allowed: {', '.join(TOUR)}")
     config = with_ready_data(preset(TOUR[profile], train={"seed": seed, "device": device}))
     return run(config, "tour" if profile == "smoke" else "images", profile, need_model=True)
+
+
+# the presets of the 2-D table, per profile
+IMAGES = {"smoke": ("digits",), "laptop": ("digits", "mnist-laptop", "cifar10-laptop"),
+          "paper": ("mnist", "cifar10", "cifar100", "stl10")}
+
+
+def default_seeds(profile: str, seeds: Sequence[int] = ()) -> tuple[int, ...]:
+    """The seeds given, else the profile's own: one in smoke, three elsewhere."""
+    return tuple(seeds) or ((0,) if profile == "smoke" else (0, 1, 2))
+
+
+def images(profile: str, seeds: Sequence[int] = (), device: str = "auto", need_model: bool = False) -> list["Run"]:
+    """The runs of the 2-D table: every data set of the profile, every seed; `need_model` for the first seed."""
+    runs = []
+    for name in IMAGES[profile]:
+        for i, seed in enumerate(default_seeds(profile, seeds)):
+            config = with_ready_data(preset(name, train={"seed": seed, "device": device}))
+            runs.append(run(config, "images", profile, need_model=need_model and i == 0))
+    return runs
 
 
 def load_data(config: Config, data_dir: str | None = None) -> ImageData:
@@ -195,9 +215,14 @@ def _find(folder: Path, need_model: bool, force: bool) -> dict[str, Any] | None:
 def build_model(config: Config) -> Terminator:
     """The network of a resolved configuration, initialised from its seed, or from `pretrained`."""
     torch.manual_seed(config.train.seed)
-    if config.pretrained.load:
-        return load_model(config.pretrained.filename)
-    return Terminator(config.model)
+    if not config.pretrained.load:
+        return Terminator(config.model)
+    model = load_model(config.pretrained.filename)
+    for name in ("dimensions", "in_channels", "size", "classes"):
+        if getattr(model.config, name) != getattr(config.model, name):
+            raise ConfigError(f"pretrained.filename is {config.pretrained.filename!r}, whose model.{name} is "
+                              f"{getattr(model.config, name)}; allowed: {getattr(config.model, name)}, that of the data")
+    return model
 
 
 def load_model(path: str | os.PathLike) -> Terminator:

@@ -4,7 +4,7 @@ Source: arXiv 2401.17948.  Golden: terminator_model_small (logits, losses, gradi
 """
 
 import copy
-import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from terminator.config import ConfigError, ModelConfig, from_dict, to_dict
 from terminator.paths import atomic_path
-from terminator.sfne import RGU, BlockParts, SFNEBlock
+from terminator.sfne import RGU, BlockParts, SFNEBlock, product_scale
 from terminator.slow_net import LocalSlowNet, SlowNet
 from terminator.standardization import is_calibrated, set_evaluation
 
@@ -88,14 +88,14 @@ class Terminator(nn.Module):
         """The same network for another image size (or sequence length): a copy, weights and all.
 
         Hyper-kernels are functions of coordinates, so these are sampled anew; bias maps are interpolated;
-        the products of the global operator, sums over positions, are scaled by old size / new size.
+        the products of the global operator are divided by how many times more terms they sum up.
         """
-        changed = dataclasses.replace(self.config, size=size).resolved()
+        changed = _changed(self.config, {"size": size}).resolved()
         model = copy.deepcopy(self)
         model.config = changed
         for module in model.modules():
             if isinstance(module, SFNEBlock):
-                module.product_scale = changed.trained_size / size
+                module.product_scale = product_scale(changed)
                 module.slow_net.at_size(size)
                 if module.hyper_interaction is not None:
                     module.hyper_interaction.spatial_slow_net.at_size(size)
@@ -129,8 +129,12 @@ class Terminator(nn.Module):
         tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
         metadata = {"format": "terminator", "model": json.dumps(to_dict(self.config)), "info": json.dumps(info),
                     "calibrated": json.dumps(is_calibrated(self))}
-        with atomic_path(path) as temporary:
-            safetensors.torch.save_file(tensors, temporary, metadata)
+        metadata["digest"] = _digest(tensors)
+        try:
+            with atomic_path(path) as temporary:
+                safetensors.torch.save_file(tensors, temporary, metadata)
+        except SafetensorError as error:
+            raise OSError(f"could not write the model {path} (disk full?): {error}") from error
 
     @classmethod
     def load(cls, path: str | Path) -> "Terminator":
@@ -148,6 +152,8 @@ class Terminator(nn.Module):
             raise ValueError(f"{path} is no readable safetensors file (truncated or corrupt?): {error}") from error
         if metadata.get("format") != "terminator":
             raise ValueError(f"{path} is no model of this kit: its metadata lacks format=terminator")
+        if metadata.get("digest", _digest(tensors)) != _digest(tensors):
+            raise ValueError(f"{path} is corrupt: its weights are not those that were saved")
         try:
             model = cls(from_dict(ModelConfig, json.loads(metadata["model"])))
             model.load_state_dict(tensors)
@@ -157,6 +163,14 @@ class Terminator(nn.Module):
         if json.loads(metadata.get("calibrated", "false")):
             set_evaluation(model, "calibrated")
         return model.eval()
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over names and values; safetensors itself would not notice a flipped bit."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _channel_slow_net(block: SFNEBlock, module: nn.Module) -> nn.Module | None:

@@ -110,6 +110,9 @@ def provenance() -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     status = _git("status", "--porcelain", "--", "terminator", "notebooks", "run_all.py", "pyproject.toml")
+    import torch
+
+    versions["cuda"], versions["cudnn"] = torch.version.cuda, torch.backends.cudnn.version()
     return {"commit": _git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status),
             "source_hash": source_hash(), "versions": versions, "system": f"{platform.system()} {platform.machine()}"}
 
@@ -141,8 +144,7 @@ def load_records(experiment: str | None = None, profile: str | None = None) -> l
 
 def _setting(config: dict[str, Any]) -> str:
     """A short hash of the configuration without its seed: runs that may be averaged share it."""
-    changes = identity(from_dict(Config, config))
-    changes.get("train", {}).pop("seed", None)
+    changes = identity(from_dict(Config, config).updated(train={"seed": Config().train.seed}))
     return hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:6]
 
 
@@ -183,6 +185,67 @@ def summary_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
         row["images_per_s"] = round(group["images_per_s"].mean(), 1)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def table_beside_published(records: Iterable[dict[str, Any]], table: str = "images") -> pd.DataFrame:
+    """Published numbers and ours in one table, each row saying what kind of number it is and where it is from.
+
+    Ours are last-epoch means over seeds, as released (statistics of the test batch), with standard deviation.
+    """
+    columns = ["dataset", "model", "parameters", "epochs", "accuracy", "calibrated", "kind", "source"]
+    published = literature(table)
+    rows = [{"dataset": r.dataset, "model": r.model, "parameters": r.parameters, "epochs": r.epoch,
+             "accuracy": mean_and_spread(r.value, None), "calibrated": "-", "kind": r.kind, "source": r.source}
+            for r in published.itertuples()]
+    for r in summary_table(records).itertuples():
+        rows.append({"dataset": f"{r.dataset}, {r.image_size} px, {r.train_images} images", "model": r.model,
+                     "parameters": r.parameters, "epochs": r.epochs,
+                     "accuracy": mean_and_spread(r.released, r.released_sd),
+                     "calibrated": mean_and_spread(r.calibrated, r.calibrated_sd),
+                     "kind": f"ours, {r.profile}, {r.seeds} seed{'s' if r.seeds > 1 else ''}",
+                     "source": f"results/runs/{r.experiment}"})
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.astype({"parameters": "Int64", "epochs": "Int64"})
+
+
+def headline_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """One row per setting and protocol: experiment, dataset, profile, metric, value, spread, n_seeds."""
+    rows = []
+    for r in summary_table(records).itertuples():
+        for protocol in ("released", "calibrated"):
+            rows.append({"experiment": r.experiment, "dataset": r.dataset, "profile": r.profile,
+                         "metric": f"test accuracy (%), {protocol}", "value": getattr(r, protocol),
+                         "spread": getattr(r, f"{protocol}_sd"), "n_seeds": r.seeds})
+    return pd.DataFrame(rows, columns=["experiment", "dataset", "profile", "metric", "value", "spread", "n_seeds"])
+
+
+README_START, README_END = "<!-- results: made by python -m terminator tables -->", "<!-- end of results -->"
+
+
+def readme_table() -> str:
+    """The README's results table, Markdown, from the committed (laptop and paper) records."""
+    head = ("data", "training images", "epochs", "parameters", "as released (%)", "calibrated (%)", "seeds",
+            "minutes a run", "profile")
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for r in summary_table(r for r in load_records() if r["profile"] != SMOKE).itertuples():
+        cells = (r.dataset, f"{r.train_images:,} of {r.image_size}x{r.image_size}", r.epochs, f"{r.parameters:,}",
+                 mean_and_spread(r.released, r.released_sd), mean_and_spread(r.calibrated, r.calibrated_sd), r.seeds,
+                 r.minutes, r.profile)
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def update_readme(path: Path) -> None:
+    """Put the current results table between the README's markers.
+
+    Raises:  ValueError if the markers are missing.
+    """
+    text = path.read_text(encoding="utf8")
+    if README_START not in text or README_END not in text:
+        raise ValueError(f"{path} lacks the lines {README_START!r} and {README_END!r}")
+    before, rest = text.split(README_START, 1)
+    after = rest.split(README_END, 1)[1]
+    atomic_write(path, f"{before}{README_START}\n{readme_table()}\n{README_END}{after}")
 
 
 def mean_and_spread(mean: float, spread: float | None, digits: int = 2) -> str:

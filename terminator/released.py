@@ -5,15 +5,14 @@ are ignored. Its slow nets' output weights are taken as they were in use (see RE
 Source: keys and shapes of the released CIFAR-10 model.  Golden: terminator_model_small.
 """
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from terminator.checkpoint import load_checked
 from terminator.config import ModelConfig
 from terminator.model import Terminator
 
@@ -60,8 +59,8 @@ def read(path_or_state: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
         if not Path(state).is_file():
             raise FileNotFoundError(f"no checkpoint file at {path_or_state}")
         try:
-            state = torch.load(state, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+            state = load_checked(state)
+        except ValueError as error:
             raise ValueError(f"{path_or_state} is no checkpoint that can be read safely "
                              f"(weights_only=True): {error}") from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
@@ -99,7 +98,7 @@ def infer_config(state: Mapping[str, Tensor]) -> ModelConfig:
 
 
 def load(path_or_state: str | Path | Mapping[str, Any], config: ModelConfig | None = None) -> Terminator:
-    """Our model with a released checkpoint's weights.
+    """Our model with a released checkpoint's weights, in evaluation mode.
 
     Args:    path_or_state: a Lightning .ckpt, a plain state dict file, or a mapping;
              config: the network; without one it is read off the shapes.
@@ -119,7 +118,7 @@ def load(path_or_state: str | Path | Mapping[str, Any], config: ModelConfig | No
     if problems:
         raise ValueError("the released state dict does not fit the model:\n  " + "\n  ".join(problems))
     model.load_state_dict(weights, strict=False)
-    return model
+    return model.eval()
 
 
 def _shape(tensor: Tensor) -> list[int]:

@@ -111,6 +111,15 @@ class LocalBranch(nn.Module):
         return F.gelu(self.standardize(self.mixer(hyperzzw.local_operator(x, kernel))))
 
 
+def product_scale(config: ModelConfig) -> float:
+    """Terms per sum of the global operator at the size of training, over those at this size: 1 for equal sizes.
+
+    A matrix product sums over one side of the map, a convolution over all positions.
+    """
+    axes = config.dimensions / 2 if config.operator == "matrix" else config.dimensions
+    return (config.trained_size / config.size) ** axes
+
+
 class BlockParts(NamedTuple):
     """Everything that one SFNE block computes; N images, C channels in, f its factor."""
 
@@ -138,7 +147,7 @@ class SFNEBlock(nn.Module):
         c, d, size = config.channels[index], config.dimensions, config.size
         slow_net = dict(omega_0=config.omega_0, alpha=config.gamma_alpha, beta=config.gamma_beta)
         self.operator = config.operator
-        self.product_scale = config.trained_size / size  # a sum over more positions counts each one less
+        self.product_scale = product_scale(config)
         self.slow_net = SlowNet(d, size, c, config.global_hidden, depth=3 if index == 0 else 2, **slow_net)
         self.standardize = InstanceStandardization()
 

@@ -38,7 +38,8 @@ class SinusoidalFilter(Pointwise):
             self.weight.mul_(2 * math.pi * omega_0 * gamma)
 
     def forward(self, coords: Tensor) -> Tensor:
-        return torch.sin(super().forward(coords))
+        with torch.autocast(coords.device.type, enabled=False):  # phases of 10^5 radians need all of float32
+            return torch.sin(super().forward(coords))
 
 
 class SlowNet(nn.Module):

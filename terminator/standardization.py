@@ -98,7 +98,8 @@ class BatchStandardization(nn.Module):
         if self.moments.is_fixed:
             mean, square = self.moments.value
             variance = (square - mean * mean).clamp_min(0.0)
-            return F.batch_norm(x, mean.to(x.dtype), variance.to(x.dtype), self.weight, self.bias, eps=EPS)
+            wide = torch.promote_types(x.dtype, torch.float32)
+            return F.batch_norm(x, mean.to(wide), variance.to(wide), self.weight, self.bias, eps=EPS)
         axes = [0, *range(2, x.ndim)]
         if self.moments.source == "collect":
             wide = x.detach().double()
@@ -108,13 +109,14 @@ class BatchStandardization(nn.Module):
         return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=EPS)
 
     def _synchronized(self, x: Tensor, axes: list[int]) -> Tensor:
-        mean = _MeanOverRanks.apply(x.mean(axes, keepdim=True))  # (1, C, 1, ...)
-        centred = x - mean
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))  # statistics in half precision would be too coarse
+        mean = _MeanOverRanks.apply(wide.mean(axes, keepdim=True))  # (1, C, 1, ...)
+        centred = wide - mean
         variance = _MeanOverRanks.apply(centred.square().mean(axes, keepdim=True))
         y = centred * torch.rsqrt(variance + EPS)
-        if self.weight is None:
-            return y
-        return y * self.weight.view_as(mean) + self.bias.view_as(mean)
+        if self.weight is not None:
+            y = y * self.weight.view_as(mean) + self.bias.view_as(mean)
+        return y.to(x.dtype)
 
 
 class InstanceStandardization(nn.Module):
@@ -202,12 +204,15 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
     for statistic in _statistics(model):
         statistic.source, statistic._total, statistic._count = "collect", 0.0, 0
     seen = 0
-    for batch in batches:
-        model(batch)
-        seen += len(batch)
-    if not seen:
+    try:
+        for batch in batches:
+            model(batch)
+            seen += len(batch)
+        if not seen:
+            raise ValueError("calibration was given no batches; it needs at least one")
+    except BaseException:  # half a calibration is none
         set_evaluation(model, "released")
-        raise ValueError("calibration was given no batches; it needs at least one")
+        raise
     for statistic in _statistics(model):
         statistic.finish()
     return seen

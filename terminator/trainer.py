@@ -81,6 +81,8 @@ class Trainer:
         """
         self.optimizer = make_optimizer(self.config.optimizer, self.model.parameters())
         self._factor(0)  # a schedule that cannot be is an error before the first step
+        if rank() > 0:  # else dropout would draw the same channels in every process
+            torch.manual_seed(self.config.train.seed + 1_000_003 * rank())
         rows = self._resume()
         self.network = wrap(self.model, self.device)
         epochs = self.config.train.epochs
@@ -158,9 +160,10 @@ class Trainer:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16")
 
     def _factor(self, iteration: int) -> float:
-        scheduler = self.config.scheduler
-        return learning_rate_factor(scheduler.name, iteration, self.config.train.epochs * self.steps_per_epoch,
-                                    round(scheduler.warmup_epochs * self.steps_per_epoch))
+        scheduler, epochs = self.config.scheduler, self.config.train.epochs
+        warmup = 0.08 * epochs if scheduler.warmup_epochs is None else scheduler.warmup_epochs
+        return learning_rate_factor(scheduler.name, iteration, epochs * self.steps_per_epoch,
+                                    round(warmup * self.steps_per_epoch))
 
     def _check(self, total: Tensor, epoch: int, step: int, lr: float) -> None:
         if not math.isfinite(total.item()):

@@ -18,6 +18,7 @@ from PIL import Image, ImageFile, ImageOps
 from terminator.data.folders import base_name, list_files, plan_layout, read_files
 from terminator.data.sources import DatasetCorrupt, RawSplits, stratified_choice
 from terminator.paths import atomic_path, cache_dir
+from terminator.progress import bar
 
 SPLIT_SEED = 0  # the 80/20 split and the order of the samples, fixed for ever
 CACHE_VERSION = 1  # raise it when decoding changes
@@ -87,14 +88,11 @@ def _decode_all(
     source: Path, wanted: set[str], image_size: int | None, channels: int | None
 ) -> tuple[dict[str, np.ndarray], bool]:
     """Decode every wanted file: {name: (C, H, W)}, all of one size, not always of one C; and if resized."""
-    from tqdm.auto import tqdm
-
     images: dict[str, np.ndarray] = {}
     first, resized = None, False
     tolerant, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
     try:
-        text = f"decoding {source.name}"
-        with tqdm(total=len(wanted), desc=text, unit="image", mininterval=0.5, leave=False) as bar:
+        with bar(len(wanted), f"decoding {source.name}", "image") as progress:
             for name, data in read_files(source, wanted):
                 image, changed = decode(data, f"{name} in {source}", image_size, channels)
                 resized |= changed
@@ -105,7 +103,7 @@ def _decode_all(
                         f"{name} has {image.shape[-1]}: pass dataset.image_size=.."
                     )
                 images[name] = image
-                bar.update()
+                progress.update()
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = tolerant
     return images, resized
