@@ -20,7 +20,7 @@ def build_config(words: list[str]) -> Config:
 
     Without preset or dataset.name it is the preset "digits", which needs no data set.
     """
-    from terminator.experiments import preset
+    from terminator.presets import preset
 
     names = [word.removeprefix("preset=") for word in words if word.startswith("preset=")]
     changes = [word for word in words if not word.startswith("preset=")]
@@ -56,7 +56,10 @@ def train(args: argparse.Namespace) -> None:
 def evaluate(args: argparse.Namespace) -> None:
     from terminator import experiments
 
-    _show(experiments.evaluate_file(args.model, build_config(args.settings), args.data_dir))
+    own = experiments.trained_with(args.model)
+    named = any(word.startswith(("preset=", "dataset.name=")) for word in args.settings)
+    config = build_config(args.settings) if named or own is None else own.updated(*args.settings)
+    _show(experiments.evaluate_file(args.model, config, args.data_dir))
 
 
 def _show(result: dict) -> None:
@@ -85,7 +88,7 @@ def datasets(args: argparse.Namespace) -> None:
 
 
 def presets(args: argparse.Namespace) -> None:
-    from terminator.experiments import PRESETS, preset
+    from terminator.presets import PRESETS, preset
 
     for name in PRESETS:
         print(name)

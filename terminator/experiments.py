@@ -1,4 +1,4 @@
-"""Experiments: named configurations, and "run it, or read what is there".
+"""Experiments: run it, or read what is there.
 
 A run is identified by its resolved configuration, its data's fingerprint and its profile. `run` returns the
 finished run's record, goes on with an unfinished one from its checkpoint, or trains.
@@ -23,51 +23,16 @@ from terminator.data import ImageData, available, load
 from terminator.distributed import barrier, broadcast, choose_device, processes, rank
 from terminator.model import Terminator, count_parameters
 from terminator.paths import results_dir
+from terminator.presets import IMAGES, PROFILES, SUBSTITUTES, TOUR, default_seeds, preset
 from terminator.progress import say
+from terminator.standardization import is_calibrated
 from terminator.trainer import Trainer
-
-PROFILES = ("smoke", "laptop", "paper")
-
-_SMALL_IMAGES = {"crop_padding": 0, "flip": False}
-_CIFAR = {"scheduler": {"name": "released"}, "test": {"drop_last": True}}
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "digits": {"dataset": {"name": "digits", "channels": 3, **_SMALL_IMAGES}, "optimizer": {"lr": 0.0012},
-               "scheduler": {"warmup_epochs": 1}, "train": {"epochs": 6}},
-    "tour": {"dataset": {"name": "digits", "channels": 3, **_SMALL_IMAGES}, "optimizer": {"lr": 0.0012},
-             "scheduler": {"warmup_epochs": 1}, "train": {"epochs": 3}},
-    "mnist": {"dataset": {"name": "MNIST", "crop_padding": 2, "flip": False}},
-    "cifar10": {"dataset": {"name": "CIFAR10"}, **_CIFAR},
-    "cifar100": {"dataset": {"name": "CIFAR100"}, **_CIFAR,
-                 "optimizer": {"lr": 0.00120925, "betas": [0.75, 0.99], "l2_reg": 4e-5}},
-    "stl10": {"dataset": {"name": "STL10", "crop_padding": 12}},
-    "mnist-laptop": {"dataset": {"name": "MNIST", "image_size": 14, "train_size": 6000, "test_size": 2000,
-                                 "crop_padding": 1, "flip": False},
-                     "scheduler": {"warmup_epochs": 0.5}, "train": {"epochs": 3}},
-    "cifar10-laptop": {"dataset": {"name": "CIFAR10", "image_size": 16, "train_size": 12000, "test_size": 2000,
-                                   "crop_padding": 2},
-                       "scheduler": {"warmup_epochs": 0.5}, "train": {"epochs": 3}},
-}
-
-
-def preset(name: str, **changes: Any) -> Config:
-    """A named configuration, with changes: preset("digits", train={"epochs": 2}).
-
-    Raises:  ConfigError for an unknown name, listing the known ones.
-    """
-    if name not in PRESETS:
-        raise ConfigError(f"preset is {name!r}; allowed: {', '.join(PRESETS)}")
-    return from_dict(Config, PRESETS[name]).updated(**changes)
 
 
 def first_ready(names: Iterable[str], data_dir: str | None = None) -> str | None:
     """The first of these data sets that is on this machine, or None."""
     ready = {row.name for row in available(data_dir) if row.status.startswith("ready")}
     return next((name for name in names if name in ready), None)
-
-
-# the same images in another form, where the original is not on this machine
-SUBSTITUTES = {"CIFAR10": "cifar10-jpeg"}
 
 
 def with_ready_data(config: Config, data_dir: str | None = None) -> Config:
@@ -80,25 +45,12 @@ def with_ready_data(config: Config, data_dir: str | None = None) -> Config:
     return config.updated(dataset={"name": chosen})
 
 
-TOUR = {"smoke": "tour", "laptop": "cifar10-laptop", "paper": "cifar10"}
-
-
 def tour(profile: str, seed: int = 0, device: str = "auto") -> "Run":
     """The trained model that the first notebooks look at; trained on the spot where its weights are not here."""
     if profile not in TOUR:
         raise ConfigError(f"profile is {profile!r}; allowed: {', '.join(TOUR)}")
     config = with_ready_data(preset(TOUR[profile], train={"seed": seed, "device": device}))
     return run(config, "tour" if profile == "smoke" else "images", profile, need_model=True)
-
-
-# the presets of the 2-D table, per profile
-IMAGES = {"smoke": ("digits",), "laptop": ("digits", "mnist-laptop", "cifar10-laptop"),
-          "paper": ("mnist", "cifar10", "cifar100", "stl10")}
-
-
-def default_seeds(profile: str, seeds: Sequence[int] = ()) -> tuple[int, ...]:
-    """The seeds given, else the profile's own: one in smoke, three elsewhere."""
-    return tuple(seeds) or ((0,) if profile == "smoke" else (0, 1, 2))
 
 
 def images(profile: str, seeds: Sequence[int] = (), device: str = "auto", need_model: bool = False) -> list["Run"]:
@@ -219,9 +171,10 @@ def build_model(config: Config) -> Terminator:
         return Terminator(config.model)
     model = load_model(config.pretrained.filename)
     for name in ("dimensions", "in_channels", "size", "classes"):
-        if getattr(model.config, name) != getattr(config.model, name):
-            raise ConfigError(f"pretrained.filename is {config.pretrained.filename!r}, whose model.{name} is "
-                              f"{getattr(model.config, name)}; allowed: {getattr(config.model, name)}, that of the data")
+        has, needed = getattr(model.config, name), getattr(config.model, name)
+        if has != needed:
+            raise ConfigError(f"pretrained.filename is {config.pretrained.filename!r}, whose model.{name} is {has}; "
+                              f"allowed: {needed}, that of the data")
     return model
 
 
@@ -253,7 +206,7 @@ def _train(config: Config, data: ImageData, experiment: str, profile: str, folde
     }
     if rank() == 0:
         info = {key: record["data"][key] for key in ("name", "title", "shape", "classes", "mean", "std", "fingerprint")}
-        trainer.model.save(folder / "model.safetensors", data=info, run_id=folder.name)
+        trainer.model.save(folder / "model.safetensors", data=info, run_id=folder.name, config=identity(config))
         records.write_csv(folder / "metrics.csv", pd.DataFrame(rows))
         records.write_json(folder / "record.json", json.loads(json.dumps(record)))
         records.rebuild_index()
@@ -263,12 +216,20 @@ def _train(config: Config, data: ImageData, experiment: str, profile: str, folde
     return record
 
 
-def evaluate_both(trainer: Trainer) -> dict[str, dict[str, float]]:
-    """Results of both protocols, after calibration on training images; the model is left calibrated."""
+def evaluate_both(trainer: Trainer, calibrate: bool = True) -> dict[str, dict[str, float]]:
+    """Results of both protocols, the second after calibration on training images, or with the statistics it has."""
     results = {"released": trainer.evaluate("released")}
-    count = trainer.calibrate()
+    count = trainer.calibrate() if calibrate else None
     results["calibrated"] = {**trainer.evaluate("calibrated"), "calibration_images": count}
     return results
+
+
+def trained_with(path: str | os.PathLike) -> Config | None:
+    """The configuration that a model of this kit was trained with; None for other files."""
+    if not str(path).endswith(".safetensors"):
+        return None
+    saved = getattr(Terminator.load(path), "info", {}).get("config")
+    return None if saved is None else from_dict(Config, saved)
 
 
 def flops_per_image(trainer: Trainer) -> int:
@@ -296,4 +257,4 @@ def evaluate_file(path: str | os.PathLike, config: Config, data_dir: str | None 
                              "dataset.channels or another dataset.name")
         trainer = Trainer(model, dataclasses.replace(config, model=model.config), data)
         return {"model": str(path), "data": data.info.title, "device": str(choose_device(config.train.device)),
-                **evaluate_both(trainer)}
+                **evaluate_both(trainer, calibrate=not is_calibrated(model))}

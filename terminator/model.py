@@ -169,7 +169,7 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     """SHA-256 over names and values; safetensors itself would not notice a flipped bit."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        digest.update(name.encode() + tensors[name].detach().cpu().contiguous().numpy().tobytes())
+        digest.update(name.encode() + tensors[name].cpu().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

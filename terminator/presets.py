@@ -1,0 +1,58 @@
+"""Named configurations, and which of them make up an experiment in each profile.
+
+A preset holds only what differs from the defaults, which are the released CIFAR-10 settings.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from terminator.config import Config, ConfigError, from_dict
+
+PROFILES = ("smoke", "laptop", "paper")
+
+_SMALL_IMAGES = {"crop_padding": 0, "flip": False}
+_CIFAR = {"scheduler": {"name": "released"}, "test": {"drop_last": True}}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "digits": {"dataset": {"name": "digits", "channels": 3, **_SMALL_IMAGES}, "optimizer": {"lr": 0.0012},
+               "scheduler": {"warmup_epochs": 1}, "train": {"epochs": 6}},
+    "tour": {"dataset": {"name": "digits", "channels": 3, **_SMALL_IMAGES}, "optimizer": {"lr": 0.0012},
+             "scheduler": {"warmup_epochs": 1}, "train": {"epochs": 3}},
+    "mnist": {"dataset": {"name": "MNIST", "crop_padding": 2, "flip": False}},
+    "cifar10": {"dataset": {"name": "CIFAR10"}, **_CIFAR},
+    "cifar100": {"dataset": {"name": "CIFAR100"}, **_CIFAR,
+                 "optimizer": {"lr": 0.00120925, "betas": [0.75, 0.99], "l2_reg": 4e-5}},
+    "stl10": {"dataset": {"name": "STL10", "crop_padding": 12}},
+    "mnist-laptop": {"dataset": {"name": "MNIST", "image_size": 14, "train_size": 6000, "test_size": 2000,
+                                 "crop_padding": 1, "flip": False},
+                     "scheduler": {"warmup_epochs": 0.5}, "train": {"epochs": 3}},
+    "cifar10-laptop": {"dataset": {"name": "CIFAR10", "image_size": 16, "train_size": 12000, "test_size": 2000,
+                                   "crop_padding": 2},
+                       "scheduler": {"warmup_epochs": 0.5}, "train": {"epochs": 3}},
+}
+
+
+def preset(name: str, **changes: Any) -> Config:
+    """A named configuration, with changes: preset("digits", train={"epochs": 2}).
+
+    Raises:  ConfigError for an unknown name, listing the known ones.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"preset is {name!r}; allowed: {', '.join(PRESETS)}")
+    return from_dict(Config, PRESETS[name]).updated(**changes)
+
+
+# the same images in another form, where the original is not on this machine
+SUBSTITUTES = {"CIFAR10": "cifar10-jpeg"}
+
+# the model that the first notebooks look at, per profile
+TOUR = {"smoke": "tour", "laptop": "cifar10-laptop", "paper": "cifar10"}
+
+# the presets of the 2-D table, per profile
+IMAGES = {"smoke": ("digits",), "laptop": ("digits", "mnist-laptop", "cifar10-laptop"),
+          "paper": ("mnist", "cifar10", "cifar100", "stl10")}
+
+
+def default_seeds(profile: str, seeds: Sequence[int] = ()) -> tuple[int, ...]:
+    """The seeds given, else the profile's own: one in smoke, three elsewhere."""
+    return tuple(seeds) or ((0,) if profile == "smoke" else (0, 1, 2))
