@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import os
-import time
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +133,8 @@ def run(config: Config, experiment: str, profile: str = "smoke", *, data: ImageD
         config: the experiment; model sizes that are None are the data's.
         experiment: the folder below results/runs;  profile: smoke, laptop or paper, goes into the record.
         data: already loaded, else by the configuration (and data_dir).
-        need_model: train again if only the record is here, not the weights;  force: train again in any case.
+        need_model: train again if only the record is here, not the weights; the record stays as it is.
+        force: train again in any case, and replace the record at the end.
     Raises: ConfigError, DatasetNotFound, CheckpointError, TrainingDiverged, PermissionError.
     """
     if profile not in PROFILES:
@@ -142,22 +143,23 @@ def run(config: Config, experiment: str, profile: str = "smoke", *, data: ImageD
         data = load_data(config, data_dir) if data is None else data
         config = resolve(config, data)
         folder = results_dir() / "runs" / experiment / run_id(config, data, profile)
+        if not re.fullmatch(r"[\w-]+", experiment):
+            raise ConfigError(f"experiment is {experiment!r}; allowed: letters, digits, - and _")
         found = broadcast(_find(folder, need_model, force))
         if found is not None:
             return Run(found, folder)
         if rank() == 0:
             records.check_writable(folder)
-        return Run(_train(config, data, experiment, profile, folder), folder)
+        return Run(_train(config, data, experiment, profile, folder, keep_record=not force), folder)
 
 
 def _find(folder: Path, need_model: bool, force: bool) -> dict[str, Any] | None:
-    """The record in the folder, if it may be used; with `force` the folder's old checkpoint goes."""
+    """The record in the folder, if it is all that is needed; with `force` the folder's old checkpoint goes."""
     if rank() > 0:
         return None
     path = folder / "record.json"
     if force:
-        for name in ("checkpoint.pt", "record.json"):
-            (folder / name).unlink(missing_ok=True)
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
         return None
     if not path.is_file() or (need_model and not (folder / "model.safetensors").is_file()):
         return None
@@ -185,35 +187,45 @@ def load_model(path: str | os.PathLike) -> Terminator:
     return Terminator.load(path) if str(path).endswith(".safetensors") else released.load(path)
 
 
-def _train(config: Config, data: ImageData, experiment: str, profile: str, folder: Path) -> dict[str, Any]:
-    started, clock = records.now(), time.perf_counter()
-    code = records.provenance()
+def _train(config: Config, data: ImageData, experiment: str, profile: str, folder: Path,
+           keep_record: bool) -> dict[str, Any]:
+    """Train, evaluate, write model and record; a record that is there already is kept, if so wished."""
+    began = {"provenance": records.provenance(), "started": records.now()}
     trainer = Trainer(build_model(config), config, data, folder)
     rows = trainer.fit()
-    results = evaluate_both(trainer)
-    seconds = [row["seconds"] for row in rows]
-    record = {
-        "run_id": folder.name, "experiment": experiment, "status": "ok", "profile": profile, "seed": config.train.seed,
-        "model": type(trainer.model).__name__, "parameters": count_parameters(trainer.model),
-        "flops_per_image": flops_per_image(trainer), "results": results, "epochs": rows,
-        "config": to_dict(config), "data": dataclasses.asdict(data.info),
-        "wall_s": round(sum(seconds), 2), "session_s": round(time.perf_counter() - clock, 2),
-        "images_per_s": round(len(rows) * trainer.steps_per_epoch * config.train.batch_size / sum(seconds), 2),
-        "peak_memory_bytes": records.peak_memory_bytes(trainer.device.type),
-        "device": records.device_name(trainer.device.type), "precision": config.train.precision,
-        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
-        "provenance": code, "started": started, "finished": records.now(),
-    }
-    if rank() == 0:
-        info = {key: record["data"][key] for key in ("name", "title", "shape", "classes", "mean", "std", "fingerprint")}
-        trainer.model.save(folder / "model.safetensors", data=info, run_id=folder.name, config=identity(config))
+    record = {"run_id": folder.name, "experiment": experiment, "status": "ok", "profile": profile,
+              **_describe(trainer, rows), "results": evaluate_both(trainer), **began, "finished": records.now()}
+    if rank() > 0:
+        return record
+    info = {key: record["data"][key] for key in ("name", "title", "shape", "classes", "mean", "std", "fingerprint")}
+    trainer.model.save(folder / "model.safetensors", data=info, run_id=folder.name, config=identity(config))
+    if keep_record and (folder / "record.json").is_file():
+        record = records.read_record(folder / "record.json")
+        say(f"{folder.name}: the weights are back; its record is kept as it was")
+    else:
         records.write_csv(folder / "metrics.csv", pd.DataFrame(rows))
         records.write_json(folder / "record.json", json.loads(json.dumps(record)))
         records.rebuild_index()
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
-        say(f"{folder.name}: test accuracy {results['released']['accuracy']:.2f} % as released, "
-            f"{results['calibrated']['accuracy']:.2f} % calibrated, {sum(seconds):.0f} s of training")
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    say(f"{folder.name}: test accuracy {record['results']['released']['accuracy']:.2f} % as released, "
+        f"{record['results']['calibrated']['accuracy']:.2f} % calibrated, {record['wall_s']:.0f} s of training")
     return record
+
+
+def _describe(trainer: Trainer, rows: list[dict[str, float]]) -> dict[str, Any]:
+    """The part of a record that says what was trained, on what, for how long, and every epoch of it."""
+    config, kind = trainer.config, trainer.device.type
+    seconds = sum(row["seconds"] for row in rows)
+    return {
+        "seed": config.train.seed, "model": type(trainer.model).__name__,
+        "parameters": count_parameters(trainer.model), "flops_per_image": flops_per_image(trainer),
+        "config": to_dict(config), "data": dataclasses.asdict(trainer.data.info), "epochs": rows,
+        "wall_s": round(seconds, 2),
+        "images_per_s": round(len(rows) * trainer.steps_per_epoch * config.train.batch_size / seconds, 2),
+        "peak_memory_bytes": records.peak_memory_bytes(kind), "device": records.device_name(kind),
+        "precision": config.train.precision,
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+    }
 
 
 def evaluate_both(trainer: Trainer, calibrate: bool = True) -> dict[str, dict[str, float]]:

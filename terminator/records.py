@@ -23,6 +23,7 @@ from terminator.config import Config, from_dict, identity
 from terminator.paths import atomic_write, project_root, results_dir
 
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn")
+REQUIRED = {"run_id", "experiment", "status", "profile", "seed", "config", "data", "results"}  # else it is no record
 SMOKE = "smoke"  # its records stay out of results/index.csv
 
 
@@ -127,8 +128,8 @@ def read_record(path: Path) -> dict[str, Any]:
     """
     try:
         record = json.loads(path.read_text(encoding="utf8"))
-        if not isinstance(record, dict) or not {"run_id", "experiment", "status", "results"} <= record.keys():
-            raise ValueError("it lacks run_id, experiment, status or results")
+        if missing := REQUIRED - (record.keys() if isinstance(record, dict) else set()):
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} is no readable run record: {error}. "
                          "Remove its folder to make that run again.") from error
@@ -142,10 +143,11 @@ def load_records(experiment: str | None = None, profile: str | None = None) -> l
     return [record for record in records if profile in (None, record["profile"])]
 
 
-def _setting(config: dict[str, Any]) -> str:
-    """A short hash of the configuration without its seed: runs that may be averaged share it."""
-    changes = identity(from_dict(Config, config).updated(train={"seed": Config().train.seed}))
-    return hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:6]
+def _setting(record: dict[str, Any]) -> str:
+    """A short hash of configuration and data, without the seed: runs that may be averaged share it."""
+    changes = identity(from_dict(Config, record["config"]).updated(train={"seed": Config().train.seed}))
+    text = json.dumps([changes, record["data"]["fingerprint"]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
 
 
 def runs_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
@@ -154,7 +156,7 @@ def runs_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
         "run_id": r["run_id"], "experiment": r["experiment"], "profile": r["profile"], "dataset": r["data"]["title"],
         "train_images": r["data"]["train_size"], "test_images": r["data"]["test_size"],
         "image_size": r["data"]["shape"][-1], "model": r["model"], "parameters": r["parameters"],
-        "optimizer": r["config"]["optimizer"]["name"], "setting": _setting(r["config"]),
+        "optimizer": r["config"]["optimizer"]["name"], "setting": _setting(r),
         "epochs": r["config"]["train"]["epochs"], "seed": r["seed"],
         "accuracy_released": r["results"]["released"]["accuracy"],
         "accuracy_calibrated": r["results"].get("calibrated", {}).get("accuracy"),

@@ -42,7 +42,7 @@ def fill_slow_net(net, case):
     return net
 
 
-@pytest.mark.parametrize("name, dimensions, size, out", [("global", 2, 5, 6), ("channel", 1, 7, 1)])
+@pytest.mark.parametrize(("name", "dimensions", "size", "out"), [("global", 2, 5, 6), ("channel", 1, 7, 1)])
 def test_slow_net(name, dimensions, size, out):
     case = golden(f"slow_net_{name}")
     close(coordinates(dimensions, size)[0], case["coords"])
@@ -112,7 +112,7 @@ def test_slow_neural_loss():
     close(kernels[1].grad, case["grad_kernel1"])
 
 
-@pytest.mark.parametrize("name, kind", [("kar3", optim.Kar3), ("kar2", optim.Kar2)])
+@pytest.mark.parametrize(("name", "kind"), [("kar3", optim.Kar3), ("kar2", optim.Kar2)])
 @pytest.mark.parametrize("foreach", [True, False])
 def test_kar(name, kind, foreach):
     case = golden(name)

@@ -1,0 +1,161 @@
+"""The command line, called in this process: what it prints, writes and refuses."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from terminator import Config, records
+from terminator.__main__ import build_config, main
+from terminator.presets import PRESETS, preset
+
+SMALL = ["dataset.name=digits", "dataset.channels=3", "dataset.train_size=64", "dataset.test_size=40",
+         "model.factors=[4,1]", "model.global_hidden=4", "model.local_hidden=4", "train.batch_size=16",
+         "train.epochs=1", "train.device=cpu", "scheduler.warmup_epochs=0"]
+
+
+@pytest.fixture
+def call(capsys):
+    """call(*words) gives exit status, output and errors."""
+    def run(*words):
+        capsys.readouterr()
+        try:
+            status = main([str(word) for word in words])
+        except SystemExit as stopped:  # argparse's own errors
+            status = stopped.code
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+    return run
+
+
+@pytest.fixture
+def model_file(call):
+    """A small trained model's file."""
+    status, out, _ = call("train", *SMALL, "--profile", "smoke")
+    assert status == 0
+    return out.strip().splitlines()[-1].split(": ", 1)[1] + "/model.safetensors"
+
+
+def test_train_then_read(call):
+    status, out, err = call("train", *SMALL, "--profile", "smoke", "--experiment", "mine")
+    assert (status, err) == (0, "")
+    assert "epoch   1/1" in out
+    assert "released:" in out
+    assert "calibrated:" in out
+    record, = records.load_records("mine")
+    assert record["profile"] == "smoke"
+    assert record["config"]["train"]["batch_size"] == 16
+    status, again, _ = call("train", *SMALL, "--profile", "smoke", "--experiment", "mine")
+    assert status == 0
+    assert "epoch   1/1" not in again  # it was read
+    assert "epoch   1/1" in call("train", *SMALL, "--profile", "smoke", "--experiment", "mine", "--force")[1]
+
+
+def test_options_may_stand_between_settings(call):
+    status, _, err = call("train", SMALL[0], "--profile", "smoke", *SMALL[1:], "--experiment", "mixed", "train.seed=3")
+    assert (status, err) == (0, "")
+    assert records.load_records("mixed")[0]["seed"] == 3
+
+
+def test_test_a_saved_model(call, model_file):
+    status, out, err = call("evaluate", model_file)
+    assert (status, err) == (0, "")
+    assert "of 40 images" in out  # on the data it was trained with
+    status, other, _ = call("train", *SMALL, "train.do=False", "pretrained.load=True",
+                            f"pretrained.filename={model_file}")
+    assert status == 0
+    assert other == out
+    assert "of 24 images" in call("evaluate", model_file, "dataset.test_size=24")[1]
+
+
+def test_predict_image_files(call, model_file, tmp_path):
+    Image.fromarray(np.zeros((8, 8, 3), dtype=np.uint8)).save(tmp_path / "black.png")
+    status, out, _ = call("predict", model_file, tmp_path / "black.png", tmp_path / "black.png")
+    assert status == 0
+    assert out.count("black.png") == 2
+    assert "probability" in out
+    status, _, err = call("predict", model_file, tmp_path / "gone.png")
+    assert status == 2
+    assert "gone.png" in err
+
+
+def test_presets_and_datasets(call):
+    status, out, _ = call("presets")
+    assert status == 0
+    assert all(name in out.splitlines() for name in PRESETS)
+    status, out, _ = call("datasets")
+    assert status == 0
+    lines = out.splitlines()
+    assert any(line.startswith("digits") and "ready" in line for line in lines)
+    assert any(line.startswith("CIFAR10") for line in lines)
+    assert "TERMINATOR_DATA" in out
+
+
+def test_configuration_of_a_command_line():
+    assert build_config([]) == preset("digits")
+    assert build_config(["train.seed=2"]) == preset("digits").updated("train.seed=2")
+    assert build_config(["preset=cifar100", "train.epochs=3"]) == preset("cifar100").updated("train.epochs=3")
+    assert build_config(["dataset.name=CIFAR10"]) == Config().updated("dataset.name=CIFAR10")
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["train", "optimiser.lr=1"], "unknown setting optimiser; did you mean optimizer?"),
+    (["train", "train.epochs=six"], "train.epochs is 'six'; allowed: an integer"),
+    (["train", "epochs"], "cannot read 'epochs'"),
+    (["train", "preset=imagenet"], "preset is 'imagenet'; allowed: digits"),
+    (["train", "preset=mnist", "preset=digits"], "preset is given 2 times"),
+    (["train", "train.do=False"], "train.do is False and pretrained.load is False"),
+    (["train", "train.do=False", "pretrained.load=True"], "pretrained.filename is ''"),
+    (["train", "train.do=False", "pretrained.load=True", "pretrained.filename=gone.ckpt"], "gone.ckpt"),
+    (["train", "train.distributed=True"], "torchrun did not start this process"),
+    (["train", "dataset.name=digitz"], "digitz"),
+    (["train", *SMALL, "model.factors=[5]"], "model.factors is (5,)"),
+    (["train", *SMALL, "train.batch_size=100"], "train.batch_size is 100, but there are only 64"),
+    (["train", *SMALL, "dataset.crop_padding=9"], "crop_padding 9"),
+    (["train", *SMALL, "scheduler.warmup_epochs=1"], "scheduler.warmup_epochs"),
+    (["train", *SMALL, "optimizer.name=SGD", "optimizer.lr=1e30"], "Try a lower optimizer.lr"),
+    (["evaluate", "gone.safetensors"], "gone.safetensors"),
+    (["predict", "gone.safetensors", "a.png"], "gone.safetensors"),
+])
+def test_errors_are_one_line_and_exit_status_2(call, monkeypatch, words, message):
+    monkeypatch.delenv("RANK", raising=False)
+    status, _, err = call(*words)
+    assert status == 2
+    assert message in err
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) == 1
+    assert records.load_records() == []
+
+
+@pytest.mark.parametrize("words", [[], ["fly"], ["train", "--wings"], ["presets", "extra"],
+                                   ["train", "--profile", "huge"], ["predict", "model.safetensors"]])
+def test_words_that_argparse_refuses(call, words):
+    status, _, err = call(*words)
+    assert status == 2
+    assert "usage:" in err
+
+
+def test_unwritable_results_are_one_line(call, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TERMINATOR_RESULTS", str(tmp_path / "file"))
+    status, _, err = call("train", *SMALL)
+    assert status == 2
+    assert "cannot write to the results folder" in err
+    assert "TERMINATOR_RESULTS" in err
+
+
+def test_a_model_and_data_that_do_not_fit(call, model_file):
+    status, _, err = call("evaluate", model_file, "dataset.image_size=12")
+    assert status == 2
+    assert "takes inputs (3, 8, 8)" in err
+    assert "dataset.image_size" in err
+
+
+def test_help_without_torch():
+    code = ("import sys; from terminator.__main__ import main\n"
+            "try: main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "evaluate" in done.stdout

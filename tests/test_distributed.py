@@ -1,0 +1,155 @@
+"""Two processes on the CPU, started by torchrun, train as one does."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from terminator import ConfigError, records
+from terminator.__main__ import main
+from terminator.config import TrainConfig
+from terminator.distributed import processes
+from terminator.trainer import Trainer
+
+TERMS = ("loss", "cross_entropy", "slow_neural_loss", "norm_penalty", "test_cross_entropy")
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+
+import torch
+
+torch.set_num_threads(1)
+sys.path.insert(0, {tests!r})
+import conftest
+from terminator.config import Config, from_dict
+from terminator.distributed import gather, processes, rank
+from terminator.trainer import Trainer
+
+make = {{name: getattr(conftest, name).__wrapped__() for name in ("tiny_model", "tiny_config", "tiny_data")}}
+found = {{}}
+with processes(from_dict(Config, {{"train": {{"distributed": True, "device": "cpu"}}}}).train):
+    for name, case in json.loads(Path({cases!r}).read_text()).items():
+        model = make["tiny_model"](**case.pop("model", {{}}))
+        trainer = Trainer(model, make["tiny_config"](**case), make["tiny_data"]())
+        rows = trainer.fit()
+        trainer.calibrate()
+        total = sum(p.double().sum().item() for p in model.parameters())
+        found[name] = {{"rows": rows, "calibrated": trainer.evaluate("calibrated"), "sums": gather(total)}}
+    try:
+        Trainer(make["tiny_model"](), make["tiny_config"]("train.batch_size=7"), make["tiny_data"]())
+    except ValueError as error:
+        found["odd batch"] = str(error)
+    if rank() == 0:
+        Path({out!r}).write_text(json.dumps(found))
+"""
+
+SGD = {"optimizer": {"name": "SGD", "lr": 0.02}}
+CASES = {  # what to change in the tiny configuration, and how close the losses must be
+    "g_ibs": ({**SGD}, 1e-4),
+    "accumulate": ({**SGD, "train": {"accumulate": 2}}, 1e-4),
+    "batch_affine": ({**SGD, "model": {"standardization": "batch_affine"}}, 1e-4),
+    "augmented": ({**SGD, "dataset": {"crop_padding": 2, "flip": True}}, 1e-4),
+    "Kar3, first epoch": ({"optimizer": {"name": "Kar3"}, "train": {"epochs": 1}}, 0.02),
+    "bf16": ({**SGD, "train": {"precision": "bf16", "epochs": 1}}, 0.02),
+}
+
+
+def torchrun(*arguments):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+                           *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=240)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """What two processes found, for every case."""
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "cases.json").write_text(json.dumps({name: case for name, (case, _) in CASES.items()}))
+    (folder / "script.py").write_text(SCRIPT.format(tests=str(Path(__file__).parent), out=str(folder / "out.json"),
+                                                    cases=str(folder / "cases.json")))
+    done = torchrun(folder / "script.py")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads((folder / "out.json").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_the_loss_curve_of_two_processes_is_that_of_one(two, tiny_model, tiny_config, tiny_data, name):
+    case, tolerance = CASES[name]
+    changes = {key: value for key, value in case.items() if key != "model"}
+    one = Trainer(tiny_model(**case.get("model", {})), tiny_config(**changes), tiny_data())
+    rows = one.fit()
+    assert len(rows) == len(two[name]["rows"])
+    for ours, theirs in zip(rows, two[name]["rows"], strict=True):
+        for term in TERMS:
+            assert theirs[term] == pytest.approx(ours[term], rel=tolerance), term
+        assert theirs["train_accuracy"] == pytest.approx(ours["train_accuracy"], abs=4)
+    one.calibrate()
+    assert two[name]["calibrated"]["cross_entropy"] == pytest.approx(one.evaluate("calibrated")["cross_entropy"],
+                                                                     rel=max(0.001, 3 * tolerance))
+    assert two[name]["calibrated"]["images"] == 12
+    first, second = two[name]["sums"]
+    assert first == second  # both hold the same weights
+
+
+@pytest.mark.slow
+def test_a_batch_that_cannot_be_shared_is_refused(two):
+    assert "train.batch_size is 7; allowed: multiples of train.accumulate x processes = 1 x 2" in two["odd batch"]
+
+
+@pytest.mark.slow
+def test_the_command_line_under_torchrun(capsys):
+    words = ["-m", "terminator", "train", "dataset.name=digits", "dataset.channels=3", "dataset.train_size=64",
+             "dataset.test_size=40", "model.factors=[4,1]", "model.global_hidden=4", "model.local_hidden=4",
+             "train.batch_size=16", "train.epochs=1", "train.device=cpu", "scheduler.warmup_epochs=0",
+             "--profile", "smoke"]
+    done = torchrun(*words, "train.distributed=True", "train.avail_gpus=2", "train.num_nodes=1")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("record, metrics and model:") == 1, done.stdout  # rank 0 speaks for all
+    assert done.stdout.count("released:") == 1
+    record, = records.load_records("cli")
+    assert record["status"] == "ok"
+    assert record["results"]["released"]["images"] == record["results"]["calibrated"]["images"] == 40
+    assert main(words[2:]) == 0  # one process finds the record of two
+    assert "epoch" not in capsys.readouterr().out.replace("epochs", "")
+    assert records.load_records("cli") == [record]
+
+
+# -- what torchrun and the settings disagree about ---------------------------------------------------------------
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Pretend that torchrun started this process as one of two on each of two machines."""
+    for name, value in {"RANK": 0, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 2, "WORLD_SIZE": 4,
+                        "TORCHELASTIC_RUN_ID": "x"}.items():
+        monkeypatch.setenv(name, str(value))
+
+
+@pytest.mark.parametrize(("settings", "words"), [
+    ({"num_nodes": 2, "avail_gpus": 4}, "train.avail_gpus is 4; allowed: -1, or 2"),
+    ({"num_nodes": 1, "avail_gpus": 2}, "train.num_nodes is 1; allowed: 2"),
+    ({"num_nodes": 3}, "train.num_nodes is 3; allowed: 2"),
+])
+def test_processes_and_machines_that_torchrun_did_not_start(environment, settings, words):
+    with pytest.raises(ConfigError, match=words), processes(TrainConfig(distributed=True, device="cpu", **settings)):
+        pass
+
+
+def test_torchrun_without_the_setting(environment):
+    with pytest.raises(ConfigError, match="train.distributed is false, but torchrun started 4 processes"), \
+            processes(TrainConfig()):
+        pass
+
+
+def test_the_setting_without_torchrun(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(ConfigError, match="torchrun did not start this process; run `torchrun"), \
+            processes(TrainConfig(distributed=True)):
+        pass
+    with processes(TrainConfig(avail_gpus=8, num_nodes=3)):  # nothing to join: accepted and ignored
+        pass

@@ -1,0 +1,180 @@
+"""Run once, read often: what makes a run this run, and when it is trained, resumed or read."""
+
+import json
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+
+from terminator import ConfigError, Terminator, calibrate, records
+from terminator.experiments import load_data, resolve, run, run_id
+from terminator.paths import results_dir
+from terminator.presets import PRESETS, preset
+from terminator.trainer import Trainer, TrainingDiverged
+
+
+@pytest.fixture
+def epochs_trained(monkeypatch):
+    """Counts the epochs that are really trained."""
+    counted, original = [], Trainer._train_epoch
+    monkeypatch.setattr(Trainer, "_train_epoch",
+                        lambda self, epoch: (counted.append(epoch), original(self, epoch))[1])
+    return counted
+
+
+def test_a_record_is_evidence(tiny_config, tiny_data):
+    done = run(tiny_config(), "images", "laptop", data=tiny_data())
+    r = done.record
+    assert json.loads(json.dumps(r)) == records.read_record(done.folder / "record.json")
+    assert r.keys() >= {"run_id", "experiment", "status", "profile", "seed", "model", "parameters", "flops_per_image",
+                        "results", "epochs", "config", "data", "wall_s", "images_per_s", "peak_memory_bytes", "device",
+                        "precision", "deterministic_algorithms", "provenance", "started", "finished"}
+    assert (r["experiment"], r["profile"], r["seed"], r["status"]) == ("images", "laptop", 0, "ok")
+    assert r["data"]["fingerprint"] == "stripes-32-12-0"
+    assert (r["data"]["train_size"], r["data"]["test_size"], r["data"]["name"]) == (32, 12, "stripes")
+    assert r["config"]["model"]["classes"] == 4
+    assert r["started"] <= r["finished"]
+    assert r["parameters"] == sum(p.numel() for p in done.model().parameters())
+    assert r["flops_per_image"] > 0
+    assert r["results"].keys() == {"released", "calibrated"}
+    assert done.accuracy() == r["results"]["released"]["accuracy"] == r["epochs"][-1]["test_accuracy"]
+    assert done.accuracy("calibrated") == r["results"]["calibrated"]["accuracy"]
+    assert list(done.metrics["epoch"]) == [1, 2]
+    assert sorted(file.name for file in done.folder.iterdir()) == ["metrics.csv", "model.safetensors", "record.json"]
+    assert list(pd.read_csv(results_dir() / "index.csv")["run_id"]) == [r["run_id"]]
+
+
+def test_smoke_runs_stay_out_of_the_index(tiny_config, tiny_data):
+    done = run(tiny_config("train.epochs=1"), "images", "smoke", data=tiny_data())
+    assert done.record["profile"] == "smoke"
+    assert done.record["run_id"] not in (results_dir() / "index.csv").read_text()
+
+
+def test_a_finished_run_is_read_not_trained(tiny_config, tiny_data, epochs_trained):
+    first = run(tiny_config(), "images", data=tiny_data())
+    again = run(tiny_config("train.device=auto", "train.num_nodes=5"), "images", data=tiny_data())
+    assert epochs_trained == [0, 1]
+    assert again.folder == first.folder
+    assert again.record == json.loads(json.dumps(first.record))
+    (first.folder / "model.safetensors").unlink()
+    assert not run(tiny_config(), "images", data=tiny_data()).has_model  # the record is enough
+    assert epochs_trained == [0, 1]
+    assert run(tiny_config(), "images", data=tiny_data(), need_model=True).has_model
+    assert epochs_trained == [0, 1, 0, 1]
+    forced = run(tiny_config(), "images", data=tiny_data(), force=True)
+    assert epochs_trained == [0, 1] * 3
+    assert forced.accuracy() == first.accuracy()
+
+
+def test_an_interrupted_run_goes_on(tiny_config, tiny_data, epochs_trained, monkeypatch):
+    original = Trainer._save
+
+    def stop(self, rows):
+        original(self, rows)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "_save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny_config(), "images", data=tiny_data())
+    assert records.load_records() == []
+    done = run(tiny_config(), "images", data=tiny_data())
+    assert epochs_trained == [0, 1]
+    whole = run(tiny_config(), "elsewhere", data=tiny_data())
+    one, other = done.model().state_dict(), whole.model().state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_that_diverged_leaves_no_record(tiny_config, tiny_data):
+    config = tiny_config(optimizer={"name": "SGD", "lr": 1e30})
+    with pytest.raises(TrainingDiverged):
+        run(config, "images", data=tiny_data())
+    assert records.load_records() == []
+
+
+def test_the_saved_model_is_calibrated_and_knows_its_data(tiny_config, tiny_data):
+    done = run(tiny_config(), "images", data=tiny_data())
+    model, x = done.model(), torch.randn(3, 3, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x[:1]), model(x)[:1], rtol=1e-5, atol=1e-5)
+    assert model.info["data"]["classes"] == ["a", "b", "c", "d"]
+    assert model.info["run_id"] == done.record["run_id"]
+
+
+# -- identity ----------------------------------------------------------------------------------------------------
+
+
+def test_run_id_tells_runs_apart_and_nothing_else(tiny_config, tiny_data):
+    data = tiny_data()
+
+    def name(config=None, given=data, profile="smoke"):
+        return run_id(resolve(config or tiny_config(), given), given, profile)
+
+    assert name() == name(tiny_config("model.size=8", "model.classes=4", "train.device=auto", "optimizer.momentum=0.9"))
+    assert name().startswith("stripes-smoke-s0-")
+    others = [name(tiny_config("train.seed=1")), name(given=tiny_data(seed=1)), name(profile="laptop"),
+              name(tiny_config("optimizer.lr=0.5")), name(tiny_config("model.rgu=false")), name()]
+    assert len(set(others)) == len(others)
+
+
+def test_data_fill_in_the_shape_and_contradictions_are_errors(tiny_config, tiny_data):
+    config = resolve(tiny_config("model.factors=[12,1]"), tiny_data(channels=1, size=6, classes=3))
+    assert (config.model.in_channels, config.model.size, config.model.classes) == (1, 6, 3)
+    with pytest.raises(ConfigError, match="model.classes is 7, but stripes has 4"):
+        resolve(tiny_config("model.classes=7"), tiny_data())
+    with pytest.raises(ConfigError, match="model.size is 16, but stripes has 8"):
+        resolve(tiny_config("model.size=16"), tiny_data())
+    flat = tiny_data()
+    flat = replace(flat, train_images=flat.train_images.flatten(2), info=replace(flat.info, shape=(3, 64)))
+    assert resolve(tiny_config(), flat).model.dimensions == 1
+
+
+def test_impossible_profiles_presets_and_folders(tiny_config, tiny_data, tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match="profile is 'huge'; allowed: smoke, laptop, paper"):
+        run(tiny_config(), "images", "huge", data=tiny_data())
+    with pytest.raises(ConfigError, match="preset is 'imagenet'; allowed: digits"):
+        preset("imagenet")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TERMINATOR_RESULTS", str(tmp_path / "file"))
+    with pytest.raises(PermissionError, match="cannot write to the results folder"):
+        run(tiny_config(), "images", data=tiny_data())
+
+
+def test_a_damaged_record_stops_the_run_by_name(tiny_config, tiny_data):
+    done = run(tiny_config("train.epochs=1"), "images", data=tiny_data())
+    (done.folder / "record.json").write_text("{")
+    with pytest.raises(ValueError, match="record.json is no readable run record"):
+        run(tiny_config("train.epochs=1"), "images", data=tiny_data())
+
+
+def test_digits_come_by_their_configuration():
+    config = preset("digits").updated("dataset.train_size=20", "dataset.test_size=10")
+    data = load_data(config)
+    assert (tuple(data.info.shape), data.info.train_size, data.info.test_size) == ((3, 8, 8), 20, 10)
+    assert "digits" in PRESETS
+
+
+# -- a pretrained start ------------------------------------------------------------------------------------------
+
+
+def test_training_can_start_from_a_saved_model(tiny_model, tiny_config, tiny_data, tmp_path):
+    model = tiny_model(seed=5)
+    calibrate(model, [torch.randn(8, 3, 8, 8)])
+    model.save(tmp_path / "start.safetensors")
+    config = tiny_config(pretrained={"load": True, "filename": str(tmp_path / "start.safetensors")},
+                         optimizer={"lr": 1e-12}, train={"epochs": 1})
+    trained = run(config, "images", data=tiny_data()).model()
+    for (name, p), (_, q) in zip(trained.named_parameters(), model.named_parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=0, atol=1e-6, msg=name)
+
+
+def test_a_pretrained_model_of_another_shape_is_refused(tiny_model, tiny_config, tiny_data, tmp_path):
+    tiny_model(classes=7).save(tmp_path / "seven.safetensors")
+    config = tiny_config(pretrained={"load": True, "filename": str(tmp_path / "seven.safetensors")})
+    with pytest.raises(ConfigError, match="pretrained.filename is .*seven.* whose model.classes is 7; allowed: 4"):
+        run(config, "images", data=tiny_data())
+    gone = tiny_config(pretrained={"load": True, "filename": str(tmp_path / "gone.safetensors")})
+    with pytest.raises(FileNotFoundError, match="gone.safetensors"):
+        run(gone, "images", data=tiny_data())
+    assert isinstance(Terminator.load(tmp_path / "seven.safetensors"), Terminator)

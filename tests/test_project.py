@@ -1,0 +1,59 @@
+"""The project's own files agree with each other."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import yaml
+
+from terminator import records
+
+ROOT = Path(__file__).parents[1]
+
+
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_environment_lists_the_same_dependencies():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    listed = next(entry["pip"] for entry in environment if isinstance(entry, dict))
+    ours = project()
+    assert sorted(entry for entry in listed if not entry.startswith("-e")) == sorted(
+        ours["dependencies"] + ours["optional-dependencies"]["test"])
+    python = next(entry for entry in environment if isinstance(entry, str) and entry.startswith("python"))
+    assert ours["requires-python"] in python
+
+
+def test_readme_table_is_made_from_the_records(monkeypatch):
+    monkeypatch.setenv("TERMINATOR_RESULTS", str(ROOT / "results"))
+    text = (ROOT / "README.md").read_text(encoding="utf8")
+    block = text.split(records.README_START, 1)[1].split(records.README_END, 1)[0].strip()
+    assert block == records.readme_table()
+
+
+def test_index_is_made_from_the_records(monkeypatch):
+    monkeypatch.setenv("TERMINATOR_RESULTS", str(ROOT / "results"))
+    committed = [record for record in records.load_records() if record["profile"] != records.SMOKE]
+    assert (ROOT / "results" / "index.csv").read_text() == records.runs_table(committed).to_csv(index=False)
+
+
+def test_readme_links_and_commands_exist():
+    text = (ROOT / "README.md").read_text(encoding="utf8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if not link.startswith("http")]
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
+    commands = set(re.findall(r"-m terminator (\w+)", text))
+    done = subprocess.run([sys.executable, "-m", "terminator", "--help"], capture_output=True, text=True, check=True)
+    assert commands
+    assert commands <= set(re.search(r"\{([\w,]+)\}", done.stdout).group(1).split(","))
+
+
+def test_version_is_written_once_in_effect():
+    import terminator
+
+    assert terminator.__version__ == project()["version"]
+    assert f"version: {terminator.__version__}" in (ROOT / "CITATION.cff").read_text()

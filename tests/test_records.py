@@ -1,0 +1,135 @@
+"""Records: complete, readable, and averaged only over what belongs together."""
+
+import json
+import math
+
+import pandas as pd
+import pytest
+
+from terminator import records
+from terminator.config import Config, to_dict
+from terminator.paths import results_dir
+
+
+def record(seed=0, accuracy=90.0, profile="laptop", experiment="images", fingerprint="f" * 64, **changes):
+    """A record as a finished run writes it, with an invented accuracy."""
+    config = Config().updated(train={"seed": seed}).updated(**changes)
+    name = f"digits-{profile}-s{seed}-{abs(hash((accuracy, fingerprint, str(changes)))):x}"
+    return {
+        "run_id": name, "experiment": experiment, "status": "ok", "profile": profile, "seed": seed,
+        "model": "Terminator", "parameters": 1000, "flops_per_image": 10, "config": to_dict(config),
+        "results": {"released": {"accuracy": accuracy, "images": 360},
+                    "calibrated": {"accuracy": accuracy - 1, "images": 360}},
+        "data": {"title": "digits (8x8)", "train_size": 1437, "test_size": 360, "shape": [3, 8, 8],
+                 "fingerprint": fingerprint},
+        "wall_s": 60.0, "images_per_s": 100.0, "peak_memory_bytes": 10**8, "device": "a processor",
+        "provenance": {"commit": "abc", "dirty": False}, "finished": "2024-01-01T00:00:00+00:00"}
+
+
+def put(*given):
+    for r in given:
+        records.write_json(results_dir() / "runs" / r["experiment"] / r["run_id"] / "record.json", r)
+
+
+def test_mean_and_deviation_over_seeds():
+    accuracies = (90.0, 92.0, 97.0)
+    row, = records.summary_table(record(seed, a) for seed, a in enumerate(accuracies)).to_dict("records")
+    assert (row["seeds"], row["released"], row["calibrated"]) == (3, 93.0, 92.0)
+    assert row["released_sd"] == round(math.sqrt(sum((a - 93) ** 2 for a in accuracies) / 2), 2)
+    assert row["minutes"] == 1.0
+    single, = records.summary_table([record()]).to_dict("records")
+    assert single["released_sd"] is None or math.isnan(single["released_sd"])
+
+
+@pytest.mark.parametrize("other", [
+    {"optimizer": {"lr": 0.01}}, {"model": {"rgu": False}}, {"train": {"epochs": 3}},
+    {"train": {"label_smoothing": 0.0}}, {"dataset": {"flip": False}}, {"profile": "paper"},
+    {"experiment": "ablations"}, {"fingerprint": "e" * 64}, {"train": {"precision": "bf16"}}])
+def test_different_settings_are_never_averaged(other):
+    table = records.summary_table([record(0), record(1), record(0, **other), record(1, **other)])
+    assert list(table["seeds"]) == [2, 2]
+
+
+def test_where_a_run_was_made_does_not_part_it():
+    table = records.summary_table([record(0), record(1, train={"seed": 1, "device": "cuda", "distributed": True})])
+    assert list(table["seeds"]) == [2]
+
+
+def test_index_holds_laptop_and_paper_runs_only():
+    put(record(0), record(0, profile="paper"), record(0, profile="smoke"))
+    index = pd.read_csv(records.rebuild_index())
+    assert sorted(index["profile"]) == ["laptop", "paper"]
+    assert len(records.load_records()) == 3
+    assert len(records.load_records("images", "smoke")) == 1
+    assert records.load_records("ablations") == []
+
+
+def test_tables_without_records():
+    assert records.summary_table([]).empty
+    assert records.headline_table([]).empty
+    assert records.rebuild_index().is_file()
+
+
+def test_headlines_name_both_protocols():
+    table = records.headline_table([record(0), record(1, 94.0)])
+    assert list(table["metric"]) == ["test accuracy (%), released", "test accuracy (%), calibrated"]
+    assert list(table["value"]) == [92.0, 91.0]
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"run_id": "a"', "[1]", '{"run_id": "a"}', "null"])
+def test_a_damaged_record_is_named(content):
+    put(record(0))
+    path = results_dir() / "runs" / "images" / "broken" / "record.json"
+    path.parent.mkdir()
+    path.write_text(content)
+    with pytest.raises(ValueError, match="images/broken/record.json is no readable run record.*Remove its folder"):
+        records.load_records()
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "a.json"
+    records.write_json(path, {"ü": 1})
+    with pytest.raises(TypeError):
+        records.write_json(path, {"x": object()})
+    assert json.loads(path.read_text(encoding="utf8")) == {"ü": 1}
+    assert [file.name for file in path.parent.iterdir()] == ["a.json"]
+
+
+def test_provenance_says_what_ran():
+    found = records.provenance()
+    assert found.keys() == {"commit", "dirty", "source_hash", "versions", "system"}
+    assert {"python", "torch", "numpy"} <= found["versions"].keys()
+    assert len(found["source_hash"]) == 64
+    assert records.peak_memory_bytes("cpu") > 10**7
+    assert "threads" in records.device_name("cpu")
+
+
+@pytest.mark.parametrize(("mean", "spread", "text"), [
+    (98.123, 0.3, "98.12 ± 0.30"), (98.1, None, "98.10"), (98.1, math.nan, "98.10"), (math.nan, None, "-"),
+    (None, 1, "-")])
+def test_mean_and_spread_as_text(mean, spread, text):
+    assert records.mean_and_spread(mean, spread) == text
+
+
+def test_a_results_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PermissionError, match="cannot write to the results folder .*file/run.*TERMINATOR_RESULTS"):
+        records.check_writable(tmp_path / "file" / "run")
+    records.check_writable(tmp_path / "fine")
+    assert list((tmp_path / "fine").iterdir()) == []
+
+
+def test_readme_table_between_its_markers(tmp_path):
+    put(record(0, 90.0), record(1, 94.0), record(0, 10.0, profile="smoke"))
+    path = tmp_path / "README.md"
+    path.write_text(f"before\n{records.README_START}\nold\n{records.README_END}\nafter\n", encoding="utf8")
+    records.update_readme(path)
+    text = path.read_text(encoding="utf8")
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "92.00 ± 2.83" in text
+    assert "old" not in text
+    assert "10.00" not in text  # no smoke numbers
+    path.write_text("no markers")
+    with pytest.raises(ValueError, match="README.md lacks the lines"):
+        records.update_readme(path)
