@@ -4,18 +4,20 @@ A run is identified by its resolved configuration, its data's fingerprint and it
 finished run's record, goes on with an unfinished one from its checkpoint, or trains.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
 
 from terminator import records
 from terminator.config import Config, ConfigError, from_dict, identity, to_dict
@@ -150,7 +152,29 @@ def run(config: Config, experiment: str, profile: str = "smoke", *, data: ImageD
             return Run(found, folder)
         if rank() == 0:
             records.check_writable(folder)
-        return Run(_train(config, data, experiment, profile, folder, keep_record=not force), folder)
+        with _alone(folder):
+            found = None if force else broadcast(_find(folder, need_model, force))  # while this process waited
+            if found is None:
+                found = _train(config, data, experiment, profile, folder, keep_record=not force)
+            return Run(found, folder)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process (or one group of ranks) at a time train in this folder; others wait."""
+    if rank() > 0:
+        yield
+        return
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"{folder.name}: another process is training it; waiting for its end")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _find(folder: Path, need_model: bool, force: bool) -> dict[str, Any] | None:

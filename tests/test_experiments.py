@@ -41,7 +41,8 @@ def test_a_record_is_evidence(tiny_config, tiny_data):
     assert done.accuracy() == r["results"]["released"]["accuracy"] == r["epochs"][-1]["test_accuracy"]
     assert done.accuracy("calibrated") == r["results"]["calibrated"]["accuracy"]
     assert list(done.metrics["epoch"]) == [1, 2]
-    assert sorted(file.name for file in done.folder.iterdir()) == ["metrics.csv", "model.safetensors", "record.json"]
+    kept = sorted(file.name for file in done.folder.iterdir() if not file.name.startswith("."))
+    assert kept == ["metrics.csv", "model.safetensors", "record.json"]
     assert list(pd.read_csv(results_dir() / "index.csv")["run_id"]) == [r["run_id"]]
 
 
@@ -178,3 +179,18 @@ def test_a_pretrained_model_of_another_shape_is_refused(tiny_model, tiny_config,
     with pytest.raises(FileNotFoundError, match="gone.safetensors"):
         run(gone, "images", data=tiny_data())
     assert isinstance(Terminator.load(tmp_path / "seven.safetensors"), Terminator)
+
+
+def test_two_processes_train_one_run_once(tiny_config, tmp_path):
+    import subprocess
+    import sys
+
+    code = ("from terminator import experiments\nfrom terminator.presets import preset\n"
+            "config = preset('tour', dataset={'train_size': 128, 'test_size': 64}, model={'factors': [4, 1]}, "
+            "train={'epochs': 2, 'device': 'cpu'})\n"
+            "print('finished', experiments.run(config, 'race', 'smoke').record['finished'])")
+    started = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [process.communicate(timeout=300)[0] for process in started]
+    assert all(process.returncode == 0 for process in started)
+    assert sum("epoch   2/2" in output for output in outputs) == 1
+    assert len({output.split("finished ")[1] for output in outputs}) == 1

@@ -1,0 +1,110 @@
+"""Figures of accuracies, made from run records and published numbers: curves over epochs, dots per data set."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from terminator.plots.charts import line_look
+from terminator.plots.style import new_figure
+
+Frames = pd.DataFrame | Sequence[pd.DataFrame]
+
+
+def accuracy_curves(frames: Mapping[str, Frames], reference: Mapping[str, pd.DataFrame] | None = None,
+                    title: str | None = None) -> Figure:
+    """Test accuracy per epoch: per label the mean line, and the band from least to most where there are more runs.
+
+    Args:
+        frames: {label: one table per run, or a list of them}, columns epoch and test_accuracy (%).
+        reference: {label: table} of curves that are not ours, drawn in black without markers.
+    Raises: ValueError for a table without these columns or a label without runs.
+    """
+    figure = new_figure(7.4, 3.6, title)
+    axis = figure.subplots()
+    for i, (label, runs) in enumerate(frames.items()):
+        table = _by_epoch(label, [runs] if isinstance(runs, pd.DataFrame) else list(runs))
+        n = table.shape[1]
+        look = line_look(i)
+        axis.plot(table.index, table.mean(axis=1), label=f"{label} ({'one seed' if n == 1 else f'n = {n} seeds'})",
+                  markevery=max(1, len(table) // 12), **look)
+        if n > 1:
+            low, high = table.min(axis=1), table.max(axis=1)
+            axis.fill_between(table.index, low, high, color=look["color"], alpha=0.18, linewidth=0)
+    for i, (label, frame) in enumerate((reference or {}).items()):
+        table = _by_epoch(label, [frame])
+        axis.plot(table.index, table.iloc[:, 0], color=("black", "#777777")[i % 2], marker="none", linewidth=1.2,
+                  linestyle=line_look(i)["linestyle"], label=label)
+    axis.set(xlabel="epoch", ylabel="test accuracy (%)")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.legend(loc="lower right")
+    return figure
+
+
+def _by_epoch(label: str, runs: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Accuracy with a row per epoch and a column per run."""
+    if not runs:
+        raise ValueError(f"{label!r} has no runs; at least one table is needed")
+    for run in runs:
+        if missing := {"epoch", "test_accuracy"} - set(run.columns):
+            raise ValueError(f"a table of {label!r} lacks {', '.join(sorted(missing))}; it has "
+                             f"{', '.join(run.columns)}")
+    return pd.concat([run.set_index("epoch")["test_accuracy"] for run in runs], axis=1)
+
+
+def accuracy_bars(table: pd.DataFrame, published: pd.DataFrame | None = None, title: str | None = None) -> Figure:
+    """Mean ± standard deviation over seeds per setting, both evaluations; published results in rows of their own.
+
+    Args:
+        table: as records.summary_table makes it (dataset, image_size, train_images, epochs, seeds, released,
+               released_sd, calibrated, calibrated_sd); may be empty.
+        published: rows of literature.csv (dataset, model, epoch, value in %); each model's last epoch is shown.
+    Raises: ValueError if a column is missing.
+    """
+    figure = new_figure(8.4, 4.0, title)
+    axis = figure.subplots()
+    rows = _draw_ours(axis, table) if len(table) else []
+    if published is not None and len(published):
+        rows += _draw_published(axis, published, len(rows))
+    axis.set_yticks(range(len(rows)), rows)
+    axis.set_ylim(max(len(rows), 1) - 0.5, -0.5)
+    axis.set_xlabel("test accuracy (%); bars: standard deviation over seeds")
+    axis.grid(False, axis="y")
+    figure.set_figheight(1.7 + 0.55 * max(len(rows), 1))
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def _require_columns(name: str, frame: pd.DataFrame, needed: Sequence[str]) -> None:
+    if missing := [column for column in needed if column not in frame.columns]:
+        raise ValueError(f"{name} lacks {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")
+
+
+def _draw_ours(axis, table: pd.DataFrame) -> list[str]:
+    """Two dots per setting, as released and calibrated; returns the labels of the rows."""
+    protocols = ("released", "calibrated")
+    _require_columns("table", table, ("dataset", "image_size", "train_images", "epochs", "seeds", *protocols,
+                                      *(f"{p}_sd" for p in protocols)))
+    for i, protocol in enumerate(protocols):
+        heights = np.arange(len(table)) + 0.26 * i - 0.13
+        spread = table[f"{protocol}_sd"].astype(float).fillna(0.0)
+        look = line_look(i)
+        axis.errorbar(table[protocol], heights, xerr=spread, fmt=look["marker"], color=look["color"], capsize=3,
+                      markersize=6, linestyle="none", label="ours, as released" if i == 0 else "ours, calibrated")
+    return [f"{r.dataset}\n{r.image_size} px, {r.train_images:,} images, {r.epochs} epochs, n = {r.seeds}"
+            for r in table.itertuples()]
+
+
+def _draw_published(axis, published: pd.DataFrame, start: int) -> list[str]:
+    """An open mark per model in a row per data set; returns the labels of the rows."""
+    _require_columns("published", published, ("dataset", "model", "epoch", "value"))
+    last = published.assign(epoch=published["epoch"].astype(float).fillna(0.0)).sort_values("epoch", kind="stable")
+    last = last.drop_duplicates(["dataset", "model"], keep="last")
+    datasets, models = list(dict.fromkeys(published["dataset"])), list(dict.fromkeys(published["model"]))
+    for i, model in enumerate(models):
+        rows = last[last["model"] == model]
+        shift = 0.14 * (i - (len(models) - 1) / 2)  # else equal values would hide one another
+        axis.plot(rows["value"], [start + datasets.index(d) + shift for d in rows["dataset"]], marker="sD^vXP<>"[i % 8],
+                  markersize=8, color="black", markerfacecolor="none", linestyle="none", label=f"{model}, published")
+    return [f"{name}\npublished" for name in datasets]
