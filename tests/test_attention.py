@@ -42,7 +42,8 @@ def same_maps(*mixers):
 
 def heads_of(module, x):
     """Queries, keys and values (B, h, T, D) of a mixer with these maps."""
-    return [part(x).reshape(*x.shape[:2], HEADS, -1).transpose(1, 2) for part in (module.query, module.key, module.value)]
+    return [getattr(module, name)(x).reshape(*x.shape[:2], HEADS, -1).transpose(1, 2)
+            for name in ("query", "key", "value")]
 
 
 def merged(module, mixed):
@@ -171,7 +172,7 @@ def test_linear_attention_is_its_quadratic_form():
 
 
 def test_performer_is_its_quadratic_form_and_comes_near_the_softmax():
-    x, full = normal(2, LENGTH, WIDTH), mixer("softmax_explicit")
+    x, full = normal(2, LENGTH, WIDTH) / 2, mixer("softmax_explicit")
     errors = []
     for features in (16, 8192):
         module = same_maps(full, mixer("performer", features=features))[1]
@@ -182,10 +183,13 @@ def test_performer_is_its_quadratic_form_and_comes_near_the_softmax():
     w, d = module.projection, WIDTH // HEADS
     phi = [torch.exp(s @ w.T - s.square().sum(-1, keepdim=True) / 2) for s in (q * d**-0.25, k * d**-0.25)]
     weights = phi[0] @ phi[1].transpose(-2, -1)
-    close(module(x), merged(module, weights / weights.sum(-1, keepdim=True) @ v), rtol=0.2, atol=1e-2)  # 1e-4 in phi
+    expected = merged(module, weights / weights.sum(-1, keepdim=True) @ v)
+    close(module(x), expected, rtol=0, atol=1e-3)  # the 1e-6 that stabilises each feature is not in there
 
 
 def test_performer_features_are_orthogonal_in_sets():
+    torch.manual_seed(0)
+    assert _orthogonal_features(40_000, 4).mean(0).abs().max() < 0.02  # no preferred direction
     w = _orthogonal_features(10, 4)
     assert w.shape == (10, 4)
     for start in (0, 4, 8):
@@ -303,7 +307,7 @@ def test_options_and_biases():
             assert extra >= 2 * WIDTH
 
 
-@pytest.mark.parametrize("call, message", [
+@pytest.mark.parametrize(("call", "message"), [
     (lambda: make_mixer("sofmax", 12, 20, 3), "mixer is 'sofmax'; allowed: hrrformer, softmax_explicit, softmax_fused"),
     (lambda: make_mixer("local", 12, 20, 3, rank=2), "mixer local has no option 'rank'; allowed: block, bias"),
     (lambda: make_mixer("softmax_fused", 12, 20, 3, fused=False), "no option 'fused'; allowed: bias"),
@@ -311,7 +315,7 @@ def test_options_and_biases():
     (lambda: make_mixer("synthesizer", 12, 20, 5), "heads is 5, width is 12"),
     (lambda: make_mixer("luna", 12, 0, 3), "length is 0"),
     (lambda: make_mixer("fnet", 0, 20, 3), "width is 0"),
-    (lambda: make_mixer("fnet", 12, 20, normalization="forward"), "normalization is 'forward'; allowed: backward, ortho"),
+    (lambda: make_mixer("fnet", 12, 20, normalization="forward"), "is 'forward'; allowed: backward, ortho"),
     (lambda: make_mixer("hyperzzw", 12, 20, operator="product"), "operator is 'product'; allowed: matrix, convolution"),
     (lambda: mixer("local", block=0), "block is 0"),
     (lambda: mixer("performer", features=0), "features is 0"),

@@ -1,0 +1,93 @@
+"""What token mixers share: masks, checks, heads; and attention with the softmax, explicit, fused or local."""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from terminator.related.hrrformer.attention import check_heads, check_sequence, lecun_linear
+
+
+def require(condition: bool, key: str, value: Any, allowed: str) -> None:
+    if not condition:
+        raise ValueError(f"{key} is {value!r}; allowed: {allowed}")
+
+
+def check_length(length: int, longest: int) -> None:
+    if length > longest:
+        raise ValueError(f"the sequence has {length} tokens; this mixer was made for at most {longest}")
+
+
+def additive_mask(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """0 for real tokens and a large negative, finite number for others: (B, T) to (B, 1, 1, T)."""
+    if mask is None:
+        return None
+    return (~mask)[:, None, None, :].to(dtype) * max(-1e9, torch.finfo(dtype).min / 2)
+
+
+def softmax_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(D) + bias) v with its T x S matrix in memory: (..., T, D), (..., S, D) to (..., T, D)."""
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # (..., T, S)
+    return (scores if bias is None else scores + bias).softmax(-1).to(value.dtype) @ value
+
+
+class HeadsMixer(nn.Module):
+    """What attentions share: maps E to E for queries, keys, values and output, and h heads of width D = E/h.
+
+    Subclasses say how heads mix: mix(query, key, value, mask), each (B, h, T, D), the mask (B, T) or None.
+    """
+
+    uses_mask = True
+
+    def __init__(self, width: int, heads: int, bias: bool = False):
+        super().__init__()
+        check_heads(width, heads)
+        self.width, self.heads = width, heads
+        self.query, self.key, self.value, self.output = (lecun_linear(width, width, bias) for _ in range(4))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, source: Tensor | None = None) -> Tensor:
+        """Mix x (B, T, E); with a `source` (B, S, E), keys and values are its, and so is the mask (B, S)."""
+        source = x if source is None else source
+        mask = check_sequence(source, self.width, mask)
+        mixed = self.mix(self._split(self.query(x)), self._split(self.key(source)),
+                         self._split(self.value(source)), mask)
+        return self.output(mixed.transpose(1, 2).flatten(2))  # (B, T, E)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, h, T, D)
+
+
+class SoftmaxAttention(HeadsMixer):
+    """Scaled dot-product attention (arXiv 1706.03762); `fused` computes it without the T x T matrix."""
+
+    def __init__(self, width: int, heads: int, fused: bool = True, bias: bool = False):
+        super().__init__(width, heads, bias)
+        self.fused = fused
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        attend = F.scaled_dot_product_attention if self.fused else softmax_attention
+        return attend(query, key, value, additive_mask(mask, query.dtype))
+
+
+class LocalAttention(HeadsMixer):
+    """Softmax attention inside blocks of `block` tokens; the last block may be shorter (arXiv 1802.05751)."""
+
+    def __init__(self, width: int, heads: int, block: int = 64, bias: bool = False):
+        super().__init__(width, heads, bias)
+        require(block >= 1, "block", block, "an integer of at least 1")
+        self.block = block
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        length, missing = query.shape[2], -query.shape[2] % self.block
+        if mask is None and missing:
+            mask = torch.ones(len(query), length, dtype=torch.bool, device=query.device)
+        query, key, value = (F.pad(part, (0, 0, 0, missing)).unflatten(2, (-1, self.block))  # (B, h, n, block, D)
+                             for part in (query, key, value))
+        bias = None
+        if mask is not None:
+            blocks = additive_mask(F.pad(mask, (0, missing)), query.dtype)  # (B, 1, 1, n * block)
+            bias = blocks.unflatten(3, (-1, 1, self.block))[:, :, 0]  # (B, 1, n, 1, block)
+        mixed = F.scaled_dot_product_attention(query, key, value, bias)
+        return mixed.flatten(2, 3)[:, :, :length]

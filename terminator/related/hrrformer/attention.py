@@ -1,0 +1,153 @@
+"""The attention of Hrrformer: a superposition of all keys bound to their values, asked by every query.
+
+    beta = sum_t k_t * v_t;   r_t = beta (#) q_t;   a_t = cos(v_t, r_t);   w = softmax of a over T;   y_t = w_t v_t
+
+Values of different tokens are never averaged: tokens influence one another only through the scalars w_t.
+A cosine lies in [-1, 1], so every w_t lies within a factor e^2 of 1/T.
+
+Source: arXiv 2305.19534 and its released code.  Golden: hrrformer_attention_masked, _unmasked.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from terminator.related.hrrformer import algebra
+
+UNBINDINGS = ("approximate", "exact")
+WEIGHTS = ("softmax", "uniform", "off")
+TEMPERATURES = ("one", "learned")
+MASKED = -1e9  # a masked token's score; finite, so that a row of nothing but padding has uniform weights
+
+
+def lecun_linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
+    """A linear map with Flax's initialisation: normal cut at 2 deviations, variance 1/inputs; bias 0."""
+    linear = nn.Linear(inputs, outputs, bias=bias)
+    deviation = 1 / math.sqrt(inputs) / 0.87962566103423978  # a standard normal has this deviation once cut
+    nn.init.trunc_normal_(linear.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+    if bias:
+        nn.init.zeros_(linear.bias)
+    return linear
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Raise ValueError unless `heads` divides `width`."""
+    if heads < 1 or width < 1 or width % heads:
+        raise ValueError(f"heads is {heads}, width is {width}; the width must be a multiple of the heads")
+
+
+def check_sequence(x: Tensor, width: int, mask: Tensor | None) -> Tensor | None:
+    """Check x (B, T, E) and a mask (B, T), true or 1 for real tokens; return the mask as bool, or None."""
+    if x.ndim != 3 or x.shape[-1] != width:
+        raise ValueError(f"the input has shape {tuple(x.shape)}, this mixer takes (B, T, {width})")
+    if mask is not None and mask.shape != x.shape[:2]:
+        raise ValueError(f"the mask has shape {tuple(mask.shape)}; it must be (B, T) = {tuple(x.shape[:2])}, "
+                         "true for real tokens")
+    return None if mask is None else mask.bool()
+
+
+class AttentionParts(NamedTuple):
+    """Everything that one attention computes; h heads of width D. What an option left out is None."""
+
+    output: Tensor  # (B, T, E)
+    weight: Tensor  # w (B, h, T, 1), sums to 1 over T
+    value: Tensor  # (B, h, T, D)
+    query: Tensor | None = None  # (B, h, T, D)
+    key: Tensor | None = None  # (B, h, T, D)
+    superposition: Tensor | None = None  # beta (B, h, 1, D)
+    retrieved: Tensor | None = None  # r (B, h, T, D)
+    cosine: Tensor | None = None  # a (B, h, T, 1), before masking
+
+
+class HolographicAttention(nn.Module):
+    """Attention by holographic reduced representations, O(T E log D) time and O(T E) memory.
+
+    Args:
+        width: E;  heads: h, which divides E; D = E / h may be odd.
+        unbinding: "approximate" (released) or "exact", see algebra.unbind.
+        projection: project queries, keys and values to unit magnitude first (released: no).
+        mask_superposition: keep masked tokens out of beta too (released: they are in it).
+        temperature: "one" (released) or "learned": a / exp(s), one s per head, from 0.
+        weights: "softmax" (released), or a control: "uniform" (1/T, no queries and keys), "off" (output 0).
+        bias: biases on the four maps (released: for EMBER only).
+    Shapes:  x (B, T, E) and mask (B, T), true for real tokens, to (B, T, E); with return_parts=True
+             AttentionParts (not when "off").
+    Raises:  ValueError for an unknown option, heads that do not divide, or inputs that do not fit.
+    """
+
+    uses_mask = True
+
+    def __init__(self, width: int, heads: int, unbinding: str = "approximate", projection: bool = False,
+                 mask_superposition: bool = False, temperature: str = "one", weights: str = "softmax",
+                 bias: bool = False):
+        super().__init__()
+        check_heads(width, heads)
+        for name, value, allowed in (("unbinding", unbinding, UNBINDINGS), ("weights", weights, WEIGHTS),
+                                     ("temperature", temperature, TEMPERATURES)):
+            if value not in allowed:
+                raise ValueError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
+        self.width, self.heads, self.weights = width, heads, weights
+        self.exact, self.projection, self.mask_superposition = unbinding == "exact", projection, mask_superposition
+        maps = {"softmax": ("query", "key", "value", "output"), "uniform": ("value", "output"), "off": ()}
+        for name in maps[weights]:  # no map without use: a control is not to count parameters it does not have
+            setattr(self, name, lecun_linear(width, width, bias))
+        learned = temperature == "learned" and weights == "softmax"
+        self.log_temperature = nn.Parameter(torch.zeros(heads)) if learned else None
+
+    @property
+    def is_off(self) -> bool:
+        """Whether this is the control without an attention branch."""
+        return self.weights == "off"
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, return_parts: bool = False):
+        mask = check_sequence(x, self.width, mask)
+        if self.is_off:
+            if return_parts:
+                raise ValueError('weights is "off"; such an attention has no parts')
+            return torch.zeros_like(x)
+        value = self._split(self.value(x))  # (B, T, h, D)
+        if self.weights == "uniform":
+            wide = torch.promote_types(value.dtype, torch.float32)
+            asked, score = {}, torch.zeros(value.shape[:-1], dtype=wide, device=value.device)
+        else:
+            asked, value, score = self._ask(x, value, mask, return_parts)
+        with torch.autocast(x.device.type, enabled=False):
+            weight = self._weights(score, mask)[..., None]  # (B, T, h, 1)
+            mixed = (weight * value).to(x.dtype)
+        output = self.output(mixed.flatten(2))  # (B, T, E)
+        if not return_parts:
+            return output
+        asked = {name: part.transpose(1, 2) for name, part in asked.items()}
+        return AttentionParts(output, weight.transpose(1, 2), value.transpose(1, 2), **asked)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1))  # (B, T, h, D): heads stay in place, transforms need no copy
+
+    def _ask(self, x: Tensor, value: Tensor, mask: Tensor | None, return_parts: bool):
+        """All parts by name, (B, T, h, ...), the value (projected, if so chosen), and the cosines (B, T, h)."""
+        query, key = self._split(self.query(x)), self._split(self.key(x))
+        with torch.autocast(x.device.type, enabled=False):
+            query, key, value = (algebra.widened(part) for part in (query, key, value))
+            if self.projection:
+                query, key, value = (algebra.project(part) for part in (query, key, value))
+            bound = algebra.spectrum(key) * algebra.spectrum(value)  # (B, T, h, D // 2 + 1)
+            if mask is not None and self.mask_superposition:
+                bound = bound * mask[:, :, None, None]
+            memory = bound.sum(1, keepdim=True)  # (B, 1, h, D // 2 + 1), stays in the Fourier domain
+            answer = algebra.unbound_spectrum(memory, algebra.spectrum(query), self.exact)
+            retrieved = algebra.from_spectrum(answer, value.shape[-1])  # (B, T, h, D)
+            score = algebra.cosine(value, retrieved)  # (B, T, h)
+            if not return_parts:
+                return {}, value, score
+            beta = algebra.from_spectrum(memory, value.shape[-1])
+        return {"query": query, "key": key, "superposition": beta, "retrieved": retrieved,
+                "cosine": score[..., None]}, value, score
+
+    def _weights(self, score: Tensor, mask: Tensor | None) -> Tensor:
+        if self.log_temperature is not None:
+            score = score * torch.exp(-self.log_temperature)
+        if mask is not None:
+            score = score.masked_fill(~mask[:, :, None], MASKED)  # the release adds it: the same, once rounded
+        return score.softmax(1)  # (B, T, h)
