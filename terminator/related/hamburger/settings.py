@@ -1,0 +1,106 @@
+"""Every switch of a ham and of a Hamburger, with its released default.
+
+Source: the released segmentation settings. Where a setting was missing, the release fell back to other values
+(7 evaluation steps, inverse temperature 100, dual mode, cheese factor S); they are none of the defaults here.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from terminator.config import ConfigError, from_dict, to_dict
+from terminator.related.hamburger.decompositions import KINDS
+
+MODES = ("spatial", "channel", "dual")
+VERSIONS = ("V1", "V2", "V2+")
+ONLINE_UPDATES = ("training", "released", "off")
+
+
+def _require(condition: bool, key: str, value: Any, allowed: str) -> None:
+    if not condition:
+        raise ConfigError(f"{key} is {value!r}; allowed: {allowed}")
+
+
+@dataclass(frozen=True)
+class HamSettings:
+    """One decomposition as a layer; D features and N columns per head, S heads."""
+
+    kind: str = "NMF"  # NMF, VQ, CD
+    mode: str = "spatial"  # a column is one position (spatial) or one channel (channel); dual: a ham of each
+    heads: int = 1  # S: each decomposes its own consecutive channels
+    rank: int = 64  # R, at most min(D, N)
+    train_steps: int = 6  # K in training
+    eval_steps: int = 6  # K in evaluation
+    inverse_temperature: float = 1.0  # tau of VQ and CD, 10 or 100 recommended; NMF always has 1
+    ridge: float = 0.1  # beta of CD; 0.01 in the released GAN
+    one_step: bool = True  # gradient of the last coefficients only; False: through all K steps
+    random_init: bool = True  # new bases per image, head and forward pass; False: shared ones, updated online
+    normalized_init: bool = True  # first bases of length 1; False as in the released GAN
+    eta: float = 0.9  # weight of the new value in the online update
+    online_update: str = "training"  # after each training pass; released: in evaluation only; off
+    positions: int | None = None  # H*W, fixed; needed for shared bases over positions (channel or dual mode)
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("kind", KINDS), ("mode", MODES), ("online_update", ONLINE_UPDATES)):
+            _require(getattr(self, name) in allowed, name, getattr(self, name), ", ".join(allowed))
+        for name in ("heads", "rank"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of at least 1")
+        for name in ("train_steps", "eval_steps"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "an integer of at least 0")
+        for name in ("inverse_temperature", "ridge"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "a positive number")
+        _require(0 <= self.eta <= 1, "eta", self.eta, "a number from 0 to 1")
+        _require(self.positions is None or self.positions >= 1, "positions", self.positions,
+                 "an integer of at least 1, or nothing")
+        if self.mode != "spatial" and not self.random_init:
+            _require(self.positions is not None, "positions", None,
+                     f"the fixed number of positions H*W, with random_init=False and mode={self.mode!r}")
+
+
+@dataclass(frozen=True)
+class HamburgerSettings(HamSettings):
+    """A whole block; a ham's settings, and those of the bread and the cheese."""
+
+    version: str = "V2"  # V1 (paper), V2 (default of the release), V2+ (its experimental one)
+    width: int = 512  # channels between the breads: in all (V1, V2), per head and ham (V2+)
+    cheese_factor: int | None = 1  # V2+: cheese divides channels by this, twice this if dual; nothing: S
+    zero_ham: bool = True  # V2+: the ham's scale starts at 0, the block as ReLU(x); False: at 1
+    dimensions: int = 2  # axes of positions: 2 (images), 1 (sequences)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(self.version in VERSIONS, "version", self.version, ", ".join(VERSIONS))
+        _require(self.dimensions in (1, 2), "dimensions", self.dimensions, "1 (sequences), 2 (images)")
+        _require(self.mode != "dual" or self.version == "V2+", "mode", self.mode,
+                 f"spatial, channel with version {self.version!r}; dual needs 'V2+'")
+        _require(self.width >= 1, "width", self.width, "an integer of at least 1")
+        _require(self.cheese_factor is None or self.cheese_factor >= 1, "cheese_factor", self.cheese_factor,
+                 "an integer of at least 1, or nothing for the number of heads")
+        _require(self.version != "V2+" or self.ham_channels % self.cheese_divisor == 0, "cheese_factor",
+                 self.cheese_factor, f"with {self.ham_channels} channels after the ham, a factor f such that "
+                 f"{'2 f' if self.mode == 'dual' else 'f'} divides them")
+
+    @property
+    def ham_channels(self) -> int:
+        """Channels that enter the ham."""
+        if self.version != "V2+":
+            return self.width
+        return self.width * self.heads * (2 if self.mode == "dual" else 1)
+
+    @property
+    def cheese_divisor(self) -> int:
+        """What the cheese divides the channels by."""
+        if self.version != "V2+":
+            return 1
+        factor = self.heads if self.cheese_factor is None else self.cheese_factor
+        return factor * (2 if self.mode == "dual" else 1)
+
+
+def settings_of(kind: type, settings: Any, changes: dict[str, Any]) -> Any:
+    """Settings of that kind with single ones replaced; the defaults where there are none.
+
+    Raises:  ConfigError for no settings, an unknown name, a wrong type or an impossible value.
+    """
+    if settings is None:
+        return from_dict(kind, changes)
+    _require(isinstance(settings, kind), "settings", settings, f"a {kind.__name__}, or nothing")
+    return from_dict(type(settings), {**to_dict(settings), **changes}) if changes else settings
