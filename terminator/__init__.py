@@ -5,6 +5,7 @@
 """
 
 import importlib
+import importlib.util
 from typing import Any
 
 __version__ = "0.1.0"
@@ -22,6 +23,8 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f"terminator.{_HOMES[name]}"), name)
+    if not name.startswith("_") and importlib.util.find_spec(f"terminator.{name}"):
+        return importlib.import_module(f"terminator.{name}")  # terminator.released, say
     raise AttributeError(f"module 'terminator' has no attribute {name!r}")
 
 

@@ -56,9 +56,13 @@ def train(args: argparse.Namespace) -> None:
 def evaluate(args: argparse.Namespace) -> None:
     from terminator import experiments
 
-    own = experiments.trained_with(args.model)
-    named = any(word.startswith(("preset=", "dataset.name=")) for word in args.settings)
-    config = build_config(args.settings) if named or own is None else own.updated(*args.settings)
+    config = experiments.trained_with(args.model)
+    if config is None or any(word.startswith("preset=") for word in args.settings):
+        config = build_config(args.settings)
+    else:
+        if any(word.startswith("dataset.name=") for word in args.settings):  # other data, in the same form
+            config = config.updated(dataset={"train_size": None, "test_size": None})
+        config = config.updated(*args.settings)
     _show(experiments.evaluate_file(args.model, config, args.data_dir))
 
 
@@ -99,10 +103,11 @@ def presets(args: argparse.Namespace) -> None:
 
 def tables(args: argparse.Namespace) -> None:
     from terminator import records
-    from terminator.paths import project_root
+    from terminator.paths import project_root, results_dir
 
     print(records.rebuild_index())
-    if (root := project_root()) is not None:
+    root = project_root()
+    if root is not None and results_dir() == root / "results":  # other results are not this README's
         records.update_readme(root / "README.md")
         print(root / "README.md")
 
@@ -157,7 +162,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
+        print("interrupted; the same command, without --force, goes on from the last finished epoch", file=sys.stderr)
         return 130
     return 0
 

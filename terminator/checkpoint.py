@@ -4,6 +4,7 @@ A checkpoint is written beside the old one and renamed into place, so a kill or 
 one whole. Files are read with weights_only=True.
 """
 
+import pickle
 import random
 import zipfile
 from pathlib import Path
@@ -50,6 +51,8 @@ def load_checked(path: str | Path) -> Any:
                 if damaged := archive.testzip():
                     raise ValueError(f"{damaged} in it does not match its check sum")
         return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # torch's own text advises to switch the safety off
+        raise ValueError("it is no file of torch.save, or holds more than tensors and plain values") from error
     except Exception as error:  # damaged pickles and archives raise all sorts of things
         raise ValueError(_first_line(error)) from error
 

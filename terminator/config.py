@@ -197,7 +197,9 @@ class TrainConfig:
     avail_gpus: int = -1  # processes per machine, with torchrun; -1: as many as torchrun started
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "num_nodes"):
+        _require(self.batch_size >= 2, "train.batch_size", self.batch_size,
+                 "an integer of at least 2: one image has no batch statistics")
+        for name in ("epochs", "accumulate", "num_nodes"):
             _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "an integer of at least 1")
         _require(self.batch_size % self.accumulate == 0, "train.accumulate", self.accumulate,
                  f"a divisor of train.batch_size={self.batch_size}")

@@ -20,8 +20,8 @@ import torch
 from filelock import FileLock, Timeout
 
 from terminator import records
-from terminator.config import Config, ConfigError, from_dict, identity, to_dict
-from terminator.data import ImageData, available, load
+from terminator.config import Config, ConfigError, ModelConfig, changed_settings, from_dict, identity, to_dict
+from terminator.data import DatasetNotFound, ImageData, available, load
 from terminator.distributed import barrier, broadcast, choose_device, processes, rank
 from terminator.model import Terminator, count_parameters
 from terminator.paths import results_dir
@@ -37,13 +37,17 @@ def first_ready(names: Iterable[str], data_dir: str | None = None) -> str | None
     return next((name for name in names if name in ready), None)
 
 
-def with_ready_data(config: Config, data_dir: str | None = None) -> Config:
+def with_ready_data(config: Config, profile: str, data_dir: str | None = None) -> Config:
     """The configuration with a substitute of its data set, if only that one is on this machine.
 
-    A substitute has a name and a title of its own, so no number can pass for the original's.
+    A substitute has a name and a title of its own, so no number can pass for the original's; and the paper
+    profile takes none.
     """
     name = config.dataset.name
     chosen = first_ready([name, SUBSTITUTES.get(name, name)], data_dir) or name
+    if chosen == name or profile == "paper":
+        return config
+    say(f"{name} is not on this machine; its substitute {chosen} is taken")
     return config.updated(dataset={"name": chosen})
 
 
@@ -51,7 +55,7 @@ def tour(profile: str, seed: int = 0, device: str = "auto") -> "Run":
     """The trained model that the first notebooks look at; trained on the spot where its weights are not here."""
     if profile not in TOUR:
         raise ConfigError(f"profile is {profile!r}; allowed: {', '.join(TOUR)}")
-    config = with_ready_data(preset(TOUR[profile], train={"seed": seed, "device": device}))
+    config = with_ready_data(preset(TOUR[profile], train={"seed": seed, "device": device}), profile)
     return run(config, "tour" if profile == "smoke" else "images", profile, need_model=True)
 
 
@@ -60,7 +64,7 @@ def images(profile: str, seeds: Sequence[int] = (), device: str = "auto", need_m
     runs = []
     for name in IMAGES[profile]:
         for i, seed in enumerate(default_seeds(profile, seeds)):
-            config = with_ready_data(preset(name, train={"seed": seed, "device": device}))
+            config = with_ready_data(preset(name, train={"seed": seed, "device": device}), profile)
             runs.append(run(config, "images", profile, need_model=need_model and i == 0))
     return runs
 
@@ -122,7 +126,12 @@ class Run:
 
 def run_id(config: Config, data: ImageData, profile: str) -> str:
     """`<data>-<profile>-s<seed>-<hash>`: the same for the same experiment, wherever it runs."""
-    text = json.dumps([identity(config), data.info.fingerprint, profile], sort_keys=True)
+    what = identity(config)
+    if "name" in what.get("dataset", {}):  # wherever a folder of images lies: its fingerprint tells it apart
+        what["dataset"]["name"] = Path(what["dataset"]["name"]).name
+    if config.pretrained.load:
+        what["pretrained"]["filename"] = hashlib.sha256(Path(config.pretrained.filename).read_bytes()).hexdigest()
+    text = json.dumps([what, data.info.fingerprint, profile], sort_keys=True)
     name = "".join(c if c.isalnum() else "-" for c in Path(data.info.name).name.lower())
     return f"{name}-{profile}-s{config.train.seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -137,16 +146,22 @@ def run(config: Config, experiment: str, profile: str = "smoke", *, data: ImageD
         data: already loaded, else by the configuration (and data_dir).
         need_model: train again if only the record is here, not the weights; the record stays as it is.
         force: train again in any case, and replace the record at the end.
+    A record of this configuration is enough even where its data are not.
     Raises: ConfigError, DatasetNotFound, CheckpointError, TrainingDiverged, PermissionError.
     """
+    if not re.fullmatch(r"[\w-]+", experiment):
+        raise ConfigError(f"experiment is {experiment!r}; allowed: letters, digits, - and _")
     if profile not in PROFILES:
         raise ConfigError(f"profile is {profile!r}; allowed: {', '.join(PROFILES)}")
     with processes(config.train):
-        data = load_data(config, data_dir) if data is None else data
-        config = resolve(config, data)
+        try:
+            data = load_data(config, data_dir) if data is None else data
+        except DatasetNotFound:
+            if force or need_model or (record := find_record(config, experiment, profile)) is None:
+                raise
+            return Run(record, results_dir() / "runs" / experiment / record["run_id"])
+        config = adopt_pretrained(resolve(config, data), asked=config)
         folder = results_dir() / "runs" / experiment / run_id(config, data, profile)
-        if not re.fullmatch(r"[\w-]+", experiment):
-            raise ConfigError(f"experiment is {experiment!r}; allowed: letters, digits, - and _")
         found = broadcast(_find(folder, need_model, force))
         if found is not None:
             return Run(found, folder)
@@ -190,18 +205,41 @@ def _find(folder: Path, need_model: bool, force: bool) -> dict[str, Any] | None:
     return records.read_record(path)
 
 
+def find_record(config: Config, experiment: str, profile: str) -> dict[str, Any] | None:
+    """A finished record of this configuration, or of its data's substitute, whatever the data's fingerprint."""
+    shape = ("dimensions", "size", "in_channels", "classes", "factors", "trained_size")  # filled in from the data
+    names = (config.dataset.name, SUBSTITUTES.get(config.dataset.name))
+    for record in records.load_records(experiment, profile):
+        theirs = from_dict(Config, record["config"])
+        open_again = {name: getattr(config.model, name) for name in shape}
+        theirs = dataclasses.replace(theirs, model=dataclasses.replace(theirs.model, **open_again))
+        for name in filter(None, names):
+            if identity(theirs) == identity(config.updated(dataset={"name": name})):
+                return record
+    return None
+
+
+def adopt_pretrained(config: Config, asked: Config) -> Config:
+    """The resolved configuration with the model that `pretrained` names, so that records say what was trained.
+
+    Raises:  ConfigError if that model does not fit the data, or settings of the model that were asked for.
+    """
+    if not config.pretrained.load:
+        return config
+    own = load_model(config.pretrained.filename).config
+    needed = {name: getattr(config.model, name) for name in ("dimensions", "in_channels", "size", "classes")}
+    for name, value in {**needed, **changed_settings(asked.model, ModelConfig())}.items():
+        has = to_dict(own)[name]
+        if has != value:
+            raise ConfigError(f"pretrained.filename is {config.pretrained.filename!r}, whose model.{name} is {has!r}; "
+                              f"allowed: {value!r}, that of the data or of the settings")
+    return dataclasses.replace(config, model=own)
+
+
 def build_model(config: Config) -> Terminator:
     """The network of a resolved configuration, initialised from its seed, or from `pretrained`."""
     torch.manual_seed(config.train.seed)
-    if not config.pretrained.load:
-        return Terminator(config.model)
-    model = load_model(config.pretrained.filename)
-    for name in ("dimensions", "in_channels", "size", "classes"):
-        has, needed = getattr(model.config, name), getattr(config.model, name)
-        if has != needed:
-            raise ConfigError(f"pretrained.filename is {config.pretrained.filename!r}, whose model.{name} is {has}; "
-                              f"allowed: {needed}, that of the data")
-    return model
+    return load_model(config.pretrained.filename) if config.pretrained.load else Terminator(config.model)
 
 
 def load_model(path: str | os.PathLike) -> Terminator:
@@ -219,6 +257,7 @@ def _train(config: Config, data: ImageData, experiment: str, profile: str, folde
     rows = trainer.fit()
     record = {"run_id": folder.name, "experiment": experiment, "status": "ok", "profile": profile,
               **_describe(trainer, rows), "results": evaluate_both(trainer), **began, "finished": records.now()}
+    record = json.loads(json.dumps(record))  # as it will be read again
     if rank() > 0:
         return record
     info = {key: record["data"][key] for key in ("name", "title", "shape", "classes", "mean", "std", "fingerprint")}
@@ -228,7 +267,7 @@ def _train(config: Config, data: ImageData, experiment: str, profile: str, folde
         say(f"{folder.name}: the weights are back; its record is kept as it was")
     else:
         records.write_csv(folder / "metrics.csv", pd.DataFrame(rows))
-        records.write_json(folder / "record.json", json.loads(json.dumps(record)))
+        records.write_json(folder / "record.json", record)
         records.rebuild_index()
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     say(f"{folder.name}: test accuracy {record['results']['released']['accuracy']:.2f} % as released, "
@@ -291,6 +330,18 @@ def evaluate_file(path: str | os.PathLike, config: Config, data_dir: str | None 
             raise ValueError(f"{path} takes inputs {shape} of {model.config.classes} classes, {data.info.title} has "
                              f"{tuple(data.info.shape)} of {len(data.info.classes)}; set dataset.image_size, "
                              "dataset.channels or another dataset.name")
-        trainer = Trainer(model, dataclasses.replace(config, model=model.config), data)
+        trainer = Trainer(model, dataclasses.replace(config, model=model.config), _as_trained(data, model, path))
         return {"model": str(path), "data": data.info.title, "device": str(choose_device(config.train.device)),
                 **evaluate_both(trainer, calibrate=not is_calibrated(model))}
+
+
+def _as_trained(data: ImageData, model: Terminator, path: str | os.PathLike) -> ImageData:
+    """The data with the normalisation that a model of this kit was trained with."""
+    saved = getattr(model, "info", {}).get("data")
+    if saved is None:
+        return data
+    if list(saved["classes"]) != list(data.info.classes):
+        raise ValueError(f"{path} knows the classes {', '.join(saved['classes'])}; {data.info.title} has "
+                         f"{', '.join(data.info.classes)}")
+    info = dataclasses.replace(data.info, mean=tuple(saved["mean"]), std=tuple(saved["std"]))
+    return dataclasses.replace(data, info=info)

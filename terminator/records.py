@@ -24,7 +24,7 @@ from terminator.paths import atomic_write, project_root, results_dir
 
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn")
 REQUIRED = {"run_id", "experiment", "status", "profile", "seed", "config", "data", "results"}  # else it is no record
-SMOKE = "smoke"  # its records stay out of results/index.csv
+SMOKE, OWN = "smoke", "cli"  # a profile and an experiment (runs of the command line) that are nobody's evidence
 
 
 def now() -> str:
@@ -183,6 +183,7 @@ def summary_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
             values = group[f"accuracy_{protocol}"]
             row[protocol] = round(values.mean(), 2)
             row[f"{protocol}_sd"] = round(values.std(ddof=1), 2) if len(values) > 1 else None
+        row["device"] = "; ".join(sorted(set(group["device"])))
         row["minutes"] = round(group["wall_s"].mean() / 60, 1)
         row["images_per_s"] = round(group["images_per_s"].mean(), 1)
         rows.append(row)
@@ -225,14 +226,14 @@ README_START, README_END = "<!-- results: made by python -m terminator tables --
 
 
 def readme_table() -> str:
-    """The README's results table, Markdown, from the committed (laptop and paper) records."""
+    """The README's results table, Markdown, from the records that are evidence."""
     head = ("data", "training images", "epochs", "parameters", "as released (%)", "calibrated (%)", "seeds",
-            "minutes a run", "profile")
+            "minutes a run", "on", "profile")
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for r in summary_table(r for r in load_records() if r["profile"] != SMOKE).itertuples():
+    for r in summary_table(evidence()).itertuples():
         cells = (r.dataset, f"{r.train_images:,} of {r.image_size}x{r.image_size}", r.epochs, f"{r.parameters:,}",
                  mean_and_spread(r.released, r.released_sd), mean_and_spread(r.calibrated, r.calibrated_sd), r.seeds,
-                 r.minutes, r.profile)
+                 r.minutes, r.device, r.profile)
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 
@@ -268,10 +269,14 @@ def literature(table: str | None = None) -> pd.DataFrame:
     return frame if table is None else frame[frame["table"] == table].reset_index(drop=True)
 
 
+def evidence() -> list[dict[str, Any]]:
+    """The records that are kept with the project: laptop and paper runs of named experiments."""
+    return [record for record in load_records() if record["profile"] != SMOKE and record["experiment"] != OWN]
+
+
 def rebuild_index() -> Path:
-    """Write results/index.csv, one row per laptop or paper run, from the records."""
-    records = [record for record in load_records() if record["profile"] != SMOKE]
-    return write_csv(results_dir() / "index.csv", runs_table(records))
+    """Write results/index.csv, one row per run that is evidence."""
+    return write_csv(results_dir() / "index.csv", runs_table(evidence()))
 
 
 def check_writable(folder: Path) -> None:

@@ -59,9 +59,6 @@ class Trainer:
         self.model.to(self.device)
         self.task = Classification(self.model, self.config)
         self.steps_per_epoch = len(self.data.train_labels) // train.batch_size
-        if not self.steps_per_epoch:
-            raise ConfigError(f"train.batch_size is {train.batch_size}, but there are only "
-                              f"{len(self.data.train_labels)} training images; allowed: at most that many")
         share = train.accumulate * world_size()
         if train.batch_size % share:
             raise ConfigError(f"train.batch_size is {train.batch_size}; allowed: multiples of train.accumulate "
@@ -79,6 +76,9 @@ class Trainer:
         Returns: one row per epoch: learning rate, loss terms, accuracies (%), seconds, images/s.
         Raises:  TrainingDiverged; CheckpointError if the checkpoint is corrupt or of another configuration.
         """
+        if not self.steps_per_epoch:
+            raise ConfigError(f"train.batch_size is {self.config.train.batch_size}, but there are only "
+                              f"{len(self.labels)} training images; allowed: at most that many")
         self.optimizer = make_optimizer(self.config.optimizer, self.model.parameters())
         self._factor(0)  # a schedule that cannot be is an error before the first step
         if rank() > 0:  # else dropout would draw the same channels in every process

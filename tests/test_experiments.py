@@ -1,14 +1,15 @@
 """Run once, read often: what makes a run this run, and when it is trained, resumed or read."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pandas as pd
 import pytest
 import torch
 
-from terminator import ConfigError, Terminator, calibrate, records
-from terminator.experiments import load_data, resolve, run, run_id
+from terminator import ConfigError, Terminator, calibrate, experiments, records
+from terminator.data import DatasetNotFound
+from terminator.experiments import evaluate_file, load_data, resolve, run, run_id
 from terminator.paths import results_dir
 from terminator.presets import PRESETS, preset
 from terminator.trainer import Trainer, TrainingDiverged
@@ -194,3 +195,59 @@ def test_two_processes_train_one_run_once(tiny_config, tmp_path):
     assert all(process.returncode == 0 for process in started)
     assert sum("epoch   2/2" in output for output in outputs) == 1
     assert len({output.split("finished ")[1] for output in outputs}) == 1
+
+
+# -- records without data, data without names, models without guesses ---------------------------------------------
+
+
+def test_a_record_is_enough_where_its_data_are_not(tiny_config, tiny_data, monkeypatch):
+    config = tiny_config(dataset={"name": "stripes"})
+    done = run(config, "here", "laptop", data=tiny_data())
+
+    def gone(*arguments, **options):
+        raise DatasetNotFound("stripes is not here")
+
+    monkeypatch.setattr(experiments, "load", gone)
+    assert run(config, "here", "laptop").record == done.record
+    for changed in (config.updated(train={"seed": 1}), config.updated(model={"si_glu": False})):
+        with pytest.raises(DatasetNotFound):
+            run(changed, "here", "laptop")
+    with pytest.raises(DatasetNotFound):
+        run(config, "here", "laptop", need_model=True)
+    with pytest.raises(DatasetNotFound):
+        run(config, "here", "paper")
+
+
+def test_the_place_of_a_folder_is_no_part_of_the_identity(tiny_config, tiny_data):
+    data = tiny_data()
+    ids = {run_id(resolve(tiny_config(dataset={"name": name}), data), data, "smoke")
+           for name in ("animals", "here/animals", "/elsewhere/animals")}
+    assert len(ids) == 1
+
+
+def test_a_pretrained_start_is_known_by_its_content_and_recorded_as_it_is(tiny_model, tiny_config, tiny_data, tmp_path):
+    file = tmp_path / "start.safetensors"
+    config = tiny_config(pretrained={"load": True, "filename": str(file)}, train={"epochs": 1})
+    tiny_model(si_glu=False).save(file)
+    first = run(config, "start", "smoke", data=tiny_data())
+    assert first.record["config"]["model"]["si_glu"] is False
+    tiny_model(seed=1, si_glu=False).save(file)
+    assert run(config, "start", "smoke", data=tiny_data()).folder != first.folder
+    with pytest.raises(ConfigError, match="pretrained.filename is .* whose model.skips is True; allowed: False"):
+        run(config.updated("model.skips=False"), "start", "smoke", data=tiny_data())
+
+
+def test_a_file_is_evaluated_with_its_own_normalisation_and_classes(tiny_model, tiny_config, tiny_data, tmp_path,
+                                                                    monkeypatch):
+    data, file = tiny_data(), tmp_path / "model.safetensors"
+    model = tiny_model()
+    model.save(file, data=asdict(data.info))
+    monkeypatch.setattr(experiments, "load", lambda *arguments, **options: data)
+    expected = evaluate_file(file, tiny_config())
+    other = replace(data, info=replace(data.info, mean=(0.9, 0.9, 0.9), std=(0.1, 0.1, 0.1)))
+    monkeypatch.setattr(experiments, "load", lambda *arguments, **options: other)
+    assert evaluate_file(file, tiny_config()) == expected
+    wrong = replace(data, info=replace(data.info, classes=tuple("wxyz")))
+    monkeypatch.setattr(experiments, "load", lambda *arguments, **options: wrong)
+    with pytest.raises(ValueError, match="knows the classes a, b, c, d; stripes has w, x, y, z"):
+        evaluate_file(file, tiny_config())
