@@ -1,0 +1,19 @@
+"""HyperTransformer: Transformers that read a few labelled images and emit a small CNN's weights.
+
+settings      HyperTransformerSettings, under the released flags' names
+features      shared features of support images, local features of activations
+tokens        features and embeddings to token sequences, Transformer outputs to weight blocks: pure functions
+transformer   encoder and decoder
+allocation    weight blocks to kernels, biases, batch norm and classifiers: pure functions
+generator     one layer's features, tokens and Transformer
+cnn           the generated CNN's layers
+schedules     layer warm-up, learning rate
+model         HyperTransformer: all episodes of a batch at once
+
+Source: arXiv 2201.04182 and its reference implementation.
+"""
+
+from terminator.related.hypertransformer.model import GeneratedCNN, HyperTransformer, Output
+from terminator.related.hypertransformer.settings import HyperTransformerSettings
+
+__all__ = ["GeneratedCNN", "HyperTransformer", "HyperTransformerSettings", "Output"]
