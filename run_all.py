@@ -35,23 +35,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from terminator import headless, paths  # these four need no torch, so that --list is instant
+from terminator import notebooks as books
+from terminator import results_page as pages
+
 ROOT = Path(__file__).resolve().parent
 PROFILES = {"smoke": 900, "laptop": 3 * 3600, "paper": None}  # seconds that one cell may take
 LIBRARIES = ("papermill", "nbconvert", "ipykernel", "tqdm")
 MARKER = "papermill-error-cell-tag"
 interrupts = []  # signals that came; a flag, since an exception raised by a signal handler can get lost
-
-
-def load_part(name):
-    """One file of the package by itself: importing all of it may bring torch, and --list is to be instant."""
-    full = f"_terminator_{name}"
-    spec = importlib.util.spec_from_file_location(full, ROOT / "terminator" / f"{name}.py")
-    sys.modules[full] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[full])
-    return sys.modules[full]
-
-
-books, headless, pages, paths = map(load_part, ("notebooks", "headless", "results_page", "paths"))
 
 
 # ---- the worker: one notebook in a process of its own ----------------------------------------------------
@@ -420,6 +412,9 @@ def main(argv):
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # the reader of a pipe, `head` say, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 if __name__ == "__main__":

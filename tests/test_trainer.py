@@ -242,7 +242,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny_model, tiny_config, tiny_da
 
 def test_batches_that_do_not_fit(tiny_model, tiny_config, tiny_data):
     with pytest.raises(ConfigError, match="train.batch_size is 64, but there are only 32 training images"):
-        Trainer(tiny_model(), tiny_config("train.batch_size=64"), tiny_data())
+        Trainer(tiny_model(), tiny_config("train.batch_size=64"), tiny_data()).fit()
 
 
 def test_schedules_that_do_not_fit_are_refused_before_the_first_step(tiny_model, tiny_config, tiny_data):
