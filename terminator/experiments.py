@@ -59,13 +59,13 @@ def tour(profile: str, seed: int = 0, device: str = "auto") -> "Run":
     return run(config, "tour" if profile == "smoke" else "images", profile, need_model=True)
 
 
-def images(profile: str, seeds: Sequence[int] = (), device: str = "auto", need_model: bool = False) -> list["Run"]:
-    """The runs of the 2-D table: every data set of the profile, every seed; `need_model` for the first seed."""
+def images(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> list["Run"]:
+    """The runs of the 2-D table: every data set of the profile, every seed."""
     runs = []
     for name in IMAGES[profile]:
-        for i, seed in enumerate(default_seeds(profile, seeds)):
+        for seed in default_seeds(profile, seeds):
             config = with_ready_data(preset(name, train={"seed": seed, "device": device}), profile)
-            runs.append(run(config, "images", profile, need_model=need_model and i == 0))
+            runs.append(run(config, "images", profile))
     return runs
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from terminator.config import ConfigError, ModelConfig, from_dict, to_dict
 from terminator.paths import atomic_path
 from terminator.sfne import RGU, BlockParts, SFNEBlock, product_scale
-from terminator.slow_net import LocalSlowNet, SlowNet
+from terminator.slow_net import SlowNet
 from terminator.standardization import is_calibrated, set_evaluation
 
 
@@ -111,11 +111,12 @@ class Terminator(nn.Module):
         """
         fast, slow = [], []
         for block in self.blocks:
+            over_channels = _channel_slow_nets(block)
             left_out = {id(block.bias), *(id(p) for p in block.group_standardize.parameters())}
             for module in block.modules():
                 if isinstance(module, (SlowNet, RGU)):
                     left_out.update(id(p) for p in module.parameters())
-                    if isinstance(module, RGU) or module is not _channel_slow_net(block, module):
+                    if module not in over_channels:
                         slow += [p for name, p in module.named_parameters() if name.endswith("weight")]
             fast += [p for p in block.parameters() if id(p) not in left_out]
         return fast, slow
@@ -152,7 +153,7 @@ class Terminator(nn.Module):
             raise ValueError(f"{path} is no readable safetensors file (truncated or corrupt?): {error}") from error
         if metadata.get("format") != "terminator":
             raise ValueError(f"{path} is no model of this kit: its metadata lacks format=terminator")
-        if metadata.get("digest", _digest(tensors)) != _digest(tensors):
+        if "digest" in metadata and metadata["digest"] != _digest(tensors):
             raise ValueError(f"{path} is corrupt: its weights are not those that were saved")
         try:
             model = cls(from_dict(ModelConfig, json.loads(metadata["model"])))
@@ -173,14 +174,14 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _channel_slow_net(block: SFNEBlock, module: nn.Module) -> nn.Module | None:
-    """`module` itself, if it is one of the block's slow nets over channels."""
-    channel = []
+def _channel_slow_nets(block: SFNEBlock) -> list[SlowNet]:
+    """The block's slow nets over channels instead of positions."""
+    nets = []
     if block.hyper_channel_interaction is not None:
-        channel.append(block.hyper_channel_interaction.slow_net)
+        nets.append(block.hyper_channel_interaction.slow_net)
     if block.hyper_interaction is not None:
-        channel.append(block.hyper_interaction.channel_slow_net)
-    return next((net for net in channel if net is module), None)
+        nets.append(block.hyper_interaction.channel_slow_net)
+    return nets
 
 
 def _changed(config: ModelConfig, changes: dict[str, Any]) -> ModelConfig:
@@ -190,6 +191,3 @@ def _changed(config: ModelConfig, changes: dict[str, Any]) -> ModelConfig:
 def count_parameters(model: nn.Module) -> int:
     """Number of trainable parameters."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-__all__ = ["LocalSlowNet", "Parts", "SlowNet", "Terminator", "count_parameters"]

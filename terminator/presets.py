@@ -10,14 +10,13 @@ from terminator.config import Config, ConfigError, from_dict
 
 PROFILES = ("smoke", "laptop", "paper")
 
-_SMALL_IMAGES = {"crop_padding": 0, "flip": False}
+_DIGITS = {"dataset": {"name": "digits", "channels": 3, "crop_padding": 0, "flip": False}, "optimizer": {"lr": 0.0012},
+           "scheduler": {"warmup_epochs": 1}}
 _CIFAR = {"scheduler": {"name": "released"}}
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "digits": {"dataset": {"name": "digits", "channels": 3, **_SMALL_IMAGES}, "optimizer": {"lr": 0.0012},
-               "scheduler": {"warmup_epochs": 1}, "train": {"epochs": 6}},
-    "tour": {"dataset": {"name": "digits", "channels": 3, **_SMALL_IMAGES}, "optimizer": {"lr": 0.0012},
-             "scheduler": {"warmup_epochs": 1}, "train": {"epochs": 3}},
+    "digits": {**_DIGITS, "train": {"epochs": 6}},
+    "tour": {**_DIGITS, "train": {"epochs": 3}},
     "mnist": {"dataset": {"name": "MNIST", "crop_padding": 2, "flip": False}},
     "cifar10": {"dataset": {"name": "CIFAR10"}, **_CIFAR, "test": {"drop_last": True}},  # 9,984 images, as logged
     "cifar100": {"dataset": {"name": "CIFAR100"}, **_CIFAR,

@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 from terminator.config import Config, from_dict, identity
+from terminator.notebooks import package_hash
 from terminator.paths import atomic_write, project_root, results_dir
 
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn")
@@ -57,16 +57,6 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
-
-
-@lru_cache
-def source_hash() -> str:
-    """SHA-256 over the package's source files."""
-    digest = hashlib.sha256()
-    package = Path(__file__).parent
-    for path in sorted(package.rglob("*.py")):
-        digest.update(str(path.relative_to(package)).encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 def _cpu_name() -> str:
@@ -115,7 +105,7 @@ def provenance() -> dict[str, Any]:
 
     versions["cuda"], versions["cudnn"] = torch.version.cuda, torch.backends.cudnn.version()
     return {"commit": _git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status),
-            "source_hash": source_hash(), "versions": versions, "system": f"{platform.system()} {platform.machine()}"}
+            "source_hash": package_hash(), "versions": versions, "system": f"{platform.system()} {platform.machine()}"}
 
 
 # -- reading -------------------------------------------------------------------------------------------------
