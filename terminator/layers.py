@@ -1,10 +1,136 @@
-"""The linear map at every position, the one building block that slow and fast networks share.
+"""Linear maps at every position, the building block that slow and fast networks share, and the memory they like.
+
+Activations have the shape (N, C, *positions). Inside the network their memory has the channels *outermost*: C rows
+of N * P numbers. A linear map is then one matrix product for the whole batch, weight gradient included, and every
+statistic a sum over neighbouring numbers. Any other memory layout gives the same results, with a copy.
 
 Source: arXiv 2401.17948, where every linear map is a 1x1 convolution.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+def rows(x: Tensor) -> Tensor:
+    """x (N, C, *positions) as a matrix (C, N * P); no copy if its channels are outermost, or innermost, in memory."""
+    return x.transpose(0, 1).flatten(1)
+
+
+def from_rows(matrix: Tensor, like: Tensor) -> Tensor:
+    """A matrix (C', N * P) as (N, C', *positions), with the N and positions of `like`; the inverse of `rows`."""
+    return matrix.view(-1, len(like), *like.shape[2:]).transpose(0, 1)
+
+
+def channels_outermost(x: Tensor) -> Tensor:
+    """x (N, C, *positions) itself, with its channels outermost in memory; a copy where they are not."""
+    return x.transpose(0, 1).contiguous().transpose(0, 1)
+
+
+def computing_type(x: Tensor) -> torch.dtype:
+    """The type of large products: that of autocast where it is on, else x's own."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+def _back_through(weight: Tensor, x: Tensor, gradient: Tensor, needed: bool) -> tuple[Tensor | None, Tensor]:
+    """Gradients of W x: of x (if needed, in x's memory layout) and of W."""
+    grad_x = None
+    if needed:
+        innermost = x.stride(0) == 1 and x.stride(1) != 1  # x's channels
+        grad_x = (gradient.t() @ weight).t() if innermost else weight.t().contiguous() @ gradient
+    return grad_x, gradient @ x.t()
+
+
+def _linear_gradients(ctx: Any, gradient: Tensor, needed: bool) -> tuple[Tensor | None, ...]:
+    x, weight = ctx.saved_tensors
+    grad_x, grad_weight = _back_through(weight, x, gradient, needed)
+    return grad_x, grad_weight, gradient.new_zeros(len(gradient)) if ctx.cancels else gradient.sum(1), None
+
+
+class _LinearMap(torch.autograd.Function):
+    """W x + b for x (I, M), W (O, I), b (O,); W x and a gradient of zeros for b, if `cancels`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, cancels: bool) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.cancels = cancels
+        y = weight @ x
+        return y if cancels else y.add_(bias[:, None])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return _linear_gradients(ctx, gradient.contiguous(), ctx.needs_input_grad[0])
+
+
+class _ConcatenatedMap(torch.autograd.Function):
+    """_LinearMap of x_1, x_2, ... (I_i, M), one below the other.
+
+    Their gradients are made one by one: a matrix as tall as all of them would be the largest piece of memory in a
+    training step, and memory that is new to the process is slower to write than the product is to compute.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, bias: Tensor, cancels: bool, *parts: Tensor) -> Tensor:
+        ctx.heights = [len(part) for part in parts]
+        x = torch.cat(parts)
+        return _LinearMap.forward(ctx, x, weight, bias, cancels)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        weight = ctx.saved_tensors[1]
+        gradient = gradient.contiguous()
+        _, grad_weight, grad_bias, _ = _linear_gradients(ctx, gradient, needed=False)
+        return grad_weight, grad_bias, None, *(part.t().contiguous() @ gradient
+                                               for part in weight.split(ctx.heights, 1))
+
+
+class _GatedMap(torch.autograd.Function):
+    """(W1 x + b1) * (W2 x + b2) for x (I, M); W (2 O, I) holds W1 above W2, b (2 O,) likewise."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        both = (weight @ x).add_(bias[:, None])
+        ctx.save_for_backward(x, weight, both)
+        first, second = both.chunk(2)
+        return first * second
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, both = ctx.saved_tensors
+        grad_both = torch.empty_like(both)
+        for part, other in zip(grad_both.chunk(2), both.chunk(2)[::-1], strict=True):
+            torch.mul(gradient, other, out=part)
+        return *_back_through(weight, x, grad_both, ctx.needs_input_grad[0]), grad_both.sum(1)
+
+
+def linear_map(x: Tensor, weight: Tensor, bias: Tensor, cancels: bool = False) -> Tensor:
+    """W x + b at every position: x (N, I, *positions), weight (O, I), bias (O,) to (N, O, *positions).
+
+    Args:  cancels: a standardisation follows that subtracts b again, so b is left out, and its gradient is zero
+           instead of rounding noise.
+    """
+    kind = computing_type(x)
+    return from_rows(_LinearMap.apply(rows(x.to(kind)), weight.to(kind), bias.to(kind), cancels), like=x)
+
+
+def concatenated_map(parts: list[Tensor], weight: Tensor, bias: Tensor, cancels: bool = False) -> Tensor:
+    """linear_map of the concatenation of `parts`, (N, I_i, *positions) each."""
+    kind = computing_type(parts[0])
+    matrices = [rows(part.to(kind)) for part in parts]
+    return from_rows(_ConcatenatedMap.apply(weight.to(kind), bias.to(kind), cancels, *matrices), like=parts[0])
+
+
+def gated_map(x: Tensor, weights: tuple[Tensor, Tensor], biases: tuple[Tensor, Tensor]) -> Tensor:
+    """(W1 x + b1) * (W2 x + b2) at every position: x (N, I, *positions), weights (O, I), biases (O,)."""
+    kind = computing_type(x)
+    weight, bias = torch.cat(weights).to(kind), torch.cat(biases).to(kind)
+    return from_rows(_GatedMap.apply(rows(x.to(kind)), weight, bias), like=x)
 
 
 class Pointwise(nn.Module):
@@ -14,10 +140,14 @@ class Pointwise(nn.Module):
         in_channels, out_channels: sizes of W, which is stored as (out_channels, in_channels).
         init: "linear" (Kaiming uniform with the gain of a linear unit) or "normal" (Kaiming normal).
         bias: the constant that every bias starts at.
+        cancels: a standardisation follows that subtracts the bias again; in training it is left out then. (Not in
+        evaluation, where the fixed statistics are those of the map as it is written.)
     """
 
-    def __init__(self, in_channels: int, out_channels: int, init: str = "linear", bias: float = 0.0):
+    def __init__(self, in_channels: int, out_channels: int, init: str = "linear", bias: float = 0.0,
+                 cancels: bool = False):
         super().__init__()
+        self.cancels = cancels
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels))
         self.bias = nn.Parameter(torch.full((out_channels,), float(bias)))
         if init == "linear":
@@ -27,6 +157,8 @@ class Pointwise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (N, in_channels, *positions) to (N, out_channels, *positions)."""
-        weight = self.weight.expand(len(x), -1, -1)  # (N, out_channels, in_channels), no copy
-        y = torch.baddbmm(self.bias[:, None], weight, x.flatten(2))  # (N, out_channels, P)
-        return y.view(len(x), -1, *x.shape[2:])
+        return linear_map(x, self.weight, self.bias, self.cancels and self.training)
+
+    def of_rows(self, x: Tensor) -> Tensor:
+        """The same for a small matrix x (in_channels, P), as in slow networks; in x's own type."""
+        return torch.addmm(self.bias[:, None], self.weight, x)

@@ -4,18 +4,17 @@ Source: arXiv 2401.17948.  Golden: terminator_model_small (logits, losses, gradi
 """
 
 import copy
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from terminator import weights
 from terminator.config import ConfigError, ModelConfig, from_dict, to_dict
-from terminator.paths import atomic_path
+from terminator.layers import channels_outermost, computing_type
+from terminator.link import Connectable
 from terminator.sfne import RGU, BlockParts, SFNEBlock, product_scale
 from terminator.slow_net import SlowNet
 from terminator.standardization import is_calibrated, set_evaluation
@@ -33,7 +32,7 @@ def skip_sources(index: int) -> tuple[int, ...]:
     return () if index < 2 else (index - 2,) if index < 4 else (index - 2, index - 3)
 
 
-class Terminator(nn.Module):
+class Terminator(Connectable, nn.Module):
     """The slow-fast network for images (N, C, H, H) or sequences (N, C, L).
 
     Args:
@@ -58,11 +57,12 @@ class Terminator(nn.Module):
 
     def forward(self, x: Tensor, return_kernels: bool = False, return_parts: bool = False):
         self._check_input(x)
+        x = channels_outermost(x.to(computing_type(x)))
         outputs, kernels, parts = [], [], []
         for i, block in enumerate(self.blocks):
             skips = tuple(outputs[j] for j in skip_sources(i)) if self.config.skips else ()
-            part = block(x, skips)
-            x = part.output if self.fast_bias is None else part.output + self.fast_bias[i]
+            part = block(x, skips, tiled=return_parts)
+            x = part.output if self.fast_bias is None else part.output + self.fast_bias[i].to(x.dtype)
             outputs.append(part.output)
             kernels.append(part.hyper_kernel)
             if return_parts:
@@ -127,15 +127,12 @@ class Terminator(nn.Module):
 
     def save(self, path: str | Path, **info: Any) -> None:
         """Write one self-describing safetensors file: weights, configuration, and `info` (JSON values)."""
-        tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
-        metadata = {"format": "terminator", "model": json.dumps(to_dict(self.config)), "info": json.dumps(info),
-                    "calibrated": json.dumps(is_calibrated(self))}
-        metadata["digest"] = _digest(tensors)
-        try:
-            with atomic_path(path) as temporary:
-                safetensors.torch.save_file(tensors, temporary, metadata)
-        except SafetensorError as error:
-            raise OSError(f"could not write the model {path} (disk full?): {error}") from error
+        if self.is_connected:
+            raise ValueError("a model with connected networks cannot be saved in this file, which could not describe "
+                             "them; keep its state_dict() beside the code that builds it")
+        weights.write(path, self.state_dict(), {
+            "format": "terminator", "model": json.dumps(to_dict(self.config)), "info": json.dumps(info),
+            "calibrated": json.dumps(is_calibrated(self))})
 
     @classmethod
     def load(cls, path: str | Path) -> "Terminator":
@@ -143,18 +140,10 @@ class Terminator(nn.Module):
 
         Raises:  FileNotFoundError; ValueError if the file is corrupt, no such model, or does not fit itself.
         """
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no model file at {path}")
-        try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in file.keys()}
-        except (SafetensorError, OSError, ValueError) as error:
-            raise ValueError(f"{path} is no readable safetensors file (truncated or corrupt?): {error}") from error
-        if metadata.get("format") != "terminator":
-            raise ValueError(f"{path} is no model of this kit: its metadata lacks format=terminator")
-        if "digest" in metadata and metadata["digest"] != _digest(tensors):
-            raise ValueError(f"{path} is corrupt: its weights are not those that were saved")
+        tensors, metadata = weights.read(path)
+        if metadata["format"] != "terminator":
+            raise ValueError(f"{path} is no Terminator: its metadata says format={metadata['format']}; "
+                             "terminator.networks.load reads it")
         try:
             model = cls(from_dict(ModelConfig, json.loads(metadata["model"])))
             model.load_state_dict(tensors)
@@ -164,14 +153,6 @@ class Terminator(nn.Module):
         if json.loads(metadata.get("calibrated", "false")):
             set_evaluation(model, "calibrated")
         return model.eval()
-
-
-def _digest(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over names and values; safetensors itself would not notice a flipped bit."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode() + tensors[name].cpu().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _channel_slow_nets(block: SFNEBlock) -> list[SlowNet]:

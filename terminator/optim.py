@@ -1,15 +1,19 @@
-"""Kar2 and Kar3, sign optimisers of the release, and the learning rate schedules.
+"""Kar2 and Kar3, sign optimisers of the release; Lion, a third one; and the learning rate schedules.
 
-Source: released code of arXiv 2401.17948.  Golden: terminator_kar3, _kar2, _lr_schedule.
+Source: released code of arXiv 2401.17948; Lion: arXiv 2302.06675.  Golden: terminator_kar3, _kar2, _lr_schedule.
 """
 
 import math
+import operator
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from torch.optim import Optimizer
+
+CPU = ("cpu", torch.float32)
 
 
 class _Kar(Optimizer):
@@ -27,6 +31,7 @@ class _Kar(Optimizer):
     def __init__(self, params: Iterable[Any], lr: float, betas: tuple[float, ...], foreach: bool = True):
         self._check(lr, betas)
         super().__init__(params, dict(lr=lr, betas=tuple(betas), foreach=foreach))
+        self._vectors: dict[tuple[str, int], tuple[Tensor, list[Tensor]]] = {}
 
     def _check(self, lr: float, betas: tuple[float, ...]) -> None:
         if not lr > 0:
@@ -47,19 +52,24 @@ class _Kar(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
-            if any(p.grad.is_sparse for p in params):
+            grads = [p.grad for p in params]
+            if any(g.is_sparse for g in grads):
                 raise RuntimeError(f"{type(self).__name__} does not take sparse gradients")
-            averages = [[self._average(p, i) for p in params] for i in range(self.averages)]
-            update = self._foreach if group["foreach"] else self._plain
+            averages = [[self.state[p].get(name) for p in params] for name in self._names]
+            if any(average is None for average in averages[-1]):
+                averages = [[self.state[p].setdefault(name, torch.zeros_like(p)) for p in params]
+                            for name in self._names]
+            update = self._plain
+            if group["foreach"]:
+                update = self._flat if {(g.device.type, g.dtype) for g in grads} == {CPU} else self._foreach
             if params:
-                update(params, [p.grad for p in params], averages, group["lr"], group["betas"])
+                update(params, grads, averages, group["lr"], group["betas"])
         return loss
 
-    def _average(self, p: Tensor, i: int) -> Tensor:
-        state, name = self.state[p], f"average{i + 1}"
-        if name not in state:
-            state[name] = torch.zeros_like(p, memory_format=torch.preserve_format)
-        return state[name]
+    @property
+    def _names(self) -> list[str]:
+        """Names of the averages in the state."""
+        return [f"average{i + 1}" for i in range(self.averages)]
 
     @staticmethod
     def _plain(params: list, grads: list, averages: list[list], lr: float, betas: tuple[float, ...]) -> None:
@@ -77,6 +87,28 @@ class _Kar(Optimizer):
             torch._foreach_add_(directions, torch._foreach_sign(average))
             torch._foreach_lerp_(average, grads, 1 - beta)
         torch._foreach_add_(params, directions, alpha=-lr)
+
+
+    def _flat(self, params: list, grads: list, averages: list[list], lr: float, betas: tuple[float, ...]) -> None:
+        """On a CPU, where foreach operations go from tensor to tensor: one operation over all of them, end to end."""
+        grad = _flatten_dense_tensors(grads)
+        direction = torch.sign(grad)
+        for name, parts, beta in zip(self._names, averages, betas, strict=True):
+            average = self._vector(name, params, parts)
+            direction += torch.sign(average)
+            average.lerp_(grad, 1 - beta)
+        torch._foreach_add_(params, _unflatten_dense_tensors(direction, params), alpha=-lr)
+
+    def _vector(self, name: str, params: list, averages: list) -> Tensor:
+        """All these averages as one vector, of which the state holds the parts."""
+        vector, parts = self._vectors.get((name, id(params[0])), (torch.empty(0), []))
+        if len(parts) != len(averages) or not all(map(operator.is_, parts, averages)):
+            vector = _flatten_dense_tensors(averages)
+            parts = _unflatten_dense_tensors(vector, averages)
+            self._vectors[name, id(params[0])] = vector, parts
+            for p, part in zip(params, parts, strict=True):
+                self.state[p][name] = part
+        return vector
 
 
 class Kar3(_Kar):
@@ -97,6 +129,55 @@ class Kar2(_Kar):
     def __init__(self, params: Iterable[Any], lr: float = 0.001215, betas: tuple[float] = (0.95,),
                  foreach: bool = True):
         super().__init__(params, lr, betas, foreach)
+
+
+class Lion(Optimizer):
+    """Lion: p <- p - lr (sign(b1 m + (1 - b1) g) + weight_decay p), then m <- b2 m + (1 - b2) g, m 0 at first.
+
+    Args:    params: parameters or groups;  lr: step per sign, above 0;  betas: b1, b2 in [0, 1);
+             weight_decay: decoupled from the gradient, 0 or more.
+    Raises:  ValueError for other values; RuntimeError for sparse gradients.
+    Source:  arXiv 2302.06675, Algorithm 2.
+    """
+
+    def __init__(self, params: Iterable[Any], lr: float = 1e-4, betas: tuple[float, float] = (0.9, 0.99),
+                 weight_decay: float = 0.0):
+        super().__init__(params, dict(lr=lr, betas=tuple(betas), weight_decay=weight_decay))
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        if not group["lr"] > 0:
+            raise ValueError(f"lr is {group['lr']}; it must be above 0")
+        if len(group["betas"]) != 2 or not all(0 <= b < 1 for b in group["betas"]):
+            raise ValueError(f"betas is {group['betas']}; Lion takes 2 in [0, 1)")
+        if not group["weight_decay"] >= 0:
+            raise ValueError(f"weight_decay is {group['weight_decay']}; it must be 0 or more")
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One update; `closure` recomputes and returns the loss, which is handed back."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if any(p.grad.is_sparse for p in params):
+                raise RuntimeError("Lion does not take sparse gradients")
+            if not params:
+                continue
+            grads, (first, second) = [p.grad for p in params], group["betas"]
+            for p in params:
+                if not self.state[p]:
+                    self.state[p]["average"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+            averages = [self.state[p]["average"] for p in params]
+            directions = torch._foreach_lerp(averages, grads, 1 - first)
+            torch._foreach_sign_(directions)
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(params, directions, alpha=-group["lr"])
+            torch._foreach_lerp_(averages, grads, 1 - second)
+        return loss
 
 
 def cosine_factor(step: int, total: int, warmup: int) -> float:

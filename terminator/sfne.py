@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from terminator import hyperzzw
 from terminator.config import ModelConfig
-from terminator.layers import Pointwise
+from terminator.layers import Pointwise, concatenated_map, gated_map
 from terminator.slow_net import LocalSlowNet, SlowNet, resample
 from terminator.standardization import BatchStandardization, InstanceStandardization, make_standardization
 
@@ -20,19 +20,23 @@ from terminator.standardization import BatchStandardization, InstanceStandardiza
 class RGU(nn.Module):
     """Recursive gated unit: q = GELU(IS(k * (W_q v + b_q))) + P, y = W_y q + b_y, k and v linear in x.
 
-    Args:    channels: C;  dimensions, size: of the bias map P over positions, learnable, 0 at first.
+    Args:    channels: C;  dimensions, size: of the bias map P over positions, learnable, 0 at first;
+             cancels: a standardisation follows, see Pointwise.
     Shapes:  (N, C, *positions) to the same.
     """
 
-    def __init__(self, channels: int, dimensions: int, size: int):
+    def __init__(self, channels: int, dimensions: int, size: int, cancels: bool = False):
         super().__init__()
-        self.k, self.v, self.q, self.y = (Pointwise(channels, channels) for _ in range(4))
+        self.k, self.v, self.q = (Pointwise(channels, channels) for _ in range(3))
+        self.y = Pointwise(channels, channels, cancels=cancels)
         self.standardize = InstanceStandardization()
         self.bias_map = nn.Parameter(torch.zeros(1, 1, *[size] * dimensions))
 
     def forward(self, x: Tensor) -> Tensor:
-        gated = self.k(x) * self.q(self.v(x))  # (N, C, *positions)
-        return self.y(F.gelu(self.standardize(gated)) + self.bias_map)
+        weight = self.q.weight @ self.v.weight  # two maps in a row are one
+        bias = self.q.weight @ self.v.bias + self.q.bias
+        gated = gated_map(x, (self.k.weight, weight), (self.k.bias, bias))  # (N, C, *positions)
+        return self.y(F.gelu(self.standardize(gated)).add_(self.bias_map.to(gated.dtype)))
 
     def at_size(self, size: int) -> None:
         """Interpolate the bias map to `size` positions per axis, in place."""
@@ -57,7 +61,7 @@ class HyperChannelInteraction(nn.Module):
 def hyper_channel_interaction(x: Tensor, channel_kernel: Tensor) -> Tensor:
     """x (N, C, *positions) and channel_kernel (1, 1, C) to (N, C, *positions)."""
     y = x.flatten(2).mean(-1)[:, None]  # (N, 1, C)
-    score = torch.sigmoid(hyperzzw.two_elementwise(channel_kernel, y))
+    score = torch.sigmoid(hyperzzw.two_elementwise(channel_kernel.to(y.dtype), y))
     return x * score.view(*x.shape[:2], *[1] * (x.ndim - 2))
 
 
@@ -83,8 +87,8 @@ class HyperInteraction(nn.Module):
 def interaction_score(y: Tensor, channel_kernel: Tensor, spatial_kernel: Tensor) -> Tensor:
     """sigmoid(s_s * s_c) of y (N, C, *positions), channel_kernel (1, 1, C), spatial_kernel (1, 1, *positions)."""
     channel_mean = y.flatten(2).mean(-1)[:, None]  # (N, 1, C)
-    channel = hyperzzw.two_elementwise(channel_kernel, channel_mean)
-    spatial = hyperzzw.two_elementwise(spatial_kernel, y.mean(1, keepdim=True))  # (N, 1, *positions)
+    channel = hyperzzw.two_elementwise(channel_kernel.to(y.dtype), channel_mean)
+    spatial = hyperzzw.two_elementwise(spatial_kernel.to(y.dtype), y.mean(1, keepdim=True))  # (N, 1, *positions)
     return torch.sigmoid(spatial * channel.view(*y.shape[:2], *[1] * (y.ndim - 2)))
 
 
@@ -98,17 +102,36 @@ class LocalBranch(nn.Module):
     def __init__(self, slow_net: LocalSlowNet, channels: int):
         super().__init__()
         self.slow_net = slow_net
-        self.mixer = Pointwise(channels, channels, init="normal")
+        self.mixer = Pointwise(channels, channels, init="normal", cancels=True)
         self.standardize = BatchStandardization(channels)
         self.bias = nn.Parameter(torch.zeros(1))
 
     def forward(self, source: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         kernel = self.slow_net(source)
-        return self.features(x, kernel) + self.bias, kernel
+        return self.features(x, kernel).add_(self.bias.to(x.dtype)), kernel
 
     def features(self, x: Tensor, kernel: Tensor) -> Tensor:
         """GELU(BS(mixer(x * kernel))), without the scalar."""
         return F.gelu(self.standardize(self.mixer(hyperzzw.local_operator(x, kernel))))
+
+
+class Bottleneck(Pointwise):
+    """The linear map from the concatenation of all branches to the block's output channels.
+
+    Args:   channels: C of a branch;  branches: how many there are;  out_channels.
+    Takes a list of branches (N, C, *positions). One with C' < C channels counts as tiled to C: since a tiled branch
+    repeats its channels, the weights that see the same channel are summed up instead.
+    """
+
+    def __init__(self, channels: int, branches: int, out_channels: int):
+        super().__init__(branches * channels, out_channels, init="normal", cancels=True)
+        self.channels = channels
+
+    def forward(self, branches: list[Tensor]) -> Tensor:
+        """(N, out_channels, *positions)."""
+        weights = [part if branch.shape[1] == self.channels else part.unflatten(1, (-1, branch.shape[1])).sum(1)
+                   for part, branch in zip(self.weight.split(self.channels, 1), branches, strict=True)]
+        return concatenated_map(branches, torch.cat(weights, 1), self.bias, self.cancels and self.training)
 
 
 def product_scale(config: ModelConfig) -> float:
@@ -140,6 +163,7 @@ class SFNEBlock(nn.Module):
         config: the network's resolved configuration;  index: of the block, from 0.
         skips: number of earlier block outputs that it is given.
     Shapes:  x (N, C, *positions) and skips (N, C', *positions), C a multiple of C', to (N, f C, *positions).
+    forward's `tiled`: give the skips among the branches tiled to C channels; False saves that work.
     """
 
     def __init__(self, config: ModelConfig, index: int, skips: int = 0):
@@ -152,10 +176,10 @@ class SFNEBlock(nn.Module):
         self.standardize = InstanceStandardization()
 
         def gate() -> nn.Module:
-            return RGU(c, d, size) if config.rgu else Pointwise(c, c)
+            return RGU(c, d, size, cancels=True) if config.rgu else Pointwise(c, c, cancels=True)
 
         self.rgu_slow, self.rgu_fast = gate(), gate()
-        self.mixer = Pointwise(c, c, init="normal")
+        self.mixer = Pointwise(c, c, init="normal", cancels=True)
         self.hyper_channel_interaction = self.hyper_interaction = None
         if config.hyper_channel_interaction:
             self.hyper_channel_interaction = HyperChannelInteraction(c, config.channel_hidden, **slow_net)
@@ -171,13 +195,13 @@ class SFNEBlock(nn.Module):
         self.si_glu = config.si_glu
         width = 4 + len(self.locals) + skips + config.si_glu + config.hyper_interaction
         out = c * config.factors[index]
-        self.bottleneck = Pointwise(width * c, out, init="normal")
+        self.bottleneck = Bottleneck(c, width, out)
         self.group_standardize = make_standardization(config.standardization, out, config.groups)
         self.bias = nn.Parameter(torch.zeros(1))
         p = config.dropout[min(index, len(config.dropout) - 1)]
         self.dropout = (nn.Dropout1d if d == 1 else nn.Dropout2d)(p)
 
-    def forward(self, x: Tensor, skips: tuple[Tensor, ...] = ()) -> BlockParts:
+    def forward(self, x: Tensor, skips: tuple[Tensor, ...] = (), tiled: bool = True) -> BlockParts:
         hyper_kernel = self.slow_net()  # (1, C, *positions)
         score = hyperzzw.slow_score(x, hyper_kernel)  # (N, C, *positions)
         fast = self.standardize(self.rgu_slow(score) + self.rgu_fast(x))
@@ -187,18 +211,19 @@ class SFNEBlock(nn.Module):
 
         o, o_mixed, o_interacted = (self._global(score, z) for z in (fast, mixed, interacted))
         local, kernels = self._local(x, mixed, interacted)
-        tiled = [skip.repeat(1, x.shape[1] // skip.shape[1], *[1] * (x.ndim - 2)) for skip in skips]
-        branches = {"o": o, "l2": local.get("l2"), "skip1": tiled[0] if tiled else None, "fast": fast,
+        if tiled:
+            skips = [skip.repeat(1, x.shape[1] // skip.shape[1], *[1] * (x.ndim - 2)) for skip in skips]
+        branches = {"o": o, "l2": local.get("l2"), "skip1": skips[0] if skips else None, "fast": fast,
                     "o_mixed": o_mixed, "l1": local.get("l1"), "glu": F.silu(o) if self.si_glu else None,
                     "l3": local.get("l3"), "o_interacted": o_interacted, "l4": local.get("l4"),
-                    "skip2": tiled[1] if len(tiled) > 1 else None}
+                    "skip2": skips[1] if len(skips) > 1 else None}
         hyper_score = None
         if self.hyper_interaction is not None:
             branches["hyper"], hyper_score = self.hyper_interaction(o, x)
         branches = {name: branch for name, branch in branches.items() if branch is not None}
 
-        encoded = self.bottleneck(torch.cat(list(branches.values()), dim=1))  # (N, f C, *positions)
-        output = self.dropout(F.gelu(self.group_standardize(encoded)) + self.bias)
+        encoded = self.bottleneck(list(branches.values()))  # (N, f C, *positions)
+        output = self.dropout(F.gelu(self.group_standardize(encoded)).add_(self.bias.to(x.dtype)))
         return BlockParts(output, hyper_kernel, score, branches, mixed, interacted, kernels, hyper_score)
 
     def _global(self, score: Tensor, value: Tensor) -> Tensor:

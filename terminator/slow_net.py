@@ -8,11 +8,13 @@ Golden: terminator_slow_net_global, _channel, _local.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from terminator.deterministic import pooled
 from terminator.layers import Pointwise
 from terminator.standardization import BatchStatistic
 
@@ -38,8 +40,12 @@ class SinusoidalFilter(Pointwise):
             self.weight.mul_(2 * math.pi * omega_0 * gamma)
 
     def forward(self, coords: Tensor) -> Tensor:
-        with torch.autocast(coords.device.type, enabled=False):  # phases of 10^5 radians need all of float32
-            return torch.sin(super().forward(coords))
+        """Coordinates (1, d, *positions) to (1, hidden, *positions)."""
+        return torch.sin(super().forward(coords))
+
+    def of_rows(self, x: Tensor) -> Tensor:
+        """Coordinates (d, P) to (hidden, P)."""
+        return torch.sin(super().of_rows(x))
 
 
 class SlowNet(nn.Module):
@@ -61,20 +67,52 @@ class SlowNet(nn.Module):
         self.linears = nn.ModuleList(Pointwise(hidden, hidden, bias=1.0) for _ in range(depth))
         self.bias_map = nn.Parameter(torch.zeros(1, 1, *[size] * dimensions))
         self.output = Pointwise(hidden, out_channels)
+        self._kept: tuple[list, Tensor] | None = None  # the state of parameters and kernel, and the kernel
         with torch.no_grad():  # variance correction of Chang et al. 2020
             self.output.weight.div_(math.sqrt(size**dimensions))
 
     def forward(self) -> Tensor:
-        h = self.filters[0](self.coords)  # (1, hidden, *size)
+        return self.kept(lambda: self.hyper_kernel(self.output.of_rows(self.hidden())))  # (1, C, *size)
+
+    def kept(self, make: Callable[[], Tensor]) -> Tensor:
+        """What `make` computes; without gradients, in evaluation, only once for the same parameters.
+
+        It runs in the slow network's own type: phases of 10^5 radians need all of float32.
+        """
+        with torch.autocast(self.coords.device.type, enabled=False):
+            if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
+                return make()
+            state = [(t.data_ptr(), t._version) for t in (*self.parameters(), *self.buffers())]
+            if self._kept is None or self._kept[0] != [*state, self._kept[1]._version]:
+                with torch.inference_mode(False):  # whose tensors would not notice a change in place
+                    kernel = make().detach()
+                self._kept = [*state, kernel._version], kernel
+            return self._kept[1]
+
+    def hidden(self) -> Tensor:
+        """h_L (hidden, P), P positions."""
+        coords, bias_map = self.coords.flatten(2)[0], self.bias_map.flatten(1)  # (d, P), (1, P)
+        h = self.filters[0].of_rows(coords)
         for sinusoid, linear in zip(self.filters[1:], self.linears, strict=True):
-            h = sinusoid(self.coords) * linear(h) + self.bias_map
-        return self.output(h)  # (1, C, *size)
+            h = torch.addcmul(bias_map, sinusoid.of_rows(coords), linear.of_rows(h))
+        return h
+
+    def hyper_kernel(self, rows: Tensor) -> Tensor:
+        """A matrix (C, P) as (1, C, *size)."""
+        return rows.view(1, -1, *self.coords.shape[2:])
 
     def at_size(self, size: int) -> None:
         """Sample the coordinates anew, `size` per axis, and interpolate the bias map, in place."""
         dimensions = self.coords.shape[1]
         self.coords = coordinates(dimensions, size).to(self.coords)
         self.bias_map = nn.Parameter(resample(self.bias_map.detach(), size))
+
+
+def forget_kernels(model: nn.Module) -> None:
+    """Let every slow network in the model compute anew what it kept, as when its work is to be counted."""
+    for module in model.modules():
+        if isinstance(module, SlowNet):
+            module._kept = None
 
 
 def resample(bias_map: Tensor, size: int) -> Tensor:
@@ -85,7 +123,7 @@ def resample(bias_map: Tensor, size: int) -> Tensor:
 
 
 class SRenormalization(nn.Module):
-    """h <- alpha * stopgrad(h) + beta * h / ||h||, the norm per channel over all positions.
+    """h <- alpha * stopgrad(h) + beta * h / ||h|| for h (channels, P), the norm per channel over all positions.
 
     Args:  channels; trainable: learn alpha and beta (the release never trained nor saved them).
     """
@@ -101,8 +139,8 @@ class SRenormalization(nn.Module):
                 self.register_buffer(name, value, persistent=False)
 
     def forward(self, h: Tensor) -> Tensor:
-        unit = F.normalize(h.flatten(2), dim=-1).view_as(h)
-        return self.alpha * h.detach() + self.beta * unit
+        alpha, beta = self.alpha.view(-1, 1), self.beta.view(-1, 1)
+        return torch.addcmul(alpha * h.detach(), beta, F.normalize(h, dim=-1))
 
 
 class LocalSlowNet(SlowNet):
@@ -135,20 +173,34 @@ class LocalSlowNet(SlowNet):
             self.gates = nn.ModuleList(Pointwise(hidden, hidden, bias=1.0) for _ in range(depth))
 
     def context_vector(self, x: Tensor) -> Tensor:
-        """q (1, hidden, k[, k]) of the batch x (N, C, *positions), or the calibrated one."""
+        """q (hidden, P) of the batch x (N, C, *positions), or the calibrated one.
+
+        Pooling and reduction are linear, so the mean over the batch may come first, where it costs least.
+        """
         if self.context_mean.is_fixed:
-            mean = self.context_mean.value.to(x.dtype)
+            mean = self.context_mean.value.to(self.bias_map.dtype)
         else:
+            image = x.mean(0, keepdim=True, dtype=self.bias_map.dtype)  # (1, C, *positions)
             pool = F.adaptive_avg_pool1d if x.ndim == 3 else F.adaptive_avg_pool2d
-            mean = self.context_mean.mean_over_batch(self.reduce(pool(x, self.size)))
-        return F.gelu(self.context(mean))
+            if image.is_cuda and torch.are_deterministic_algorithms_enabled():
+                pool = pooled
+            mean = self.context_mean.mean_over_batch(self.reduce(pool(image, self.size)))
+        return F.gelu(self.context.of_rows(mean.flatten(2)[0]))
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.context_mean is None or self.context_mean.is_fixed:
+            return self.kept(lambda: self.kernel(x))
+        with torch.autocast(x.device.type, enabled=False):
+            return self.kernel(x)
+
+    def kernel(self, x: Tensor) -> Tensor:
+        """The kernels, computed now."""
         q = None if self.context_mean is None else self.context_vector(x)
-        h = self.filters[0](self.coords)  # (1, hidden, k[, k])
+        coords, bias_map = self.coords.flatten(2)[0], self.bias_map.flatten(1)  # (d, P), (1, P)
+        h = self.filters[0].of_rows(coords)  # (hidden, P)
         for i, linear in enumerate(self.linears):
-            h = self.filters[i + 1](self.coords) * linear(h) + self.bias_map
+            h = torch.addcmul(bias_map, self.filters[i + 1].of_rows(coords), linear.of_rows(h))
             h = self.renormalizations[i](h)
             if q is not None:
-                h = h * self.gates[i](q)
-        return self.output(h).transpose(0, 1)  # (C, 1, k[, k])
+                h = h * self.gates[i].of_rows(q)
+        return self.hyper_kernel(self.output.of_rows(h)).transpose(0, 1)  # (C, 1, k[, k])

@@ -15,6 +15,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from terminator.layers import from_rows, rows
+
 EPS = 1e-5
 KINDS = ("g_ibs", "batch", "instance", "batch_affine")
 EVALUATIONS = {"released": "batch", "calibrated": "calibrated"}  # protocol: source of the statistics
@@ -81,6 +83,17 @@ class BatchStatistic(nn.Module):
         return mean
 
 
+def standardize_last(x: Tensor) -> Tensor:
+    """(x - mean) / sqrt(var + 1e-5) over the last axis, statistics in float32 or wider."""
+    with torch.autocast(x.device.type, enabled=False):  # else CUDA's autocast would widen the result as well
+        return F.layer_norm(x, x.shape[-1:], eps=EPS)
+
+
+def _per_channel(value: Tensor, x: Tensor) -> Tensor:
+    """value (C,), to be broadcast over x (N, C, *positions)."""
+    return value.view(1, -1, *[1] * (x.ndim - 2))
+
+
 class BatchStandardization(nn.Module):
     """y = (x - mean) / sqrt(var + 1e-5) per channel, over batch and positions; no running statistics.
 
@@ -106,7 +119,8 @@ class BatchStandardization(nn.Module):
             self.moments.collect(torch.stack([wide.mean(axes), wide.square().mean(axes)]))  # (2, C)
         if self.moments.is_synchronized:
             return self._synchronized(x, axes)
-        return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=EPS)
+        y = from_rows(standardize_last(rows(x)), like=x)
+        return y if self.weight is None else y * _per_channel(self.weight, x) + _per_channel(self.bias, x)
 
     def _synchronized(self, x: Tensor, axes: list[int]) -> Tensor:
         wide = x.to(torch.promote_types(x.dtype, torch.float32))  # statistics in half precision would be too coarse
@@ -115,7 +129,7 @@ class BatchStandardization(nn.Module):
         variance = _MeanOverRanks.apply(centred.square().mean(axes, keepdim=True))
         y = centred * torch.rsqrt(variance + EPS)
         if self.weight is not None:
-            y = y * self.weight.view_as(mean) + self.bias.view_as(mean)
+            y = y * _per_channel(self.weight, x) + _per_channel(self.bias, x)
         return y.to(x.dtype)
 
 
@@ -123,7 +137,8 @@ class InstanceStandardization(nn.Module):
     """y = (x - mean) / sqrt(var + 1e-5) per image and channel, over positions: (N, C, *positions) to the same."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.instance_norm(x, eps=EPS)
+        by_channel = x.transpose(0, 1).flatten(2)  # (C, N, P)
+        return standardize_last(by_channel).unflatten(2, x.shape[2:]).transpose(0, 1)
 
 
 class GroupStandardization(nn.Module):
@@ -146,13 +161,12 @@ class GroupStandardization(nn.Module):
         self.instance = InstanceStandardization()
 
     def forward(self, x: Tensor) -> Tensor:
-        n, c, *positions = x.shape
-        pairs = x.reshape(n, self.groups // 2, 2, c // self.groups, *positions)  # (N, G/2, 2, C/G, ...)
+        pairs = x.transpose(0, 1).unflatten(0, (self.groups // 2, 2, -1))  # (G/2, 2, C/G, N, *positions)
         halves = []
-        for half, standardize in enumerate((self.batch, self.instance)):
-            group = pairs[:, :, half].reshape(n, c // 2, *positions)  # (N, C/2, ...)
-            halves.append(standardize(group).reshape(n, self.groups // 2, c // self.groups, *positions))
-        return torch.stack(halves, dim=2).reshape(x.shape)  # (N, C, ...)
+        for part, standardize in zip(pairs.unbind(1), (self.batch, self.instance), strict=True):
+            y = standardize(part.flatten(0, 1).transpose(0, 1))  # (N, C/2, *positions)
+            halves.append(y.transpose(0, 1).unflatten(0, (self.groups // 2, -1)))
+        return torch.stack(halves, dim=1).flatten(0, 2).transpose(0, 1)  # (N, C, *positions)
 
 
 def make_standardization(kind: str, channels: int, groups: int) -> nn.Module:

@@ -36,7 +36,8 @@ def test_slow_share_and_cost_of_the_released_network():
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         logits = model.eval()(images(16, size=32))
     assert logits.shape == (16, 10)
-    assert counter.get_total_flops() / 16 == pytest.approx(2.21e9, rel=0.02)
+    # 2.21e9 as the equations are written; two linear maps in a row and tiled skips are computed as one
+    assert counter.get_total_flops() / 16 == pytest.approx(1.975e9, rel=0.01)
 
 
 @pytest.mark.parametrize("size", [2, 5, 7, 13])
@@ -162,13 +163,14 @@ def test_parts_shapes_order_and_wiring(tiny_model):
     for block in model.blocks:
         block.bottleneck.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
     logits, blocks = model(x, return_parts=True)
-    assert torch.equal(logits, model(x))
+    torch.testing.assert_close(logits, model(x))  # whose skips are not tiled
+    assert seen[9][10].shape == (2, 12, 8, 8)
     skips = [(), (), (0,), (1,), (2, 1)]
     for i, (part, channels) in enumerate(zip(blocks, (3, 12, 12, 24, 24), strict=True)):
         names = ["o", "l2", "skip1", "fast", "o_mixed", "l1", "glu", "l3", "o_interacted", "l4", "skip2", "hyper"]
         left_out = {0: {"skip1", "skip2"}, 1: {"skip2"}, 2: set()}[len(skips[i])]
         assert list(part.branches) == [name for name in names if name not in left_out]
-        assert torch.equal(seen[i], torch.cat(list(part.branches.values()), 1))
+        assert all(map(torch.equal, seen[i], part.branches.values()))
         shape = (2, channels, 8, 8)
         assert all(branch.shape == shape for branch in part.branches.values())
         assert part.hyper_kernel.shape == (1, channels, 8, 8)
@@ -413,7 +415,7 @@ def test_matrix_reading_of_a_sequence_is_that_of_the_folded_image():
     torch.testing.assert_close(folded, loop)
 
 
-@pytest.mark.parametrize(("dimensions", "k"), [(2, 1), (2, 3), (2, 9), (1, 3), (1, 7)])
+@pytest.mark.parametrize(("dimensions", "k"), [(2, 1), (2, 3), (2, 5), (2, 7), (2, 9), (1, 3), (1, 7)])
 def test_local_operator_against_the_plain_convolution(dimensions, k):
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(2, 6, *[8] * dimensions, generator=generator, requires_grad=True)
@@ -421,7 +423,6 @@ def test_local_operator_against_the_plain_convolution(dimensions, k):
     plain = (F.conv2d if dimensions == 2 else F.conv1d)(x, kernel, padding=k // 2, groups=6)
     ours = hyperzzw.local_operator(x, kernel)
     torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
-    assert ours.is_contiguous()
     weights = torch.randn(plain.shape, generator=generator)
     for a, b in zip(torch.autograd.grad((ours * weights).sum(), (x, kernel)),
                     torch.autograd.grad((plain * weights).sum(), (x, kernel)), strict=True):

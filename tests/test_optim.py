@@ -1,4 +1,4 @@
-"""Kar2, Kar3 and the schedules."""
+"""Kar2, Kar3, Lion and the schedules."""
 
 import copy
 import math
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from terminator import Kar2, Kar3
-from terminator.optim import learning_rate_factor
+from terminator.optim import Lion, learning_rate_factor
 
 KINDS = pytest.mark.parametrize("kind", [Kar2, Kar3])
 
@@ -150,6 +150,69 @@ def test_sparse_gradients_are_refused_before_anything_moves(kind):
     with pytest.raises(RuntimeError, match=f"{kind.__name__} does not take sparse gradients"):
         kind(table.parameters()).step()
     assert torch.equal(table.weight, start)
+
+
+# -- Lion --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
+def test_lion_against_algorithm_2(weight_decay):
+    p = torch.nn.Parameter(torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64))
+    theta, m = p.detach().clone(), torch.zeros(3, dtype=torch.float64)
+    optimizer = Lion([p], lr=0.1, betas=(0.8, 0.95), weight_decay=weight_decay)
+    for step in range(8):
+        set_gradients([p], step)
+        g = p.grad
+        optimizer.step()
+        c = 0.8 * m + (1 - 0.8) * g  # interpolated for the update only
+        theta = theta - 0.1 * (torch.sign(c) + weight_decay * theta)
+        m = 0.95 * m + (1 - 0.95) * g
+        torch.testing.assert_close(p.detach(), theta, rtol=0, atol=1e-12)
+
+
+def test_lion_leaves_what_has_no_gradient_and_goes_on_from_its_state(tmp_path):
+    params = parameters()
+    optimizer = Lion(groups(params), lr=0.01, weight_decay=0.1)
+    for step in range(4):
+        set_gradients(params, step, without={1})
+        optimizer.step()
+    assert torch.equal(params[1], parameters()[1])
+    torch.save(optimizer.state_dict(), tmp_path / "state.pt")
+    copies = [torch.nn.Parameter(p.detach().clone()) for p in params]
+    resumed = Lion(groups(copies), lr=0.5)
+    resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    for step in range(4, 8):
+        for ours, one in ((params, optimizer), (copies, resumed)):
+            set_gradients(ours, step)
+            one.step()
+    assert all(torch.equal(a, b) for a, b in zip(params, copies, strict=True))
+
+
+def test_lion_calls_its_closure_with_gradients():
+    p = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+    optimizer = Lion([p], lr=0.1)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = p.square().sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).item() == pytest.approx(5.0)
+    torch.testing.assert_close(p.detach(), torch.tensor([0.9, -1.9]))
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"lr": 0.0}, "lr is 0.0; it must be above 0"), ({"lr": math.nan}, "lr is nan"),
+    ({"betas": (0.9,)}, "Lion takes 2 in"), ({"betas": (0.9, 1.0)}, "Lion takes 2 in"),
+    ({"weight_decay": -1.0}, "weight_decay is -1.0; it must be 0 or more")])
+def test_lion_refuses_bad_settings_and_sparse_gradients(options, words):
+    with pytest.raises(ValueError, match=words):
+        Lion(parameters(), **options)
+    table = torch.nn.Embedding(4, 2, sparse=True)
+    table(torch.tensor([1])).sum().backward()
+    with pytest.raises(RuntimeError, match="Lion does not take sparse gradients"):
+        Lion(table.parameters()).step()
 
 
 # -- schedules ---------------------------------------------------------------------------------------------------

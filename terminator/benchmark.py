@@ -1,0 +1,283 @@
+"""How fast the network trains and answers here, beside what the machine could do; and against another revision.
+
+Every measurement runs in a process of its own (`benchmark_step`), so that its peak memory is its own. The floors are
+the network's floating point operations over the measured rate of a large matrix product, and the bytes that its
+operations read and write over the measured rate of a copy: no operation-by-operation program is faster than these.
+"""
+
+import dataclasses
+import hashlib
+import inspect
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from terminator import benchmark_step, records
+from terminator.config import ConfigError
+from terminator.paths import project_root, results_dir
+from terminator.progress import bar
+
+COLUMNS = ["what", "size", "batch", "precision", "compiled", "optimizer", "ms", "ms_low", "ms_high", "images_per_s",
+           "peak_mib", "first_s", "flop_floor_ms", "byte_floor_ms", "over_floor"]  # of a printed table
+OPTIMIZERS = ("Kar3", "Kar3 plain", "AdamW fused")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to measure: what, in which size, how often."""
+
+    what: str = "training"  # training (steps of the whole loop), inference (calibrated), optimizer
+    size: int = 32  # pixels a side, or positions of a sequence
+    batch: int = 32
+    precision: str = "float32"  # float32, bf16
+    compiled: bool = False  # torch.compile
+    device: str = "cpu"
+    threads: int = dataclasses.field(default_factory=torch.get_num_threads)
+    repeats: int = 5
+    warm_up: int = 2
+    dimensions: int = 2
+    optimizer: str = "Kar3"
+
+    def __post_init__(self) -> None:
+        allowed = {"what": ("training", "inference", "optimizer"), "precision": ("float32", "bf16"),
+                   "device": ("cpu", "cuda"), "dimensions": (1, 2), "optimizer": OPTIMIZERS}
+        for name, values in allowed.items():
+            if getattr(self, name) not in values:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; allowed: {', '.join(map(str, values))}")
+        for name, least in {"size": 2, "batch": 1 + (self.what == "training"), "threads": 1, "repeats": 1}.items():
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; allowed: an integer of at least {least}")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("device is 'cuda', but torch sees no CUDA device here; allowed: cpu")
+
+
+def measure(case: Case, root: Path | None = None) -> dict[str, Any]:
+    """Run the case once, in its own process, with the kit at `root` (default: this one).
+
+    Returns: first_s (compilation included), seconds (of every repeat), peak_bytes (of the process; of the GPU).
+    Raises:  RuntimeError with the process's last words if it fails.
+    """
+    root = root or Path(inspect.getfile(records)).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": str(case.threads)}
+    done = subprocess.run([sys.executable, "-", json.dumps(dataclasses.asdict(case))], cwd=root, text=True,
+                          env=environment, input=inspect.getsource(benchmark_step), capture_output=True)
+    if done.returncode:
+        raise RuntimeError(f"the benchmark of {case} failed: {done.stderr.strip()[-800:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def summary(case: Case, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A row of the table: median and quartiles of the steps of all runs, images/s, memory, time of the first step."""
+    low, median, high = np.quantile([s for run in runs for s in run["seconds"]], [0.25, 0.5, 0.75])
+    return {**dataclasses.asdict(case), "ms": 1e3 * median, "ms_low": 1e3 * low, "ms_high": 1e3 * high,
+            "images_per_s": case.batch / median, "peak_mib": max(run["peak_bytes"] for run in runs) / 2**20,
+            "first_s": float(np.median([run["first_s"] for run in runs]))}
+
+
+# -- floors --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What the machine does in the best case: operations/s of a matrix product, bytes/s of a copy (read and write)."""
+
+    flops: float
+    bytes: float
+
+
+def machine_rates(precision: str = "float32", device: str = "cpu", side: int = 2048, megabytes: int = 256) -> Rates:
+    """Measure both rates: side x side matrices in that precision, and a copy too large for any cache."""
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    a = torch.randn(side, side, device=device).to(kind)
+    source = torch.ones(megabytes * 2**18, device=device)
+    target = torch.ones_like(source)
+    return Rates(2 * side**3 / best_seconds(lambda: a @ a, device),
+                 2 * source.nbytes / best_seconds(lambda: target.copy_(source), device))
+
+
+def best_seconds(function: Callable[[], object], device: str = "cpu", repeats: int = 7) -> float:
+    """The shortest of several calls, the first left out."""
+    times = benchmark_step.seconds(function, repeats, 1, device)
+    return min(times[1:])
+
+
+class _Traffic(TorchDispatchMode):
+    """Adds up the bytes that operations read and write; views cost nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        made = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
+        storages = {t.untyped_storage()._cdata for t in given}
+        is_view = made and all(t.untyped_storage()._cdata in storages for t in made) and not func._schema.is_mutable
+        if not is_view:
+            self.bytes += sum(t.numel() * t.element_size() for t in (*given, *made))
+        return out
+
+
+def work(case: Case) -> tuple[int, int]:
+    """Floating point operations and bytes read or written by one step of the case, counted on the CPU."""
+    case = dataclasses.replace(case, device="cpu", compiled=False)
+    model, x, labels = benchmark_step.build(case.size, case.batch, case.dimensions, "cpu")
+    if case.what == "training":
+        step = benchmark_step.training_step(model, model, x, labels, case.precision)
+    else:
+        step = benchmark_step.inference_step(model.eval(), x, case.precision)
+    with FlopCounterMode(display=False) as counter:
+        step()
+    with _Traffic() as traffic:
+        step()
+    return counter.get_total_flops(), traffic.bytes
+
+
+def with_floors(row: dict[str, Any], case: Case, rates: Rates) -> dict[str, Any]:
+    """The row with both floors (ms) and the step's time over the larger of them."""
+    flops, traffic = work(case)
+    floors = {"flops": flops, "bytes": traffic, "flop_floor_ms": 1e3 * flops / rates.flops,
+              "byte_floor_ms": 1e3 * traffic / rates.bytes}
+    return {**row, **floors, "over_floor": row["ms"] / max(floors["flop_floor_ms"], floors["byte_floor_ms"])}
+
+
+# -- whole benchmarks ----------------------------------------------------------------------------------------
+
+
+def run(cases: Sequence[Case], profile: str = "laptop", floors: bool = True) -> pd.DataFrame:
+    """Measure the cases one after another, write a record (results/runs/benchmark) and return its table.
+
+    A record is evidence of one moment on one machine: it is never reused, every call measures and adds one.
+    """
+    rows, started = [], records.now()
+    rates = {(c.precision, c.device): machine_rates(c.precision, c.device) for c in cases} if floors else {}
+    with bar(len(cases), "benchmark", "case") as progress:
+        for case in cases:
+            row = summary(case, [measure(case)])
+            if floors and case.what != "optimizer":
+                row = with_floors(row, case, rates[case.precision, case.device])
+            rows.append(row)
+            progress.update()
+    write_record(rows, profile, started, rates={f"{p} {d}": dataclasses.asdict(r) for (p, d), r in rates.items()})
+    return pd.DataFrame(rows).reindex(columns=list(dict.fromkeys([*COLUMNS, *rows[0]])))
+
+
+def write_record(rows: list[dict[str, Any]], profile: str, started: str, experiment: str = "benchmark",
+                 **more: Any) -> Path:
+    """Write results/runs/<experiment>/speed-<profile>-<time>-<hash>/benchmark.json: rows, machine, code."""
+    digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:6]
+    name = f"speed-{profile}-{started.replace(':', '').removesuffix('+0000')}-{digest}"
+    path = results_dir() / "runs" / experiment / name / "benchmark.json"
+    device = "cuda" if any(row["device"] == "cuda" for row in rows) else "cpu"
+    records.write_json(path, {"profile": profile, "machine": records.device_name(device), "rows": rows, **more,
+                              "provenance": records.provenance(), "started": started, "finished": records.now()})
+    return path
+
+
+def load(profile: str | None = None, experiment: str = "benchmark") -> list[dict[str, Any]]:
+    """All benchmark records of a profile (or all), oldest first."""
+    found = [json.loads(path.read_text()) for path in sorted(results_dir().glob(f"runs/{experiment}/*/benchmark.json"))]
+    return [record for record in found if profile in (None, record["profile"])]
+
+
+def readme_table(profile: str = "laptop") -> str:
+    """The README's table of speed, Markdown: the newest measurement of every case among the records."""
+    rows: dict[tuple, str] = {}
+    for record in load(profile):
+        compared = record.get("comparison")
+        for row in record["rows"][:1] if compared else record["rows"]:
+            what = f"Step of {row['optimizer']}" if row["what"] == "optimizer" else row["what"].capitalize()
+            shape = "" if row["what"] == "optimizer" else f"{row['batch']} of {row['size']}x{row['size']}"
+            key = (what, shape, row["precision"], row["compiled"], row["threads"], bool(compared))
+            against = f"{compared['ratio']:.2f} times as fast, {1 / compared['memory_ratio']:.2f} of its memory" \
+                if compared else ""
+            floor = f"{row['over_floor']:.1f}" if row.get("over_floor") else ""
+            rows[key] = (f"| {what} | {shape} | {row['precision']}{', compiled' * row['compiled']} | "
+                         f"{row['threads']} | "
+                         f"{row['ms']:.1f} ({row['ms_low']:.1f} to {row['ms_high']:.1f}) | {row['peak_mib']:,.0f} | "
+                         f"{floor} | {against} |")
+    head = ("| what | images | precision | threads | ms (quartiles) | peak memory, MiB | times the floor | "
+            "against the plain translation |")
+    return "\n".join([head, "|---" * 8 + "|", *(rows[key] for key in sorted(rows))])
+
+
+@contextmanager
+def checkout(revision: str) -> Iterator[Path]:
+    """A folder with another revision of this repository, removed afterwards.
+
+    Raises:  ConfigError if the kit is no git repository here, or does not know the revision.
+    """
+    root = project_root()
+    if root is None or not (root / ".git").exists():
+        raise ConfigError(f"revision is {revision!r}, but this kit is not in a git repository; clone it to compare")
+    found = subprocess.run(["git", "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"], cwd=root,
+                           capture_output=True, text=True)
+    if found.returncode:
+        raise ConfigError(f"revision is {revision!r}; allowed: a commit, tag or branch of this repository "
+                          "(git log lists them)")
+    with tempfile.TemporaryDirectory() as folder:
+        archive = subprocess.run(["git", "archive", found.stdout.strip()], cwd=root, capture_output=True, check=True)
+        subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+        yield Path(folder)
+
+
+def compare(case: Case, revision: str, rounds: int = 3, profile: str = "laptop",
+            precision: str | None = None) -> dict[str, Any]:
+    """Measure this kit and another revision in turns: here, there, here, there, ...
+
+    Args:    rounds: of both, a process each;  precision: the other revision's, if it is not the case's.
+    Returns: here, there (rows of `summary`), ratio (median time there over here), ratio_low, ratio_high (the
+             smallest and the largest of the rounds), and memory_ratio (peak there over here).
+    """
+    other = dataclasses.replace(case, precision=precision or case.precision)
+    mine: list[dict[str, Any]] = []
+    theirs: list[dict[str, Any]] = []
+    started = records.now()
+    with checkout(revision) as root, bar(2 * rounds, f"against {revision}", "process") as progress:
+        for _ in range(rounds):
+            for runs, which, where in ((mine, case, None), (theirs, other, root)):
+                runs.append(measure(which, where))
+                progress.update()
+    ratios = [float(np.median(b["seconds"]) / np.median(a["seconds"])) for a, b in zip(mine, theirs, strict=True)]
+    here, there = summary(case, mine), summary(other, theirs)
+    result = {"here": here, "there": there, "revision": revision, "ratio": there["ms"] / here["ms"],
+              "ratio_low": min(ratios), "ratio_high": max(ratios),
+              "memory_ratio": there["peak_mib"] / here["peak_mib"]}
+    write_record([here, there], profile, started,
+                 comparison={key: value for key, value in result.items() if key not in ("here", "there")})
+    return result
+
+
+def reference_seconds(side: int = 1024) -> float:
+    """The shortest time of a float32 matrix product of fixed size: the unit of the speed guard in the tests."""
+    a = torch.randn(side, side)
+    return best_seconds(lambda: a @ a, repeats=9)
+
+
+def cost_cases(profile: str, **common: Any) -> list[Case]:
+    """Training steps over image sizes, batch sizes and sequence lengths, as large as the profile affords."""
+    sizes, batches, lengths = {
+        "smoke": ((8, 12, 16), (2, 8, 32), (64, 256)),
+        "laptop": ((8, 16, 32, 64, 128), (2, 8, 32, 128), (256, 1024, 4096, 16384)),
+        "paper": ((8, 16, 32, 64, 128), (2, 8, 32, 128, 512), (256, 1024, 4096, 16384)),
+    }[profile]
+    few = {"repeats": 3, "warm_up": 1, **common}
+    return [*(Case(size=size, batch=4, **few) for size in sizes),
+            *(Case(size=8, batch=batch, **few) for batch in batches),
+            *(Case(size=length, batch=4, dimensions=1, **few) for length in lengths)]

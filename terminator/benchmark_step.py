@@ -1,0 +1,117 @@
+"""One measurement of one network, in a process of its own: python - '{"preset": ...}' < benchmark_step.py
+
+A script rather than a module, so that it also runs on other revisions of the kit: it uses nothing that the first
+version did not have, and is handed over by `terminator.benchmark`. The last line that it prints is its result.
+"""
+
+import json
+import resource
+import sys
+import time
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from terminator.losses import norm_penalty, slow_neural_loss
+from terminator.model import Terminator
+from terminator.optim import Kar3
+
+try:
+    from terminator.memory import keep_freed_memory  # as the trainer does, in revisions that have it
+except ImportError:
+    def keep_freed_memory() -> None:
+        pass
+
+
+def build(size: int, batch: int, dimensions: int, device: str) -> tuple[Terminator, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    operator: dict[str, Any] = {} if dimensions == 2 else {"operator": "convolution"}
+    model = Terminator(size=size, dimensions=dimensions, **operator).to(device)
+    x = torch.randn(batch, 3, *[size] * dimensions, device=device)
+    return model, x, torch.randint(0, 10, (batch,), device=device)
+
+
+def training_step(model: Terminator, network, x, labels, precision: str):
+    optimizer = Kar3(model.parameters(), lr=1e-4)
+    fast, slow = model.penalized_parameters()
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            logits, kernels = network(x, return_kernels=True)
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=0.1)
+            loss = loss + slow_neural_loss([kernel.float() for kernel in kernels], "kernel")
+        loss = loss + norm_penalty(fast, slow, 5e-5)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def inference_step(network, x, precision: str):
+    def step() -> None:
+        with torch.inference_mode(), torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            network(x)
+
+    return step
+
+
+def optimizer_step(model: torch.nn.Module, name: str):
+    parameters = list(model.parameters())
+    for parameter in parameters:
+        parameter.grad = torch.randn_like(parameter)
+    makers = {"Kar3": lambda: Kar3(parameters, lr=1e-4), "Kar3 plain": lambda: Kar3(parameters, lr=1e-4, foreach=False),
+              "AdamW fused": lambda: torch.optim.AdamW(parameters, fused=True)}
+    return makers[name]().step
+
+
+def seconds(step, repeats: int, warm_up: int, device: str) -> list[float]:
+    wait = torch.cuda.synchronize if device == "cuda" else (lambda: None)
+    times = []
+    for _ in range(warm_up + repeats):
+        wait()
+        start = time.perf_counter()
+        step()
+        wait()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def peak_bytes(device: str) -> int:
+    """The most memory that the GPU's tensors held, or this process."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    try:  # resource's figure would start at that of the process that started this one
+        status = open("/proc/self/status").read()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def main(what: str, size: int, batch: int, precision: str, compiled: bool, device: str, threads: int, repeats: int,
+         warm_up: int, dimensions: int, optimizer: str) -> dict:
+    torch.set_num_threads(threads)
+    if device == "cpu":
+        keep_freed_memory()
+    model, x, labels = build(size, batch, dimensions, device)
+    if compiled and what == "inference":
+        from torch._inductor import config
+
+        config.freezing = True  # weights and hyper-kernels are constants then
+    network = torch.compile(model) if compiled else model
+    if what == "inference":
+        from terminator.standardization import calibrate
+
+        calibrate(model, [torch.randn(16, *x.shape[1:], device=device) for _ in range(2)])
+        step = inference_step(network, x, precision)
+    elif what == "optimizer":
+        step = optimizer_step(model, optimizer)
+    else:
+        step = training_step(model, network, x, labels, precision)
+    times = seconds(step, repeats, warm_up, device)
+    return {"first_s": times[0], "seconds": times[warm_up:], "peak_bytes": peak_bytes(device)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(**json.loads(sys.argv[1]))))

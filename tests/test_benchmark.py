@@ -1,0 +1,136 @@
+"""The benchmark measures, compares revisions, refuses nonsense; and the network has not become slow."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from terminator import benchmark, benchmark_step
+from terminator.config import ConfigError
+from terminator.memory import keep_freed_memory
+from terminator.model import Terminator
+
+USUAL_STEP = 36.0  # the step of the test below, in products of two 1024 x 1024 matrices
+TINY = {"size": 4, "batch": 2, "threads": 1, "repeats": 2, "warm_up": 1}
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.setenv("TERMINATOR_RESULTS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("what", ["training", "inference", "optimizer"])
+def test_a_case_is_measured_in_its_own_process(what):
+    result = benchmark.measure(benchmark.Case(what, **TINY))
+    assert len(result["seconds"]) == 2
+    assert all(0 < s < 60 for s in result["seconds"])
+    assert 2**27 < result["peak_bytes"] < 2**33  # torch alone takes more than 128 MiB
+
+
+def test_run_writes_a_record_with_floors(results):
+    table = benchmark.run([benchmark.Case(**TINY), benchmark.Case("inference", **TINY)], "smoke")
+    assert list(table["what"]) == ["training", "inference"]
+    assert (table["ms_low"] <= table["ms"]).all()
+    assert (table["ms"] <= table["ms_high"]).all()
+    assert table["flops"][0] > 2 * table["flops"][1] > 0
+    assert (table["over_floor"] > 1).all()
+    (record,) = benchmark.load("smoke")
+    assert record["rows"][0]["ms"] == table["ms"][0]
+    assert benchmark.load("paper") == []
+
+
+def test_traffic_counts_what_is_read_and_written_but_no_views():
+    x = torch.ones(100)
+    with benchmark._Traffic() as traffic:
+        y = x + 1
+        y.view(10, 10).t()
+    assert traffic.bytes >= 2 * x.nbytes
+    assert traffic.bytes < 3 * x.nbytes + 64
+    with benchmark._Traffic() as traffic:
+        x.add_(1)
+    assert traffic.bytes >= 2 * x.nbytes
+
+
+def test_compare_runs_another_revision_in_turns(results, tmp_path, monkeypatch):
+    """A repository whose older revision is this kit, slowed down by a sleep."""
+    repository = tmp_path / "kit"
+    shutil.copytree(Path(benchmark.__file__).parent, repository / "terminator",
+                    ignore=shutil.ignore_patterns("__pycache__"))
+    model = repository / "terminator" / "model.py"
+    text = model.read_text()
+    check = "        self._check_input(x)\n"
+    slow = text.replace(check, f"{check}        __import__('time').sleep(0.3)\n")
+    assert slow != text
+    model.write_text(slow)
+    someone = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "-A"], [*someone, "commit", "-qm", "slow"]):
+        subprocess.run(["git", *command], cwd=repository, check=True, capture_output=True)
+    monkeypatch.setattr(benchmark, "project_root", lambda: repository)
+    result = benchmark.compare(benchmark.Case(**TINY), "HEAD", rounds=1, profile="smoke")
+    assert result["there"]["ms"] > 300 > result["here"]["ms"]
+    assert result["ratio"] == pytest.approx(result["there"]["ms"] / result["here"]["ms"])
+    assert benchmark.load("smoke")[0]["comparison"]["revision"] == "HEAD"
+
+
+@pytest.mark.parametrize(("changes", "named"), [
+    ({"what": "training", "batch": 1}, "batch is 1; allowed: an integer of at least 2"),
+    ({"precision": "half"}, "precision is 'half'; allowed: float32, bf16"),
+    ({"what": "nothing"}, "what is 'nothing'; allowed: training"),
+    ({"repeats": 0}, "repeats is 0"),
+    ({"optimizer": "Adam"}, "optimizer is 'Adam'; allowed: Kar3"),
+])
+def test_cases_that_cannot_be(changes, named):
+    with pytest.raises(ConfigError, match=named):
+        benchmark.Case(**changes)
+
+
+def test_a_revision_that_is_not_there():
+    with pytest.raises(ConfigError, match="revision is 'nowhere'"):
+        benchmark.compare(benchmark.Case(**TINY), "nowhere")
+
+
+def test_a_failing_process_says_why(tmp_path):
+    (tmp_path / "terminator").mkdir()
+    (tmp_path / "terminator" / "__init__.py").write_text("raise ImportError('this kit is broken')")
+    with pytest.raises(RuntimeError, match="this kit is broken"):
+        benchmark.measure(benchmark.Case(**TINY), root=tmp_path)
+
+
+def test_memory_is_kept_and_reused():
+    keep_freed_memory()  # of no effect elsewhere than with glibc, but no error either
+    code = ("import resource, torch; from terminator.memory import keep_freed_memory; keep_freed_memory()\n"
+            "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+            "for _ in range(40): torch.ones(2**22)\n"
+            "before = faults()\n"
+            "for _ in range(10): torch.ones(2**22)\n"
+            "print(faults() - before)")
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(out.stdout) < 4096 * 5  # pages of five such tensors; those of ten, if memory were mapped anew
+
+
+def test_a_training_step_has_not_become_slow():
+    """In units of a matrix product of fixed size, timed beside it; twice the usual figure is a failure."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        model, x, labels = benchmark_step.build(16, 16, 2, "cpu")
+        step = benchmark_step.training_step(model, model, x, labels, "float32")
+        step()
+        ratios = []
+        for _ in range(5):
+            unit = benchmark.reference_seconds()
+            ratios.append(benchmark.best_seconds(step, repeats=1) / unit)
+    finally:
+        torch.set_num_threads(threads)
+    assert min(ratios) < 2 * USUAL_STEP, ratios
+
+
+def test_kar3_for_all_parameters_at_once_is_faster_than_one_by_one():
+    model = Terminator(size=8)
+    times = {name: benchmark.best_seconds(benchmark_step.optimizer_step(model, name), repeats=9)
+             for name in ("Kar3", "Kar3 plain")}
+    assert times["Kar3"] < 0.8 * times["Kar3 plain"]
