@@ -18,6 +18,7 @@ from terminator.data.episode_classes import (
     split_by_ranges,
 )
 from terminator.data.episode_sources import load_classes
+from terminator.data.episode_strokes import CHARACTERS
 
 
 def pixels(*shape, seed=0):
@@ -192,7 +193,8 @@ def test_splits_never_share_a_class():
 @pytest.mark.parametrize("name", SPLITS)
 def test_known_ranges_are_disjoint_and_whole(name):
     classes = [c for text in SPLITS[name].values() for c in parse_specification(f"{name}:{text}")[1]]
-    expected = {"omniglot": 1623, "miniimagenet": 100, "tieredimagenet": 608, "omniglot28": 242, "digits": 10}
+    expected = {"omniglot": 1623, "miniimagenet": 100, "tieredimagenet": 608, "omniglot28": 242, "digits": 10,
+                "strokes": CHARACTERS}
     assert sorted(classes) == list(range(expected[name]))
 
 

@@ -1,6 +1,7 @@
 """Images by class for few-shot episodes: where they come from, which classes a split has.
 
-Names: digits (embedded), omniglot28 (omniglot28.npz: 242 characters at 28x28), and every cache in a data folder:
+Names: digits (embedded), strokes (drawn by a formula), omniglot28 (omniglot28.npz: 242 characters at 28x28), and every
+cache in a data folder:
 NAME.npy (classes, images, H, W[, C]), NAME_ch_first.npy (classes, images[, C], H, W), or a folder NAME/ of such files,
 which follow one another; lists with an entry per class, of various lengths, may be pickled. omniglot is found by
 torchvision's class as well (1,623 characters, 105x105).
@@ -18,6 +19,7 @@ import torch
 
 from terminator.data import sources
 from terminator.data.episode_classes import ClassImages, starts_of
+from terminator.data.episode_strokes import draw_strokes
 from terminator.data.sources import DatasetCorrupt, DatasetNotFound
 from terminator.paths import DATA_VARIABLE, cache_dir, data_dirs
 
@@ -38,6 +40,10 @@ def load_classes(name: str, data_dir: str | os.PathLike | None = None, download:
         labels = np.concatenate([raw.train_labels, raw.test_labels])
         images = np.concatenate([raw.train_images, raw.test_images])
         return _collect(name, [images[labels == i] for i in range(10)], raw.classes)
+    if name == "strokes":
+        stacks = draw_strokes()[:, :, None]
+        note = "drawn by a formula, not by hand"
+        return _collect(name, list(stacks), tuple(f"character {i}" for i in range(len(stacks))), notes=(note,))
     places = data_dirs(data_dir)
     for place in places:
         if (found := _find_cache(name, place)) is not None:
@@ -46,7 +52,8 @@ def load_classes(name: str, data_dir: str | os.PathLike | None = None, download:
         return _torchvision_omniglot(places, download)
     tried = ", ".join(map(str, places)) or f"no data folder given (--data-dir, {DATA_VARIABLE})"
     raise DatasetNotFound(f"few-shot data set {name!r} was not found. Tried: {tried}. Put {name}.npy (classes, images, "
-                          f"H, W[, C]), {name}_ch_first.npy or a folder {name}/ of them there; digits needs none")
+                          f"H, W[, C]), {name}_ch_first.npy or a folder {name}/ of them there; digits and strokes need "
+                          "none")
 
 
 def _find_cache(name: str, place: Path) -> Path | None:

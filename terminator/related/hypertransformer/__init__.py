@@ -9,11 +9,16 @@ generator     one layer's features, tokens and Transformer
 cnn           the generated CNN's layers
 schedules     layer warm-up, learning rate
 model         HyperTransformer: all episodes of a batch at once
+prototypes    what it is compared with: prototypes of a trained CNN's embeddings, or of pixels
+continual     ContinualHyperTransformer: task after task, the weights as memory; an extension
 
 Source: arXiv 2201.04182 and its reference implementation.
 """
 
+from terminator.related.hypertransformer.continual import ContinualHyperTransformer
 from terminator.related.hypertransformer.model import GeneratedCNN, HyperTransformer, Output
+from terminator.related.hypertransformer.prototypes import PixelMeans, PrototypicalNetwork
 from terminator.related.hypertransformer.settings import HyperTransformerSettings
 
-__all__ = ["GeneratedCNN", "HyperTransformer", "HyperTransformerSettings", "Output"]
+__all__ = ["ContinualHyperTransformer", "GeneratedCNN", "HyperTransformer", "HyperTransformerSettings", "Output",
+           "PixelMeans", "PrototypicalNetwork"]

@@ -100,11 +100,14 @@ class ConvLayer(nn.Module):
     def weights(self, folded: Tensor, labels: Tensor, shared: Tensor | None, mask: Tensor | None = None,
                 maps: list[Tensor] | None = None) -> tuple[ConvWeights, Tensor]:
         """This layer's weights for every episode, and their penalty; arguments as Generator's."""
-        penalty = folded.new_zeros((), dtype=torch.promote_types(folded.dtype, torch.float32))
         if self.is_trained:
+            penalty = folded.new_zeros((), dtype=torch.promote_types(folded.dtype, torch.float32))
             return ConvWeights(self.kernel[None], None if self.bias is None else self.bias[None]), penalty
-        s = self.settings
-        blocks = self.generator(folded, labels, shared, mask, maps)  # (E, B, S)
+        return self.assemble(self.generator(folded, labels, shared, mask, maps))
+
+    def assemble(self, blocks: Tensor) -> tuple[ConvWeights, Tensor]:
+        """Generated blocks (E, B, S) as weights, with trained offsets where there are some; and their penalty."""
+        s, penalty = self.settings, blocks.new_zeros((), dtype=torch.promote_types(blocks.dtype, torch.float32))
         port = s.profile == "port"
         if s.lw_weight_allocation == "output":
             made = allocation.allocate_output(
@@ -138,27 +141,32 @@ class ConvLayer(nn.Module):
 class HeadLayer(nn.Module):
     """The logits layer: dropout, then W f + b, both generated.
 
-    Args:    settings;  in_channels;  size: pixels a side of what enters.
+    Args:    settings;  in_channels;  size: pixels a side of what enters;  outputs: nothing for n, the ways.
     Shapes:  folded (M, E C, H, W) to logits (E, M, n).
     """
 
-    def __init__(self, settings: HyperTransformerSettings, in_channels: int, size: int):
+    def __init__(self, settings: HyperTransformerSettings, in_channels: int, size: int, outputs: int | None = None):
         super().__init__()
         self.settings, s = settings, settings
+        outputs = s.num_labels if outputs is None else outputs
         flat = in_channels * size**2 if s.flattens else in_channels
         uses_local, uses_flat = s.logits_feature_extractor != "passthrough", s.logits_feature_extractor != "default"
         features = in_channels if s.num_layerwise_features is None else s.num_layerwise_features
         local = LocalFeatures(in_channels, features * uses_local, size, s.kernel_size, 1,
                               s.lw_use_nonlinear_feature, s.profile == "port")
-        self.generator = Generator(s, s.num_labels, flat + 1, local, flat * uses_flat)
+        self.generator = Generator(s, outputs, flat + 1, local, flat * uses_flat)
         has_offset = s.add_trainable_weights and s.profile != "port"
-        self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(s.num_labels, flat))) if has_offset else None
-        self.bias = nn.Parameter(torch.zeros(s.num_labels)) if has_offset else None
+        self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(outputs, flat))) if has_offset else None
+        self.bias = nn.Parameter(torch.zeros(outputs)) if has_offset else None
 
     def weights(self, folded: Tensor, labels: Tensor, shared: Tensor | None, mask: Tensor | None = None,
                 maps: list[Tensor] | None = None) -> HeadWeights:
         """The classifier of every episode; arguments as Generator's."""
-        made = allocation.allocate_logits(self.generator(folded, labels, shared, mask, maps))
+        return self.assemble(self.generator(folded, labels, shared, mask, maps))
+
+    def assemble(self, blocks: Tensor) -> HeadWeights:
+        """Generated blocks (E, B, F + 1) as a classifier, with the trained offset where there is one."""
+        made = allocation.allocate_logits(blocks)
         return HeadWeights(_added(made.weight, self.weight), _added(made.bias, self.bias))
 
     def forward(self, folded: Tensor, weights: HeadWeights) -> Tensor:

@@ -42,16 +42,19 @@ class Generator(nn.Module):
         self.decoder = Decoder(placeholder_sizes, settings, self.sample_width) if with_decoder else None
 
     def forward(self, folded: Tensor, labels: Tensor, shared: Tensor | None, mask: Tensor | None = None,
-                maps: list[Tensor] | None = None) -> Tensor:
-        """Blocks (E, B, S) from activations (N, E C, H, W), labels (E, N), shared features (E, N, f), mask (E, N)."""
+                maps: list[Tensor] | None = None, previous: Tensor | None = None) -> Tensor:
+        """Blocks (E, B, S) from activations (N, E C, H, W), labels (E, N), shared features (E, N, f), mask (E, N).
+
+        `previous` blocks (E, B, S), if given, are read by the placeholders.
+        """
         features = [self._local(folded, len(labels))]
         if shared is not None:
             features.append(shared)
         samples = tokens.sample_tokens(self.label_embeddings, labels, *features, width=self.sample_width)
-        placeholders = tokens.placeholder_tokens(self.weight_embeddings, self.placeholder_width)
+        placeholders = tokens.placeholder_tokens(self.weight_embeddings, self.placeholder_width, previous)
         joint = self.settings.layerwise_generator == "joint"
         output = (self._joint if joint else self._separate)(placeholders, samples, mask, maps)
-        return tokens.read_out(output, len(placeholders), self.settings.embedding_dim, self.block_size)
+        return tokens.read_out(output, len(self.weight_embeddings), self.settings.embedding_dim, self.block_size)
 
     def _local(self, folded: Tensor, episodes: int) -> Tensor:
         x = each_image(folded, episodes)  # (N E, C, H, W)

@@ -22,8 +22,14 @@ def sample_tokens(label_embeddings: Tensor, labels: Tensor, *features: Tensor, w
     return tokens if width is None else _padded("sample", tokens, width)
 
 
-def placeholder_tokens(weight_embeddings: Tensor, width: int) -> Tensor:
-    """Tokens that ask for weights: embeddings (B, e) and zeros, (B, width)."""
+def placeholder_tokens(weight_embeddings: Tensor, width: int, previous: Tensor | None = None) -> Tensor:
+    """Tokens that ask for weights: embeddings (B, e) and zeros, (B, width).
+
+    With the `previous` blocks (E, B, S) of every episode: [embedding; block; zeros], (E, B, width).
+    """
+    if previous is not None:
+        own = weight_embeddings.expand(len(previous), -1, -1)
+        weight_embeddings = torch.cat([own, previous.to(own.dtype)], dim=-1)  # (E, B, e + S)
     return _padded("placeholder", weight_embeddings, width)
 
 

@@ -1,0 +1,54 @@
+"""Training episodes per second: many in one step, as here, against one a step, as the reference takes them."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from terminator import records
+from terminator.data.episodes import episode_generator
+from terminator.fewshot.config import FewShotConfig
+from terminator.fewshot.data import EpisodeData
+from terminator.fewshot.tasks import Step, build_network, build_task
+
+
+def episode_speed(config: FewShotConfig, data: EpisodeData, batches: Sequence[int] = (1, 8), repeats: int = 5,
+                  warm_up: int = 2) -> dict[str, Any]:
+    """Time whole training steps (drawing, forward, backward, update) for several numbers of episodes a step.
+
+    Args:    config: resolved or not;  batches: episodes per step;  repeats: timed steps, after `warm_up` others.
+    Returns: a record's part: device, threads' device name, versions, and `rows`: batch, episodes_per_s (median over
+             the steps), slowest and fastest (of single steps), ms_per_step.
+    """
+    config = config.resolved(data.info.shape[0], data.real_classes)
+    device = torch.device("cuda" if config.train.device != "cpu" and torch.cuda.is_available() else "cpu")
+    rows = []
+    for batch in batches:
+        seconds = _step_seconds(config, data, batch, repeats, warm_up, device)
+        middle = statistics.median(seconds)
+        rows.append({"batch": batch, "episodes_per_s": batch / middle, "slowest": batch / max(seconds),
+                     "fastest": batch / min(seconds), "ms_per_step": 1e3 * middle})
+    return {"device": records.device_name(device.type), "provenance": records.provenance(), "repeats": repeats,
+            "rows": rows}
+
+
+def _step_seconds(config: FewShotConfig, data: EpisodeData, batch: int, repeats: int, warm_up: int,
+                  device: torch.device) -> list[float]:
+    model = build_network(config).to(device).train()
+    task = build_task(model, config)
+    episodes = data.episodes(config, "train", training=True, ways_times=task.ways_times(True), device=device)
+    optimizer = torch.optim.SGD(model.parameters(), config.optimizer.learning_rate)
+    found = []
+    for step in range(warm_up + repeats):
+        started = time.perf_counter()
+        drawn = episodes.batch(batch, episode_generator(0, 0, step))
+        terms, _ = task.loss_terms(model, Step(drawn, step), task.targets(drawn))
+        optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(terms.values())).sum().backward()
+        optimizer.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        found.append(time.perf_counter() - started)
+    return found[warm_up:]

@@ -1,0 +1,188 @@
+"""What the notebook on few-shot learning shows: its runs, what it looks at inside a model, and its verdicts."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from terminator import records
+from terminator.data.episodes import EpisodeBatch, episode_generator
+from terminator.experiments import once
+from terminator.fewshot.config import FewShotConfig
+from terminator.fewshot.data import EpisodeData, load_episode_data
+from terminator.fewshot.presets import MAIN, SEEDS, preset, study
+from terminator.fewshot.runs import FewShotRun, run, runs_table
+from terminator.fewshot.speed import episode_speed
+from terminator.paths import results_dir
+from terminator.related.hypertransformer import HyperTransformer
+
+EXPERIMENT = "fewshot"
+
+
+def run_study(name: str, profile: str, seeds: Sequence[int] = (), device: str = "auto", data: EpisodeData | None = None,
+              need_model: bool = False) -> dict[str, list[FewShotRun]]:
+    """All runs of a study by label: main settings with every seed of the profile, all else with the first.
+
+    Main are the methods at the profile's own number of ways, and the generated CNN at any.
+    """
+    chosen, main = tuple(seeds) or SEEDS[profile], f"{preset(MAIN[profile]).episodes.num_labels}-way,"
+    found: dict[str, list[FewShotRun]] = {}
+    for label, config in study(name, profile).items():
+        every = name == "methods" and (label.startswith(main) or label.endswith("all layers"))
+        for seed in chosen if every else chosen[:1]:
+            config = config.updated(train={"seed": seed, "device": device})
+            found.setdefault(label, []).append(run(config, EXPERIMENT, profile, data=data, need_model=need_model))
+    return found
+
+
+def main_model(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> tuple[FewShotRun, EpisodeData]:
+    """The model that is looked at, trained here if its weights are not, and its data."""
+    seed = (tuple(seeds) or SEEDS[profile])[0]
+    config = preset(MAIN[profile], train={"seed": seed, "device": device})
+    data = load_episode_data(config.data)
+    return run(config, EXPERIMENT, profile, data=data, need_model=True), data
+
+
+def table(study_runs: Mapping[str, Sequence[FewShotRun]]) -> pd.DataFrame:
+    """One row per label: mean over seeds, standard deviation, 95 % interval over one seed's tasks (all in %)."""
+    rows = []
+    for label, found in study_runs.items():
+        part = runs_table([r.record for r in found])
+        rows.append({
+            "setting": label, "test": part["test"].mean(), "sd": part["test"].std(ddof=1), "seeds": len(part),
+            "interval": part["interval"].mean(), "train classes": part["train_classes"].mean(),
+            "overlapping": part["overlapping"].astype(float).mean(), "parameters": part["parameters"].iloc[0],
+            "steps": part["steps"].iloc[0], "minutes": part["wall_s"].mean() / 60})
+    return pd.DataFrame(rows).set_index("setting")
+
+
+def example(config: FewShotConfig, data: EpisodeData, split: str = "test", episodes: int = 3, seed: int = 0
+            ) -> EpisodeBatch:
+    """Some episodes of a split, always the same ones, without random removal."""
+    return data.episodes(config, split).batch(episodes, episode_generator(seed, 1))
+
+
+@torch.no_grad()
+def first_filters(model: HyperTransformer, batch: EpisodeBatch) -> Tensor:
+    """The generated kernels of the first layer, (episodes, channels, rows, columns), of the first input channel."""
+    return model.generate(batch.support_images, batch.support_labels).convs[0].kernel[:, :, 0]
+
+
+@torch.no_grad()
+def attention_to_support(model: HyperTransformer, batch: EpisodeBatch) -> dict[str, Tensor]:
+    """How much every placeholder attends to every support image: {layer: (blocks, images)} of the first episode.
+
+    Of the last Transformer layer, mean over heads; what a row lacks to 1 goes to placeholders. Images in the order of
+    their labels.
+    """
+    layers = model.generate(batch.support_images, batch.support_labels, return_attention=True).attention or ()
+    order, count = batch.support_labels[0].argsort(), batch.support_labels.shape[1]
+    found = {}
+    for i, maps in enumerate(layers):
+        if maps:
+            blocks = maps[-1].shape[-1] - count
+            name = "logits" if i + 1 == len(layers) else f"conv {i + 1}"
+            found[name] = maps[-1][0].mean(0)[:blocks, blocks:][:, order]
+    return found
+
+
+def own_label_share(attention: Tensor, labels: Tensor) -> float:
+    """Of the logits layer's attention to the support set, the share that row y gives to images of label y.
+
+    Without any preference it is the share of these images, 1/n in balanced episodes.
+    """
+    same = labels.sort().values[None] == torch.arange(len(attention))[:, None]
+    return (attention[same].sum() / attention.sum()).item()
+
+
+def speed(profile: str, data: EpisodeData, batches: Sequence[int] = (1, 8), device: str = "auto") -> pd.DataFrame:
+    """Training episodes per second by episodes per step, measured once per machine and kept as a record."""
+    config = preset(MAIN[profile], train={"device": device})
+    kind = records.device_name("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    name = "speed-" + "".join(c if c.isalnum() else "-" for c in f"{profile}-{kind}".lower())
+    folder = results_dir() / "runs" / "fewshot_speed" / name
+
+    def measure() -> dict[str, Any]:
+        found = episode_speed(config, data, batches)
+        record = {"run_id": name, "experiment": "fewshot_speed", "task": "speed", "status": "ok", "profile": profile,
+                  "seed": 0, "config": {}, "data": {"title": data.info.title, "fingerprint": data.info.fingerprint},
+                  "results": found.pop("rows"), **found, "finished": records.now()}
+        records.write_json(folder / "record.json", record)
+        return record
+
+    frame = pd.DataFrame(once(folder, measure)["results"])
+    return frame.assign(times=frame["episodes_per_s"] / frame["episodes_per_s"].iloc[0]).set_index("batch")
+
+
+# -- verdicts --------------------------------------------------------------------------------------------------
+
+
+def compare(a: FewShotRun | Sequence[FewShotRun], b: FewShotRun | Sequence[FewShotRun]) -> tuple[float, float]:
+    """Difference of mean test accuracies, a - b, and how much of it chance explains, in points (95 %).
+
+    The spread is that over seeds where both have several, else the two intervals over tasks, in quadrature.
+    """
+    means, spreads = [], []
+    for found in (a, b):
+        runs = [found] if isinstance(found, FewShotRun) else list(found)
+        values = torch.tensor([r.accuracy() for r in runs], dtype=torch.float64)
+        means.append(values.mean().item())
+        interval = sum(r.record["results"]["test"]["interval"] for r in runs) / len(runs)
+        over_seeds = 1.96 * values.std().item() / len(runs) ** 0.5 if len(runs) > 1 else 0.0
+        spreads.append(max(over_seeds, interval / len(runs) ** 0.5))
+    return means[0] - means[1], (spreads[0] ** 2 + spreads[1] ** 2) ** 0.5
+
+
+def verdict(difference: float, spread: float) -> str:
+    """holds, contradicted, or not settled, for a claim that the difference is above 0."""
+    return "holds here" if difference > spread else "contradicted here" if difference < -spread else "not settled"
+
+
+def claims(methods: Mapping[str, Sequence[FewShotRun]], widths: Mapping[str, Sequence[FewShotRun]],
+           unlabeled: Mapping[str, Sequence[FewShotRun]], continual: Mapping[str, Sequence[FewShotRun]]
+           ) -> pd.DataFrame:
+    """The papers' claims, what the runs say about each, and a verdict that is computed from them."""
+    ways = next(iter(methods)).split(",")[0]
+    rows = []
+
+    def claim(text: str, a: Sequence[FewShotRun], b: Sequence[FewShotRun], what: str) -> None:
+        difference, spread = compare(a, b)
+        rows.append({"claim": text, "evidence": f"{what}: {difference:+.1f} ± {spread:.1f} points",
+                     "verdict": verdict(difference, spread)})
+
+    main = methods[f"{ways}, all layers"]
+    claim("generating all layers beats generating the logits layer alone", main, methods[f"{ways}, logits only"], ways)
+    small = next(iter(widths)).split(", ")[1]
+    claim("and does so in the smallest CNN", widths[f"all layers, {small}"], widths[f"logits only, {small}"], small)
+    for other in ("prototypical network", "nearest mean of pixels"):
+        claim(f"a generated CNN beats the {other} on the same episodes", main, methods[f"{ways}, {other}"], ways)
+    layers = list(dict.fromkeys(label.split(",")[0] for label in unlabeled))
+    for layer in layers:
+        labels = [label for label in unlabeled if label.startswith(f"{layer},")]
+        claim(f"unlabelled samples help ({layer} in the Transformers)", unlabeled[labels[-1]], unlabeled[labels[0]],
+              labels[-1].split(", ")[1])
+    rows += [_forgetting(found[0]) for found in continual.values()]
+    return pd.DataFrame(rows)
+
+
+def _forgetting(found: FewShotRun) -> dict[str, str]:
+    """The first task, right after it was learnt and after all, each among its own classes."""
+    results = found.record["results"]["test"]
+    accuracies, intervals = results["task_incremental"], results["task_incremental_interval"]
+    difference = accuracies[-1][0] - accuracies[0][0]
+    spread = (intervals[-1][0] ** 2 + intervals[0][0] ** 2) ** 0.5
+    learnt = accuracies[0][0] - intervals[0][0] > 100 / found.config.episodes.num_labels  # else nothing can be lost
+    lost = "not settled" if not learnt else "contradicted here" if difference < -spread else "holds here"
+    return {"claim": "later tasks do not make the continual model forget the first", "verdict": lost,
+            "evidence": f"first task, after {len(accuracies)} tasks against after one: {difference:+.1f} ± "
+                        f"{spread:.1f} points"}
+
+
+def continual_table(found: FewShotRun, kind: str) -> pd.DataFrame:
+    """Accuracy (%) of task j (column) after task t (row), class_incremental or task_incremental; empty above."""
+    accuracies = found.record["results"]["test"][kind]
+    names = [f"task {i + 1}" for i in range(len(accuracies))]
+    frame = pd.DataFrame([row + [float("nan")] * (len(names) - len(row)) for row in accuracies], columns=names)
+    return frame.set_index(pd.Index([f"after {name}" for name in names]))
