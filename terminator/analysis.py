@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from terminator import hyperzzw
 from terminator.model import BlockParts, Terminator, skip_sources
 from terminator.sfne import SFNEBlock
-from terminator.slow_net import SlowNet, resample
+from terminator.slow_net import SlowNet, forget_kernels, resample
 
 # -- frequencies -----------------------------------------------------------------------------------------------
 
@@ -140,7 +140,7 @@ def _rms(x: Tensor) -> float:
 def group_means(model: Terminator, blocks: Iterable[BlockParts], block: int) -> Tensor:
     """After the block's standardisation: every image's mean over each channel group, (N, groups)."""
     part, layer = list(blocks)[block], model.blocks[block]
-    encoded = layer.bottleneck(torch.cat(list(part.branches.values()), dim=1))  # (N, f C, *positions)
+    encoded = layer.bottleneck(list(part.branches.values()))  # (N, f C, *positions)
     standardized = layer.group_standardize(encoded)
     return standardized.unflatten(1, (model.config.groups, -1)).flatten(2).mean(-1)
 
@@ -195,6 +195,7 @@ def flop_table(model: Terminator, batch_size: int = 1) -> pd.DataFrame:
     parameter = next(model.parameters())
     x = torch.zeros(batch_size, c.in_channels, *[c.size] * c.dimensions, dtype=parameter.dtype, device=parameter.device)
     was_training = model.training
+    forget_kernels(model)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(x)
     model.train(was_training)

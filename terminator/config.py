@@ -118,6 +118,51 @@ class ModelConfig:
         return tuple(widths)
 
 
+NETWORKS = {  # network.name: the settings of `model` that it takes besides the shape of the data; None: all
+    "terminator": None, "resnet18": (), "ccnn": ("omega_0", "gamma_alpha", "gamma_beta"), "host": ()}
+CONTEXTS = (  # network.mixer, see related/host.py
+    "none", "hyperzzw_matrix", "hyperzzw_convolution", "attention_explicit", "attention_fused", "attention_linear",
+    "hrrformer", "hamburger", "fourier_convolution", "large_kernel")
+SHAPE = ("dimensions", "size", "in_channels", "classes")  # of the model: what the data decide
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Which network: Terminator, whose shape and switches are the group `model`, or a baseline."""
+
+    name: str = "terminator"  # terminator, resnet18, ccnn (see related/baselines.py), host (related/host.py)
+    hidden: int = 140  # channels of ccnn
+    blocks: int = 4  # of ccnn; 4 x 140 and 6 x 380 have been published
+    dropout: float = 0.0  # in the blocks of ccnn
+    mixer: str = "none"  # the global mixer of host
+
+    def __post_init__(self) -> None:
+        _require_one_of("network.name", self.name, NETWORKS)
+        _require_one_of("network.mixer", self.mixer, CONTEXTS)
+        for name in ("hidden", "blocks"):
+            _require(getattr(self, name) >= 1, f"network.{name}", getattr(self, name), "an integer of at least 1")
+        _require(0 <= self.dropout < 1, "network.dropout", self.dropout, "from 0 to below 1")
+        for f in dataclasses.fields(self)[1:]:
+            owner = "host" if f.name == "mixer" else "ccnn"
+            _require(self.name == owner or getattr(self, f.name) == f.default, f"network.{f.name}",
+                     getattr(self, f.name), f"{f.default} for network.name={self.name}")
+
+    def check_model(self, model: ModelConfig) -> None:
+        """Refuse settings of Terminator for a network that has no such parts.
+
+        Raises:  ConfigError that names the first of them.
+        """
+        takes = NETWORKS[self.name]
+        if takes is None:
+            return
+        for key, value in changed_settings(model, ModelConfig()).items():
+            _require(key in SHAPE + takes, f"model.{key}", value,
+                     f"the default, since network.name is {self.name}, which takes only "
+                     f"{', '.join(f'model.{name}' for name in SHAPE + takes)}")
+        _require(model.dimensions == 2 or self.name == "ccnn", "model.dimensions", model.dimensions,
+                 f"2 for network.name={self.name}; ccnn and terminator take sequences")
+
+
 @dataclass(frozen=True)
 class DatasetConfig:
     """Which images, in what form."""
@@ -127,6 +172,7 @@ class DatasetConfig:
     channels: int | None = None  # 1: grey, 3: colour (grey is repeated)
     train_size: int | None = None  # keep this many training images
     test_size: int | None = None  # keep this many test images
+    held_out: int = 0  # test on so many training images, left out of training, instead of the test images
     view: str = "image"  # image, sequence (pixels in order), permuted (in one fixed random order)
     permutation_seed: int = 0
     crop_padding: int = 4  # random crop after mirroring so many pixels on each side; 0: none
@@ -138,22 +184,23 @@ class DatasetConfig:
         for name in ("image_size", "train_size", "test_size"):
             value = getattr(self, name)
             _require(value is None or value >= 2, f"dataset.{name}", value, "an integer of at least 2, or nothing")
+        _require(self.held_out >= 0, "dataset.held_out", self.held_out, "0 or more images")
         _require(self.crop_padding >= 0, "dataset.crop_padding", self.crop_padding, "0 or more pixels")
 
 
-BETAS = {"Kar3": (0.5, 0.95), "Kar2": (0.95,), "AdamW": (0.9, 0.999), "SGD": ()}
+BETAS = {"Kar3": (0.5, 0.95), "Kar2": (0.95,), "AdamW": (0.9, 0.999), "SGD": (), "Lion": (0.9, 0.99)}
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
     """Optimiser and penalty; the defaults are the release's for CIFAR-10."""
 
-    name: str = "Kar3"  # Kar3, Kar2, AdamW, SGD
+    name: str = "Kar3"  # Kar3, Kar2, AdamW, SGD, Lion
     lr: float = 0.001215  # peak learning rate
     betas: tuple[float, ...] | None = None  # None: the optimiser's own
     l2_reg: float = 5e-5  # weight of the norm penalty
     momentum: float = 0.9  # SGD
-    weight_decay: float = 0.0  # AdamW, SGD
+    weight_decay: float = 0.0  # AdamW, SGD, Lion
 
     def __post_init__(self) -> None:
         _require_one_of("optimizer.name", self.name, BETAS)
@@ -192,9 +239,11 @@ class TrainConfig:
     slow_neural_loss_form: str = "kernel"  # kernel, or channel_sum
     precision: str = "float32"  # float32, or bf16 (autocast)
     device: str = "auto"  # auto, cpu, cuda
+    deterministic: bool = False  # torch's deterministic algorithms: the same bits on a GPU, too
     distributed: bool = False  # under torchrun
     num_nodes: int = 1  # machines, with torchrun
     avail_gpus: int = -1  # processes per machine, with torchrun; -1: as many as torchrun started
+    observe: bool = False  # measure features, slow scores and hyper-kernels of test images after every epoch
 
     def __post_init__(self) -> None:
         _require(self.batch_size >= 2, "train.batch_size", self.batch_size,
@@ -249,13 +298,25 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     test: TestConfig = field(default_factory=TestConfig)
     pretrained: PretrainedConfig = field(default_factory=PretrainedConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+
+    def __post_init__(self) -> None:
+        self.network.check_model(self.model)
 
     def updated(self, *dotlist: str, **values: Any) -> "Config":
         """A copy with other values: `config.updated("train.epochs=6", optimizer={"lr": 0.01})`.
 
         Raises:  ConfigError that names the key, its value and what is allowed.
         """
-        return _merge(_merge(self, parse_dotlist(dotlist), ""), values, "")
+        return updated(self, dotlist, values)
+
+
+def updated(config: Any, dotlist: Iterable[str], values: Mapping[str, Any]) -> Any:
+    """A copy of a configuration dataclass with the values of a dot-list, then with those of nested dictionaries.
+
+    Raises:  ConfigError that names the key, its value and what is allowed.
+    """
+    return _merge(_merge(config, parse_dotlist(dotlist), ""), values, "")
 
 
 def parse_dotlist(dotlist: Iterable[str]) -> dict[str, Any]:
@@ -291,12 +352,12 @@ def to_dict(config: Any) -> dict[str, Any]:
 WHERE_KEYS = ("do", "device", "distributed", "num_nodes", "avail_gpus")  # of train: where it runs, not what
 
 
-def identity(config: "Config") -> dict[str, Any]:
+def identity(config: Any) -> dict[str, Any]:
     """What makes an experiment this one: the settings that differ from the defaults, but not where it runs.
 
     A setting that a later version adds, at its default, leaves the identity as it was.
     """
-    changes = changed_settings(config, Config())
+    changes = changed_settings(config, type(config)())
     for key in WHERE_KEYS:
         changes.get("train", {}).pop(key, None)
     return {group: values for group, values in changes.items() if values}

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,21 @@ from typing import Any
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
+from torch import Tensor, nn
 
-from terminator import records
-from terminator.config import Config, ConfigError, ModelConfig, changed_settings, from_dict, identity, to_dict
+from terminator import networks, observations, records
+from terminator.config import SHAPE, Config, ConfigError, ModelConfig, changed_settings, from_dict, identity, to_dict
 from terminator.data import DatasetNotFound, ImageData, available, load
+from terminator.deterministic import deterministic_algorithms
 from terminator.distributed import barrier, broadcast, choose_device, processes, rank
-from terminator.model import Terminator, count_parameters
+from terminator.model import count_parameters
 from terminator.paths import results_dir
 from terminator.presets import IMAGES, PROFILES, SUBSTITUTES, TOUR, default_seeds, preset
 from terminator.progress import say
+from terminator.slow_net import forget_kernels
 from terminator.standardization import is_calibrated
-from terminator.trainer import Trainer
+from terminator.studies import Study
+from terminator.trainer import Trainer, TrainingDiverged
 
 
 def first_ready(names: Iterable[str], data_dir: str | None = None) -> str | None:
@@ -69,13 +73,52 @@ def images(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> lis
     return runs
 
 
+def runs(study: Study, profile: str, seeds: Sequence[int] = (), device: str = "auto") -> dict[Any, list["Run"]]:
+    """The runs of a study, {label: one per seed}; all variants with the first seed come first.
+
+    A training that diverges is said and left out: its label has fewer runs, or none.
+    """
+    found: dict[Any, list[Run]] = {label: [] for label in study.variants}
+    ready = {config.dataset.name: config for config in study.variants.values()}
+    ready = {name: with_ready_data(config, profile).dataset.name for name, config in ready.items()}
+    for seed in tuple(seeds) or study.seeds:
+        for label, config in study.variants.items():
+            config = config.updated(dataset={"name": ready[config.dataset.name]},
+                                    train={"seed": seed, "device": device})
+            try:
+                found[label].append(run(config, study.experiment, profile))
+            except TrainingDiverged as error:
+                say(f"{label}, seed {seed}: {error}")
+    return found
+
+
+def records_of(study: Study, profile: str) -> dict[Any, list[dict[str, Any]]]:
+    """The records of a study that are here, {label: records in order of their seeds}; trains nothing."""
+    found = sorted(records.load_records(study.experiment, profile), key=lambda record: record["seed"])
+    return {label: [record for record in found if _is_of(record, config.updated(train={"seed": record["seed"]}))]
+            for label, config in study.variants.items()}
+def own_images(folder: str | os.PathLike, profile: str = "smoke", **changes: Any) -> "Run":
+    """A calibrated model of a folder (or archive) of class folders, trained with the preset "own".
+
+    Args:    folder: {train,test}/<class>/* or <class>/*;  changes: settings, as for presets.preset.
+    A batch is at most a quarter of the training images, so that few images still give some steps. The record
+    is nobody's evidence: it is kept where the command line keeps its own.
+    """
+    config = preset("own", **changes).updated(dataset={"name": os.fspath(folder)})
+    data = load_data(config)
+    batch = max(2, min(config.train.batch_size, data.info.train_size // 4))
+    if batch < config.train.batch_size:
+        say(f"{data.info.train_size} training images: train.batch_size={batch}")
+    return run(config.updated(train={"batch_size": batch}), records.OWN, profile, data=data, need_model=True)
+
+
 def load_data(config: Config, data_dir: str | None = None) -> ImageData:
     """The data set that the configuration names."""
     use = config.dataset
     if rank() > 0:
         barrier()  # the first process downloads and decodes, the others find its cache
     data = load(use.name, data_dir=data_dir, image_size=use.image_size, channels=use.channels,
-                train_size=use.train_size, test_size=use.test_size, view=use.view,
+                train_size=use.train_size, test_size=use.test_size, held_out=use.held_out, view=use.view,
                 permutation_seed=use.permutation_seed)
     if rank() == 0:
         barrier()
@@ -95,7 +138,8 @@ def resolve(config: Config, data: ImageData) -> Config:
         if given not in (None, value) and not (name == "dimensions" and given == 2):
             raise ConfigError(f"model.{name} is {given}, but {data.info.title} has {value}; leave it out, or change "
                               "the data set's settings")
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, **found).resolved())
+    model = dataclasses.replace(config.model, **found)
+    return dataclasses.replace(config, model=model if config.network.name in networks.BASELINES else model.resolved())
 
 
 @dataclass(frozen=True)
@@ -108,16 +152,33 @@ class Run:
     @property
     def metrics(self) -> pd.DataFrame:
         """One row per epoch."""
-        return pd.read_csv(self.folder / "metrics.csv")
+        return pd.DataFrame(self.record["epochs"])  # as in metrics.csv, but covered by the record's digest
+
+    @property
+    def observations(self) -> pd.DataFrame:
+        """What was measured inside the network (train.observe); see observations.read_numbers."""
+        return observations.read_numbers(self.folder)
+
+    @property
+    def observed_fields(self) -> dict[int, dict[str, Any]]:
+        """Fields of a few images per epoch (train.observe); see observations.read_fields."""
+        return observations.read_fields(self.folder)
+
+    def test_images(self, count: int) -> Tensor | None:
+        """The first test images (count, C, *positions), uint8; nothing where the data are not on this machine."""
+        try:
+            return load_data(from_dict(Config, self.record["config"])).test_images[:count]
+        except DatasetNotFound:
+            return None
 
     @property
     def has_model(self) -> bool:
         """Whether the weights are on this machine (records travel, weights do not)."""
         return (self.folder / "model.safetensors").is_file()
 
-    def model(self) -> Terminator:
-        """The trained model, calibrated, in evaluation mode."""
-        return Terminator.load(self.folder / "model.safetensors")
+    def model(self) -> nn.Module:
+        """The trained network, calibrated, in evaluation mode."""
+        return networks.load(self.folder / "model.safetensors")
 
     def accuracy(self, protocol: str = "released") -> float:
         """Test accuracy (%) after the last epoch."""
@@ -162,16 +223,27 @@ def run(config: Config, experiment: str, profile: str = "smoke", *, data: ImageD
             return Run(record, results_dir() / "runs" / experiment / record["run_id"])
         config = adopt_pretrained(resolve(config, data), asked=config)
         folder = results_dir() / "runs" / experiment / run_id(config, data, profile)
-        found = broadcast(_find(folder, need_model, force))
-        if found is not None:
-            return Run(found, folder)
-        if rank() == 0:
-            records.check_writable(folder)
-        with _alone(folder):
-            found = None if force else broadcast(_find(folder, need_model, force))  # while this process waited
-            if found is None:
-                found = _train(config, data, experiment, profile, folder, keep_record=not force)
-            return Run(found, folder)
+        def train() -> dict[str, Any]:
+            with deterministic_algorithms(config.train.deterministic):
+                return _train(config, data, experiment, profile, folder, keep_record=not force)
+
+        return Run(once(folder, train, need_model, force), folder)
+
+
+def once(folder: Path, train: Callable[[], dict[str, Any]], need_model: bool = False,
+         force: bool = False) -> dict[str, Any]:
+    """The record in the folder, or what `train` gives, in one process (or group of ranks) at a time.
+
+    Raises:  PermissionError if nothing can be written there; whatever `train` raises.
+    """
+    found = broadcast(_find(folder, need_model, force))
+    if found is not None:
+        return found
+    if rank() == 0:
+        records.check_writable(folder)
+    with _alone(folder):
+        found = None if force else broadcast(_find(folder, need_model, force))  # while this process waited
+        return train() if found is None else found
 
 
 @contextlib.contextmanager
@@ -186,6 +258,8 @@ def _alone(folder: Path) -> Iterator[None]:
     except Timeout:
         say(f"{folder.name}: another process is training it; waiting for its end")
         lock.acquire()
+    for left in folder.glob(".*.tmp*"):  # of a process that was killed while it wrote
+        left.unlink(missing_ok=True)
     try:
         yield
     finally:
@@ -207,16 +281,16 @@ def _find(folder: Path, need_model: bool, force: bool) -> dict[str, Any] | None:
 
 def find_record(config: Config, experiment: str, profile: str) -> dict[str, Any] | None:
     """A finished record of this configuration, or of its data's substitute, whatever the data's fingerprint."""
-    shape = ("dimensions", "size", "in_channels", "classes", "factors", "trained_size")  # filled in from the data
-    names = (config.dataset.name, SUBSTITUTES.get(config.dataset.name))
-    for record in records.load_records(experiment, profile):
-        theirs = from_dict(Config, record["config"])
-        open_again = {name: getattr(config.model, name) for name in shape}
-        theirs = dataclasses.replace(theirs, model=dataclasses.replace(theirs.model, **open_again))
-        for name in filter(None, names):
-            if identity(theirs) == identity(config.updated(dataset={"name": name})):
-                return record
-    return None
+    return next((record for record in records.load_records(experiment, profile) if _is_of(record, config)), None)
+
+
+def _is_of(record: dict[str, Any], config: Config) -> bool:
+    """Whether a record is of this configuration, or of its data's substitute."""
+    theirs = from_dict(Config, record["config"])
+    open_again = {name: getattr(config.model, name) for name in (*SHAPE, "factors", "trained_size")}  # from the data
+    theirs = identity(dataclasses.replace(theirs, model=dataclasses.replace(theirs.model, **open_again)))
+    names = (config.dataset.name, SUBSTITUTES.get(config.dataset.name, config.dataset.name))
+    return any(theirs == identity(config.updated(dataset={"name": name})) for name in names)
 
 
 def adopt_pretrained(config: Config, asked: Config) -> Config:
@@ -226,8 +300,12 @@ def adopt_pretrained(config: Config, asked: Config) -> Config:
     """
     if not config.pretrained.load:
         return config
-    own = load_model(config.pretrained.filename).config
-    needed = {name: getattr(config.model, name) for name in ("dimensions", "in_channels", "size", "classes")}
+    model = load_model(config.pretrained.filename)
+    own, network = model.config, networks.network_of(model)
+    if network != config.network:
+        raise ConfigError(f"pretrained.filename is {config.pretrained.filename!r}, which holds {network}; allowed: "
+                          f"{config.network}, that of the settings")
+    needed = {name: getattr(config.model, name) for name in SHAPE}
     for name, value in {**needed, **changed_settings(asked.model, ModelConfig())}.items():
         has = to_dict(own)[name]
         if has != value:
@@ -236,17 +314,13 @@ def adopt_pretrained(config: Config, asked: Config) -> Config:
     return dataclasses.replace(config, model=own)
 
 
-def build_model(config: Config) -> Terminator:
+def build_model(config: Config) -> nn.Module:
     """The network of a resolved configuration, initialised from its seed, or from `pretrained`."""
     torch.manual_seed(config.train.seed)
-    return load_model(config.pretrained.filename) if config.pretrained.load else Terminator(config.model)
+    return load_model(config.pretrained.filename) if config.pretrained.load else networks.build(config)
 
 
-def load_model(path: str | os.PathLike) -> Terminator:
-    """A model from a file of this kit (.safetensors) or a released checkpoint (.ckpt, .pt, .pth)."""
-    from terminator import released
-
-    return Terminator.load(path) if str(path).endswith(".safetensors") else released.load(path)
+load_model = networks.load  # a model from a file of this kit or a released checkpoint
 
 
 def _train(config: Config, data: ImageData, experiment: str, profile: str, folder: Path,
@@ -262,16 +336,25 @@ def _train(config: Config, data: ImageData, experiment: str, profile: str, folde
         return record
     info = {key: record["data"][key] for key in ("name", "title", "shape", "classes", "mean", "std", "fingerprint")}
     trainer.model.save(folder / "model.safetensors", data=info, run_id=folder.name, config=identity(config))
-    if keep_record and (folder / "record.json").is_file():
+    record = file_record(folder, record, rows, keep_record, trainer.observed)
+    say(f"{folder.name}: test accuracy {record['results']['released']['accuracy']:.2f} % as released, "
+        f"{record['results']['calibrated']['accuracy']:.2f} % calibrated, {record['wall_s']:.0f} s of training")
+    return record
+
+
+def file_record(folder: Path, record: dict[str, Any], rows: list[dict[str, float]], keep_old: bool,
+                observed: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """Write record and metrics, unless an old record is to be kept; return the one that counts, drop the checkpoint."""
+    if keep_old and (folder / "record.json").is_file():
         record = records.read_record(folder / "record.json")
         say(f"{folder.name}: the weights are back; its record is kept as it was")
     else:
         records.write_csv(folder / "metrics.csv", pd.DataFrame(rows))
-        records.write_json(folder / "record.json", record)
+        if observed:
+            observations.write(folder, observed)
+        records.write_record(folder / "record.json", record)
         records.rebuild_index()
     (folder / "checkpoint.pt").unlink(missing_ok=True)
-    say(f"{folder.name}: test accuracy {record['results']['released']['accuracy']:.2f} % as released, "
-        f"{record['results']['calibrated']['accuracy']:.2f} % calibrated, {record['wall_s']:.0f} s of training")
     return record
 
 
@@ -303,7 +386,7 @@ def trained_with(path: str | os.PathLike) -> Config | None:
     """The configuration that a model of this kit was trained with; None for other files."""
     if not str(path).endswith(".safetensors"):
         return None
-    saved = getattr(Terminator.load(path), "info", {}).get("config")
+    saved = getattr(load_model(path), "info", {}).get("config")
     return None if saved is None else from_dict(Config, saved)
 
 
@@ -312,6 +395,7 @@ def flops_per_image(trainer: Trainer) -> int:
     from torch.utils.flop_counter import FlopCounterMode
 
     x = torch.zeros(2, *trainer.data.info.shape, device=trainer.device)
+    forget_kernels(trainer.model)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         trainer.model.eval()(x)
     return counter.get_total_flops() // 2
@@ -330,12 +414,13 @@ def evaluate_file(path: str | os.PathLike, config: Config, data_dir: str | None 
             raise ValueError(f"{path} takes inputs {shape} of {model.config.classes} classes, {data.info.title} has "
                              f"{tuple(data.info.shape)} of {len(data.info.classes)}; set dataset.image_size, "
                              "dataset.channels or another dataset.name")
-        trainer = Trainer(model, dataclasses.replace(config, model=model.config), _as_trained(data, model, path))
+        config = dataclasses.replace(config, model=model.config, network=networks.network_of(model))
+        trainer = Trainer(model, config, _as_trained(data, model, path))
         return {"model": str(path), "data": data.info.title, "device": str(choose_device(config.train.device)),
                 **evaluate_both(trainer, calibrate=not is_calibrated(model))}
 
 
-def _as_trained(data: ImageData, model: Terminator, path: str | os.PathLike) -> ImageData:
+def _as_trained(data: ImageData, model: nn.Module, path: str | os.PathLike) -> ImageData:
     """The data with the normalisation that a model of this kit was trained with."""
     saved = getattr(model, "info", {}).get("data")
     if saved is None:

@@ -40,6 +40,6 @@ def norm_penalty(fast: Sequence[Tensor], slow: Sequence[Tensor], l2_reg: float, 
     Returns: a scalar.
     """
     def norms(parameters: Sequence[Tensor]) -> Tensor | float:
-        return sum(torch.linalg.vector_norm(p) for p in parameters)
+        return torch.stack(torch._foreach_norm(list(parameters))).sum() if parameters else 0.0
 
     return l2_reg * (norms(fast) + slow_share * norms(slow))

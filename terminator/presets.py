@@ -13,6 +13,13 @@ PROFILES = ("smoke", "laptop", "paper")
 _DIGITS = {"dataset": {"name": "digits", "channels": 3, "crop_padding": 0, "flip": False}, "optimizer": {"lr": 0.0012},
            "scheduler": {"warmup_epochs": 1}}
 _CIFAR = {"scheduler": {"name": "released"}}
+_VIEWS = {"s": "sequence", "p": "permuted"}  # the first letter of sMNIST and pMNIST
+_READ = {"crop_padding": 0, "flip": False}  # sequences are not augmented
+
+
+def _short(epochs: int) -> dict[str, Any]:
+    return {"scheduler": {"warmup_epochs": 0.5}, "train": {"epochs": epochs, "observe": True}}
+
 
 PRESETS: dict[str, dict[str, Any]] = {
     "digits": {**_DIGITS, "train": {"epochs": 6}},
@@ -25,9 +32,22 @@ PRESETS: dict[str, dict[str, Any]] = {
     "mnist-laptop": {"dataset": {"name": "MNIST", "image_size": 14, "train_size": 6000, "test_size": 2000,
                                  "crop_padding": 1, "flip": False},
                      "scheduler": {"warmup_epochs": 0.5}, "train": {"epochs": 3}},
+    "own": {"dataset": {"channels": 3, "image_size": 16, "crop_padding": 1, "flip": False}, "optimizer": {"lr": 0.0012},
+            "scheduler": {"warmup_epochs": 1}, "train": {"epochs": 6}},  # with dataset.name=FOLDER
     "cifar10-laptop": {"dataset": {"name": "CIFAR10", "image_size": 16, "train_size": 12000, "test_size": 2000,
                                    "crop_padding": 2},
                        "scheduler": {"warmup_epochs": 0.5}, "train": {"epochs": 3}},
+    **{f"{letter}digits": {"dataset": {"name": "digits", "view": view, "train_size": 800, **_READ},
+                           "optimizer": {"lr": 0.0012}, **_short(2)}
+       for letter, view in _VIEWS.items()},
+    **{f"{letter}mnist": {"dataset": {"name": "MNIST", "view": view, **_READ}, "train": {"observe": True}}
+       for letter, view in _VIEWS.items()},
+    **{f"{letter}mnist-laptop": {"dataset": {"name": "MNIST", "view": view, "image_size": 14, "train_size": 2000,
+                                             "test_size": 1000, **_READ}, **_short(2)}
+       for letter, view in _VIEWS.items()},
+    "scifar10": {"dataset": {"name": "CIFAR10", "view": "sequence", **_READ}, "train": {"observe": True}},
+    "scifar10-laptop": {"dataset": {"name": "CIFAR10", "view": "sequence", "image_size": 16, "train_size": 2500,
+                                    "test_size": 1000, **_READ}, **_short(2)},
 }
 
 

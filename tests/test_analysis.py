@@ -144,8 +144,7 @@ def test_contributions_add_up_to_the_bottleneck(small):
     assert set(table["block"]) == {1, 2, 3}
     assert list(table[table["block"] == 1]["branch"]) == list(blocks[0].branches)
     layer, part = model.blocks[0], blocks[0]
-    only_fast = torch.cat([value if name == "fast" else torch.zeros_like(value)
-                           for name, value in part.branches.items()], 1)
+    only_fast = [value if name == "fast" else torch.zeros_like(value) for name, value in part.branches.items()]
     with torch.no_grad():
         added = layer.bottleneck(only_fast) - layer.bottleneck.bias[:, None, None]
     row = table[(table["block"] == 1) & (table["branch"] == "fast")].iloc[0]

@@ -82,7 +82,7 @@ def test_nothing_can_be_asked_for():
     ("train.slow_neural_loss_form=sum", ["train.slow_neural_loss_form is 'sum'", "kernel, channel_sum"]),
     ("train.precision=fp8", ["train.precision is 'fp8'", "float32, bf16"]),
     ("train.device=tpu", ["train.device is 'tpu'", "auto, cpu, cuda"]),
-    ("optimizer.name=Adam", ["optimizer.name is 'Adam'", "Kar3, Kar2, AdamW, SGD"]),
+    ("optimizer.name=Adam", ["optimizer.name is 'Adam'", "Kar3, Kar2, AdamW, SGD, Lion"]),
     ("optimizer.lr=0", ["optimizer.lr is 0", "positive"]),
     ("optimizer.lr=.nan", ["optimizer.lr is nan", "a finite number"]),
     ("optimizer.lr=inf", ["optimizer.lr is inf", "a finite number"]),
@@ -97,6 +97,7 @@ def test_nothing_can_be_asked_for():
     ("dataset.view=movie", ["dataset.view is 'movie'", "image, sequence, permuted"]),
     ("dataset.channels=2", ["dataset.channels is 2", "1, 3"]),
     ("dataset.train_size=1", ["dataset.train_size is 1", "at least 2"]),
+    ("dataset.held_out=-1", ["dataset.held_out is -1", "0 or more"]),
     ("dataset.crop_padding=-1", ["dataset.crop_padding is -1", "0 or more"]),
     ("test.batch_size=1", ["test.batch_size is 1", "at least 2"]),
     ("test.calibration_images=0", ["test.calibration_images is 0", "at least 2"]),
@@ -177,14 +178,16 @@ def test_where_it_runs_is_no_part_of_the_identity():
 def test_every_other_setting_is(field):
     group, name = field.split(".")
     default = getattr(getattr(Config(), group), name)
-    other = {"name": {"dataset": "MNIST", "optimizer": "AdamW", "scheduler": "constant"}.get(group),
+    other = {"name": {"network": "ccnn", "dataset": "MNIST", "optimizer": "AdamW", "scheduler": "constant"}.get(group),
              "operator": "convolution", "standardization": "batch", "view": "permuted", "precision": "bf16",
              "slow_neural_loss_form": "channel_sum", "filename": "a.ckpt", "channels": 3, "betas": (0.1, 0.2),
-             "factors": (4, 2), "local_sizes": (3, 3, 3, 3), "dropout": (0.5,), "dimensions": 1, "accumulate": 2,
-             "label_smoothing": 0.2}.get(name)
+             "mixer": "attention_fused", "factors": (4, 2), "local_sizes": (3, 3, 3, 3), "dimensions": 1,
+             "dropout": 0.5 if group == "network" else (0.5,), "accumulate": 2, "label_smoothing": 0.2}.get(name)
     if other is None:
         other = not default if isinstance(default, bool) else (default or 7) + 1
     changes = {group: {name: other}}
+    if group == "network" and name != "name":
+        changes[group]["name"] = "host" if name == "mixer" else "ccnn"
     if field == "pretrained.load":
         changes[group]["filename"] = "a.ckpt"
     assert name in identity(Config().updated(**changes))[group]

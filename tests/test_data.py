@@ -28,7 +28,7 @@ from torchvision import datasets
 from terminator import paths
 from terminator.data import DatasetCorrupt, DatasetNotFound, available, load
 from terminator.data.decoding import convert_channels, resize_stack
-from terminator.data.sequences import permutation, permute, to_sequence
+from terminator.data.sequences import permutation, permute, to_image, to_sequence
 from terminator.data.sources import download_root, stratified_choice
 
 __all__ = ["own_places"]  # a fixture that every test here uses
@@ -69,6 +69,22 @@ def test_subsets_are_fixed_stratified_and_part_of_the_whole():
     assert (
         len({whole.info.fingerprint, part.info.fingerprint, load("digits", channels=3).info.fingerprint}) == 3
     )
+
+
+def test_held_out_images_are_training_images_that_are_not_trained_on():
+    whole, data = load("digits", train_size=500), load("digits", train_size=500, held_out=100)
+    assert (data.info.train_size, data.info.test_size, len(data.test_labels)) == (400, 100, 100)
+    rows = [{image.numpy().tobytes() for image in images} for images in (data.train_images, data.test_images)]
+    assert not rows[0] & rows[1]
+    assert rows[0] | rows[1] == {image.numpy().tobytes() for image in whole.train_images}
+    assert not rows[1] & {image.numpy().tobytes() for image in whole.test_images}
+    assert torch.bincount(data.test_labels).min() >= 9
+    assert data.info.title == "digits (8x8), held-out part"
+    assert "tested on 100 held-out training images, not on test images" in data.info.notes
+    assert data.info.fingerprint != whole.info.fingerprint
+    assert torch.equal(load("digits", train_size=500, held_out=100).test_images, data.test_images)
+    with pytest.raises(ValueError, match="dataset.held_out is 500, but there are only 500 training images"):
+        load("digits", train_size=500, held_out=500)
 
 
 @pytest.mark.parametrize("size", [0, 1, 3, 7, 50, 99, 100])
@@ -118,6 +134,17 @@ def test_the_order_of_permuted_mnist_never_changes():
         permute(torch.zeros(2, 1, 5), permutation(4, 0))
     with pytest.raises(ValueError, match=r"\(N, C, H, W\)"):
         to_sequence(torch.zeros(2, 1, 5))
+
+
+def test_sequences_fold_back_into_their_images():
+    images = torch.arange(2 * 3 * 16).reshape(2, 3, 4, 4)
+    order = permutation(16, 3)
+    assert torch.equal(to_image(to_sequence(images)), images)
+    assert torch.equal(to_image(permute(to_sequence(images), order), order), images)
+    with pytest.raises(ValueError, match="square length"):
+        to_image(torch.zeros(2, 5))
+    with pytest.raises(ValueError, match="square length"):
+        to_image(torch.zeros(2, 16), permutation(9, 0))
 
 
 def test_channels_and_size_agree_with_pil_image_by_image():

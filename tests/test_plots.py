@@ -303,3 +303,60 @@ def test_every_public_figure_can_be_saved_small(tmp_path, monkeypatch):
     monkeypatch.setenv("TERMINATOR_RESULTS", str(tmp_path))
     plots.save(plots.slow_scores(torch.rand(2, 3, 8, 8), [torch.randn(2, 3, 8, 8)], ["0", "1"]), "scores", "smoke")
     assert 2_000 < (tmp_path / "figures/smoke/scores.png").stat().st_size < 200_000
+
+
+# -- comparisons
+
+
+def test_learning_curves_show_training_left_and_test_right():
+    figure = plots.learning_curves({"a": [metrics(), metrics(offset=2.0)], "b": metrics()})
+    left, right = figure.axes
+    assert left.get_ylabel() == "training accuracy (%)"
+    assert right.get_ylabel() == "test accuracy (%)"
+    assert list(left.lines[0].get_ydata()) == [80, 81, 82]
+    assert list(right.lines[0].get_ydata()) == [91, 92, 93]  # the mean of two runs
+    assert len(right.collections) == 1  # one band: only "a" has two runs
+    assert texts(figure) == ["a (n = 2 seeds)", "b (one seed)"]
+
+
+def test_rate_sweep_rings_what_was_chosen():
+    table = pd.DataFrame({"candidate": ["a", "a", "b"], "rate": [0.1, 0.2, 0.1], "accuracy": [1.0, 2.0, 3.0],
+                          "chosen": [False, True, True]})
+    figure = plots.rate_sweep(table)
+    axis = figure.axes[0]
+    assert axis.get_xscale() == "log"
+    assert [list(line.get_xdata()) for line in axis.lines] == [[0.1, 0.2], [0.1], [0.2, 0.1]]
+    assert texts(figure) == ["a", "b", "chosen"]
+    with pytest.raises(ValueError, match="table lacks chosen"):
+        plots.rate_sweep(table.drop(columns="chosen"))
+
+
+def test_difference_dots_are_sorted_within_kinds_and_filled_where_clear():
+    table = pd.DataFrame({
+        "variant": ["full", "x", "y", "z", "gone"], "difference": [0.0, 1.0, -5.0, 2.0, np.nan],
+        "standard_error": [np.nan, 1.0, 1.0, np.nan, np.nan], "clear": [False, False, True, False, False]})
+    figure = plots.difference_dots(table, {"z": "second", "x": "first", "y": "first", "gone": "first"} | {})
+    axis = figure.axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["z", "y", "x"]
+    assert texts(figure) == ["second", "first"]
+    filled = {float(line.get_xdata()[0]): line.get_markerfacecolor() != "white"
+              for line in axis.lines if line.get_marker() in "os^Dv" and len(line.get_xdata()) == 1}
+    assert filled == {-5.0: True, 1.0: False, 2.0: False}
+
+
+def test_the_lines_of_a_crowded_figure_all_differ():
+    from terminator.plots.charts import line_look
+
+    looks = {tuple(map(str, line_look(i).values())) for i in range(14)}
+    assert len(looks) == 14
+
+
+def test_accuracy_against_cost():
+    table = pd.DataFrame({"variant": ["a", "b"], "accuracy": [90.0, 80.0], "sd": [1.0, None], "cost": [0.5, 50.0]})
+    figure = plots.tradeoff(table, "ms")
+    (axis,) = figure.axes
+    assert texts(figure) == ["a", "b"]
+    marks = [container.lines[0].get_xydata().tolist() for container in axis.containers]
+    assert marks == [[[0.5, 90.0]], [[50.0, 80.0]]]
+    with pytest.raises(ValueError, match="lacks cost"):
+        plots.tradeoff(table.drop(columns="cost"), "ms")

@@ -8,12 +8,10 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from terminator.data.folders import base_name, list_files, plan_layout, read_files
 from terminator.data.sources import DatasetCorrupt, RawSplits, stratified_choice
@@ -21,7 +19,8 @@ from terminator.paths import atomic_path, cache_dir
 from terminator.progress import bar
 
 SPLIT_SEED = 0  # the 80/20 split and the order of the samples, fixed for ever
-CACHE_VERSION = 1  # raise it when decoding changes
+CACHE_VERSION = 2  # raise it when decoding changes
+MAX_PIXELS = 64 * 2**20  # of one image file; what claims more is refused before it is decoded
 _GREY, _COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 
 
@@ -57,23 +56,54 @@ def resize_stack(images: np.ndarray, size: int | None) -> np.ndarray:
     return out.reshape(*images.shape[:2], size, size)  # (N, C, size, size)
 
 
+def _open(data: bytes, where: str) -> Image.Image:
+    """Decode the one picture in a file, upright; refuse what is too large or moves."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # there is a limit of our own
+            with Image.open(io.BytesIO(data)) as opened:
+                _check_picture(opened, where)
+                opened.load()
+                return ImageOps.exif_transpose(opened)  # photographs lie on their side otherwise
+    except _Refused as error:
+        raise ValueError(str(error)) from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{where} is too large to be decoded; allowed: {MAX_PIXELS:,} pixels ({error})") from None
+    except UnidentifiedImageError:  # its own text names an object in memory
+        raise DatasetCorrupt(f"{where} is corrupt or truncated: it is no image file that Pillow can read") from None
+    except Exception as error:  # decoders raise all sorts of things on damaged input
+        raise DatasetCorrupt(f"{where} is corrupt or truncated: {error}") from error
+
+
+class _Refused(Exception):
+    """A picture that could be read, but is not what is wanted."""
+
+
+def _check_picture(opened: Image.Image, where: str) -> None:
+    if opened.width * opened.height > MAX_PIXELS:
+        raise _Refused(f"{where} is {opened.width}x{opened.height} pixels large; allowed: {MAX_PIXELS:,} pixels")
+    frames = getattr(opened, "n_frames", 1)
+    if frames > 1 and opened.format != "MPO":  # telephones append a second view to a photograph
+        raise _Refused(f"{where} has {frames} frames; allowed: one picture per file")
+
+
 def decode(data: bytes, where: str, image_size: int | None, channels: int | None) -> tuple[np.ndarray, bool]:
     """Decode one image file.
 
     Args:    where: what errors call it; image_size, channels: see images.load; None keeps the file's own.
     Returns: uint8, (C, H, W) with C 1 or 3; and whether it was resized.
-    Raises:  DatasetCorrupt if it cannot be decoded to its end; ValueError if it has more than 8 bits or,
-             without image_size, is not square.
+    Transparent pixels are laid on white.
+    Raises:  DatasetCorrupt if it cannot be decoded to its end; ValueError if it is too large, has several frames
+             or more than 8 bits, or, without image_size, is not square.
     """
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            opened.load()
-            image = ImageOps.exif_transpose(opened)  # photographs lie on their side otherwise
-    except Exception as error:  # decoders raise all sorts of things on damaged input
-        raise DatasetCorrupt(f"{where} is corrupt or truncated: {error}") from error
+    image = _open(data, where)
     if image.mode not in _GREY + _COLOUR:
         raise ValueError(f"{where} has pixel mode {image.mode}: convert it to 8 bits per channel")
-    image = image.convert("L" if (channels or (1 if image.mode in _GREY else 3)) == 1 else "RGB")
+    mode = "L" if (channels or (1 if image.mode in _GREY else 3)) == 1 else "RGB"
+    if "A" in image.mode or "transparency" in image.info:  # what lies under transparent pixels was never meant
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert(mode)
     size = image.size
     if image_size is not None:
         image = resize_image(image, image_size)
@@ -82,6 +112,18 @@ def decode(data: bytes, where: str, image_size: int | None, channels: int | None
     pixels = np.asarray(image)
     pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)  # (C, H, W)
     return pixels, image.size != size
+
+
+def write_class_folders(root: Path, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> int:
+    """Write images (N, C, H, W) uint8, C 1 or 3, as root/<class>/NNNN.png: the inverse of load_class_folders.
+
+    Returns: the number of files written.
+    """
+    for number, (pixels, label) in enumerate(zip(images, labels, strict=True)):
+        target = root / classes[int(label)] / f"{number:04d}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(target)
+    return len(images)
 
 
 def _decode_all(
@@ -168,7 +210,7 @@ def _from_cache(path: Path) -> RawSplits | None:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             parts = [arrays[name] for name in ("train_images", "train_labels", "test_images", "test_labels")]
             return RawSplits(*parts, tuple(arrays["classes"].tolist()), tuple(arrays["notes"].tolist()))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # damaged archives raise all sorts of things
         warnings.warn(f"rebuilding {path}, which cannot be read: {error}", RuntimeWarning, stacklevel=3)
         return None
 

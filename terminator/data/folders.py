@@ -23,6 +23,7 @@ ARCHIVE_SUFFIXES = (".tar.xz", ".tar.gz", ".tar.bz2", ".tar", ".tgz", ".txz", ".
 LAYOUT = "{train,test}/<class>/*.png|jpg|..., or <class>/*.png|jpg|..., possibly below one top folder"
 _DAMAGE = (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error)
 _SPLITS = ("train", "test", "val")
+MAX_FILE_BYTES = 2**28  # of one image file, unpacked; a small archive can hold files that fill the memory
 
 
 def is_archive(path: Path) -> bool:
@@ -78,7 +79,10 @@ def list_files(source: Path, limit: int | None = None) -> list[str]:
             return _list_folder(source, limit)
         if source.name.lower().endswith(".zip"):
             with zipfile.ZipFile(source) as archive:
-                return [member.filename for member in archive.infolist() if not member.is_dir()][:limit]
+                members = [member for member in archive.infolist() if not member.is_dir()][:limit]
+                for member in members:  # a damaged name would lose a file without a word; each is stored twice
+                    archive.open(member).close()
+                return [member.filename for member in members]
         return _list_tar(source, limit)
 
 
@@ -110,10 +114,14 @@ def _list_tar(source: Path, limit: int | None) -> list[str]:
 
 
 def read_files(source: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield (name, bytes) of the wanted files, in the order in which they are stored."""
+    """Yield (name, bytes) of the wanted files, in the order in which they are stored.
+
+    Raises: DatasetCorrupt if the archive is damaged or a file in it is larger than any image.
+    """
     if source.is_dir():
         for name in sorted(wanted):
             with _readable(source / name):
+                _check_size(name, source, (source / name).stat().st_size)
                 data = (source / name).read_bytes()
             yield name, data
         return
@@ -122,12 +130,19 @@ def read_files(source: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
             with zipfile.ZipFile(source) as archive:
                 for member in archive.infolist():
                     if member.filename in wanted:
+                        _check_size(member.filename, source, member.file_size)
                         yield member.filename, archive.read(member)
             return
         with tarfile.open(source) as tar:
             for member in tar:  # once through, forwards: to go back in an .xz is to decompress it all again
                 if member.isfile() and member.name in wanted:
+                    _check_size(member.name, source, member.size)
                     yield member.name, tar.extractfile(member).read()
+
+
+def _check_size(name: str, source: Path, size: int) -> None:
+    if size > MAX_FILE_BYTES:
+        raise DatasetCorrupt(f"{name} in {source} is {size:,} bytes large; allowed: {MAX_FILE_BYTES:,} for an image")
 
 
 @dataclass(frozen=True)

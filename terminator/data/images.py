@@ -79,6 +79,7 @@ def load(
     channels: int | None = None,
     train_size: int | None = None,
     test_size: int | None = None,
+    held_out: int = 0,
     view: str = "image",
     permutation_seed: int = 0,
     download: bool = True,
@@ -92,6 +93,8 @@ def load(
         image_size:  resize the shorter side to this and crop the centre; None keeps the size.
         channels:    1 (luma) or 3 (grey repeated); None keeps what is there.
         train_size, test_size: a fixed stratified random subset of this many images; None takes all.
+        held_out:    so many of these training images, at random, take the place of the test images: what a
+                     setting may be chosen on.
         view:        "image", "sequence" (pixels in reading order) or "permuted" (in one fixed random order,
                      the same for both splits, drawn with permutation_seed).
         download:    whether torchvision may fetch what is not on this machine.
@@ -110,6 +113,9 @@ def load(
             notes.append(f"resized from {images.shape[-1]} to {image_size} pixels")
         images = resize_stack(convert_channels(images, channels, name), image_size)
         parts += [torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels)]
+    if held_out:
+        parts, title = _hold_out(parts, held_out), f"{title}, held-out part"
+        notes.append(f"tested on {held_out} held-out training images, not on test images")
     if view != "image":
         parts[0], parts[2] = to_sequence(parts[0]), to_sequence(parts[2])  # (N, C, L)
     if view == "permuted":
@@ -236,6 +242,16 @@ def _subset(
     notes.append(f"{size} of {len(labels)} {split} images")
     chosen = stratified_choice(labels, size, SUBSET_SEED)
     return images[chosen], labels[chosen]
+
+
+def _hold_out(parts: list[Tensor], count: int) -> list[Tensor]:
+    """Return the training images without `count` of them, and those in the test images' place."""
+    images, labels = parts[:2]
+    if count >= len(labels):
+        raise ValueError(f"dataset.held_out is {count}, but there are only {len(labels)} training images")
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    held[torch.from_numpy(stratified_choice(labels.numpy(), count, SUBSET_SEED + 1))] = True
+    return [images[~held], labels[~held], images[held], labels[held]]
 
 
 def _describe(

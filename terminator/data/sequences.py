@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -47,3 +49,19 @@ def permute(sequences: Tensor, order: Tensor) -> Tensor:
             f"got {tuple(sequences.shape)} and {tuple(order.shape)}"
         )
     return sequences.index_select(2, order.to(sequences.device))  # (N, C, L)
+
+
+def to_image(sequences: Tensor, order: Tensor | None = None) -> Tensor:
+    """Fold sequences of n * n values back into images, row by row; the inverse of to_sequence and permute.
+
+    Args:    sequences: (..., L); order: (L,) that they were permuted with, see permutation().
+    Returns: (..., n, n), a copy.
+    Raises:  ValueError if L is no square number, or the order has another length.
+    """
+    length = sequences.shape[-1]
+    side = math.isqrt(length)
+    if side * side != length or (order is not None and order.shape != (length,)):
+        raise ValueError(f"to_image needs sequences of a square length and an order of that length, got "
+                         f"{tuple(sequences.shape)} and {None if order is None else tuple(order.shape)}")
+    flat = sequences if order is None else sequences.index_select(-1, torch.argsort(order).to(sequences.device))
+    return flat.reshape(*sequences.shape[:-1], side, side).clone()

@@ -17,8 +17,19 @@ from terminator.plots.charts import (
     radial_spectra,
     training,
 )
+from terminator.plots.fewshot import (
+    accuracy_dots,
+    accuracy_lines,
+    answers_grid,
+    attention,
+    continual_tables,
+    episode,
+    generated_filters,
+    learning,
+)
 from terminator.plots.fields import (
     Row,
+    block_view,
     dependence_maps,
     field_grid,
     hyper_kernels,
@@ -29,7 +40,15 @@ from terminator.plots.fields import (
     slow_scores,
     spectra,
 )
-from terminator.plots.results import accuracy_bars, accuracy_curves
+from terminator.plots.inside import over_epochs, ridgelines
+from terminator.plots.results import (
+    accuracy_bars,
+    accuracy_curves,
+    difference_dots,
+    learning_curves,
+    rate_sweep,
+    tradeoff,
+)
 from terminator.plots.style import COLOURS, save, style
 
 __all__ = [
@@ -37,25 +56,40 @@ __all__ = [
     "Row",
     "accuracy_bars",
     "accuracy_curves",
+    "accuracy_dots",
+    "accuracy_lines",
     "answers",
+    "answers_grid",
+    "attention",
+    "block_view",
     "branch_heat",
     "channel_kernels",
+    "continual_tables",
     "cost",
     "dependence_maps",
+    "difference_dots",
+    "episode",
     "field_grid",
     "frequencies",
+    "generated_filters",
     "group_means",
     "hyper_kernels",
     "images",
     "jacobians",
+    "learning_curves",
+    "learning",
     "local_kernels",
     "loss_terms",
     "operator_steps",
+    "over_epochs",
     "parts_bars",
     "radial_spectra",
+    "rate_sweep",
+    "ridgelines",
     "save",
     "slow_scores",
     "spectra",
     "style",
+    "tradeoff",
     "training",
 ]

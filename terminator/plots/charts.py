@@ -11,28 +11,30 @@ from terminator.plots.style import COLOURS, DASHES, MARKERS, new_figure
 
 
 def line_look(index: int) -> dict:
-    """Colour, dash and marker of line number `index`; no two of the first seven share one."""
-    i = index % len(COLOURS)
-    return {"color": COLOURS[i], "linestyle": DASHES[i], "marker": MARKERS[i]}
+    """Colour, dash and marker of line number `index`; no two of the first seven share one, later ones combine anew."""
+    i, again = index % len(COLOURS), index // len(COLOURS)
+    return {"color": COLOURS[i], "linestyle": DASHES[(i + again) % len(DASHES)],
+            "marker": MARKERS[(i + 2 * again) % len(MARKERS)]}
 
 
 def training(metrics: pd.DataFrame, title: str | None = None) -> Figure:
     """One run, epoch by epoch: accuracies on the left, the terms of the loss on the right."""
-    figure = new_figure(8.2, 2.9, title)
+    figure = new_figure(8.2, 3.2, title)
     left, right = figure.subplots(1, 2)
     for i, (column, label) in enumerate((("train_accuracy", "training"), ("test_accuracy", "test, as released"))):
         left.plot(metrics["epoch"], metrics[column], label=label, **line_look(i))
     left.set(xlabel="epoch", ylabel="accuracy (%)")
     left.xaxis.get_major_locator().set_params(integer=True)
-    left.legend()
     _draw_loss_terms(right, metrics)
+    figure.legend(loc="outside lower center", ncols=5)
     return figure
 
 
 def loss_terms(metrics: pd.DataFrame, title: str | None = None) -> Figure:
     """Every term of the loss per epoch, on a log scale (columns epoch and the terms that were used)."""
-    figure = new_figure(6.0, 3.1, title)
+    figure = new_figure(6.0, 3.3, title)
     _draw_loss_terms(figure.subplots(), metrics)
+    figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
@@ -42,7 +44,6 @@ def _draw_loss_terms(axis, metrics: pd.DataFrame) -> None:
         axis.plot(metrics["epoch"], metrics[name], label=name.replace("_", " "), **line_look(i + 2))
     axis.set(xlabel="epoch", ylabel="loss term", yscale="log")
     axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.legend()
 
 
 def channel_kernels(before: Sequence[Tensor], after: Sequence[Tensor], title: str | None = None) -> Figure:
@@ -108,14 +109,15 @@ def frequencies(initial: Sequence[Tensor], seen: Sequence[Tensor], size: int, ti
 
 def cost(table: pd.DataFrame, title: str | None = None) -> Figure:
     """Seconds and peak memory against the number of positions, per operator (columns of analysis.cost_table)."""
-    figure = new_figure(8.4, 3.4, title)
+    few = table["operator"].nunique() < 5
+    figure = new_figure(8.4, 3.4 if few else 4.2, title)
     left, right = figure.subplots(1, 2)
     for i, (name, group) in enumerate(table.groupby("operator", sort=False)):
         left.plot(group["positions"], 1e3 * group["seconds"], label=name, **line_look(i))
         right.plot(group["positions"], group["bytes"] / 2**20, **line_look(i))
     left.set(xscale="log", yscale="log", xlabel="positions", ylabel="time (ms)")
     right.set(xscale="log", yscale="log", xlabel="positions", ylabel="peak memory of tensors (MiB)")
-    figure.legend(loc="outside lower center", ncols=2)
+    figure.legend(loc="outside lower center", ncols=2 if few else 4)
     return figure
 
 

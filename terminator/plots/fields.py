@@ -121,16 +121,34 @@ def operator_steps(steps: Sequence[tuple[str, Tensor]], title: str | None = None
     figure = new_figure(1.75 * len(steps), 2.5, title)
     axes = figure.subplots(1, len(steps), squeeze=False)[0]
     for axis, (text, field) in zip(axes, steps, strict=True):
-        value = np.asarray(field.detach().cpu().double())
-        top = float(np.abs(value).max()) or 1.0
-        drawn = axis.imshow(value, vmin=-top, vmax=top, cmap=SIGNED)
-        axis.set(xticks=[], yticks=[])
-        axis.spines[:].set_visible(False)
-        axis.set_title(text, fontsize=9.5)
-        ticks = [-top, 0, top]
-        bar = figure.colorbar(drawn, ax=axis, orientation="horizontal", shrink=0.9, aspect=14, pad=0.03, ticks=ticks)
-        bar.ax.set_xticklabels([f"{tick:.2g}" for tick in ticks], fontsize=7.5)
-        bar.outline.set_visible(False)
+        _draw_signed(figure, axis, text, field)
+    return figure
+
+
+def _draw_signed(figure: Figure, axis, text: str, field: Tensor) -> None:
+    """A signed field (H, W) with a scale and a colour bar of its own."""
+    value = np.asarray(field.detach().cpu().double())
+    top = float(np.abs(value).max()) or 1.0
+    drawn = axis.imshow(value, vmin=-top, vmax=top, cmap=SIGNED)
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+    axis.set_title(text, fontsize=9.5)
+    ticks = [-top, 0, top]
+    bar = figure.colorbar(drawn, ax=axis, orientation="horizontal", shrink=0.9, aspect=14, pad=0.03, ticks=ticks)
+    bar.ax.set_xticklabels([f"{tick:.2g}" for tick in ticks], fontsize=7.5)
+    bar.outline.set_visible(False)
+
+
+def block_view(picture: Tensor, fields: Mapping[str, Tensor], title: str | None = None) -> Figure:
+    """An image (C, H, W) and fields (H, W) of one block and channel beside it, each on a scale of its own."""
+    figure = new_figure(1.9 * (len(fields) + 1), 2.6, title)
+    axes = figure.subplots(1, len(fields) + 1, squeeze=False)[0]
+    _show_image(axes[0], np.asarray(picture.detach().cpu().double()))
+    axes[0].set(xticks=[], yticks=[])
+    axes[0].spines[:].set_visible(False)
+    axes[0].set_title("image", fontsize=9.5)
+    for axis, (text, field) in zip(axes[1:], fields.items(), strict=True):
+        _draw_signed(figure, axis, text, field)
     return figure
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from terminator.plots.charts import line_look
 from terminator.plots.style import new_figure
@@ -23,8 +24,24 @@ def accuracy_curves(frames: Mapping[str, Frames], reference: Mapping[str, pd.Dat
     """
     figure = new_figure(7.4, 3.6, title)
     axis = figure.subplots()
+    _draw_curves(axis, frames, reference or {}, "test_accuracy")
+    axis.legend(loc="lower right")
+    return figure
+
+
+def learning_curves(frames: Mapping[str, Frames], title: str | None = None) -> Figure:
+    """Accuracy on the training batches (left) and on the test images (right) per epoch; see accuracy_curves."""
+    figure = new_figure(8.8, 3.7, title)
+    left, right = figure.subplots(1, 2, sharey=True)
+    _draw_curves(left, frames, {}, "train_accuracy")
+    _draw_curves(right, frames, {}, "test_accuracy")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def _draw_curves(axis, frames: Mapping[str, Frames], reference: Mapping[str, pd.DataFrame], column: str) -> None:
     for i, (label, runs) in enumerate(frames.items()):
-        table = _by_epoch(label, [runs] if isinstance(runs, pd.DataFrame) else list(runs))
+        table = _by_epoch(label, [runs] if isinstance(runs, pd.DataFrame) else list(runs), column)
         n = table.shape[1]
         look = line_look(i)
         axis.plot(table.index, table.mean(axis=1), label=f"{label} ({'one seed' if n == 1 else f'n = {n} seeds'})",
@@ -32,25 +49,76 @@ def accuracy_curves(frames: Mapping[str, Frames], reference: Mapping[str, pd.Dat
         if n > 1:
             low, high = table.min(axis=1), table.max(axis=1)
             axis.fill_between(table.index, low, high, color=look["color"], alpha=0.18, linewidth=0)
-    for i, (label, frame) in enumerate((reference or {}).items()):
-        table = _by_epoch(label, [frame])
+    for i, (label, frame) in enumerate(reference.items()):
+        table = _by_epoch(label, [frame], column)
         axis.plot(table.index, table.iloc[:, 0], color=("black", "#777777")[i % 2], marker="none", linewidth=1.2,
                   linestyle=line_look(i)["linestyle"], label=label)
-    axis.set(xlabel="epoch", ylabel="test accuracy (%)")
+    axis.set(xlabel="epoch", ylabel=f"{'test' if column == 'test_accuracy' else 'training'} accuracy (%)")
     axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.legend(loc="lower right")
-    return figure
 
 
-def _by_epoch(label: str, runs: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def _by_epoch(label: str, runs: Sequence[pd.DataFrame], column: str) -> pd.DataFrame:
     """Accuracy with a row per epoch and a column per run."""
     if not runs:
         raise ValueError(f"{label!r} has no runs; at least one table is needed")
     for run in runs:
-        if missing := {"epoch", "test_accuracy"} - set(run.columns):
+        if missing := {"epoch", column} - set(run.columns):
             raise ValueError(f"a table of {label!r} lacks {', '.join(sorted(missing))}; it has "
                              f"{', '.join(run.columns)}")
-    return pd.concat([run.set_index("epoch")["test_accuracy"] for run in runs], axis=1)
+    return pd.concat([run.set_index("epoch")[column] for run in runs], axis=1)
+
+
+def rate_sweep(table: pd.DataFrame, title: str | None = None) -> Figure:
+    """Accuracy on held-out images against the learning rate, a line per candidate, its chosen rate ringed.
+
+    Args:  table: columns candidate, rate, accuracy (%), chosen (comparison.rate_table).
+    """
+    _require_columns("table", table, ("candidate", "rate", "accuracy", "chosen"))
+    figure = new_figure(7.4, 3.6, title)
+    axis = figure.subplots()
+    for i, (name, group) in enumerate(table.groupby("candidate", sort=False)):
+        axis.plot(group["rate"], group["accuracy"], label=name, **line_look(i))
+    best = table[table["chosen"]]
+    axis.plot(best["rate"], best["accuracy"], "o", markersize=12, markerfacecolor="none", markeredgecolor="black",
+              linestyle="none", label="chosen")
+    axis.set(xscale="log", xlabel="peak learning rate", ylabel="accuracy on held-out\ntraining images (%)")
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def difference_dots(table: pd.DataFrame, kinds: Mapping[str, str], title: str | None = None) -> Figure:
+    """Difference of every variant to the reference (points): dot, two standard errors; clear ones are filled.
+
+    Args:
+        table: comparison.difference_table, the reference's row included;  kinds: {variant: kind}, which decides order,
+        colour and marker; rows without a kind (the reference) and without runs are left out.
+    """
+    _require_columns("table", table, ("variant", "difference", "standard_error", "clear"))
+    rows = table[table["variant"].isin(kinds) & table["difference"].notna()]
+    names = list(dict.fromkeys(kinds.values()))
+    rows = rows.assign(order=rows["variant"].map(kinds).map(names.index)).sort_values(["order", "difference"])
+    figure = new_figure(7.8, 1.5 + 0.27 * max(len(rows), 1), title)
+    axis = figure.subplots()
+    axis.axvline(0, color="black", linewidth=0.8)
+    heights = dict(zip(rows["variant"], range(len(rows)), strict=True))
+    for i, name in enumerate(names):
+        look = line_look(i)
+        group = rows[rows["order"] == i]
+        at = group["variant"].map(heights)
+        axis.errorbar(group["difference"], at, xerr=2 * group["standard_error"].fillna(0.0), fmt="none", capsize=3,
+                      ecolor=look["color"], linewidth=1.2)
+        for clear, fill in ((True, look["color"]), (False, "white")):
+            part = group["clear"] == clear
+            axis.plot(group["difference"][part], at[part], look["marker"], color=look["color"], linestyle="none",
+                      markerfacecolor=fill, markersize=6)
+        if len(group):
+            axis.plot([], [], look["marker"], color=look["color"], linestyle="none", label=name)
+    axis.set_yticks(range(len(rows)), rows["variant"])
+    axis.set_ylim(len(rows) - 0.4, -0.6)
+    axis.set_xlabel("difference in test accuracy (points); bars: 2 standard errors; filled: beyond them")
+    axis.grid(False, axis="y")
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
 
 
 def accuracy_bars(table: pd.DataFrame, published: pd.DataFrame | None = None, title: str | None = None) -> Figure:
@@ -108,3 +176,20 @@ def _draw_published(axis, published: pd.DataFrame, start: int) -> list[str]:
         axis.plot(rows["value"], [start + datasets.index(d) + shift for d in rows["dataset"]], marker="sD^vXP<>"[i % 8],
                   markersize=8, color="black", markerfacecolor="none", linestyle="none", label=f"{model}, published")
     return [f"{name}\npublished" for name in datasets]
+
+
+def tradeoff(table: pd.DataFrame, label: str, title: str | None = None) -> Figure:
+    """Accuracy against a cost, a mark per variant with its standard deviation (columns variant, accuracy, sd, cost)."""
+    _require_columns("table", table, ("variant", "accuracy", "sd", "cost"))
+    figure = new_figure(7.6, 3.8, title)
+    axis = figure.subplots()
+    for i, row in enumerate(table.itertuples()):
+        look = line_look(i)
+        axis.errorbar(row.cost, row.accuracy, yerr=0.0 if pd.isna(row.sd) else row.sd, fmt=look["marker"],
+                      color=look["color"], capsize=3, markersize=7, label=row.variant)
+    axis.set(xscale="log", xlabel=label, ylabel="test accuracy (%)")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    figure.legend(loc="outside right upper")
+    return figure

@@ -1,0 +1,138 @@
+"""What observations say: features, slow scores and hyper-kernels of a study's runs, and verdicts from the numbers.
+
+Everything takes one table, made by `gathered`; see observations.py for what its quantities mean.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+ZERO = 0.1  # a mean below this share of the standard deviation is called zero
+STABLE = 1.5  # a deviation that changes by less than this factor during training is called stable
+
+
+def gathered(runs: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
+    """The observations of {label: runs} in one table: network, seed, epoch, quantity, block, part, value.
+
+    Args:  runs: as experiments.runs gives them, made with train.observe.
+    """
+    return pd.concat([run.observations.assign(network=label, seed=run.record["seed"])
+                      for label, found in runs.items() for run in found], ignore_index=True)
+
+
+def select(table: pd.DataFrame, quantity: str, *parts: str, last: bool = False) -> pd.DataFrame:
+    """The rows of one quantity; of some parts, and of the last epoch, if so wished."""
+    chosen = table[table["quantity"] == quantity]
+    if parts:
+        chosen = chosen[chosen["part"].isin(parts)]
+    return chosen[chosen["epoch"] == table["epoch"].max()] if last else chosen
+
+
+# -- slow scores -----------------------------------------------------------------------------------------------
+
+
+def score_table(table: pd.DataFrame) -> pd.DataFrame:
+    """After training, per network and block: AUROC and concentration of slow score, input and hyper-kernel.
+
+    `gain` is the slow score's minus the input's: what the hyper-kernel adds. Means over seeds.
+    """
+    rows = []
+    for quantity in ("auroc", "concentration"):
+        wide = select(table, quantity, last=True).pivot_table("value", ["network", "block"], "part", sort=False)
+        wide["gain"] = wide["slow score"] - wide["input"]
+        rows.append(wide[["slow score", "input", "hyper-kernel", "gain"]])
+    return pd.concat(rows, axis=1, keys=("auroc", "concentration"))
+
+
+def score_verdict(table: pd.DataFrame, with_loss: str, without: str) -> str:
+    """Whether slow scores single out the object, more than the activations alone, and what the loss changes."""
+    last = select(table, "auroc", "slow score", "input", last=True)
+    means = last.groupby(["network", "part", "seed"])["value"].mean()  # over blocks
+    lines = []
+    for label in (with_loss, without):
+        score, control = means[label, "slow score"], means[label, "input"]
+        lines.append(f"{label}: |S| is larger on the object than beside it with probability {score.mean():.3f} (mean "
+                     f"over blocks; |Z| alone: {control.mean():.3f}). What the hyper-kernels add: "
+                     f"{_with_error(score - control)}.")
+    effect = means[with_loss, "slow score"] - means[without, "slow score"]
+    lines.append(f"The loss changes that probability by {_with_error(effect)}.")
+    return "\n".join(lines)
+
+
+def _with_error(differences: pd.Series) -> str:
+    """A mean over seeds with its standard error and what it lets one say."""
+    if len(differences) < 2:
+        return f"{differences.mean():+.3f} (one seed: nothing can be said of chance)"
+    error = differences.std(ddof=1) / math.sqrt(len(differences))
+    clear = abs(differences.mean()) > 2 * error
+    return (f"{differences.mean():+.3f} (standard error over {len(differences)} seeds {error:.3f}: "
+            f"{'more' if clear else 'no more'} than two of them)")
+
+
+# -- hyper-kernels ---------------------------------------------------------------------------------------------
+
+
+def kernel_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Per network, before and after training: cosine and relative distance over pairs of blocks, size of W."""
+    end = table["epoch"].max()
+    rows = {}
+    for quantity in ("kernel_cosine", "kernel_distance", "kernel_rms"):
+        found = select(table, quantity)
+        for name, epoch in (("before", 0), ("after", end)):
+            rows[quantity, name] = found[found["epoch"] == epoch].groupby("network", sort=False)["value"].mean()
+    return pd.DataFrame(rows)
+
+
+def kernel_verdict(table: pd.DataFrame) -> str:
+    """Whether training brings the blocks' hyper-kernels together, and by what: growing alike, or growing small."""
+    lines = []
+    for label, row in kernel_table(table).iterrows():
+        before, after = row["kernel_cosine"]
+        shrunk = row["kernel_rms"]["after"] / row["kernel_rms"]["before"]
+        alike = "more alike" if after > before + 0.05 else "no more alike"
+        lines.append(f"{label}: mean cosine {before:+.3f} -> {after:+.3f}, so the hyper-kernels grow {alike}; their "
+                     f"size changes by a factor of {shrunk:.2f}; relative distance "
+                     f"{row['kernel_distance']['before']:.2f} -> {row['kernel_distance']['after']:.2f}.")
+    return "\n".join(lines)
+
+
+# -- features --------------------------------------------------------------------------------------------------
+
+
+def relative_means(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean, and channel offset, of every feature map in units of its standard deviation: columns mean, offset, sd."""
+    keys = ["network", "seed", "epoch", "block", "part"]
+    wide = table[table["quantity"].isin(("mean", "sd", "channel_offset"))].pivot_table("value", keys, "quantity")
+    wide["offset"], wide["mean"] = wide["channel_offset"] / wide["sd"], wide["mean"] / wide["sd"]
+    return wide[["mean", "offset", "sd"]].reset_index()
+
+
+def feature_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Per network and feature map, over blocks, epochs and seeds: the largest |mean| and offset, and drift of the sd.
+
+    Drift is the largest deviation over the smallest, from the first epoch on, in the block where it is worst.
+    """
+    features = relative_means(table)
+    features = features[features["part"].isin(("standardised", "output"))]
+    rows = []
+    for (network, part), group in features.groupby(["network", "part"], sort=False):
+        trained = group[group["epoch"] > 0].groupby(["seed", "block"])["sd"]
+        rows.append({"network": network, "features": part, "largest |mean| / sd": group["mean"].abs().max(),
+                     "largest channel offset / sd": group["offset"].max(),
+                     "drift of sd": (trained.max() / trained.min()).max()})
+    return pd.DataFrame(rows)
+
+
+def feature_verdict(table: pd.DataFrame) -> str:
+    """Whether features are zero-mean and stable, by the limits ZERO and STABLE, in sentences."""
+    lines = []
+    for row in feature_table(table).itertuples(index=False):
+        network, part, mean, offset, drift = row
+        whole = "zero" if mean < ZERO else "not zero"
+        each = "zero" if offset < ZERO else "not zero"
+        lines.append(f"{network}, {part}: the mean is {whole} (at most {mean:.2f} sd), channel by channel {each} "
+                     f"({offset:.2f} sd); the deviation is {'stable' if drift < STABLE else 'not stable'} "
+                     f"(it changes up to {drift:.2f}-fold).")
+    return "\n".join(lines)

@@ -1,0 +1,145 @@
+"""Time and memory of the global mixers against the number of positions: one forward and backward pass each.
+
+Sizes whose predicted cost exceeds a limit are left out, and say so. Memory on the CPU is that of all tensors alive at
+one time (those kept for the backward pass included, work space inside an operation not); on a GPU, torch's own peak.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from terminator import analysis, benchmark, records
+from terminator.benchmark_step import seconds
+from terminator.distributed import choose_device
+from terminator.progress import bar
+from terminator.related.host import CHANNELS, MAKERS, POWERS, make_context
+
+EXPERIMENT = "operators"
+SIDES = {"smoke": (8, 12, 16, 24, 32), "laptop": (8, 16, 32, 48, 64, 96, 128), "paper": (8, 16, 32, 64, 128, 256)}
+LIMITS = {"smoke": 0.3, "laptop": 4.0, "paper": 4.0}  # seconds of one pass
+MEMORY_LIMIT = 4 * 2**30  # bytes
+
+
+class Measured(NamedTuple):
+    """Median, least and largest wall time of a call (s), and its peak memory (bytes)."""
+
+    seconds: float
+    low: float
+    high: float
+    peak_bytes: int
+
+
+def measure(function: Callable[[], object], repeats: int = 5, device: str = "cpu") -> Measured:
+    """Time a call, after one to warm up, and then take its peak memory."""
+    times = seconds(function, repeats, 1, device)[1:]
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function()
+        peak = torch.cuda.max_memory_allocated() - before
+    else:
+        peak = analysis.peak_bytes(function)
+    return Measured(float(np.median(times)), min(times), max(times), peak)
+
+
+def step(name: str, side: int, batch: int, device: str) -> tuple[Callable[[], None], int]:
+    """A forward and backward pass of a mixer on random maps, as a function; and its number of parameters."""
+    torch.manual_seed(0)
+    mixer = make_context(name, CHANNELS, side).to(device)
+    x = torch.randn(batch, CHANNELS, side, side, device=device, requires_grad=True)
+    cotangent = torch.randn_like(x)
+
+    def run() -> None:
+        with torch.enable_grad():  # also where memory is watched
+            mixer.zero_grad(set_to_none=True)
+            x.grad = None
+            mixer(x).backward(cotangent)
+
+    return run, sum(p.numel() for p in mixer.parameters())
+
+
+def cost_table(sides: Iterable[int], limit: float, names: Iterable[str] = tuple(MAKERS), batch: int = 2,
+               device: str = "cpu", repeats: int = 5) -> pd.DataFrame:
+    """A row per mixer and side; `note` says why a row has no numbers.
+
+    Returns: columns operator, side, positions, parameters, seconds, low, high, bytes, note.
+    """
+    names, sides, rows = list(names), sorted(sides), []
+    with bar(len(names) * len(sides), "mixers", "size") as progress:
+        for name in names:
+            last = None
+            for side in sides:
+                row = {"operator": name, "side": side, "positions": side * side}
+                row["note"] = _too_much(name, last, side, limit)
+                if not row["note"]:
+                    run, parameters = step(name, side, batch, device)
+                    found = measure(run, repeats, device)
+                    last = {"side": side, "seconds": found.seconds, "bytes": found.peak_bytes}
+                    row |= {"parameters": parameters, "seconds": found.seconds, "low": found.low, "high": found.high,
+                            "bytes": found.peak_bytes}
+                rows.append(row)
+                progress.update()
+    return pd.DataFrame(rows)
+
+
+def _too_much(name: str, last: dict[str, Any] | None, side: int, limit: float) -> str:
+    """Why this size is left out, from the last one that was measured and the power it must grow with at most."""
+    if last is None:
+        return ""
+    growth = (side / last["side"]) ** 2
+    time, memory = (last[key] * growth**power for key, power in zip(("seconds", "bytes"), POWERS[name], strict=True))
+    if time > limit:
+        return f"predicted {time:.1f} s a pass, limit {limit:g} s"
+    return f"predicted {memory / 2**30:.1f} GiB, limit {MEMORY_LIMIT / 2**30:g} GiB" if memory > MEMORY_LIMIT else ""
+
+
+def growth_table(costs: pd.DataFrame) -> pd.DataFrame:
+    """Fitted powers of time and memory in the number of positions (three largest sizes), and those of theory.
+
+    Times are the shortest of the repeats: what else the machine does can only make them longer.
+    """
+    rows = []
+    for name, group in costs.dropna(subset="seconds").groupby("operator", sort=False):
+        fits = {key: analysis.exponent(group["positions"], group[key]) if len(group) > 1 else math.nan
+                for key in ("low", "bytes")}
+        time, memory = POWERS[name]
+        rows.append({"operator": name, "time, fitted": fits["low"], "time, theory": time,
+                     "memory, fitted": fits["bytes"], "memory, theory": memory, "largest side": group["side"].max()})
+    return pd.DataFrame(rows).set_index("operator")
+
+
+def recorded(profile: str, device: str = "auto", again: bool = False) -> dict[str, Any]:
+    """The newest record of this profile and kind of device, or a new one: rows, machine, threads, versions, commit."""
+    kind = choose_device(device).type
+    found = [record for record in benchmark.load(profile, EXPERIMENT) if record["rows"][0]["device"] == kind]
+    if not found or again:
+        started = records.now()
+        costs = cost_table(SIDES[profile], LIMITS[profile], device=kind)
+        costs = costs.assign(device=kind, threads=torch.get_num_threads())
+        rows = costs.astype(object).where(costs.notna(), None).to_dict("records")
+        benchmark.write_record(rows, profile, started, EXPERIMENT)
+        found = benchmark.load(profile, EXPERIMENT)
+    return found[-1]
+
+
+def table_of(record: dict[str, Any]) -> pd.DataFrame:
+    """The rows of a record as cost_table returns them."""
+    return pd.DataFrame(record["rows"])
+
+
+def verdict(costs: pd.DataFrame) -> str:
+    """At the largest side, from fastest to slowest; and who was left out from where on."""
+    measured = costs.dropna(subset="seconds")
+    side = measured["side"].max()
+    ranked = measured[measured["side"] == side].sort_values("seconds")
+    fastest = ranked["seconds"].iloc[0]
+    lines = [f"At {side}x{side} positions, forward and backward:"]
+    lines += [f"  {r.operator}: {1e3 * r.seconds:.2f} ms ({r.seconds / fastest:.1f} times the fastest), "
+              f"{r.bytes / 2**20:.1f} MiB" for r in ranked.itertuples()]
+    skipped = costs[costs["seconds"].isna()].drop_duplicates("operator")
+    lines += [f"  {r.operator}: left out from {r.side}x{r.side} on ({r.note})" for r in skipped.itertuples()]
+    return "\n".join(lines)

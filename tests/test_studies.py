@@ -1,0 +1,211 @@
+"""Studies: what they train can be built and is what its label says; their runs, records, tables and verdicts."""
+
+import math
+
+import pandas as pd
+import pytest
+import torch
+
+from terminator import ConfigError, comparison, experiments, networks, records, studies
+from terminator.config import Config, changed_settings
+from terminator.data import DatasetNotFound
+from terminator.studies import FULL, Contest, Study
+
+PROFILES = ("smoke", "laptop", "paper")
+ANY_PROFILE = pytest.mark.parametrize("profile", PROFILES)
+
+
+def record(accuracy, seed=0, entropy=1.0):
+    results = {name: {"accuracy": accuracy, "cross_entropy": entropy} for name in ("released", "calibrated")}
+    return {"results": results, "parameters": 7, "wall_s": 2.0, "images_per_s": 5.0, "seed": seed}
+
+
+# -- the studies themselves --------------------------------------------------------------------------------------
+
+
+def all_studies(profile):
+    yield studies.ablations(profile)
+    for contest in (studies.networks(profile), studies.optimizers(profile)):
+        yield contest.sweep()
+        yield contest.final({name: rates[0] for name, rates in contest.rates.items()})
+
+
+@ANY_PROFILE
+def test_every_variant_is_possible_and_differs_from_every_other(profile, tiny_data):
+    for study in all_studies(profile):
+        assert study.seeds
+        resolved = [experiments.resolve(config, tiny_data()) for config in study.variants.values()]
+        assert len({str(config) for config in resolved}) == len(resolved)
+
+
+def test_every_ablation_is_a_network_that_classifies(tiny_data):
+    x = torch.randn(2, 3, 8, 8)
+    for label, config in studies.ablations("laptop").variants.items():
+        with torch.no_grad():
+            logits = networks.build(experiments.resolve(config, tiny_data()))(x)
+        assert logits.isfinite().all(), label
+        assert logits.shape == (2, 4)
+
+
+def test_a_variant_changes_what_its_name_says_and_nothing_else():
+    study = studies.ablations("laptop")
+    base = study.variants[FULL]
+    assert len(study.variants) == 1 + len(studies.ablation_kinds()) >= 20
+    for label, change in (("without RGUs", {"model": {"rgu": False}}),
+                          ("without slow neural loss", {"train": {"slow_neural_loss": 0.0}}),
+                          ("without local 9x9", {"model": {"local_sizes": [3, 0, 5, 7]}}),
+                          ("affine batch for G-IBS", {"model": {"standardization": "batch_affine"}})):
+        assert changed_settings(study.variants[label], base) == change
+    switches = {key for config in study.variants.values() for key in changed_settings(config, base).get("model", {})}
+    assert switches >= {"rgu", "hyper_channel_interaction", "hyper_interaction", "si_glu", "skips", "local_context",
+                        "renormalization", "trainable_renormalization", "standardization", "local_sizes", "omega_0"}
+    assert set(studies.ablations("smoke").variants) < set(study.variants)
+
+
+@ANY_PROFILE
+def test_a_sweep_never_sees_the_test_images_and_the_final_training_holds_nothing_out(profile):
+    for contest in (studies.networks(profile), studies.optimizers(profile)):
+        assert contest.candidates.keys() == contest.rates.keys()
+        sweep = contest.sweep()
+        assert all(config.dataset.held_out > 0 for config in sweep.variants.values())
+        assert {len(rates) for rates in contest.rates.values()} == {3}
+        assert all(config.optimizer.lr == rate for (_, rate), config in sweep.variants.items())
+        final = contest.final({name: 0.5 for name in contest.candidates})
+        assert all((c.dataset.held_out, c.optimizer.lr) == (0, 0.5) for c in final.variants.values())
+        assert sweep.experiment != final.experiment
+
+
+def test_unknown_profiles():
+    for make in (studies.ablations, studies.networks, studies.optimizers):
+        with pytest.raises(ConfigError, match="profile is 'huge'; allowed: smoke, laptop, paper"):
+            make("huge")
+
+
+# -- training them -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stripes(tiny_data, monkeypatch):
+    """Every data set is the stripes."""
+    monkeypatch.setattr(experiments, "load", lambda *arguments, **options: tiny_data())
+
+
+def test_runs_and_records_of_a_study(tiny_config, stripes, monkeypatch):
+    config = tiny_config(train={"epochs": 1})
+    study = Study("study", {"full": config, "no skips": config.updated("model.skips=False")}, (3, 4))
+    order, original = [], experiments.run
+    monkeypatch.setattr(experiments, "run", lambda config, *rest: (
+        order.append((config.model.skips, config.train.seed)), original(config, *rest))[1])
+    found = experiments.runs(study, "smoke")
+    assert order == [(True, 3), (False, 3), (True, 4), (False, 4)]
+    assert {label: [run.record["seed"] for run in runs] for label, runs in found.items()} == {
+        "full": [3, 4], "no skips": [3, 4]}
+    assert experiments.records_of(study, "smoke") == {label: [run.record for run in runs]
+                                                      for label, runs in found.items()}
+    assert experiments.records_of(study, "laptop") == {"full": [], "no skips": []}
+    assert len(experiments.runs(study, "smoke", seeds=[5])["full"]) == 1
+    other = Study("study", {"no RGUs": config.updated("model.rgu=False")}, (3,))
+    assert experiments.records_of(other, "smoke") == {"no RGUs": []}
+
+
+def test_records_of_a_substitute_count(tiny_config, stripes):
+    asked = tiny_config(dataset={"name": "CIFAR10"}, train={"epochs": 1})
+    experiments.run(asked.updated(dataset={"name": "cifar10-jpeg"}), "study", "laptop")
+    assert len(experiments.records_of(Study("study", {"a": asked}, (0,)), "laptop")["a"]) == 1
+
+
+def test_a_variant_that_diverges_is_said_and_left_out(tiny_config, stripes, capsys):
+    config = tiny_config(train={"epochs": 1})
+    bad = config.updated(optimizer={"name": "SGD", "lr": 1e30})
+    found = experiments.runs(Study("study", {"bad": bad, "good": config}, (0,)), "smoke")
+    assert (len(found["bad"]), len(found["good"])) == (0, 1)
+    assert "bad, seed 0: the loss is" in capsys.readouterr().out
+    table = comparison.difference_table({label: [r.record for r in runs] for label, runs in found.items()}, "good")
+    assert math.isnan(table["accuracy"][0])
+    assert "bad: every training diverged" in comparison.verdict(table, "good")
+
+
+def test_other_errors_are_not_swallowed(tiny_config, monkeypatch):
+    def gone(*arguments, **options):
+        raise DatasetNotFound("nowhere")
+
+    monkeypatch.setattr(experiments, "load", gone)
+    with pytest.raises(DatasetNotFound):
+        experiments.runs(Study("study", {"a": tiny_config()}, (0,)), "smoke")
+
+
+# -- tables and verdicts -----------------------------------------------------------------------------------------
+
+
+GROUPS = {"full": [record(90.0), record(92.0)], "worse": [record(70.0), record(72.0)],
+          "same": [record(91.0), record(92.0)], "better": [record(99.0), record(98.0)]}
+
+
+def test_difference_table_by_hand():
+    table = comparison.difference_table(GROUPS, "full").set_index("variant")
+    assert list(table["accuracy"]) == [91.0, 71.0, 91.5, 98.5]
+    assert list(table["difference"]) == [0.0, -20.0, 0.5, 7.5]
+    pooled = math.sqrt((2 + 2 + 0.5 + 0.5) / 4)  # variances of two values each, one degree of freedom each
+    assert comparison.pooled_spread(table) == (pytest.approx(pooled), 4)
+    assert table["standard_error"]["worse"] == pytest.approx(pooled)  # sqrt(1/2 + 1/2)
+    assert math.isnan(table["standard_error"]["full"])
+    assert list(table["clear"]) == [False, True, False, True]
+
+
+def test_the_verdict_follows_the_table():
+    text = comparison.verdict(comparison.difference_table(GROUPS, "full"), "full")
+    assert "2 of 3 differences to the full exceed 2 standard errors" in text
+    assert "worse: worse (-20.00 points)" in text
+    assert "better: better (+7.50 points)" in text
+    assert text.endswith("for: same.")
+    single = comparison.difference_table({name: group[:1] for name, group in GROUPS.items()}, "full")
+    assert comparison.verdict(single, "full").endswith("no difference can be told from chance.")
+    assert not single["clear"].any()
+    with pytest.raises(ValueError, match="reference is 'whole', which has no runs; allowed: full, worse"):
+        comparison.difference_table(GROUPS, "whole")
+
+
+def test_rates_are_chosen_by_held_out_accuracy_then_cross_entropy():
+    sweep = {("a", 0.1): [record(50.0)], ("a", 0.2): [record(60.0)], ("a", 0.3): [record(55.0)],
+             ("b", 0.1): [record(70.0, entropy=0.9)], ("b", 0.2): [record(70.0, entropy=0.5)], ("b", 0.3): [],
+             ("c", 0.1): [record(10.0)]}
+    table = comparison.rate_table(sweep)
+    assert comparison.chosen_rates(table) == {"a": 0.2, "b": 0.2, "c": 0.1}
+    assert not table["at_edge"].any()
+    edge = comparison.rate_table({("a", 0.1): [record(80.0)], ("a", 0.2): [record(60.0)]})
+    assert list(edge["at_edge"]) == [True, False]
+    with pytest.raises(ValueError, match="every rate diverged for a"):
+        comparison.rate_table({("a", 0.1): [], ("b", 0.1): [record(1.0)]})
+
+
+def test_the_ranking_says_when_it_may_be_chance():
+    text = comparison.ranking(GROUPS)
+    assert text.splitlines()[0] == "better: 98.50 % ± 0.71"
+    assert "better leads same by 7.00 points, more than 2 standard errors of 1.12" in text
+    close = {"x": [record(90.0), record(94.0)], "y": [record(91.0), record(94.0)]}
+    assert "y leads x by 0.50 points, no more than 2 standard errors" in comparison.ranking(close)
+    assert comparison.ranking({"x": [record(1.0)], "y": [record(2.0)]}).endswith("the order may be chance.")
+
+
+def test_epochs_to_a_share_of_the_best():
+    def curve(*values):
+        return pd.DataFrame({"epoch": range(1, len(values) + 1), "test_accuracy": values})
+
+    table = comparison.epochs_to({"fast": [curve(80.0, 95.0, 100.0), curve(84.0, 99.0, 100.0)],
+                                  "slow": [curve(10.0, 20.0, 95.0)], "never": [curve(1.0, 2.0, 3.0)]})
+    assert list(table["target"]) == [90.0] * 3
+    assert list(table["epoch"].astype(object).where(table["epoch"].notna(), None)) == [2, 3, None]
+
+
+def test_released_logs_are_per_epoch_and_agree_with_the_literature():
+    logs = records.released_logs()
+    assert list(logs.groupby("dataset").size()) == [100, 100]
+    assert logs["test_accuracy"].between(15, 96).all()
+    for row in records.literature("images").query("kind == 'released log'").itertuples():
+        at = logs[(logs["dataset"] == row.dataset) & (logs["epoch"] == row.epoch)]
+        assert at["test_accuracy"].item() == pytest.approx(row.value, abs=0.006)
+
+
+def test_contests_put_the_rate_last():
+    contest = Contest("c", Config(), {"a": {"optimizer": {"name": "SGD", "lr": 7.0}}}, {"a": (0.1,)}, {}, (0,))
+    assert contest.final({"a": 0.2}).variants["a"].optimizer.lr == 0.2
