@@ -1,9 +1,11 @@
-"""The command line: python -m terminator train | evaluate | predict | datasets | presets | tables.
+"""The command line: python -m terminator train | evaluate | predict | fewshot | benchmark | datasets | tables ...
 
     python -m terminator train preset=digits train.seed=1
     python -m terminator train dataset.name=CIFAR10 optimizer.name=Kar3 "optimizer.betas=[0.5,0.95]"
     python -m terminator train dataset.name=CIFAR10 train.do=False pretrained.load=True pretrained.filename=FILE
     torchrun --nproc_per_node 2 -m terminator train preset=cifar10 train.distributed=True
+    python -m terminator fewshot preset=omniglot28-5way train.seed=1
+    python -m terminator fewshot --train_dataset omniglot:0-1149 --num_labels 20 --balanced_batches ...
 """
 
 import argparse
@@ -66,6 +68,50 @@ def evaluate(args: argparse.Namespace) -> None:
     _show(experiments.evaluate_file(args.model, config, args.data_dir))
 
 
+def _fewshot_experiment(args: argparse.Namespace):
+    """Configuration, data, folder and remarks of a few-shot command line."""
+    from terminator.fewshot.data import load_episode_data
+    from terminator.fewshot.flags import read_flags
+    from terminator.fewshot.presets import preset
+
+    names = [word.removeprefix("preset=") for word in args.flags if word.startswith("preset=")]
+    words = [word for word in args.flags if not word.startswith("preset=")]
+    if len(names) > 1:
+        raise ConfigError(f"preset is given {len(names)} times: {', '.join(names)}; allowed: once")
+    read = read_flags(words, preset(names[0]) if names else None)
+    places = [args.data_dir, read.places.get("data_numpy_dir"), read.places.get("data_dir")]
+    data = load_episode_data(read.config.data, os.pathsep.join(filter(None, places)) or None)
+    folder = Path(read.places["train_log_dir"]).absolute() if "train_log_dir" in read.places else None
+    return read.config, data, folder, read.remarks
+
+
+def fewshot(args: argparse.Namespace) -> None:
+    from terminator.distributed import processes, rank
+    from terminator.fewshot import runs
+
+    config, data, folder, remarks = _fewshot_experiment(args)
+    with processes(config.train):
+        if rank() == 0:
+            print(*remarks, sep="\n", end="\n" * bool(remarks))
+        run = runs.run(config, args.experiment, args.profile, data=data, folder=folder, force=args.force)
+        if rank() == 0:
+            for split, found in run.record["results"].items():
+                print(f"{split:>16}: {found['accuracy']:6.2f} ± {found['interval']:.2f} % of {found['tasks']} tasks")
+            print(f"record, metrics and model: {run.folder}")
+
+
+def fewshot_evaluate(args: argparse.Namespace) -> None:
+    from terminator.fewshot import runs
+    from terminator.fewshot.watch import watch
+
+    config, data, folder, remarks = _fewshot_experiment(args)
+    print(*remarks, sep="\n", end="\n" * bool(remarks))
+    config = config.resolved(data.info.shape[0], data.real_classes)
+    folder = folder or runs.run_folder(config, data, args.experiment, args.profile)
+    print(f"watching {folder}", flush=True)
+    watch(config, data, folder, poll_s=args.poll, timeout_s=args.timeout)
+
+
 def _show(result: dict) -> None:
     """Print accuracies of both protocols, a line each."""
     for protocol, meaning in (("released", "statistics of the test batch"), ("calibrated", "fixed statistics")):
@@ -101,14 +147,44 @@ def presets(args: argparse.Namespace) -> None:
                 print(f"    {group}.{key}={json.dumps(value)}")
 
 
+def benchmark(args: argparse.Namespace) -> None:
+    import torch
+
+    from terminator import benchmark as bench
+
+    common = {"compiled": args.compile, "device": args.device, "repeats": args.repeats,
+              "threads": args.threads or torch.get_num_threads()}
+    if args.compare:
+        case = bench.Case(args.what[0], args.size[0], args.batch[0], args.precision[0], **common)
+        result = bench.compare(case, args.compare, args.rounds, args.profile, args.other_precision)
+        for name in ("here", "there"):
+            row = result[name]
+            print(f"{name:>6}: {row['ms']:9.1f} ms (quartiles {row['ms_low']:.1f} to {row['ms_high']:.1f}), "
+                  f"{row['images_per_s']:8.1f} images/s, peak {row['peak_mib']:.0f} MiB, {row['precision']}")
+        print(f"this kit is {result['ratio']:.2f} times as fast as {args.compare} (rounds: "
+              f"{result['ratio_low']:.2f} to {result['ratio_high']:.2f}), which takes "
+              f"{result['memory_ratio']:.2f} times its memory")
+        return
+    cases = [bench.Case(what, size, batch, precision, **common) for what in args.what if what != "optimizer"
+             for size in args.size for batch in args.batch for precision in args.precision]
+    if "optimizer" in args.what:
+        cases += [bench.Case("optimizer", optimizer=name, **common) for name in bench.OPTIMIZERS]
+    table = bench.run(cases, args.profile)
+    print(table[bench.COLUMNS].to_string(index=False, float_format=lambda value: f"{value:.1f}", na_rep=""))
+
+
 def tables(args: argparse.Namespace) -> None:
-    from terminator import records
+    from terminator import benchmark, claims, records
+    from terminator.fewshot import runs
     from terminator.paths import project_root, results_dir
 
-    print(records.rebuild_index())
+    for path in (records.rebuild_index(), runs.rebuild_index(), claims.write_page()):
+        if path is not None:
+            print(path)
     root = project_root()
     if root is not None and results_dir() == root / "results":  # other results are not this README's
         records.update_readme(root / "README.md")
+        records.update_readme(root / "README.md", benchmark.readme_table(), "speed")
         print(root / "README.md")
 
 
@@ -118,7 +194,7 @@ def parser() -> argparse.ArgumentParser:
     commands = main.add_subparsers(dest="command", required=True)
 
     def command(action, help_text: str, settings: bool = False) -> argparse.ArgumentParser:
-        sub = commands.add_parser(action.__name__, help=help_text)
+        sub = commands.add_parser(action.__name__.replace("_", "-"), help=help_text)
         sub.set_defaults(action=action)
         if settings:
             sub.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings, e.g. train.epochs=6")
@@ -137,9 +213,38 @@ def parser() -> argparse.ArgumentParser:
     sub = command(predict, "classify single image files with a saved, calibrated model")
     sub.add_argument("model", help="a .safetensors file of this kit")
     sub.add_argument("images", nargs="+", type=Path, help="image files")
+    sub = command(benchmark, "measure speed and memory, beside the machine's floors or another revision")
+    sub.add_argument("--what", nargs="+", default=["training"], help="training, inference, optimizer")
+    sub.add_argument("--size", nargs="+", type=int, default=[32], help="pixels a side (default: 32)")
+    sub.add_argument("--batch", nargs="+", type=int, default=[32], help="images a step (default: 32)")
+    sub.add_argument("--precision", nargs="+", default=["float32"], help="float32, bf16")
+    sub.add_argument("--compile", action="store_true", help="with torch.compile")
+    sub.add_argument("--device", default="cpu", help="cpu, cuda")
+    sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    sub.add_argument("--repeats", type=int, default=5, help="steps a measurement, after two to warm up")
+    sub.add_argument("--compare", metavar="REV", help="measure this revision of the repository in turns with this kit")
+    sub.add_argument("--rounds", type=int, default=3, help="turns of --compare (default: 3)")
+    sub.add_argument("--other-precision", help="precision of the other revision (default: the same)")
+    sub.add_argument("--profile", choices=("smoke", "laptop", "paper"), default="laptop",
+                     help="what the record says it is (default: laptop)")
     sub = command(datasets, "list data sets: what is there, what is not, how to get it")
     sub.add_argument("--data-dir", help="where data sets lie; also TERMINATOR_DATA")
-    command(tables, "write results/index.csv and the README's table afresh from the records")
+    flags = ("released flags (--num_labels 20 --balanced_batches --nouse_decoder ...) and settings (preset=NAME, "
+             "train.batch_size=8) follow in any order")
+    for action, text in ((fewshot, "train a few-shot learner on episodes, test it, write a record"),
+                         (fewshot_evaluate, "evaluate the checkpoints of a running few-shot training")):
+        sub = command(action, text)
+        sub.epilog, sub.allow_abbrev = flags, False
+        sub.set_defaults(flags=[])
+        sub.add_argument("--experiment", default="cli", help="folder below results/runs (default: cli)")
+        sub.add_argument("--profile", choices=("smoke", "laptop", "paper"), default="laptop",
+                         help="what the record says it is (default: laptop)")
+        sub.add_argument("--data-dir", help="where data sets lie; also TERMINATOR_DATA")
+    sub.add_argument("--poll", type=float, default=10, help="seconds between two looks (default: 10)")
+    sub.add_argument("--timeout", type=float, default=3600, help="give up after so many seconds without a checkpoint")
+    commands.choices["fewshot"].add_argument("--force", action="store_true",
+                                             help="train again, even if a finished record is there")
+    command(tables, "write index.csv, REPRODUCIBILITY.md and the README's table afresh from the records")
     command(presets, "list the named configurations")
     return main
 
@@ -147,6 +252,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run a command; errors of the user's making are one line, not a traceback. Exit status 2 then."""
     args, rest = parser().parse_known_args(argv)
+    if hasattr(args, "flags"):
+        args.flags, rest = rest, []
     if rest and not hasattr(args, "settings") or any(word.startswith("-") for word in rest):
         parser().error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:  # argparse takes settings in one row only; here options may stand between them

@@ -3,13 +3,26 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from terminator.config import ConfigError, TrainConfig
+from terminator.config import ConfigError
+
+
+class Processes(Protocol):
+    """The settings, `train` of any task, that say which processes train together, and on what."""
+
+    @property
+    def device(self) -> str: ...  # auto, cpu, cuda
+    @property
+    def distributed(self) -> bool: ...  # under torchrun
+    @property
+    def num_nodes(self) -> int: ...  # machines
+    @property
+    def avail_gpus(self) -> int: ...  # processes per machine; -1: as many as torchrun started
 
 
 def choose_device(name: str) -> torch.device:
@@ -35,7 +48,7 @@ def world_size() -> int:
 
 
 @contextmanager
-def processes(config: TrainConfig) -> Iterator[None]:
+def processes(config: Processes) -> Iterator[None]:
     """Join torchrun's processes for the duration, if the configuration says so.
 
     Raises:  ConfigError if torchrun did not start this process, or started another number of processes.

@@ -5,33 +5,53 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from terminator.data import normalize
 from terminator.data.decoding import decode
+from terminator.data.folders import read_files
 from terminator.model import Terminator
+from terminator.networks import load
 from terminator.standardization import is_calibrated
+
+
+def load_predictor(model_path: str | Path) -> Terminator:
+    """A model that gives single images an answer.
+
+    Raises:  ValueError if it is not calibrated, takes no images, or was saved without its data's description.
+    """
+    model = load(model_path)
+    if not getattr(model, "info", {}).get("data") or model.config.dimensions != 2:
+        raise ValueError(f"{model_path} was saved without the description of its data, or is no image model; "
+                         "predict needs classes and normalisation")
+    if not is_calibrated(model):
+        raise ValueError(f"{model_path} is not calibrated, so a single image has no answer of its own; calibrate it")
+    return model
+
+
+def read_image(path: str | Path, model: Terminator) -> Tensor:
+    """An image file as the model takes it: (C, H, H), resized, cropped and normalised.
+
+    Raises:  FileNotFoundError; ValueError if it is no image that can be used, saying why.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no image file at {path}")
+    (_, content), = read_files(Path(path).parent, {Path(path).name})
+    pixels, _ = decode(content, str(path), model.config.size, model.config.in_channels)
+    data = model.info["data"]
+    return normalize(torch.from_numpy(pixels.copy())[None], tuple(data["mean"]), tuple(data["std"]))[0]
 
 
 @torch.no_grad()
 def predict_files(model_path: str | Path, images: Sequence[str | Path]) -> pd.DataFrame:
     """The most probable class of every image file, with its probability: columns image, class, probability.
 
-    Raises:  ValueError if the model is not calibrated or saved without its data's description, or a file is
-             no image; FileNotFoundError for a missing file.
+    Raises:  as load_predictor and read_image.
     """
-    model = Terminator.load(model_path)
-    data = getattr(model, "info", {}).get("data")
-    if not data or model.config.dimensions != 2:
-        raise ValueError(f"{model_path} was saved without the description of its data, or is no image model; "
-                         "predict needs classes and normalisation")
-    if not is_calibrated(model):
-        raise ValueError(f"{model_path} is not calibrated, so a single image has no answer of its own; calibrate it")
+    model = load_predictor(model_path)
     rows = []
-    for path in map(Path, images):
-        if not path.is_file():
-            raise FileNotFoundError(f"no image file at {path}")
-        pixels, _ = decode(path.read_bytes(), str(path), model.config.size, model.config.in_channels)
-        x = normalize(torch.from_numpy(pixels.copy())[None], tuple(data["mean"]), tuple(data["std"]))
-        probability, index = model(x).softmax(1).max(1)
-        rows.append({"image": str(path), "class": data["classes"][index.item()], "probability": probability.item()})
+    for path in images:
+        probability, index = model(read_image(path, model)[None]).softmax(1).max(1)
+        name = model.info["data"]["classes"][index.item()]
+        rows.append({"image": str(path), "class": name, "probability": probability.item()})
     return pd.DataFrame(rows)

@@ -24,6 +24,7 @@ from terminator.paths import atomic_write, project_root, results_dir
 
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn")
 REQUIRED = {"run_id", "experiment", "status", "profile", "seed", "config", "data", "results"}  # else it is no record
+CLASSIFICATION = "classification"  # what a record is of that names no task
 SMOKE, OWN = "smoke", "cli"  # a profile and an experiment (runs of the command line) that are nobody's evidence
 
 
@@ -94,7 +95,7 @@ def peak_memory_bytes(kind: str) -> int:
 
 def provenance() -> dict[str, Any]:
     """Code and software: commit, whether the checkout was clean, source hash, versions, system."""
-    versions = {"python": platform.python_version()}
+    versions: dict[str, str | int | None] = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
             versions[package] = version(package)
@@ -111,13 +112,25 @@ def provenance() -> dict[str, Any]:
 # -- reading -------------------------------------------------------------------------------------------------
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """Read one record.json.
+def _digest(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
-    Raises:  ValueError if it is no record (truncated, say), naming the file.
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Write a record with the SHA-256 of its content, so that a changed digit is not read as a result."""
+    write_json(path, {**record, "digest": _digest(record)})
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read one record.json, without its digest; the first records have none.
+
+    Raises:  ValueError if it is no record (truncated, say) or not as it was written, naming the file.
     """
     try:
         record = json.loads(path.read_text(encoding="utf8"))
+        digest = record.pop("digest", None) if isinstance(record, dict) else None
+        if digest is not None and digest != _digest(record):
+            raise ValueError("its content is not what was written (damaged, or edited by hand)")
         if missing := REQUIRED - (record.keys() if isinstance(record, dict) else set()):
             raise ValueError(f"it lacks {', '.join(sorted(missing))}")
     except (ValueError, OSError) as error:
@@ -216,11 +229,11 @@ README_START, README_END = "<!-- results: made by python -m terminator tables --
 
 
 def readme_table() -> str:
-    """The README's results table, Markdown, from the records that are evidence."""
+    """The README's results table, Markdown, from the records of the 2-D experiments that are evidence."""
     head = ("data", "training images", "epochs", "parameters", "as released (%)", "calibrated (%)", "seeds",
             "minutes a run", "on", "profile")
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for r in summary_table(evidence()).itertuples():
+    for r in summary_table(record for record in evidence() if record["experiment"] == "images").itertuples():
         cells = (r.dataset, f"{r.train_images:,} of {r.image_size}x{r.image_size}", r.epochs, f"{r.parameters:,}",
                  mean_and_spread(r.released, r.released_sd), mean_and_spread(r.calibrated, r.calibrated_sd), r.seeds,
                  r.minutes, r.device, r.profile)
@@ -228,17 +241,18 @@ def readme_table() -> str:
     return "\n".join(lines)
 
 
-def update_readme(path: Path) -> None:
-    """Put the current results table between the README's markers.
+def update_readme(path: Path, table: str | None = None, name: str = "results") -> None:
+    """Put a table (default: the current results) between the README's markers of that name.
 
     Raises:  ValueError if the markers are missing.
     """
+    start, end = README_START.replace("results", name), README_END.replace("results", name)
     text = path.read_text(encoding="utf8")
-    if README_START not in text or README_END not in text:
-        raise ValueError(f"{path} lacks the lines {README_START!r} and {README_END!r}")
-    before, rest = text.split(README_START, 1)
-    after = rest.split(README_END, 1)[1]
-    atomic_write(path, f"{before}{README_START}\n{readme_table()}\n{README_END}{after}")
+    if start not in text or end not in text:
+        raise ValueError(f"{path} lacks the lines {start!r} and {end!r}")
+    before, rest = text.split(start, 1)
+    after = rest.split(end, 1)[1]
+    atomic_write(path, f"{before}{start}\n{readme_table() if table is None else table}\n{end}{after}")
 
 
 def mean_and_spread(mean: float, spread: float | None, digits: int = 2) -> str:
@@ -250,18 +264,32 @@ def mean_and_spread(mean: float, spread: float | None, digits: int = 2) -> str:
 
 def literature(table: str | None = None) -> pd.DataFrame:
     """Published numbers with their sources (results/literature.csv); of one table, if named."""
-    root = project_root()
-    path = next((p for p in (results_dir() / "literature.csv", root and root / "results" / "literature.csv")
-                 if p and p.is_file()), None)
-    if path is None:
-        raise FileNotFoundError(f"no literature.csv in {results_dir()}")
-    frame = pd.read_csv(path)
+    frame = pd.read_csv(_published_file("literature.csv"))
     return frame if table is None else frame[frame["table"] == table].reset_index(drop=True)
 
 
-def evidence() -> list[dict[str, Any]]:
-    """The records that are kept with the project: laptop and paper runs of named experiments."""
-    return [record for record in load_records() if record["profile"] != SMOKE and record["experiment"] != OWN]
+def released_logs() -> pd.DataFrame:
+    """Test accuracy (%) per epoch in the logs of the released code: columns dataset, epoch, test_accuracy."""
+    wide = pd.read_csv(_published_file("literature/terminator_released_accuracy_logs.csv"))
+    titles = {"cifar10_test_accuracy": "CIFAR-10", "cifar100_test_accuracy": "CIFAR-100"}
+    long = wide.rename(columns=titles).melt("epoch", list(titles.values()), "dataset", "test_accuracy")
+    long["test_accuracy"] *= 100
+    return long[["dataset", "epoch", "test_accuracy"]]
+
+
+def _published_file(name: str) -> Path:
+    """A file of published numbers: in the results folder in use, else in the project's own."""
+    root = project_root()
+    for folder in (results_dir(), *([root / "results"] if root else [])):
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(f"no {name} in {results_dir()}")
+
+
+def evidence(task: str = CLASSIFICATION) -> list[dict[str, Any]]:
+    """The records of a task that are kept with the project: laptop and paper runs of named experiments."""
+    return [record for record in load_records() if record["profile"] != SMOKE and record["experiment"] != OWN
+            and record.get("task", CLASSIFICATION) == task]
 
 
 def rebuild_index() -> Path:

@@ -1,0 +1,44 @@
+"""The deterministic mode: on a GPU, too, the same settings give the same bits; at the price of some speed.
+
+On a CPU that is so without it (same machine, software and number of threads). On CUDA some of torch's operations
+add up in whatever order threads arrive; `train.deterministic=True` lets torch choose others, or refuse.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+
+@contextmanager
+def deterministic_algorithms(wanted: bool) -> Iterator[None]:
+    """torch's deterministic algorithms for a while, if wanted; else everything stays as it is."""
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before it is first used
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False  # else the fastest of several kernels is taken, each time anew
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+
+
+def pooled(x: Tensor, size: int) -> Tensor:
+    """Adaptive average pooling of x (N, C, *positions) to `size` per axis, as matrix products.
+
+    torch's own has no deterministic gradient on CUDA.
+    """
+    for axis in range(2, x.ndim):
+        length = x.shape[axis]
+        weight = x.new_zeros(size, length)
+        for i in range(size):
+            start, end = i * length // size, -(-(i + 1) * length // size)
+            weight[i, start:end] = 1.0 / (end - start)
+        x = (x.movedim(axis, -1) @ weight.T).movedim(-1, axis)
+    return x

@@ -1,0 +1,304 @@
+"""The slow-fast link: any slow network and any fast network, joined by the HyperZ.Z.W operator.
+
+    link = terminator.connect(slow_network, fast_network, at="features", input_shape=(3, 32, 32))
+    link.start()                         # do the shapes fit? if not, what does not
+    link.send_data(coordinates)          # the hyper-kernels W (without data: of the grid of the activations)
+    logits = link.receive_data(images)   # the fast network, Z replaced by (W * Z) T with T = Z
+    logits = link(images)                # both at once, for training
+
+`Terminator` has the same four methods for parts of its own blocks.
+
+Source: arXiv 2401.17948 (the operator); the names are those that the release's README announced.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from terminator import hyperzzw
+from terminator.slow_net import SlowNet, coordinates
+
+
+def connect(slow_network: nn.Module | Sequence[nn.Module], fast_network: nn.Module, *, at: str | Sequence[str] = "",
+            operator: str = "matrix", input_shape: Sequence[int] | None = None) -> "Link":
+    """Join a slow and a fast network.
+
+    Args:
+        slow_network: coordinates (1, d, *positions), or another tensor that `send_data` hands over, to a
+            hyper-kernel (1, C, *positions), or (N, C, *positions) if it depends on the input; one per name in `at`.
+        fast_network: any module; its submodules named in `at` give the activations Z (N, C, *positions).
+        at: names as in `fast_network.named_modules()`; "" is the network's own output.
+        operator: matrix, convolution or causal_convolution.
+        input_shape: (C, *positions) of the fast network's input; without it the first batch tells.
+    Raises: ValueError for names or an operator that do not exist, or as many slow networks as there are not names.
+    """
+    return Link(slow_network, fast_network, at, operator, input_shape)
+
+
+class Link(nn.Module):
+    """A slow and a fast network in one module, trained together; see `connect`."""
+
+    def __init__(self, slow_network: nn.Module | Sequence[nn.Module], fast_network: nn.Module,
+                 at: str | Sequence[str], operator: str, input_shape: Sequence[int] | None):
+        super().__init__()
+        single = isinstance(slow_network, nn.Module) and not isinstance(slow_network, nn.ModuleList)
+        self.slow_networks = nn.ModuleList([slow_network] if single else slow_network)
+        self.fast_network = fast_network
+        self.at = (at,) if isinstance(at, str) else tuple(at)
+        self.operator = operator
+        self.input_shape = None if input_shape is None else tuple(input_shape)
+        self.hyper_kernels: list[Tensor] = []  # of the last send_data
+        self._data: Any = None  # what send_data was given
+        self._started_for: tuple[int, ...] | None = None
+        known = dict(fast_network.named_modules())
+        if missing := [name for name in self.at if name not in known]:
+            raise ValueError(f"at is {', '.join(map(repr, missing))}; allowed: {', '.join(map(repr, known))}")
+        if len(self.slow_networks) != len(self.at):
+            raise ValueError(f"{len(self.slow_networks)} slow networks for {len(self.at)} places in `at`; "
+                             "allowed: one each")
+        if operator not in hyperzzw.OPERATORS:
+            raise ValueError(f"operator is {operator!r}; allowed: {', '.join(hyperzzw.OPERATORS)}")
+
+    def start(self) -> Self:
+        """Run both networks once, on zeros and on the grid of the activations, and compare the shapes.
+
+        Raises:  ValueError that lists everything that does not fit, or if the input's shape is not known yet.
+        """
+        if self.input_shape is None:
+            raise ValueError("input_shape is None, so no shape can be checked; pass input_shape=(C, *positions) to "
+                             "connect, or call receive_data with a batch first")
+        problems = []
+        with evaluating(self):
+            for i, (name, z) in enumerate(zip(self.at, self._probe(), strict=True)):
+                try:
+                    self.register_buffer(f"grid{i}", grid(z.shape[2:]).to(z), persistent=False)
+                    self._operate(z, self._hyper_kernel(i, None))
+                except (ValueError, RuntimeError) as error:
+                    problems.append(f"at {name!r}, where the activations are {tuple(z.shape)}: {error}")
+        if problems:
+            raise ValueError("the slow and the fast network do not fit:\n  " + "\n  ".join(problems))
+        self._started_for = self.input_shape
+        return self
+
+    def send_data(self, slow_network_data: Tensor | Sequence[Tensor] | None = None) -> list[Tensor]:
+        """Hand the slow networks their coordinates or context, one tensor for all or one each.
+
+        Returns: the hyper-kernels, one per place, with their gradients; `receive_data` uses them until the next call.
+        """
+        if slow_network_data is None and self._started_for is None:
+            self.start()
+        self._data = slow_network_data
+        each = ([slow_network_data] * len(self.at) if slow_network_data is None or isinstance(slow_network_data, Tensor)
+                else list(slow_network_data))
+        if len(each) != len(self.at):
+            raise ValueError(f"{len(each)} tensors for {len(self.at)} slow networks; allowed: one for all, or one each")
+        self.hyper_kernels = [self._hyper_kernel(i, data) for i, data in enumerate(each)]
+        return self.hyper_kernels
+
+    def receive_data(self, fast_network_data: Tensor) -> Any:
+        """The fast network's answer to a batch, its activations Z replaced by S T, S = W * Z, T = Z.
+
+        The hyper-kernels are those of the last `send_data`; for a second backward pass send the data again, as
+        `link(x)` does.
+        """
+        if not self.hyper_kernels:
+            self.input_shape = tuple(fast_network_data.shape[1:])
+            self.send_data()
+        hooks = [self.fast_network.get_submodule(name).register_forward_hook(self._replace(kernel))
+                 for name, kernel in zip(self.at, self.hyper_kernels, strict=True)]
+        try:
+            return self.fast_network(fast_network_data)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def forward(self, x: Tensor) -> Any:
+        """send_data with what it was given last (at first the grid), then receive_data(x)."""
+        shape = tuple(x.shape[1:])
+        if self._data is None and self._started_for != shape:
+            self.input_shape = shape
+            self.start()
+        self.send_data(self._data)
+        return self.receive_data(x)
+
+    def _hyper_kernel(self, index: int, data: Tensor | None) -> Tensor:
+        return self.slow_networks[index](getattr(self, f"grid{index}") if data is None else data)
+
+    def _replace(self, kernel: Tensor):
+        return lambda module, inputs, z: self._operate(z, kernel)
+
+    def _operate(self, z: Tensor, kernel: Tensor) -> Tensor:
+        check_hyper_kernel(kernel, z.shape)
+        return hyperzzw.global_operator(self.operator, hyperzzw.slow_score(z, kernel), z)
+
+    def _probe(self) -> list[Tensor]:
+        """The activations at every place for two inputs of zeros."""
+        found: dict[str, Tensor] = {}
+        parameter = next(self.parameters(), torch.zeros(()))
+        x = torch.zeros(2, *self.input_shape, device=parameter.device, dtype=parameter.dtype)
+
+        def remember(name: str):
+            def hook(module: nn.Module, inputs: Any, z: Any) -> Tensor:
+                if not isinstance(z, Tensor) or z.ndim < 3:
+                    shape = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
+                    raise ValueError(f"at {name!r} the fast network gives {shape}; allowed: activations "
+                                     "(N, C, *positions); name another place with at=")
+                found[name] = z
+                return z
+            return hook
+
+        hooks = [self.fast_network.get_submodule(name).register_forward_hook(remember(name)) for name in self.at]
+        try:
+            self.fast_network(x)
+        except RuntimeError as error:
+            raise ValueError(f"the fast network does not take inputs {tuple(x.shape)}: {error}") from error
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if missing := [name for name in self.at if name not in found]:
+            raise ValueError(f"the fast network never calls {', '.join(map(repr, missing))}; name another place")
+        return [found[name] for name in self.at]
+
+
+@contextmanager
+def evaluating(*networks: nn.Module) -> Iterator[None]:
+    """In evaluation mode and without gradients for a while, so that a trial run leaves no trace in the networks."""
+    modes = [(module, module.training) for network in networks for module in network.modules()]
+    try:
+        for network in networks:
+            network.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def grid(sizes: Sequence[int]) -> Tensor:
+    """Coordinates in [-1, 1] of a grid of these sizes: (1, d, *sizes)."""
+    axes = [coordinates(1, size)[0, 0] for size in sizes]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
+
+
+def check_hyper_kernel(kernel: Any, shape: Sequence[int]) -> None:
+    """Raise ValueError if a hyper-kernel does not fit activations of this shape (N, C, *positions)."""
+    given = tuple(kernel.shape) if isinstance(kernel, Tensor) else type(kernel).__name__
+    if not isinstance(kernel, Tensor) or given[1:] != tuple(shape[1:]) or given[0] not in (1, shape[0]):
+        wanted = ", ".join(map(str, shape[1:]))
+        raise ValueError(f"the slow network gives {given}; allowed: (1, {wanted}) or ({shape[0]}, {wanted})")
+
+
+class FourierSlowNet(nn.Module):
+    """W = V [sin(2 pi B c), cos(2 pi B c)] + v, with B fixed and drawn from a normal distribution.
+
+    Args:   dimensions: d of the coordinates;  out_channels: C;  features: rows of B;  sigma: their deviation, in
+            periods per unit of coordinate.
+    Shapes: coordinates (1, d, *positions) to (1, C, *positions).
+    """
+
+    def __init__(self, dimensions: int, out_channels: int, features: int = 32, sigma: float = 1.0):
+        super().__init__()
+        self.register_buffer("frequencies", sigma * torch.randn(features, dimensions))
+        self.output = nn.Linear(2 * features, out_channels)
+
+    def forward(self, coords: Tensor) -> Tensor:
+        if coords.shape[1] != self.frequencies.shape[1]:
+            raise ValueError(f"the coordinates are {tuple(coords.shape)}; allowed: {self.frequencies.shape[1]} "
+                             "dimensions, (1, d, *positions)")
+        phase = 2 * torch.pi * torch.einsum("fd,nd...->n...f", self.frequencies, coords)
+        return self.output(torch.cat([phase.sin(), phase.cos()], dim=-1)).movedim(-1, 1)  # (1, C, *positions)
+
+
+# -- the same for the parts of a Terminator ----------------------------------------------------------------------
+
+
+class ConnectedSlowNet(SlowNet):
+    """A slow network of the user's in the place of a block's own; losses, penalties and sizes treat it as one."""
+
+    def __init__(self, network: nn.Module, dimensions: int, size: int):
+        nn.Module.__init__(self)
+        self.network = network
+        self.register_buffer("coords", coordinates(dimensions, size), persistent=False)
+        self.data: Tensor | None = None
+
+    def forward(self) -> Tensor:
+        return self.network(self.coords if self.data is None else self.data)
+
+    def at_size(self, size: int) -> None:
+        """Sample the coordinates anew, in place."""
+        self.coords = coordinates(self.coords.shape[1], size).to(self.coords)
+
+
+class Connectable:
+    """What makes a network of SFNE blocks take slow and fast networks from outside; a base of `Terminator`."""
+
+    is_connected = False
+
+    def connect(self, slow_network: Sequence[nn.Module | None] | None = None,
+                fast_network: Sequence[nn.Module | None] | None = None) -> Self:
+        """Put networks in the place of the blocks' own, in place; None leaves a block's own.
+
+        Args:
+            slow_network: per block, coordinates (1, d, *positions) to the hyper-kernel (1, C, *positions);
+            fast_network: per block, (N, C, *positions) to the same, in the place of the gated unit of the
+                activations (`rgu_fast`); C of block i is `config.channels[i]`.
+        Raises: ValueError if there are not as many as blocks, or a shape does not fit (see start).
+        """
+        for name, networks in (("slow_network", slow_network), ("fast_network", fast_network)):
+            if networks is not None and len(networks) != len(self.blocks):
+                raise ValueError(f"{name} has {len(networks)} networks; allowed: {len(self.blocks)}, one per block, "
+                                 "None for a block that keeps its own")
+        config, own = self.config, [(block.slow_net, block.rgu_fast) for block in self.blocks]
+        for block, network in zip(self.blocks, slow_network or (), strict=False):
+            if network is not None:
+                block.slow_net = ConnectedSlowNet(network, config.dimensions, config.size).to(self.classifier.weight)
+        for block, network in zip(self.blocks, fast_network or (), strict=False):
+            block.rgu_fast = block.rgu_fast if network is None else network
+        try:
+            self.start()
+        except ValueError:
+            for block, (slow, fast) in zip(self.blocks, own, strict=True):
+                block.slow_net, block.rgu_fast = slow, fast
+            raise
+        self.is_connected = True
+        return self
+
+    def start(self) -> Self:
+        """Check that every block's slow and fast network fit it.
+
+        Raises:  ValueError that lists what does not.
+        """
+        config, problems = self.config, []
+        for i, block in enumerate(self.blocks):
+            z = torch.zeros(2, config.channels[i], *[config.size] * config.dimensions).to(self.classifier.weight)
+            try:
+                with evaluating(block.slow_net, block.rgu_fast):
+                    kernel, given = block.slow_net(), tuple(block.rgu_fast(z).shape)
+                check_hyper_kernel(kernel, z.shape)
+                if given != tuple(z.shape):
+                    raise ValueError(f"the fast network gives {given} for {tuple(z.shape)}; allowed: the same shape")
+            except (ValueError, RuntimeError) as error:
+                problems.append(f"block {i + 1}: {error}")
+        if problems:
+            raise ValueError("the connected networks do not fit:\n  " + "\n  ".join(problems))
+        return self
+
+    def send_data(self, slow_network_data: Tensor | None = None) -> list[Tensor]:
+        """Hand the connected slow networks other coordinates or a context (None: the grid again).
+
+        Returns: the hyper-kernels of all blocks, with their gradients.
+        """
+        for block in self.blocks:
+            if isinstance(block.slow_net, ConnectedSlowNet):
+                block.slow_net.data = slow_network_data
+        kernels = [block.slow_net() for block in self.blocks]
+        for kernel, channels in zip(kernels, self.config.channels, strict=False):
+            check_hyper_kernel(kernel, (len(kernel), channels, *[self.config.size] * self.config.dimensions))
+        return kernels
+
+    def receive_data(self, fast_network_data: Tensor) -> Tensor:
+        """Logits of a batch; the slow networks are asked anew with what they were sent."""
+        return self(fast_network_data)
