@@ -17,7 +17,7 @@ IGNORING = re.compile(r"^\s*#+\s*(?:NBVAL_IGNORE_OUTPUT|NBVAL_SKIP)\s*$", re.MUL
 FOLDERS = "home|root|Users|tmp|work|workspace|mnt|opt|usr|var|srv|scratch|data"
 MACHINE_PATH = re.compile(rf"(?<![\w.])/(?:{FOLDERS})/\w|\b[A-Z]:\\\w")
 INSTALL = re.compile(r"\b(?:pip3?|conda|mamba)\s+install\b|^\s*%(?:pip|conda|mamba)\b", re.MULTILINE)
-PARAMETER_LINE = re.compile(r"^\w+(?:: [\w\[\], |]+)? = .+\S\s+# \S.*$")
+PARAMETER_LINE = re.compile(r"^\w+(?:: [\w\[\], |]+)? = .*\S\s+# \S.*$")
 
 
 def form_problems(path):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from terminator import records
+from terminator import benchmark, records
+from terminator.fewshot import runs
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,6 +33,8 @@ def test_readme_table_is_made_from_the_records(monkeypatch):
     text = (ROOT / "README.md").read_text(encoding="utf8")
     block = text.split(records.README_START, 1)[1].split(records.README_END, 1)[0].strip()
     assert block == records.readme_table()
+    start, end = (mark.replace("results", "speed") for mark in (records.README_START, records.README_END))
+    assert text.split(start, 1)[1].split(end, 1)[0].strip() == benchmark.readme_table()
 
 
 def test_index_is_made_from_the_records(monkeypatch):
@@ -40,16 +43,24 @@ def test_index_is_made_from_the_records(monkeypatch):
     assert (ROOT / "results" / "index.csv").read_text() == records.runs_table(committed).to_csv(index=False)
 
 
+def test_the_few_shot_index_is_made_from_the_records(monkeypatch):
+    monkeypatch.setenv("TERMINATOR_RESULTS", str(ROOT / "results"))
+    committed, path = records.evidence("few-shot"), ROOT / "results" / "index_fewshot.csv"
+    assert path.is_file() == bool(committed)
+    if committed:
+        assert path.read_text() == runs.runs_table(committed).to_csv(index=False)
+
+
 def test_readme_links_and_commands_exist():
     text = (ROOT / "README.md").read_text(encoding="utf8")
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if not link.startswith("http")]
     assert links
     for link in links:
         assert (ROOT / link).exists(), link
-    commands = set(re.findall(r"-m terminator (\w+)", text))
+    commands = set(re.findall(r"-m terminator ([\w-]+)", text))
     done = subprocess.run([sys.executable, "-m", "terminator", "--help"], capture_output=True, text=True, check=True)
     assert commands
-    assert commands <= set(re.search(r"\{([\w,]+)\}", done.stdout).group(1).split(","))
+    assert commands <= set(re.search(r"\{([\w,-]+)\}", done.stdout).group(1).split(","))
 
 
 def test_version_is_written_once_in_effect():
