@@ -122,7 +122,8 @@ NETWORKS = {  # network.name: the settings of `model` that it takes besides the 
     "terminator": None, "resnet18": (), "ccnn": ("omega_0", "gamma_alpha", "gamma_beta"), "host": ()}
 CONTEXTS = (  # network.mixer, see related/host.py
     "none", "hyperzzw_matrix", "hyperzzw_convolution", "attention_explicit", "attention_fused", "attention_linear",
-    "hrrformer", "hamburger", "fourier_convolution", "large_kernel")
+    "hrrformer", "hamburger", "fourier_convolution", "large_kernel", "local", "linformer", "performer", "fnet", "luna",
+    "synthesizer", "nystromformer")
 SHAPE = ("dimensions", "size", "in_channels", "classes")  # of the model: what the data decide
 
 

@@ -10,11 +10,12 @@ from terminator import hyperzzw
 from terminator.related.attention import MIXERS, Luna, make_mixer, options_of
 from terminator.related.attention.kernels import _orthogonal_features
 from terminator.related.attention.low_rank import pseudo_inverse
+from terminator.related.hamburger import nmf
 
 WIDTH, LENGTH, HEADS = 12, 20, 3
 SMALL = {"local": {"block": 6}, "linformer": {"rank": 4}, "performer": {"features": 16}, "luna": {"memory": 5},
          "nystromformer": {"landmarks": 6}, "synthesizer": {"rank": 4}, "hyperzzw": {"hidden": 8},
-         "hrrformer": {"mask_superposition": True}}
+         "hamburger": {"rank": 4}, "hrrformer": {"mask_superposition": True}}
 FIXED = {"local", "linformer", "fnet", "synthesizer", "nystromformer", "hyperzzw"}  # where a token stands matters
 
 
@@ -294,6 +295,28 @@ def test_hyperzzw_convolves_circularly():
     close(module(x), module.output(sums).transpose(1, 2))
 
 
+def test_hamburger_is_the_ham_between_two_maps():
+    module, x = mixer("hamburger"), normal(2, LENGTH, WIDTH)
+    lowered = F.relu(x @ module.lower.weight.T + module.lower.bias).transpose(1, 2)  # (B, E, T)
+    bases = module.ham.bases.expand(2, -1, -1)
+    found = nmf(lowered, bases.clone(), 6)
+    expected = (found.bases @ found.coefficients.mT).transpose(1, 2) @ module.upper.weight.T + module.upper.bias
+    close(module(x), expected)
+
+
+def test_hamburger_updates_its_bases_only_when_told_to():
+    fixed, updated = mixer("hamburger"), mixer("hamburger", online_update="training")
+    before = fixed.ham.bases.clone()
+    for module in (fixed, updated):
+        module(normal(2, LENGTH, WIDTH))
+    assert torch.equal(fixed.ham.bases, before)
+    assert (updated.ham.bases - before).abs().max() > 1e-3
+    updated.eval()
+    learnt = updated.ham.bases.clone()
+    updated(normal(2, LENGTH, WIDTH))
+    assert torch.equal(updated.ham.bases, learnt)
+
+
 # -- the factory -------------------------------------------------------------------------------------------------
 
 
@@ -323,6 +346,9 @@ def test_options_and_biases():
     (lambda: mixer("nystromformer", landmarks=0), "landmarks is 0"),
     (lambda: mixer("luna", memory=0), "memory is 0"),
     (lambda: mixer("synthesizer", rank=-1), "rank is -1"),
+    (lambda: mixer("hamburger", rank=13), "rank is 13; allowed: 1 to 12"),
+    (lambda: mixer("hamburger", steps=-1), "train_steps is -1"),
+    (lambda: mixer("hamburger", online_update="on"), "online_update is 'on'; allowed: training, released, off"),
     (lambda: mixer("hyperzzw", operator="matrix")(normal(1, 20, 12)), "a length that is a square number, got 20"),
 ])
 def test_refusals(call, message):

@@ -360,7 +360,8 @@ def tokens_of(network, count=3, length=16, seed=0):
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize(("mixer", "options"), [
     ("hrrformer", {}), ("hrrformer", {"weights": "uniform"}), ("hrrformer", {"weights": "off"}), ("none", {}),
-    ("softmax_fused", {}), ("fnet", {}), ("luna", {"memory": 5}), ("hyperzzw", {})])
+    ("hrrformer", {"temperature": "learned", "projection": True}), ("softmax_fused", {}), ("fnet", {}),
+    ("luna", {"memory": 5}), ("hyperzzw", {}), ("hamburger", {"rank": 4})])
 def test_every_task_with_every_kind_of_branch_trains_all_its_parameters(task, mixer, options):
     network = small(task, mixer=mixer, mixer_options=options)
     texts = [tokens_of(network), tokens_of(network, seed=1)][: 1 + network.settings.pair]

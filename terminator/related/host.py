@@ -5,6 +5,7 @@ same place. What is not needed for that is left out.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +16,6 @@ from terminator.config import CONTEXTS, ConfigError, ModelConfig, NetworkConfig
 from terminator.layers import Pointwise
 from terminator.related.attention import make_mixer
 from terminator.related.baselines import Baseline
-from terminator.related.hamburger.ham import make_ham
-from terminator.related.hamburger.settings import HamSettings
 from terminator.slow_net import SlowNet
 from terminator.standardization import BatchStandardization, InstanceStandardization
 
@@ -86,23 +85,8 @@ class LargeKernel(nn.Module):
         return self.output(hyperzzw.local_operator(x, self.kernel))
 
 
-class Ham(nn.Module):
-    """Hamburger's decomposition between two linear maps (NMF, rank C/2, shared bases): without its shortcut.
-
-    Shared bases, so that an evaluation draws no random numbers.  Source: arXiv 2109.04553.
-    """
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.lower, self.upper = Pointwise(channels, channels), Pointwise(channels, channels)
-        self.ham = make_ham(channels, HamSettings(kind="NMF", rank=max(1, channels // 2), random_init=False))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.upper(self.ham(F.relu(self.lower(x))))
-
-
-def _tokens(name: str) -> Callable[[int, int], nn.Module]:
-    return lambda channels, size: Tokens(make_mixer(name, channels, size * size, HEADS))
+def _tokens(name: str, **options: Any) -> Callable[[int, int], nn.Module]:
+    return lambda channels, size: Tokens(make_mixer(name, channels, size * size, HEADS, **options))
 
 
 MAKERS: dict[str, Callable[[int, int], nn.Module]] = {
@@ -113,14 +97,18 @@ MAKERS: dict[str, Callable[[int, int], nn.Module]] = {
     "attention_fused": _tokens("softmax_fused"),
     "attention_linear": _tokens("linear"),
     "hrrformer": _tokens("hrrformer"),
-    "hamburger": lambda channels, size: Ham(channels),
+    "hamburger": _tokens("hamburger", online_update="training"),
     "fourier_convolution": FourierConvolution,
     "large_kernel": LargeKernel,
+    "local": _tokens("local"), "linformer": _tokens("linformer"), "performer": _tokens("performer"),
+    "fnet": _tokens("fnet", normalization="ortho"), "luna": _tokens("luna"), "synthesizer": _tokens("synthesizer"),
+    "nystromformer": _tokens("nystromformer"),
 }
 POWERS = {  # of the number of positions: how time and memory must grow at last; logarithms left out
     "none": (1, 1), "hyperzzw_matrix": (1.5, 1), "hyperzzw_convolution": (1, 1), "attention_explicit": (2, 2),
     "attention_fused": (2, 1), "attention_linear": (1, 1), "hrrformer": (1, 1), "hamburger": (1, 1),
-    "fourier_convolution": (1, 1), "large_kernel": (1, 1)}
+    "fourier_convolution": (1, 1), "large_kernel": (1, 1), "local": (1, 1), "linformer": (1, 1), "performer": (1, 1),
+    "fnet": (1, 1), "luna": (1, 1), "synthesizer": (2, 2), "nystromformer": (1, 1)}
 
 
 def make_context(name: str, channels: int, size: int) -> nn.Module:

@@ -18,7 +18,7 @@ from torch import nn
 from terminator.related.attention.base import HeadsMixer, LocalAttention, SoftmaxAttention, require
 from terminator.related.attention.fixed import FNet, GlobalHyperZZW, Synthesizer
 from terminator.related.attention.kernels import LinearAttention, Performer
-from terminator.related.attention.low_rank import Linformer, Luna, Nystromformer
+from terminator.related.attention.low_rank import Hamburger, Linformer, Luna, Nystromformer
 from terminator.related.hrrformer.attention import HolographicAttention
 
 MIXERS: dict[str, Callable[..., nn.Module]] = {
@@ -27,7 +27,7 @@ MIXERS: dict[str, Callable[..., nn.Module]] = {
     "softmax_fused": functools.partial(SoftmaxAttention, fused=True),
     "local": LocalAttention, "linear": LinearAttention, "linformer": Linformer, "performer": Performer,
     "fnet": FNet, "luna": Luna, "synthesizer": Synthesizer, "nystromformer": Nystromformer,
-    "hyperzzw": GlobalHyperZZW,
+    "hyperzzw": GlobalHyperZZW, "hamburger": Hamburger,
 }
 
 
@@ -57,6 +57,6 @@ def make_mixer(name: str, width: int, length: int, heads: int = 1, **options: An
     return MIXERS[name](**{size: value for size, value in sizes.items() if size in taken}, **options)
 
 
-__all__ = ["MIXERS", "FNet", "GlobalHyperZZW", "HeadsMixer", "HolographicAttention", "LinearAttention",
+__all__ = ["MIXERS", "FNet", "GlobalHyperZZW", "Hamburger", "HeadsMixer", "HolographicAttention", "LinearAttention",
            "Linformer", "LocalAttention", "Luna", "Nystromformer", "Performer", "SoftmaxAttention", "Synthesizer",
            "make_mixer", "options_of"]
