@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -72,10 +73,18 @@ def measure(case: Case, root: Path | None = None) -> dict[str, Any]:
     Returns: first_s (compilation included), seconds (of every repeat), peak_bytes (of the process; of the GPU).
     Raises:  RuntimeError with the process's last words if it fails.
     """
+    return in_process(benchmark_step, case, root)
+
+
+def in_process(script: ModuleType, case: Any, root: Path | None = None) -> dict[str, Any]:
+    """Run a script on a case (a dataclass with `threads`) in its own process; the last line it prints is the result.
+
+    Raises:  RuntimeError with the process's last words if it fails.
+    """
     root = root or Path(inspect.getfile(records)).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": str(case.threads)}
     done = subprocess.run([sys.executable, "-", json.dumps(dataclasses.asdict(case))], cwd=root, text=True,
-                          env=environment, input=inspect.getsource(benchmark_step), capture_output=True)
+                          env=environment, input=inspect.getsource(script), capture_output=True)
     if done.returncode:
         raise RuntimeError(f"the benchmark of {case} failed: {done.stderr.strip()[-800:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -194,6 +203,20 @@ def load(profile: str | None = None, experiment: str = "benchmark") -> list[dict
     """All benchmark records of a profile (or all), oldest first."""
     found = [json.loads(path.read_text()) for path in sorted(results_dir().glob(f"runs/{experiment}/*/benchmark.json"))]
     return [record for record in found if profile in (None, record["profile"])]
+
+
+def newest(profile: str, experiment: str, device: str, make_rows: Callable[[], list[dict[str, Any]]],
+           again: bool = False) -> dict[str, Any]:
+    """The newest record of an experiment for this profile and kind of device, or one that is measured and written now.
+
+    Args:  make_rows: measures;  again: measure in any case.
+    """
+    found = [record for record in load(profile, experiment) if record["rows"][0]["device"] == device]
+    if not found or again:
+        started = records.now()
+        write_record(make_rows(), profile, started, experiment)
+        found = [record for record in load(profile, experiment) if record["rows"][0]["device"] == device]
+    return found[-1]
 
 
 def readme_table(profile: str = "laptop") -> str:

@@ -66,15 +66,15 @@ def optimizer_step(model: torch.nn.Module, name: str):
     return makers[name]().step
 
 
-def seconds(step, repeats: int, warm_up: int, device: str) -> list[float]:
+def seconds(step, repeats: int, warm_up: int, device: str, clock=time.perf_counter) -> list[float]:
     wait = torch.cuda.synchronize if device == "cuda" else (lambda: None)
     times = []
     for _ in range(warm_up + repeats):
         wait()
-        start = time.perf_counter()
+        start = clock()
         step()
         wait()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return times
 
 
@@ -83,7 +83,8 @@ def peak_bytes(device: str) -> int:
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
     try:  # resource's figure would start at that of the process that started this one
-        status = open("/proc/self/status").read()
+        with open("/proc/self/status") as file:
+            status = file.read()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024
     except OSError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

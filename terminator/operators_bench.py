@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from terminator import analysis, benchmark, records
+from terminator import analysis, benchmark
 from terminator.benchmark_step import seconds
 from terminator.distributed import choose_device
 from terminator.progress import bar
@@ -74,11 +74,11 @@ def cost_table(sides: Iterable[int], limit: float, names: Iterable[str] = tuple(
             last = None
             for side in sides:
                 row = {"operator": name, "side": side, "positions": side * side}
-                row["note"] = _too_much(name, last, side, limit)
+                row["note"] = too_much(last, side * side, POWERS[name], limit)
                 if not row["note"]:
                     run, parameters = step(name, side, batch, device)
                     found = measure(run, repeats, device)
-                    last = {"side": side, "seconds": found.seconds, "bytes": found.peak_bytes}
+                    last = {"positions": side * side, "seconds": found.seconds, "bytes": found.peak_bytes}
                     row |= {"parameters": parameters, "seconds": found.seconds, "low": found.low, "high": found.high,
                             "bytes": found.peak_bytes}
                 rows.append(row)
@@ -86,12 +86,15 @@ def cost_table(sides: Iterable[int], limit: float, names: Iterable[str] = tuple(
     return pd.DataFrame(rows)
 
 
-def _too_much(name: str, last: dict[str, Any] | None, side: int, limit: float) -> str:
-    """Why this size is left out, from the last one that was measured and the power it must grow with at most."""
+def too_much(last: dict[str, Any] | None, positions: int, powers: tuple[float, float], limit: float) -> str:
+    """Why this size is left out, from the last one that was measured and the powers it must grow with at most.
+
+    Args:  last: its positions, seconds, bytes;  powers: of time and memory in the positions;  limit: of a pass (s).
+    """
     if last is None:
         return ""
-    growth = (side / last["side"]) ** 2
-    time, memory = (last[key] * growth**power for key, power in zip(("seconds", "bytes"), POWERS[name], strict=True))
+    growth = positions / last["positions"]
+    time, memory = (last[key] * growth**power for key, power in zip(("seconds", "bytes"), powers, strict=True))
     if time > limit:
         return f"predicted {time:.1f} s a pass, limit {limit:g} s"
     return f"predicted {memory / 2**30:.1f} GiB, limit {MEMORY_LIMIT / 2**30:g} GiB" if memory > MEMORY_LIMIT else ""
@@ -115,15 +118,13 @@ def growth_table(costs: pd.DataFrame) -> pd.DataFrame:
 def recorded(profile: str, device: str = "auto", again: bool = False) -> dict[str, Any]:
     """The newest record of this profile and kind of device, or a new one: rows, machine, threads, versions, commit."""
     kind = choose_device(device).type
-    found = [record for record in benchmark.load(profile, EXPERIMENT) if record["rows"][0]["device"] == kind]
-    if not found or again:
-        started = records.now()
+
+    def rows() -> list[dict[str, Any]]:
         costs = cost_table(SIDES[profile], LIMITS[profile], device=kind)
         costs = costs.assign(device=kind, threads=torch.get_num_threads())
-        rows = costs.astype(object).where(costs.notna(), None).to_dict("records")
-        benchmark.write_record(rows, profile, started, EXPERIMENT)
-        found = benchmark.load(profile, EXPERIMENT)
-    return found[-1]
+        return costs.astype(object).where(costs.notna(), None).to_dict("records")
+
+    return benchmark.newest(profile, EXPERIMENT, kind, rows, again)
 
 
 def table_of(record: dict[str, Any]) -> pd.DataFrame:

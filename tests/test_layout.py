@@ -14,12 +14,12 @@ FLOORS = (  # from the ground up; a module may import from lower floors, and on 
     {"slow_net", "notebooks", "results_page", "headless"},
     {"sfne", "link"},
     {"model"},
-    {"released", "analysis", "distributed", "tasks", "related", "observations"},
+    {"released", "analysis", "distributed", "tasks", "related", "observations", "hrr_analysis"},
     {"networks"},
     {"trainer", "records", "plots", "presets", "studies", "comparison", "inside", "predict", "benchmark_step"},
     {"runs"},
     {"experiments", "benchmark", "claims", "fewshot", "panel"},
-    {"operators_bench"},
+    {"operators_bench", "sequence_bench", "sequence_step"},
     {"__main__"},
 )
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}
