@@ -56,9 +56,9 @@ class Case:
 def measure(case: Case, apart: bool = True) -> dict[str, Any]:
     """Time one case, in a process of its own if `apart`.
 
-    Returns: a row: the case, positions, parameters, clock (process or wall), seconds (median), low, high, unit (s of the fixed matrix
-             product), units = low / unit, bytes (largest sum of tensors alive; on a GPU torch's own peak),
-             process_bytes (growth of the process's peak; nothing where it shares this one).
+    Returns: a row: the case, positions, parameters, clock (process or wall), seconds (median), low, high, unit (s of
+             the fixed matrix product), units = low / unit, bytes (largest sum of tensors alive; on a GPU torch's own
+             peak), process_bytes (growth of the process's peak; nothing where it shares this one).
     """
     found = benchmark.in_process(sequence_step, case) if apart else sequence_step.main(**dataclasses.asdict(case))
     times = found.pop("seconds")
