@@ -2,7 +2,8 @@
 
 In laptop and paper every measurement runs in a process of its own (`sequence_step`), in smoke they run here. Every
 time also stands in units of a matrix product of fixed size that is timed right before and after, so that records of
-different machines can be compared. With one thread the clock is the process's own, which other work leaves alone. Lengths whose predicted cost is over a limit are left out.
+different machines can be compared. With one thread the clock is the process's own, which other work leaves alone.
+Lengths whose predicted cost is over a limit are left out.
 """
 
 import dataclasses
