@@ -205,18 +205,20 @@ def load(profile: str | None = None, experiment: str = "benchmark") -> list[dict
     return [record for record in found if profile in (None, record["profile"])]
 
 
-def newest(profile: str, experiment: str, device: str, make_rows: Callable[[], list[dict[str, Any]]],
-           again: bool = False) -> dict[str, Any]:
-    """The newest record of an experiment for this profile and kind of device, or one that is measured and written now.
+def newest(profile: str, experiment: str, device: str, measured: Callable[[], dict[str, Any]], again: bool = False
+           ) -> dict[str, Any]:
+    """The newest record of an experiment for this profile and kind of device, or one that is made and written now.
 
-    Args:  make_rows: measures;  again: measure in any case.
+    Args:  measured: gives `rows`, each with its `device`, and whatever else the record is to hold;
+           again: measure in any case.
     """
-    found = [record for record in load(profile, experiment) if record["rows"][0]["device"] == device]
-    if not found or again:
-        started = records.now()
-        write_record(make_rows(), profile, started, experiment)
-        found = [record for record in load(profile, experiment) if record["rows"][0]["device"] == device]
-    return found[-1]
+    def found() -> list[dict[str, Any]]:
+        return [record for record in load(profile, experiment) if record["rows"][0]["device"] == device]
+
+    if again or not found():
+        started, content = records.now(), measured()
+        write_record(content.pop("rows"), profile, started, experiment, **content)
+    return found()[-1]
 
 
 def readme_table(profile: str = "laptop") -> str:

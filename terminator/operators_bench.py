@@ -119,12 +119,12 @@ def recorded(profile: str, device: str = "auto", again: bool = False) -> dict[st
     """The newest record of this profile and kind of device, or a new one: rows, machine, threads, versions, commit."""
     kind = choose_device(device).type
 
-    def rows() -> list[dict[str, Any]]:
+    def measured() -> dict[str, Any]:
         costs = cost_table(SIDES[profile], LIMITS[profile], device=kind)
         costs = costs.assign(device=kind, threads=torch.get_num_threads())
-        return costs.astype(object).where(costs.notna(), None).to_dict("records")
+        return {"rows": costs.astype(object).where(costs.notna(), None).to_dict("records")}
 
-    return benchmark.newest(profile, EXPERIMENT, kind, rows, again)
+    return benchmark.newest(profile, EXPERIMENT, kind, measured, again)
 
 
 def table_of(record: dict[str, Any]) -> pd.DataFrame:

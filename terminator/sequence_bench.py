@@ -98,12 +98,12 @@ def recorded(profile: str, device: str = "auto", again: bool = False) -> dict[st
         raise ConfigError(f"profile is {profile!r}; allowed: {', '.join(LENGTHS)}")
     kind = choose_device(device).type
 
-    def rows() -> list[dict[str, Any]]:
+    def measured() -> dict[str, Any]:
         smoke = profile == "smoke"
         costs = cost_table(LENGTHS[profile], LIMITS[profile], apart=not smoke, device=kind, repeats=3 if smoke else 5)
-        return costs.astype(object).where(costs.notna(), None).to_dict("records")
+        return {"rows": costs.astype(object).where(costs.notna(), None).to_dict("records")}
 
-    return benchmark.newest(profile, EXPERIMENT, kind, rows, again)
+    return benchmark.newest(profile, EXPERIMENT, kind, measured, again)
 
 
 def slopes(costs: pd.DataFrame, far: int = FAR) -> pd.DataFrame:

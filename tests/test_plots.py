@@ -360,3 +360,48 @@ def test_accuracy_against_cost():
     assert marks == [[[0.5, 90.0]], [[50.0, 80.0]]]
     with pytest.raises(ValueError, match="lacks cost"):
         plots.tradeoff(table.drop(columns="cost"), "ms")
+
+
+# -- Hrrformer -----------------------------------------------------------------------------------------------------
+
+
+def test_capacity_has_a_panel_per_arm_and_a_mark_per_case():
+    table = pd.DataFrame([{"arm": arm, "width": width, "pairs": n, "cosine": 1 / n, "accuracy": 100 / n,
+                           "expected_cosine": 0.5, "expected_accuracy": 50.0}
+                          for arm in ("a", "b") for width in (16, 64) for n in (1, 2, 4)])
+    figure = plots.capacity(table)
+    assert [axis.get_title() for axis in figure.axes] == ["a", "b", "", ""]
+    marks, theory = figure.axes[0].lines[:2]
+    assert marks.get_xydata().tolist() == [[1, 1], [2, 0.5], [4, 0.25]]
+    assert theory.get_ydata().tolist() == [0.5] * 3
+    assert texts(figure) == ["D = 16", "D = 64", "theory"]
+
+
+def test_memory_shows_every_head_and_both_kinds_of_cosines():
+    figure = plots.memory(torch.randn(3, 8), torch.rand(3, 20), -torch.rand(3, 30))
+    assert figure.axes[0].images[0].get_array().shape == (3, 8)
+    assert image_limits(figure)[0] == (-1, 1)
+    assert texts(figure) == ["its own value", "another token's"]
+    own, other = figure.axes[1].patches
+    assert own.get_xy()[:, 0][own.get_xy()[:, 1] > 0].min() >= 0 >= other.get_xy()[:, 0][other.get_xy()[:, 1] > 0].max()
+
+
+def test_weight_maps_are_centred_on_equal_weights():
+    weights = 1 + torch.randn(2, 3, 16) / 10
+    figure = plots.weight_maps([torch.rand(4, 4)] * 2, weights)
+    fields = [axis.images[0] for axis in figure.axes if axis.images]
+    assert np.allclose(fields[2].get_array(), weights[0, 0].reshape(4, 4) - 1, atol=1e-6)  # after the two pictures
+    low, high = fields[2].get_clim()
+    assert low == -high
+    means = plots.mean_maps({"trained": weights[0], "untrained": weights[1]})
+    fields = [axis.images[0] for axis in means.axes if axis.images]
+    assert len(fields) == 6
+    assert np.allclose(fields[3].get_array(), weights[1, 0].reshape(4, 4) - 1, atol=1e-6)
+
+
+def test_autocorrelations_mark_whole_rows():
+    figure = plots.autocorrelations({"a": torch.rand(2, 10), "b": torch.rand(2, 10)}, row=4)
+    (axis,) = figure.axes
+    dotted = [line.get_xdata()[0] for line in axis.lines if line.get_linestyle() == ":" and len(line.get_xdata()) == 2]
+    assert dotted == [4, 8]
+    assert texts(figure) == ["a", "b"]

@@ -40,6 +40,7 @@ from terminator.plots.fields import (
     slow_scores,
     spectra,
 )
+from terminator.plots.hrr import autocorrelations, capacity, mean_maps, memory, weight_maps
 from terminator.plots.inside import over_epochs, ridgelines
 from terminator.plots.results import (
     accuracy_bars,
@@ -61,8 +62,10 @@ __all__ = [
     "answers",
     "answers_grid",
     "attention",
+    "autocorrelations",
     "block_view",
     "branch_heat",
+    "capacity",
     "channel_kernels",
     "continual_tables",
     "cost",
@@ -80,6 +83,8 @@ __all__ = [
     "learning",
     "local_kernels",
     "loss_terms",
+    "mean_maps",
+    "memory",
     "operator_steps",
     "over_epochs",
     "parts_bars",
@@ -92,4 +97,5 @@ __all__ = [
     "style",
     "tradeoff",
     "training",
+    "weight_maps",
 ]
