@@ -59,6 +59,7 @@ class Canvases:
     def __init__(self, kind: Dashes, masks: np.ndarray, random: np.random.RandomState):
         self.kind, self.masks, self.random = kind, masks, random
         self.frame = (masks.shape[1] - kind.geometry.window) // 2
+        self.crowded = masks.max((1, 2)) >= OVERLAP  # two neighbours collided: no dash fits any more
 
     @classmethod
     def empty(cls, kind: Dashes, count: int, random: np.random.RandomState) -> Canvases:
@@ -79,10 +80,14 @@ class Canvases:
         rows, columns = places[:, 0, None] + reach, places[:, 1, None] + reach
         return np.arange(len(self))[:, None, None], rows[:, :, None], columns[:, None, :]
 
+    def keep(self, index: np.ndarray) -> None:
+        self.masks, self.crowded = self.masks[index], self.crowded[index]
+
     def add(self, patches: np.ndarray, places: np.ndarray) -> None:
         """Put masks (B, P, P) around `places` (B, 2)."""
         cells = self._cells(places)
-        self.masks[cells] = np.maximum(self.masks[cells], patches)
+        self.masks[cells] = total = self.masks[cells] + patches
+        self.crowded |= total.max((1, 2)) >= OVERLAP
 
     def extend(self, pivots: np.ndarray, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The next dash of a contour in every image, seen from its pivot (B, 2), where the last angle was (B,).
@@ -101,7 +106,7 @@ class Canvases:
         weight = np.cos(np.minimum(kind.geometry.continuity * turn, np.pi / 2)).clip(0) ** 2
         weight = weight * (1 - taken).clip(0) * inside
         total = weight.sum(1)
-        possible, found = total >= 1e-4, np.zeros(count, bool)
+        possible, found = (total >= 1e-4) & ~self.crowded, np.zeros(count, bool)
         chosen = np.zeros(count, np.int64)
         for _ in range(TRIES):
             level = self.random.random_sample(count) * total
@@ -181,7 +186,7 @@ def grow_contours(kind: Dashes, length: int, count: int, random: np.random.Rando
         for contour in (first, second):
             alive = contour.grow(canvases)
             if not alive.all():
-                canvases.masks = canvases.masks[alive]
+                canvases.keep(alive)
                 first.keep(alive)
                 second.keep(alive)
     canvases.add(second.last_masks(kind), second.places[-1])
@@ -215,7 +220,7 @@ def _add_distractor(canvases: Canvases, image: np.ndarray, number: int, length: 
         if not contour.grow(own)[0]:
             return False
     own.add(contour.last_masks(kind), contour.places[-1])
-    canvases.masks[number] = own.masks[0]
+    canvases.masks[number], canvases.crowded[number] = own.masks[0], own.crowded[0]
     contour.draw(image, kind, 0, kind.geometry.snake_contrast, frame)
     return True
 
