@@ -21,7 +21,7 @@ from terminator.paths import atomic_path, atomic_write, cache_dir
 from terminator.progress import bar
 
 Arrays = dict[str, np.ndarray]
-IN_PARALLEL = 4  # so many parts are worth starting processes for
+IN_PARALLEL = 8  # so many parts are worth starting processes for
 
 
 def folder_of(kind: str, settings: Any, version: int) -> Path:

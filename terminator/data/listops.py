@@ -166,8 +166,8 @@ def make_part(settings: ListOpsSettings, number: int) -> Arrays:
     return {"ids": found.values.numpy(), "starts": found.starts.numpy(), "labels": np.array(labels, np.uint8)}
 
 
-def generate(settings: ListOpsSettings, count: int, processes: int | None = None) -> tuple[Sequences, torch.Tensor]:
-    """`count` distinct trees and their values, the same ones whatever `count` is.
+def generate(settings: ListOpsSettings, count: int, processes: int | None = None) -> Split:
+    """`count` distinct trees and their values; with a larger count, these and others.
 
     Raises:  ConfigError if these settings do not have so many distinct trees.
     """
@@ -191,20 +191,7 @@ def generate(settings: ListOpsSettings, count: int, processes: int | None = None
             raise ConfigError(f"listops.max_length is {settings.max_length}: only {len(kept)} distinct trees were "
                               f"found in {PART * wanted}; allowed: lengths with more than {count} of them")
         read, wanted = wanted, wanted + max(1, -(-(count - len(kept)) // PART))
-    return Sequences.of(kept[:count]), torch.tensor(labels[:count])
-
-
-def generated_splits(settings: ListOpsSettings, sizes: dict[str, int], processes: int | None = None
-                     ) -> dict[str, Split]:
-    """Splits of so many trees each; test and val come first, so that they stay while the training set grows."""
-    names = [name for name in ("test", "val", "train") if sizes.get(name)]
-    trees, labels = generate(settings, sum(sizes[name] for name in names), processes)
-    splits, first = {}, 0
-    for name in names:
-        index = torch.arange(first, first + sizes[name])
-        splits[name] = Split((trees.select(index),), labels[index])
-        first += sizes[name]
-    return {name: splits[name] for name in ("train", "val", "test") if name in splits}
+    return Split((Sequences.of(kept[:count]),), torch.tensor(labels[:count]))
 
 
 # -- released files --------------------------------------------------------------------------------------------

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from terminator.config import ConfigError
 from terminator.data.generated import Arrays, parts
 from terminator.data.pathfinder_drawing import GEOMETRIES, Dashes, dashes, dilated, disc, moved
-from terminator.data.tokens import Sequences, Split
 
 LEVELS = {"easy": 6, "intermediate": 9, "hard": 14}  # dashes of a contour
 PART = 250  # images in one part of the cache
@@ -262,23 +262,9 @@ def make_part(settings: PathfinderSettings, number: int) -> Arrays:
             "attempts": np.array([attempts, successes])}
 
 
-def generate(settings: PathfinderSettings, count: int, processes: int | None = None
-             ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`count` images uint8 (N, S, S) and labels int64 (N,), the same ones whatever `count` is."""
+def generate(settings: PathfinderSettings, count: int, processes: int | None = None) -> tuple[Tensor, Tensor]:
+    """`count` images uint8 (N, S, S) and labels int64 (N,); with a larger count, these and others."""
     made = parts("pathfinder", settings, make_part, -(-count // PART), VERSION, processes)
     images = np.concatenate([part["images"] for part in made])[:count]
     labels = np.concatenate([part["labels"] for part in made])[:count]
     return torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
-
-
-def generated_splits(settings: PathfinderSettings, sizes: dict[str, int], processes: int | None = None
-                     ) -> dict[str, Split]:
-    """Splits of so many images each, a token per pixel; test and val come first, so that they stay."""
-    names = [name for name in ("test", "val", "train") if sizes.get(name)]
-    images, labels = generate(settings, sum(sizes[name] for name in names), processes)
-    splits, first = {}, 0
-    for name in names:
-        part = slice(first, first + sizes[name])
-        splits[name] = Split((Sequences.equal(images[part].flatten(1)),), labels[part])
-        first += sizes[name]
-    return {name: splits[name] for name in ("train", "val", "test") if name in splits}

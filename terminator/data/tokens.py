@@ -120,6 +120,16 @@ class Split:
         return Split(tuple(text.cut(length) for text in self.texts), self.labels)
 
 
+def split_up(examples: Split, sizes: Mapping[str, int]) -> dict[str, Split]:
+    """The splits of generated examples; test and val come first, so that they stay while the training set grows."""
+    found, first = {}, 0
+    for name in ("test", "val", "train"):
+        if count := sizes.get(name, 0):
+            found[name] = examples.select(torch.arange(first, first + count))
+            first += count
+    return {name: found[name] for name in ("train", "val", "test") if name in found}
+
+
 @dataclass(frozen=True)
 class TokenInfo:
     """What a record says of its data, as used: reduced, cut.
