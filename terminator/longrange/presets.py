@@ -60,13 +60,13 @@ _LAPTOP: dict[str, dict[str, Any]] = {
 _TINY = {"layers": 1, "width": 32, "mlp_width": 32, "heads": 2}
 _SMOKE: dict[str, dict[str, Any]] = {
     "digits-sequence": {
-        "data": {"name": "digits", "length": 64}, "network": {"task": "image", **_TINY}, "train": {"epochs": 4},
-        "optimizer": {"decay_rate": 0.9, "decay_examples": 1437}},
+        "data": {"name": "digits", "length": 64}, "network": {"task": "image", **_TINY}, "train": {"epochs": 4, "batch_size": 16},
+        "optimizer": {"learning_rate": 5e-3, "decay_rate": 0.9, "decay_examples": 1437}},
     "listops-tiny": {
         "data": {"kind": "listops", "length": 32, "train_size": 1500, "test_size": 500},
         "listops": {"min_length": 4, "max_length": 32, "max_depth": 4, "max_arguments": 4},
-        "network": {"task": "listops", **_TINY}, "train": {"epochs": 4},
-        "optimizer": {"decay_rate": 0.9, "decay_examples": 1500}},
+        "network": {"task": "listops", **_TINY}, "train": {"epochs": 4, "batch_size": 16},
+        "optimizer": {"learning_rate": 5e-3, "decay_rate": 0.9, "decay_examples": 1500}},
     "pathfinder-tiny": {
         "data": {"kind": "pathfinder", "length": 1024, "train_size": 200, "test_size": 50},
         "pathfinder": {"level": "easy"}, "network": {"task": "pathfinder", **_TINY},
@@ -101,3 +101,52 @@ def ember(length: int) -> LongRangeConfig:
     if length < 1 or length & (length - 1):
         raise ConfigError(f"length is {length}; allowed: powers of two, 256 to 131072 in the paper")
     return preset("ember", data={"length": length}, train={"batch_size": max(2**16 // length, 1)})
+
+
+# -- studies ---------------------------------------------------------------------------------------------------
+
+MAIN = {  # the setting that a study starts from; where there is none, the profile has no such data
+    "image": {"smoke": "digits-sequence", "laptop": "image-16px", "paper": "image-1layer"},
+    "listops": {"smoke": "listops-tiny", "laptop": "listops-short", "paper": "listops-1layer"},
+    "pathfinder": {"smoke": "pathfinder-tiny", "laptop": "pathfinder-easy", "paper": "pathfinder-1layer"},
+    "text": {"laptop": "text-short", "paper": "text-1layer"},
+    "lengths": {"laptop": "text-short", "paper": "text-1layer"},
+    "retrieval": {"laptop": "retrieval-halves", "paper": "retrieval-1layer"},
+}
+SEEDS = {"smoke": (0,), "laptop": (0, 1, 2), "paper": (0, 1, 2)}
+MANY_SEEDS = ("image",)  # the other studies take the first
+LENGTHS = {"laptop": (128, 512, 1024), "paper": (256, 1024, 4000)}  # tokens of a text
+
+CONTROLS: dict[str, dict[str, Any]] = {  # rows that tell what the attention is worth
+    "branch removed": {"mixer": "none"}, "weights 1/T": {"weights": "uniform"}, "Hrrformer": {},
+    "softmax attention": {"mixer": "softmax_fused"}}
+OTHERS: dict[str, dict[str, Any]] = {  # in the paper profile
+    "Linear Transformer": {"mixer": "linear"}, "Performer": {"mixer": "performer"},
+    "Linformer": {"mixer": "linformer"}, "F-Net": {"mixer": "fnet"}, "Luna": {"mixer": "luna"}}
+
+
+def study(name: str, profile: str) -> dict[str, LongRangeConfig]:
+    """The runs of one study, by label; none where the profile has no data for it.
+
+    image, listops, pathfinder, text, retrieval: the controls (text: and the padding masked everywhere; paper: the
+    other mixers, and all layers);  lengths: texts cut to several lengths.
+    Raises:  ConfigError for an unknown study or profile.
+    """
+    if name not in MAIN:
+        raise ConfigError(f"study is {name!r}; allowed: {', '.join(MAIN)}")
+    if profile not in SEEDS:
+        raise ConfigError(f"profile is {profile!r}; allowed: {', '.join(SEEDS)}")
+    if profile not in MAIN[name]:
+        return {}
+    main = preset(MAIN[name][profile])
+    if name == "lengths":
+        return {f"{label}, {length} tokens": main.updated(data={"length": length}, network=CONTROLS[label])
+                for length in LENGTHS[profile] for label in ("branch removed", "Hrrformer")}
+    rows = CONTROLS | ({"Hrrformer, padding masked": {"masking": "full"}} if name == "text" else {})
+    rows = rows | (OTHERS if profile == "paper" else {})
+    found = {label: main.updated(network=changes) for label, changes in rows.items()}
+    if name == "image":
+        found["Hrrformer, permuted pixels"] = main.updated(data={"permutation_seed": 0})
+    if profile == "paper":
+        found["Hrrformer, multi-layer"] = preset(name)
+    return found
