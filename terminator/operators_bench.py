@@ -124,7 +124,7 @@ def recorded(profile: str, device: str = "auto", again: bool = False) -> dict[st
         costs = costs.assign(device=kind, threads=torch.get_num_threads())
         return {"rows": costs.astype(object).where(costs.notna(), None).to_dict("records")}
 
-    return benchmark.newest(profile, EXPERIMENT, kind, measured, again)
+    return benchmark.recorded(profile, EXPERIMENT, kind, measured, again)
 
 
 def table_of(record: dict[str, Any]) -> pd.DataFrame:

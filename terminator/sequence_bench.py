@@ -103,7 +103,7 @@ def recorded(profile: str, device: str = "auto", again: bool = False) -> dict[st
         costs = cost_table(LENGTHS[profile], LIMITS[profile], apart=not smoke, device=kind, repeats=3 if smoke else 5)
         return {"rows": costs.astype(object).where(costs.notna(), None).to_dict("records")}
 
-    return benchmark.newest(profile, EXPERIMENT, kind, measured, again)
+    return benchmark.recorded(profile, EXPERIMENT, kind, measured, again)
 
 
 def slopes(costs: pd.DataFrame, far: int = FAR) -> pd.DataFrame:

@@ -41,6 +41,14 @@ def make_optimizer(config: OptimizerConfig, parameters: Iterator[nn.Parameter]) 
     return torch.optim.SGD(parameters, config.lr, config.momentum, weight_decay=config.weight_decay)
 
 
+def shuffled(count: int, train: Any, epoch: int) -> Iterator[tuple[Tensor, torch.Generator]]:
+    """The examples in a random order of the epoch's own, as whole batches of indices, each with the generator."""
+    generator = torch.Generator().manual_seed(train.seed * 1_000_003 + epoch)
+    order = torch.randperm(count, generator=generator)
+    for batch in order.split(train.batch_size)[: count // train.batch_size]:
+        yield batch, generator
+
+
 @dataclass
 class Loop:
     """The loop of every task: steps, epochs, checkpoints. A subclass brings the data, the task and its evaluation.
@@ -257,12 +265,7 @@ class Trainer(Loop):
             scheduler.name, iteration, epochs * self.steps_per_epoch, round(warmup * self.steps_per_epoch))
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, torch.Generator]]:
-        """The training images in a random order of the epoch's own, as batches of indices."""
-        train = self.config.train
-        generator = torch.Generator().manual_seed(train.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(self.labels), generator=generator)
-        for batch in order.split(train.batch_size)[:self.steps_per_epoch]:
-            yield batch, generator
+        return shuffled(len(self.labels), self.config.train, epoch)
 
     def _parts(self, batch: Tensor, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         train = self.config.train

@@ -1,0 +1,250 @@
+"""ListOps: nested lists of digits under MIN, MAX, MED and SM; the answer is the value of the outermost.
+
+Trees are drawn as the long range arena's generator draws them: at depth < max_depth an operator with probability
+1/4, else a digit; 2 to 10 arguments. Kept are those with min_length < tokens < max_length, all distinct.
+
+Source: arXiv 2011.04006 (the task), arXiv 1804.06028 (the operators).  Golden: hrrformer_listops.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from terminator.config import ConfigError
+from terminator.data.generated import Arrays, parts
+from terminator.data.sources import DatasetCorrupt
+from terminator.data.tokens import Sequences, Split
+
+OPERATORS = ("[MIN", "[MAX", "[MED", "[SM")
+TOKENS = (*"0123456789", *OPERATORS, "]")  # ids 1..15, in this order; 0 pads
+UNKNOWN = len(TOKENS) + 1  # the id of anything else
+VOCABULARY = UNKNOWN + 1
+ID = {token: number for number, token in enumerate(TOKENS, 1)}
+CLOSE = ID["]"]
+OPERATOR_SHARE = 0.25
+PART = 500  # trees in one part of the cache
+VERSION = 1
+FIRST_OPERATOR_RULE = {"[MIN": 0, "[MAX": 9, "[MED": 4, "[SM": 0}  # whatever stands behind it
+
+
+@dataclass(frozen=True)
+class ListOpsSettings:
+    """Which trees; the defaults are the long range arena's."""
+
+    min_length: int = 500  # tokens, exclusive
+    max_length: int = 2000  # exclusive
+    max_depth: int = 10
+    max_arguments: int = 10
+    generator_seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("min_length", 0), ("max_length", 2), ("max_depth", 2), ("max_arguments", 2),
+                            ("generator_seed", 0)):
+            value = getattr(self, name)
+            if value < least:
+                raise ConfigError(f"listops.{name} is {value}; allowed: an integer of at least {least}")
+        if self.max_length <= self.min_length + 1:
+            raise ConfigError(f"listops.max_length is {self.max_length}; allowed: more than listops.min_length + 1 = "
+                              f"{self.min_length + 1}")
+        if self.longest < self.min_length + 1:
+            raise ConfigError(f"listops.min_length is {self.min_length}, but the longest tree of depth {self.max_depth} "
+                              f"with {self.max_arguments} arguments has {self.longest} tokens; allowed: less")
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the largest tree that depth and arguments allow."""
+        length = 1
+        for _ in range(self.max_depth - 1):
+            length = 2 + self.max_arguments * length
+        return length
+
+
+def apply(operator: str, values: Sequence[int]) -> int:
+    """min, max, the median truncated to an integer, or the sum modulo 10."""
+    if operator == "[MIN":
+        return min(values)
+    if operator == "[MAX":
+        return max(values)
+    if operator == "[SM":
+        return sum(values) % 10
+    ordered, middle = sorted(values), len(values) // 2
+    return ordered[middle] if len(values) % 2 else (ordered[middle - 1] + ordered[middle]) // 2
+
+
+def words(expression: str) -> list[str]:
+    """The tokens of an expression: blanks part them, round parentheses (pure grouping) go, X is a closing bracket."""
+    found = expression.replace("(", " ").replace(")", " ").split()
+    return ["]" if word == "X" else word for word in found]
+
+
+def encode(expression: str) -> bytes:
+    """The ids of an expression, one byte each; what is no token of ListOps becomes UNKNOWN."""
+    return bytes(ID.get(word, UNKNOWN) for word in words(expression))
+
+
+def decode(ids: bytes) -> str:
+    """The expression of ids, without padding; the inverse of encode."""
+    return " ".join(TOKENS[number - 1] if 0 < number < UNKNOWN else "?" for number in ids if number)
+
+
+def evaluate(expression: str) -> int:
+    """The value of an expression, 0..9.
+
+    Raises:  ValueError that says what is wrong with it, and where.
+    """
+    stack: list[tuple[str, list[int]]] = []
+    found = words(expression)
+    for place, word in enumerate(found, 1):
+        if word in OPERATORS:
+            stack.append((word, []))
+            continue
+        if word == "]":
+            if not stack:
+                raise ValueError(f"token {place} closes a list that was never opened")
+            operator, values = stack.pop()
+            if not values:
+                raise ValueError(f"token {place} closes {operator} without arguments; needed: at least one")
+            value = apply(operator, values)
+        elif word in ID:
+            value = int(word)
+        else:
+            raise ValueError(f"token {place} is {word!r}; allowed: {' '.join(TOKENS)}")
+        if stack:
+            stack[-1][1].append(value)
+        elif place < len(found):
+            raise ValueError(f"the expression ends with token {place}, but {len(found) - place} more follow")
+        else:
+            return value
+    raise ValueError(f"{len(stack)} lists are never closed" if stack else "the expression is empty")
+
+
+# -- generator -------------------------------------------------------------------------------------------------
+
+
+class _TooLong(Exception):
+    """A tree that cannot be kept any more."""
+
+
+def _grow(draw: Callable[[], float], settings: ListOpsSettings, depth: int, ids: bytearray) -> int:
+    """Append a random tree whose root is at `depth`; return its value."""
+    if depth == settings.max_depth or draw() >= OPERATOR_SHARE:
+        digit = int(10 * draw())
+        ids.append(ID["0"] + digit)
+        return digit
+    operator = OPERATORS[int(4 * draw())]
+    ids.append(ID[operator])
+    count = 2 + int((settings.max_arguments - 1) * draw())
+    values = [_grow(draw, settings, depth + 1, ids) for _ in range(count)]
+    ids.append(CLOSE)
+    if len(ids) >= settings.max_length:
+        raise _TooLong
+    return apply(operator, values)
+
+
+def make_part(settings: ListOpsSettings, number: int) -> Arrays:
+    """PART kept trees: ids (M,), starts (PART + 1,), labels (PART,). Python's random() never changes its stream."""
+    seed = hashlib.sha256(f"listops {settings.generator_seed} {number}".encode()).digest()
+    draw = random.Random(int.from_bytes(seed[:8], "big")).random
+    kept, labels = [], []
+    while len(kept) < PART:
+        ids = bytearray()
+        try:
+            value = _grow(draw, settings, 1, ids)
+        except _TooLong:
+            continue
+        if settings.min_length < len(ids) < settings.max_length:
+            kept.append(bytes(ids))
+            labels.append(value)
+    found = Sequences.of(kept)
+    return {"ids": found.values.numpy(), "starts": found.starts.numpy(), "labels": np.array(labels, np.uint8)}
+
+
+def generate(settings: ListOpsSettings, count: int, processes: int | None = None) -> Split:
+    """`count` distinct trees and their values; with a larger count, these and others.
+
+    Raises:  ConfigError if these settings do not have so many distinct trees.
+    """
+    kept: list[bytes] = []
+    labels: list[int] = []
+    known: set[bytes] = set()
+    wanted = -(-count // PART)
+    read = 0
+    while len(kept) < count:
+        before = len(kept)
+        for part in parts("listops", settings, make_part, wanted, VERSION, processes)[read:]:
+            found = Sequences(torch.from_numpy(part["ids"]), torch.from_numpy(part["starts"]))
+            for i, label in enumerate(part["labels"].tolist()):
+                ids = found[i]
+                digest = hashlib.blake2b(ids, digest_size=16).digest()
+                if digest not in known:
+                    known.add(digest)
+                    kept.append(ids)
+                    labels.append(label)
+        if len(kept) < count and len(kept) - before < 0.02 * PART * (wanted - read):
+            raise ConfigError(f"listops.max_length is {settings.max_length}: only {len(kept)} distinct trees were "
+                              f"found in {PART * wanted}; allowed: lengths with more than {count} of them")
+        read, wanted = wanted, wanted + max(1, -(-(count - len(kept)) // PART))
+    return Split((Sequences.of(kept[:count]),), torch.tensor(labels[:count]))
+
+
+# -- released files --------------------------------------------------------------------------------------------
+
+
+def read_file(path: Path) -> Split:
+    """A released file: a heading, then rows of expression, tab, value.
+
+    Raises:  DatasetCorrupt naming file and line.
+    """
+    ids, labels = [], []
+    with open(path, encoding="utf8") as file:
+        for number, line in enumerate(file, 1):
+            columns = line.rstrip("\n").split("\t")
+            if number == 1 and columns[:1] == ["Source"]:
+                continue
+            if len(columns) != 2 or not columns[1].strip().isdigit() or int(columns[1]) > 9:
+                raise DatasetCorrupt(f"{path}, line {number}: {line.strip()[:60]!r}; allowed: an expression, a tab and "
+                                     "its value 0..9")
+            ids.append(encode(columns[0]))
+            labels.append(int(columns[1]))
+    return Split((Sequences.of(ids),), torch.tensor(labels, dtype=torch.int64))
+
+
+def read_released(folder: Path) -> dict[str, Split]:
+    """The released folder: basic_train.tsv, basic_val.tsv, basic_test.tsv."""
+    return {split: read_file(folder / f"basic_{split}.tsv") for split in ("train", "val", "test")}
+
+
+# -- baselines -------------------------------------------------------------------------------------------------
+
+
+def first_tokens(split: Split) -> np.ndarray:
+    """The first token's id of every expression, (N,)."""
+    text = split.texts[0]
+    return text.values[text.starts[:-1]].numpy()
+
+
+def baselines(train: Split, test: Split) -> dict[str, float]:
+    """Test accuracy (%) of answers that look at nothing, or at the first operator alone.
+
+    most frequent: one answer for all;  first operator, rule: FIRST_OPERATOR_RULE;  first operator, fitted: the most
+    frequent training label behind that operator, which no answer from the first token can beat by much.
+    """
+    seen, asked = first_tokens(train), first_tokens(test)
+    labels, answers = train.labels.numpy(), test.labels.numpy()
+    most = np.bincount(labels).argmax()
+    fitted = np.full(256, most)
+    rule = np.full(256, most)
+    for operator, answer in FIRST_OPERATOR_RULE.items():
+        rule[ID[operator]] = answer
+    for token in np.unique(seen):
+        fitted[token] = np.bincount(labels[seen == token]).argmax()
+    return {"most frequent label": 100 * float((answers == most).mean()),
+            "first operator, rule": 100 * float((answers == rule[asked]).mean()),
+            "first operator, fitted": 100 * float((answers == fitted[asked]).mean())}

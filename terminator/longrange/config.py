@@ -1,0 +1,231 @@
+"""Every setting of a long range experiment; the defaults are the released Image task's, multi-layer.
+
+The groups: data (which sequences), listops, pathfinder (how these are generated), network, optimizer, train, test.
+
+Source: arXiv 2305.19534 and its released code.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from terminator.config import ConfigError, updated
+from terminator.data.listops import ListOpsSettings
+from terminator.data.pathfinder import PathfinderSettings
+from terminator.related.attention import MIXERS
+from terminator.related.hrrformer.attention import TEMPERATURES, UNBINDINGS, WEIGHTS
+from terminator.related.hrrformer.settings import MASKINGS, TASKS, NetworkSettings, task_settings
+
+KINDS = ("pixels", "listops", "listops_files", "imdb", "imdb_halves", "aan", "pathfinder", "byte_files")
+GENERATED = ("listops", "pathfinder")
+SIZES = ("layers", "width", "mlp_width", "heads")
+MIXER_SIZES = {"local": "block", "linformer": "rank", "performer": "features", "luna": "memory",
+               "synthesizer": "rank", "nystromformer": "landmarks"}  # what network.mixer_size is to each
+
+
+def _require(condition: bool, key: str, value: Any, allowed: str) -> None:
+    if not condition:
+        raise ConfigError(f"{key} is {value!r}; allowed: {allowed}")
+
+
+def _at_least(config: Any, group: str, minima: dict[str, int]) -> None:
+    for name, least in minima.items():
+        value = getattr(config, name)
+        _require(value is None or value >= least, f"{group}.{name}", value, f"an integer of at least {least}")
+
+
+@dataclass(frozen=True)
+class LongRangeData:
+    """Which sequences, how many, how long."""
+
+    kind: str = "pixels"  # listops, pathfinder: generated; imdb; imdb_halves: pairs; the others: files of the user's
+    name: str = "CIFAR10"  # pixels: the image data set, see terminator.data; files: their folder
+    length: int = 1024  # tokens of a sequence: longer ones are cut, shorter ones padded
+    padding: str = "full"  # full: to `length`, as released; batch: to the batch's longest (EMBER)
+    train_size: int | None = None  # keep so many examples, every class with its share; generated data need a number
+    val_size: int | None = None
+    test_size: int | None = None
+    image_size: int | None = None  # pixels: resize to this many a side
+    leave_out_last_tenth: bool = False  # pixels: of the training images, as released
+    permutation_seed: int | None = None  # pixels: all in one fixed random order, drawn with this seed
+
+    def __post_init__(self) -> None:
+        _require(self.kind in KINDS, "data.kind", self.kind, ", ".join(KINDS))
+        _require(self.padding in ("full", "batch"), "data.padding", self.padding, "full, batch")
+        _at_least(self, "data", {"length": 1, "train_size": 2, "val_size": 0, "test_size": 2, "image_size": 2,
+                                 "permutation_seed": 0})
+        if self.kind in GENERATED:
+            for name in ("train_size", "test_size"):
+                _require(getattr(self, name) is not None, f"data.{name}", None, f"a number, for data.kind={self.kind}")
+        if self.kind != "pixels":
+            for name in ("image_size", "leave_out_last_tenth", "permutation_seed"):
+                value = getattr(self, name)
+                _require(value in (None, False), f"data.{name}", value, f"nothing for data.kind={self.kind}")
+
+
+@dataclass(frozen=True)
+class LongRangeNetwork:
+    """One of the paper's networks, and what is changed in it; nothing: as the task has it."""
+
+    task: str = "image"  # whose network: one of related.hrrformer.settings.TASKS
+    mixer: str = "hrrformer"  # one of related.attention.MIXERS, or none (branch removed)
+    layers: int | None = None
+    width: int | None = None
+    mlp_width: int | None = None
+    heads: int | None = None
+    dropout: float | None = None
+    masking: str = ""  # none, released, full; nothing: the task's
+    weights: str = "softmax"  # hrrformer: softmax, or the controls uniform (1/T) and off
+    unbinding: str = "approximate"  # hrrformer: approximate, exact
+    projection: bool = False  # hrrformer: queries, keys and values of unit magnitude
+    temperature: str = "one"  # hrrformer: one, learned
+    mixer_size: int | None = None  # block, rank, features, memory, landmarks of the mixers that have one
+    classes: int | None = None  # of the data; leave it out
+
+    def __post_init__(self) -> None:
+        _require(self.task in TASKS, "network.task", self.task, ", ".join(TASKS))
+        _require(self.mixer in ("none", *MIXERS), "network.mixer", self.mixer, ", ".join(("none", *MIXERS)))
+        _require(self.masking in ("", *MASKINGS), "network.masking", self.masking, ", ".join(MASKINGS))
+        _at_least(self, "network", {**dict.fromkeys(SIZES, 1), "mixer_size": 1, "classes": 2})
+        _require(self.dropout is None or 0 <= self.dropout < 1, "network.dropout", self.dropout, "from 0 to below 1")
+        _require(self.mixer_size is None or self.mixer in MIXER_SIZES, "network.mixer_size", self.mixer_size,
+                 f"nothing for network.mixer={self.mixer}")
+        for name, allowed in (("weights", WEIGHTS), ("unbinding", UNBINDINGS), ("temperature", TEMPERATURES)):
+            _require(getattr(self, name) in allowed, f"network.{name}", getattr(self, name), ", ".join(allowed))
+        if self.mixer != "hrrformer":
+            for name, value in self.hrrformer_options().items():
+                raise ConfigError(f"network.{name} is {value!r}; allowed: the default, for network.mixer={self.mixer}")
+
+    def hrrformer_options(self) -> dict[str, Any]:
+        """What differs from the released attention."""
+        released = {"weights": "softmax", "unbinding": "approximate", "projection": False, "temperature": "one"}
+        return {name: getattr(self, name) for name, value in released.items() if getattr(self, name) != value}
+
+    def settings(self, length: int) -> NetworkSettings:
+        """The network's settings, for sequences of so many tokens.
+
+        Raises:  ConfigError for sizes that do not go together.
+        """
+        options = self.hrrformer_options()
+        if self.mixer_size is not None:
+            options[MIXER_SIZES[self.mixer]] = self.mixer_size
+        changes = {name: getattr(self, name) for name in (*SIZES, "dropout", "classes")}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        if self.masking:
+            changes["masking"] = self.masking
+        return task_settings(self.task, length=length, mixer=self.mixer, mixer_options=options, **changes)
+
+
+@dataclass(frozen=True)
+class LongRangeOptimizer:
+    """Adam; rate(n) = max(floor, learning_rate * decay_rate^(max(n - 1, 0) / S)) after n updates.
+
+    S = decay_examples / batch, rounded down. The released code counts training and held-out examples.
+    """
+
+    name: str = "Adam"  # or AdamW, with decoupled weight decay (Path-X)
+    learning_rate: float = 1e-3
+    decay_rate: float = 0.95
+    decay_examples: int | None = None  # nothing: the examples of all splits
+    floor: float = 1e-5
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self.name in ("Adam", "AdamW"), "optimizer.name", self.name, "Adam, AdamW")
+        _require(self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "a positive number")
+        _require(0 < self.decay_rate <= 1, "optimizer.decay_rate", self.decay_rate, "above 0, up to 1")
+        _require(0 <= self.floor <= self.learning_rate, "optimizer.floor", self.floor,
+                 f"0 to optimizer.learning_rate={self.learning_rate}")
+        _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
+        _at_least(self, "optimizer", {"decay_examples": 1})
+
+
+@dataclass(frozen=True)
+class LongRangeTrain:
+    """Length, numbers and machines of a training."""
+
+    epochs: int = 20
+    batch_size: int = 32  # sequences (or pairs) per step, over all processes
+    accumulate: int = 1  # split a batch into so many parts, one after another
+    seed: int = 0
+    precision: str = "float32"  # float32, or bf16 (autocast; Fourier transforms stay in float32)
+    device: str = "auto"  # auto, cpu, cuda
+    deterministic: bool = False  # torch's deterministic algorithms
+    distributed: bool = False  # under torchrun
+    num_nodes: int = 1  # machines, with torchrun
+    avail_gpus: int = -1  # processes per machine, with torchrun; -1: as many as torchrun started
+
+    def __post_init__(self) -> None:
+        _at_least(self, "train", {"epochs": 1, "batch_size": 1, "accumulate": 1, "num_nodes": 1, "seed": 0})
+        _require(self.seed < 2**32, "train.seed", self.seed, "an integer from 0 to below 2**32")
+        _require(self.batch_size % self.accumulate == 0, "train.accumulate", self.accumulate,
+                 f"a divisor of train.batch_size={self.batch_size}")
+        _require(self.precision in ("float32", "bf16"), "train.precision", self.precision, "float32, bf16")
+        _require(self.device in ("auto", "cpu", "cuda"), "train.device", self.device, "auto, cpu, cuda")
+
+
+@dataclass(frozen=True)
+class LongRangeTest:
+    """How accuracies are measured; every example counts."""
+
+    __test__ = False  # not a test case
+
+    batch_size: int = 64  # sequences at once
+    train_examples: int = 0  # measure the loss and accuracy of so many training examples as well, without dropout
+
+    def __post_init__(self) -> None:
+        _at_least(self, "test", {"batch_size": 1, "train_examples": 0})
+
+
+@dataclass(frozen=True)
+class LongRangeConfig:
+    """One long range experiment, whole.
+
+    Raises:  ConfigError, from the constructor, for settings that do not go together.
+    """
+
+    data: LongRangeData = field(default_factory=LongRangeData)
+    listops: ListOpsSettings = field(default_factory=ListOpsSettings)
+    pathfinder: PathfinderSettings = field(default_factory=PathfinderSettings)
+    network: LongRangeNetwork = field(default_factory=LongRangeNetwork)
+    optimizer: LongRangeOptimizer = field(default_factory=LongRangeOptimizer)
+    train: LongRangeTrain = field(default_factory=LongRangeTrain)
+    test: LongRangeTest = field(default_factory=LongRangeTest)
+
+    def __post_init__(self) -> None:
+        settings = self.network_settings
+        pairs = self.data.kind in ("aan", "imdb_halves")
+        _require(settings.pair == pairs, "network.task", self.network.task,
+                 f"{'retrieval' if pairs else 'any but retrieval'} for data.kind={self.data.kind}")
+        _require(self.data.padding == "full" or settings.masking != "none", "data.padding", self.data.padding,
+                 "full, for a network without a mask")
+        if self.data.kind == "pathfinder":
+            side = self.pathfinder.size
+            _require(self.data.length == side**2, "data.length", self.data.length,
+                     f"{side**2}, for pathfinder.size={side}")
+        if self.data.kind == "listops":
+            least = self.listops.max_length - 1
+            _require(self.data.length >= least, "data.length", self.data.length,
+                     f"at least {least}, for listops.max_length={self.listops.max_length}")
+
+    @property
+    def network_settings(self) -> NetworkSettings:
+        """The network's settings, whole; the classes are the task's until the data are known."""
+        return self.network.settings(self.data.length)
+
+    def updated(self, *dotlist: str, **values: Any) -> "LongRangeConfig":
+        """A copy with other values: `config.updated("train.seed=1", network={"mixer": "none"})`.
+
+        Raises:  ConfigError that names the key, its value and what is allowed.
+        """
+        return updated(self, dotlist, values)
+
+    def resolved(self, classes: int, examples: int) -> "LongRangeConfig":
+        """The same with the data's classes, and the number of examples in all splits.
+
+        Raises:  ConfigError if other numbers of classes were asked for.
+        """
+        given = self.network.classes
+        _require(given in (None, classes), "network.classes", given, f"{classes}, that of the data; leave it out")
+        decay = self.optimizer.decay_examples or examples
+        return replace(self, network=replace(self.network, classes=classes),
+                       optimizer=replace(self.optimizer, decay_examples=decay))

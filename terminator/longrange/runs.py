@@ -1,0 +1,102 @@
+"""Long range experiments: run one, or read what is there; its record, its model, and tables of many."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from terminator.config import from_dict
+from terminator.data.tokens import TokenData
+from terminator.longrange.config import LongRangeConfig
+from terminator.longrange.data import load_long_range
+from terminator.longrange.tasks import build_network
+from terminator.longrange.trainer import SequenceTrainer
+from terminator.runs import FinishedRun, System
+
+
+class LongRangeRun(FinishedRun):
+    """A finished run: its record, its folder, and on demand its epochs and its model."""
+
+    def model(self) -> nn.Module:
+        """The trained network, in evaluation mode."""
+        return load(self.folder / "model.safetensors")[0]
+
+    @property
+    def config(self) -> LongRangeConfig:
+        """The resolved configuration."""
+        return from_dict(LongRangeConfig, self.record["config"])
+
+    def accuracy(self, split: str = "test") -> float:
+        """Accuracy (%) after the last epoch."""
+        return self.record["results"][split]["accuracy"]
+
+
+class LongRange(System):
+    """Hrrformer's networks, with any mixer, on sequences of tokens."""
+
+    task = "long-range"
+    config = LongRangeConfig
+    index = "index_longrange.csv"
+    run_type = LongRangeRun
+
+    def load_data(self, config: LongRangeConfig, data_dir: str | None = None) -> TokenData:
+        return load_long_range(config, data_dir)
+
+    def resolve(self, config: LongRangeConfig, data: TokenData) -> LongRangeConfig:
+        return config.resolved(len(data.info.classes), sum(data.info.sizes.values()))
+
+    def resolve_like(self, config: LongRangeConfig, record: dict[str, Any]) -> LongRangeConfig:
+        return config.resolved(len(record["data"]["classes"]), sum(record["data"]["sizes"].values()))
+
+    def build(self, config: LongRangeConfig) -> nn.Module:
+        return build_network(config)
+
+    def trainer(self, model: nn.Module, config: LongRangeConfig, data: TokenData,
+                folder: Path | None = None) -> SequenceTrainer:
+        return SequenceTrainer(model, config, data, folder)
+
+    def results(self, trainer: SequenceTrainer) -> dict[str, dict[str, Any]]:
+        """Of every split but the training one, after the last epoch."""
+        return {split: trainer.evaluate(split) for split in trainer.data.splits if split != "train"}
+
+    def details(self, trainer: SequenceTrainer, rows: Sequence[dict[str, float]]) -> dict[str, Any]:
+        """Steps, speed, and the best epoch's test accuracy: which of the two was published is not known."""
+        config, seconds = trainer.config, sum(row["seconds"] for row in rows)
+        examples = len(rows) * trainer.steps_per_epoch * config.train.batch_size
+        tokens = config.data.length * (2 if trainer.data.is_pair else 1)  # padding is worked on like the rest
+        best = max(rows, key=lambda row: row["test_accuracy"])
+        return {"steps": len(rows) * trainer.steps_per_epoch, "flops_per_example": trainer.flops(),
+                "sequences_per_s": round(examples / seconds, 2), "tokens_per_s": round(examples * tokens / seconds),
+                "best": {"epoch": best["epoch"], "test_accuracy": best["test_accuracy"]}}
+
+    def method(self, config: LongRangeConfig) -> str:
+        return f"{config.network.task}-{mixer_name(config)}"
+
+    def summary(self, record: dict[str, Any]) -> str:
+        found = record["results"]["test"]
+        return f"test accuracy {found['accuracy']:.2f} % of {found['examples']} examples"
+
+    def row(self, record: dict[str, Any]) -> dict[str, Any]:
+        """What it was, how well (%), how fast."""
+        config, results = from_dict(LongRangeConfig, record["config"]), record["results"]
+        s = config.network_settings
+        return {"task": config.network.task, "mixer": mixer_name(config), "masking": s.masking, "layers": s.layers,
+                "width": s.width, "length": config.data.length, "train_examples": record["data"]["sizes"]["train"],
+                "epochs": config.train.epochs, "batch": config.train.batch_size,
+                "test": results["test"]["accuracy"], "test_examples": results["test"]["examples"],
+                "best_epoch": record["best"]["epoch"], "best_test": record["best"]["test_accuracy"],
+                "flops_per_example": record["flops_per_example"], "tokens_per_s": record["tokens_per_s"]}
+
+
+LONG_RANGE = LongRange()
+run, run_id, run_folder, load = LONG_RANGE.run, LONG_RANGE.run_id, LONG_RANGE.run_folder, LONG_RANGE.load
+runs_table, rebuild_index = LONG_RANGE.runs_table, LONG_RANGE.rebuild_index
+
+
+def mixer_name(config: LongRangeConfig) -> str:
+    """The mixer, with what differs from the released attention."""
+    use = config.network
+    changed = [str(value) if name == "weights" else name if value is True else f"{name} {value}"
+               for name, value in use.hrrformer_options().items()]
+    return " ".join([use.mixer, *changed, *([str(use.mixer_size)] if use.mixer_size else [])])

@@ -1,0 +1,218 @@
+"""What a notebook on long sequences shows: runs of a study, what simpler answers reach, tables and verdicts."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from terminator import records
+from terminator.config import identity
+from terminator.data import listops
+from terminator.data.tokens import Split, TokenData
+from terminator.longrange.config import LongRangeConfig
+from terminator.longrange.data import load_long_range
+from terminator.longrange.presets import MAIN, MANY_SEEDS, SEEDS, preset, study
+from terminator.longrange.runs import LongRangeRun, run
+from terminator.longrange.tasks import build_network
+from terminator.paths import results_dir
+from terminator.related.hrrformer.network import NetworkParts
+from terminator.runs import once, run_name
+
+EXPERIMENT = "longrange"
+BASELINES = "longrange_baselines"
+PUBLISHED = "long range arena"  # the table of results/literature.csv
+TITLES = {"listops": "ListOps", "text": "Text", "retrieval": "Retrieval", "image": "Image", "pathfinder": "Pathfinder"}
+Runs = Mapping[str, Sequence[LongRangeRun]]
+
+
+def run_study(name: str, profile: str, seeds: Sequence[int] = (), device: str = "auto", need_model: bool = False
+              ) -> dict[str, list[LongRangeRun]]:
+    """All runs of a study by label, see presets.study: with every seed for the Image task, else with the first."""
+    chosen = tuple(seeds) or SEEDS[profile]
+    chosen = chosen if name in MANY_SEEDS else chosen[:1]
+    found: dict[str, list[LongRangeRun]] = {}
+    for label, config in study(name, profile).items():
+        for seed in chosen[:1] if "permuted" in label else chosen:
+            config = config.updated(train={"seed": seed, "device": device})
+            found.setdefault(label, []).append(run(config, EXPERIMENT, profile, need_model=need_model))
+    return found
+
+
+def main_run(name: str, profile: str, label: str = "Hrrformer", seed: int | None = None, device: str = "auto"
+             ) -> tuple[LongRangeRun, TokenData]:
+    """One run of a study with its weights, trained here if they are not, and its data."""
+    config = study(name, profile)[label].updated(
+        train={"seed": SEEDS[profile][0] if seed is None else seed, "device": device})
+    data = load_long_range(config)
+    return run(config, EXPERIMENT, profile, data=data, need_model=True), data
+
+
+@torch.no_grad()
+def look_inside(found: LongRangeRun, data: TokenData, count: int = 16, split: str = "test", untrained: bool = False
+                ) -> tuple[NetworkParts, tuple[Tensor, ...], Tensor]:
+    """Everything that the network computes for the first examples of a split, their tokens and their labels.
+
+    Args:  untrained: of the network as its training began.
+    """
+    model: Any = build_network(found.config).eval() if untrained else found.model()
+    part, use = data.splits[split], found.config.data
+    index = torch.arange(min(count, len(part)))
+    tokens = tuple(text.batch(index, use.length, use.padding == "batch") for text in part.texts)
+    return model(*tokens, return_parts=True), tokens, part.labels[index]
+
+
+# -- tables ----------------------------------------------------------------------------------------------------
+
+
+def table(study_runs: Runs) -> pd.DataFrame:
+    """One row per label: test accuracy (%, mean over seeds, last and best epoch), 95 % interval of one test set, cost.
+
+    branch: ||mixer branch|| / ||residual||, mean over layers, after the first and after the last epoch.
+    """
+    rows = []
+    for label, found in study_runs.items():
+        results = [r.record for r in found]
+        accuracies = pd.Series([r.accuracy() for r in found])
+        rows.append({
+            "setting": label, "test": accuracies.mean(), "sd": accuracies.std(ddof=1), "seeds": len(found),
+            "interval": interval(accuracies.mean(), results[0]["results"]["test"]["examples"]),
+            "best epoch": pd.Series([r["best"]["test_accuracy"] for r in results]).mean(),
+            "train": pd.Series([r["epochs"][-1]["train_accuracy"] for r in results]).mean(),
+            "branch at first": branch_ratio(found, 0), "branch at last": branch_ratio(found, -1),
+            "parameters": results[0]["parameters"], "MFLOPs": results[0]["flops_per_example"] / 1e6,
+            "tokens per s": pd.Series([r["tokens_per_s"] for r in results]).mean(),
+            "minutes": pd.Series([r["wall_s"] for r in results]).mean() / 60})
+    return pd.DataFrame(rows).set_index("setting") if rows else pd.DataFrame()
+
+
+def branch_ratio(found: Sequence[LongRangeRun], epoch: int) -> float:
+    """||mixer branch|| / ||residual|| after an epoch (index), mean over layers and runs."""
+    values = [value for r in found for name, value in r.record["epochs"][epoch].items() if "branch_ratio" in name]
+    return float(np.mean(values))
+
+
+def curves(study_runs: Runs, column: str = "test_accuracy") -> pd.DataFrame:
+    """A column of the epochs' rows, mean over seeds: index epoch, a column per label."""
+    return pd.DataFrame({label: pd.concat([r.metrics.set_index("epoch")[column] for r in found], axis=1).mean(axis=1)
+                         for label, found in study_runs.items()})
+
+
+def interval(accuracy: float, examples: int) -> float:
+    """95 % half-width (points) that so many test examples leave to an accuracy (%)."""
+    share = accuracy / 100
+    return 196 * math.sqrt(max(share * (1 - share), 0) / examples)
+
+
+def difference(a: Sequence[LongRangeRun], b: Sequence[LongRangeRun]) -> tuple[float, float]:
+    """Difference of mean test accuracies, a - b, and how much of it chance explains, in points (95 %).
+
+    Chance is the seeds', where both have several, and at least that of the test examples.
+    """
+    means, spreads = [], []
+    for found in (a, b):
+        values = np.array([r.accuracy() for r in found])
+        over_seeds = 1.96 * values.std(ddof=1) / math.sqrt(len(found)) if len(found) > 1 else 0.0
+        examples = found[0].record["results"]["test"]["examples"]
+        means.append(float(values.mean()))
+        spreads.append(max(float(over_seeds), interval(float(values.mean()), examples)))
+    return means[0] - means[1], math.hypot(*spreads)
+
+
+def verdict(gap: float, spread: float) -> str:
+    """holds, contradicted, or not settled, for a claim that the difference is above 0."""
+    return "holds here" if gap > spread else "contradicted here" if gap < -spread else "not settled"
+
+
+def claims(studies: Mapping[str, Runs]) -> pd.DataFrame:
+    """What the paper claims or needs, what the runs of {name: runs of a study} say, and a verdict from the numbers."""
+    rows = []
+    for name, found in studies.items():
+        for text, a, b in (
+                ("the attention adds something: it beats the network without it", "Hrrformer", "branch removed"),
+                ("its weights matter: it beats weights of 1/T", "Hrrformer", "weights 1/T"),
+                ("it beats softmax attention under the same recipe", "Hrrformer", "softmax attention"),
+                ("padding in the superposition and the mean costs accuracy", "Hrrformer, padding masked", "Hrrformer")):
+            if a in found and b in found:
+                gap, spread = difference(found[a], found[b])
+                rows.append({"study": name, "claim": text, "difference": gap, "chance": spread,
+                             "verdict": verdict(gap, spread)})
+    return pd.DataFrame(rows, columns=["study", "claim", "difference", "chance", "verdict"])
+
+
+# -- what simpler answers reach --------------------------------------------------------------------------------
+
+
+def baselines(name: str, profile: str) -> pd.DataFrame:
+    """Test accuracy (%) of answers without any attention on a study's data; measured once, kept as a record.
+
+    most frequent label; ListOps: from the first operator alone; else: logistic regression on how often every token
+    occurs. Empty where the profile has no data for the study.
+    """
+    if profile not in MAIN.get(name, {}):
+        study(name, profile)  # an unknown name or profile is an error
+        return pd.DataFrame()
+    config = preset(MAIN[name][profile])
+    what = _data_settings(config)
+    run_id = run_name(what, "", profile, 0, "baselines", MAIN[name][profile])
+    folder = results_dir() / "runs" / BASELINES / run_id
+
+    def measure() -> dict[str, Any]:
+        data = load_long_range(config)
+        record = {"run_id": run_id, "experiment": BASELINES, "task": "baselines", "status": "ok", "profile": profile,
+                  "seed": 0, "config": what, "data": {"title": data.info.title, "fingerprint": data.info.fingerprint},
+                  "results": simple_answers(data), "provenance": records.provenance(), "finished": records.now()}
+        records.write_record(folder / "record.json", record)
+        return record
+
+    found = once(folder, measure)["results"]
+    return pd.DataFrame({"test": found}).rename_axis("answer")
+
+
+def _data_settings(config: LongRangeConfig) -> dict[str, Any]:
+    """The settings that say what the data are."""
+    return {group: values for group, values in identity(config).items() if group in ("data", "listops", "pathfinder")}
+
+
+def simple_answers(data: TokenData) -> dict[str, float]:
+    """Test accuracy (%) of each simple answer, see baselines."""
+    train, test = data.splits["train"], data.splits["test"]
+    if data.info.vocabulary == listops.VOCABULARY:
+        return listops.baselines(train, test)
+    most = int(train.labels.bincount().argmax())
+    found = {"most frequent label": 100 * float((test.labels == most).double().mean())}
+    return found | {"bag of tokens": bag_of_tokens(train, test, data.info.length, data.info.vocabulary)}
+
+
+def token_counts(split: Split, length: int, vocabulary: int) -> np.ndarray:
+    """log(1 + how often each token occurs) in the texts of every example, (N, texts * vocabulary), padding left out."""
+    rows = []
+    for text in split.texts:
+        part = text.cut(length)
+        owner = torch.arange(len(part)).repeat_interleave(part.lengths)
+        cells = owner * vocabulary + part.values.long() + part.shift
+        rows.append(torch.bincount(cells, minlength=len(part) * vocabulary).view(len(part), vocabulary))
+    return torch.cat(rows, dim=1).double().log1p().numpy()
+
+
+def bag_of_tokens(train: Split, test: Split, length: int, vocabulary: int) -> float:
+    """Test accuracy (%) of a logistic regression on token counts, which knows nothing of order."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
+    model.fit(token_counts(train, length, vocabulary), train.labels.numpy())
+    return 100 * float(model.score(token_counts(test, length, vocabulary), test.labels.numpy()))
+
+
+# -- beside the published numbers ------------------------------------------------------------------------------
+
+
+def published() -> pd.DataFrame:
+    """The published accuracies (%), a row per model, a column per task."""
+    rows = records.literature(PUBLISHED)
+    return rows.pivot(index="model", columns="dataset", values="value").loc[rows["model"].unique(), TITLES.values()]
