@@ -164,19 +164,34 @@ def test_permuted_pixels_are_put_back():
     other.position_embedding = net.position_embedding[order]
     assert torch.allclose(inside.image_weights(other, tokens, order), plain, atol=1e-4)
     table = inside.structure_table({"plain": net, "permuted": other}, tokens, {"permuted": order})
-    columns = ["row_contrast", "position_share", "grey_correlation"]
+    columns = ["row_contrast", "position_share", "grey_correlation"]  # shuffled ones are drawn anew
     one, two = (table[table["network"] == name][columns].to_numpy() for name in ("plain", "permuted"))
     assert abs(one - two).max() < 1e-3
     assert not torch.equal(order, back)
 
 
-def test_structure_verdict_compares_with_the_best_control():
+def test_best_heads():
     table = pd.DataFrame([{"network": n, "head": h, "row_contrast": c} for n, h, c in (
-        ("trained", 1, 0.4), ("trained", 2, 0.0), ("untrained", 1, 0.05), ("permuted", 1, 0.1))])
-    text = inside.structure_verdict(table, "trained", ["untrained", "permuted"])
-    assert text.startswith("more row structure than the controls: best head +0.40, best head of any control +0.10")
-    assert text.endswith("1 of 2 heads lie above that")
-    assert inside.structure_verdict(table, "permuted", ["trained"]).startswith("no more")
+        ("trained", 1, 0.4), ("trained", 2, 0.0), ("untrained", 1, 0.05), ("permuted", 1, 0.1), ("other", 1, 0.9))])
+    assert inside.best_heads(table, "trained", ["untrained", "permuted"], "row_contrast") == (0.4, 0.1)
+
+
+def test_shuffled_images_keep_their_values_and_lose_their_rows():
+    tokens = torch.arange(16).expand(500, -1)
+    mixed = inside.shuffled(tokens)
+    assert torch.equal(mixed.sort(1).values, tokens)
+    assert (mixed.double().mean(0) - 7.5).abs().max() < 1
+    assert torch.equal(inside.shuffled(tokens), mixed)
+
+
+def test_content_makes_rows_that_shuffling_takes_away():
+    """A network without positions: its map follows the pixels alone."""
+    net = network()
+    net.position_embedding = torch.zeros_like(net.position_embedding)
+    columns = torch.where(torch.arange(SIDE * SIDE) % SIDE < SIDE // 2, 20, 200).expand(200, -1)
+    table = inside.structure_table({"blind": net}, columns)
+    assert table["row_contrast"].max() > 1.5
+    assert table["row_contrast_shuffled"].abs().max() < 0.4
 
 
 def test_position_similarity():

@@ -19,7 +19,7 @@ FLOORS = (  # from the ground up; a module may import from lower floors, and on 
     {"trainer", "records", "plots", "presets", "studies", "comparison", "inside", "predict", "benchmark_step"},
     {"runs"},
     {"experiments", "benchmark", "claims", "fewshot", "longrange", "panel"},
-    {"operators_bench", "costs", "sequence_bench", "sequence_step"},
+    {"operators_bench", "costs", "sequence_bench", "sequence_step", "hrr_studies"},
     {"__main__"},
 )
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}

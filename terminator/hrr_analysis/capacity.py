@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from terminator.progress import bar
@@ -75,9 +76,11 @@ def _check_arm(arm: str) -> None:
 
 def _measured(arm: str, width: int, count: int, queries: int, items: int, seed: int) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(seed)
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
-    for _ in range(-(-queries // count)):
-        found.append(_one_memory(arm, width, count, min(count, queries), items, generator))
+    vectors = algebra.random_vectors(items, width, generator)
+    if ARMS[arm][0]:
+        vectors = algebra.project(vectors)
+    vectors = F.normalize(vectors, dim=-1)  # lengths change no cosine
+    found = [_one_memory(arm, vectors, count, min(count, queries), generator) for _ in range(-(-queries // count))]
     right, noise, first = (torch.cat(part) for part in zip(*found, strict=True))
     cosine, theory = right.mean().item(), expected_cosine(count, arm)
     deviation = noise.mean().sqrt().item()
@@ -87,19 +90,20 @@ def _measured(arm: str, width: int, count: int, queries: int, items: int, seed: 
             "expected_accuracy": expected_accuracy(theory, width, items)}
 
 
-def _one_memory(arm: str, width: int, count: int, asked: int, items: int, generator: torch.Generator
+def _one_memory(arm: str, vectors: Tensor, count: int, asked: int, generator: torch.Generator
                 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(asked,) each: cosine to the right value, mean square of those to what is not stored, whether found."""
+    """`count` of the items stored, (asked,) each: cosine to the right one, mean square to those not stored, found."""
     projected, exact = ARMS[arm]
-    vectors = algebra.random_vectors(items, width, generator)
-    keys = algebra.random_vectors(count, width, generator)
-    if projected:
-        vectors, keys = algebra.project(vectors), algebra.project(keys)
-    memory = algebra.superpose(vectors[:count], keys)  # (1, D); the first `count` items are the stored values
+    stored = torch.randperm(len(vectors), generator=generator)[:count]
+    keys = algebra.random_vectors(count, vectors.shape[1], generator)
+    keys = algebra.project(keys) if projected else keys
+    memory = algebra.superpose(vectors[stored], keys)  # (1, D)
     retrieved = algebra.unbind(memory, keys[:asked], exact)
-    cosine = torch.nn.functional.normalize(retrieved, dim=-1) @ torch.nn.functional.normalize(vectors, dim=-1).T
-    right = cosine.diagonal()  # (asked,)
-    return right, cosine[:, count:].square().mean(1), cosine.argmax(1) == torch.arange(asked)
+    cosine = F.normalize(retrieved, dim=-1) @ vectors.T  # (asked, items)
+    right = cosine[torch.arange(asked), stored[:asked]]
+    square = cosine.square()
+    noise = (square.sum(1) - square[:, stored].sum(1)) / (len(vectors) - count)
+    return right, noise, cosine.argmax(1) == stored[:asked]
 
 
 def pairs_held(table: pd.DataFrame, accuracy: float = 90.0) -> pd.DataFrame:

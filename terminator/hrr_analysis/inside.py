@@ -8,7 +8,7 @@ Source: arXiv 2305.19534.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -160,21 +160,30 @@ def structure_table(networks: Mapping[str, Hrrformer], tokens: Tensor, orders: M
     Args:    networks: {label: network};  tokens: (N, T) of square images in reading order;
              orders: {label: (T,)} of networks that were trained on permuted pixels: element i is the pixel that
              stands at place i. They are given their tokens in that order, and their maps are put back in order.
-    Returns: columns network, head, row_contrast (of the map averaged over the images), position_share,
+    Returns: columns network, head, row_contrast (of the map averaged over the images), row_contrast_shuffled (the same
+             where every image's pixels were shuffled: only positions can make rows then), position_share,
              grey_correlation (of weight and pixel value, over all images).
     """
     side = math.isqrt(tokens.shape[1])
     if side * side != tokens.shape[1]:
         raise ValueError(f"tokens have length {tokens.shape[1]}; allowed: square numbers, images in reading order")
-    rows = []
+    rows, mixed = [], shuffled(tokens)
     for label, network in networks.items():
-        weights = image_weights(network, tokens, (orders or {}).get(label), layer)
+        order = (orders or {}).get(label)
+        weights = image_weights(network, tokens, order, layer)
         contrast, share = row_contrast(weights.mean(0), side), position_share(weights)
+        by_position = row_contrast(image_weights(network, mixed, order, layer).mean(0), side)
         for head in range(weights.shape[1]):
             rows.append({"network": label, "head": head + 1, "row_contrast": contrast[head].item(),
-                         "position_share": share[head].item(),
+                         "row_contrast_shuffled": by_position[head].item(), "position_share": share[head].item(),
                          "grey_correlation": correlation(weights[:, head], tokens)})
     return pd.DataFrame(rows)
+
+
+def shuffled(tokens: Tensor, seed: int = 0) -> Tensor:
+    """Every sequence of (N, T) in a random order of its own: the same values, at places that say nothing."""
+    draw = torch.rand(tokens.shape, generator=torch.Generator().manual_seed(seed))
+    return tokens.gather(1, draw.argsort(1))
 
 
 def image_weights(network: Hrrformer, tokens: Tensor, order: Tensor | None = None, layer: int = 0) -> Tensor:
@@ -184,16 +193,10 @@ def image_weights(network: Hrrformer, tokens: Tensor, order: Tensor | None = Non
     return weights_over(network, tokens[:, order], layer)[..., torch.argsort(order)]
 
 
-def structure_verdict(table: pd.DataFrame, trained: str, controls: list[str]) -> str:
-    """Whether the trained network's best head shows more row structure than every head of all its controls."""
-    def of(labels: list[str]) -> pd.Series:
-        return table[table["network"].isin(labels)]["row_contrast"]
-
-    best, ceiling = of([trained]).max(), of(controls).max()
-    word = "more" if best > ceiling else "no more"
-    above = int((of([trained]) > ceiling).sum())
-    return (f"{word} row structure than the controls: best head {best:+.2f}, best head of any control {ceiling:+.2f} "
-            f"({', '.join(controls)}); {above} of {len(of([trained]))} heads lie above that")
+def best_heads(table: pd.DataFrame, trained: str, controls: Sequence[str], column: str) -> tuple[float, float]:
+    """The largest contrast of a structure_table's column: of the trained network's heads, of all its controls'."""
+    return (float(table[table["network"] == trained][column].max()),
+            float(table[table["network"].isin(controls)][column].max()))
 
 
 def position_similarity(network: Hrrformer) -> Tensor:

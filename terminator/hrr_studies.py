@@ -1,0 +1,198 @@
+"""What the notebook on Hrrformer measures inside trained networks, kept as records; and its verdicts.
+
+A record holds the numbers and the few maps that its figures need, so that they can be drawn where neither weights nor
+data are.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from terminator import benchmark, sequence_bench
+from terminator.config import ConfigError
+from terminator.data.sequences import permutation
+from terminator.data.tokens import TokenData
+from terminator.distributed import choose_device
+from terminator.hrr_analysis import capacity, inside
+from terminator.longrange import studies
+from terminator.longrange.presets import SEEDS
+from terminator.longrange.tasks import build_network
+
+EXPERIMENT = "hrr_inside"
+TRAINED, UNTRAINED, PERMUTED = "trained", "untrained", "trained, pixels permuted"
+CONTROLS = [UNTRAINED, PERMUTED]
+MAIN, SHUFFLED = "Hrrformer", "Hrrformer, permuted pixels"  # labels of longrange.presets.study("image", ...)
+IMAGES = {"smoke": 256, "laptop": 512, "paper": 1024}  # test images that the mean maps are means of
+SHOWN = 6  # images whose own maps are kept
+DIGITS = 4  # significant ones of a map that is kept
+CAPACITY = {"smoke": ((16, 64, 256), (1, 2, 4, 8, 16, 32, 64, 256)),
+            "laptop": ((16, 64, 256, 1024), (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)),
+            "paper": ((16, 64, 256, 1024), (1, 2, 4, 8, 16, 32, 64, 128, 256, 512))}  # widths, pairs
+
+
+def capacity_curve(profile: str, queries: int | None = None) -> pd.DataFrame:
+    """hrr_analysis.capacity_table at the sizes of a profile."""
+    if profile not in CAPACITY:
+        raise ConfigError(f"profile is {profile!r}; allowed: {', '.join(CAPACITY)}")
+    return capacity.capacity_table(*CAPACITY[profile], queries=queries or (256 if profile == "smoke" else 2048))
+
+
+# -- inside networks of the Image task -------------------------------------------------------------------------------
+
+
+def recorded(profile: str, seeds: Sequence[int] = (), device: str = "auto", again: bool = False) -> dict[str, Any]:
+    """The newest record of this profile, or a new one from networks that are trained here if their weights are not.
+
+    Returns: rows, one per network (TRAINED and its controls), seed and head: see inside.structure_table, and
+             `mean_map`, T w averaged over the images; row (pixels); mean_image: its row contrast; layers: branch_ratio
+             and weight_spread before training and after it; shown: one network's maps of a few images, and its
+             attention taken apart.
+    """
+    if profile not in IMAGES:
+        raise ConfigError(f"profile is {profile!r}; allowed: {', '.join(IMAGES)}")
+    kind = choose_device(device).type
+    return benchmark.recorded(profile, EXPERIMENT, kind, lambda: _measured(profile, seeds, device, kind), again)
+
+
+def _measured(profile: str, seeds: Sequence[int], device: str, kind: str) -> dict[str, Any]:
+    chosen = tuple(seeds) or SEEDS[profile]
+    rows: list[dict[str, Any]] = []
+    layers: list[dict[str, Any]] = []
+    shown: dict[str, Any] = {}
+    for seed in chosen:
+        run, data = studies.main_run("image", profile, MAIN, seed, device)
+        tokens = test_tokens(data, IMAGES[profile])
+        networks: dict[str, Any] = {TRAINED: run.model(), UNTRAINED: build_network(run.config)}
+        for label, network in networks.items():
+            rows += _structure(label, seed, network, tokens, None, kind)
+            layers += [{"network": label, "seed": seed, **row} for row in inside.branch_numbers(network, tokens[:64])]
+        if not shown:
+            shown = _shown(run.model(), tokens) | {"data": data.info.title, "run_id": run.record["run_id"]}
+    run, data = studies.main_run("image", profile, SHUFFLED, chosen[0], device)
+    order = permutation(data.info.length, run.config.data.permutation_seed or 0)
+    tokens = test_tokens(data, IMAGES[profile])[:, torch.argsort(order)]  # in reading order again
+    rows += _structure(PERMUTED, chosen[0], run.model(), tokens, order, kind)
+    side = math.isqrt(data.info.length)
+    return {"rows": rows, "layers": layers, "shown": shown, "row": side,
+            "mean_image": inside.row_contrast(tokens.double().mean(0), side).item()}
+
+
+def test_tokens(data: TokenData, count: int) -> Tensor:
+    """The first test sequences, (N, T)."""
+    part = data.splits["test"]
+    return part.texts[0].batch(torch.arange(min(count, len(part))), data.info.length)
+
+
+def _structure(label: str, seed: int, network: Any, tokens: Tensor, order: Tensor | None, device: str
+               ) -> list[dict[str, Any]]:
+    orders = {} if order is None else {label: order}
+    table = inside.structure_table({label: network}, tokens, orders)
+    means = inside.image_weights(network, tokens, order).mean(0)
+    return [{**row, "seed": seed, "device": device, "images": len(tokens), "mean_map": _kept(mean)}
+            for row, mean in zip(table.to_dict("records"), means, strict=True)]
+
+
+def _shown(network: Any, tokens: Tensor) -> dict[str, Any]:
+    """What the figures of one network need: images, their weights, and the attention over the first of them."""
+    found = inside.anatomy(network, tokens[0])
+    cosine = F.normalize(found.retrieved, dim=-1, eps=1e-8) @ F.normalize(found.value, dim=-1, eps=1e-8).mT  # (h, T, T)
+    other = cosine[:, torch.arange(cosine.shape[1]), torch.arange(cosine.shape[1]).roll(1)]  # another token's value
+    return {"tokens": tokens[:SHOWN].tolist(), "weights": _kept(inside.weights_over(network, tokens[:SHOWN])),
+            "superposition": _kept(found.superposition), "own": _kept(found.cosine), "other": _kept(other),
+            "width": found.value.shape[-1], "retrieval": inside.retrieval_table(found).reset_index().to_dict("records")}
+
+
+def _kept(values: Tensor) -> list[Any]:
+    """Nested lists, rounded: these are for figures."""
+    return torch.from_numpy(np.vectorize(lambda value: float(f"{value:.{DIGITS}g}"))(values.double().numpy())).tolist()
+
+
+def structure(record: dict[str, Any]) -> pd.DataFrame:
+    """One row per network, seed and head: row_contrast, position_share, grey_correlation."""
+    return pd.DataFrame(record["rows"]).drop(columns=["mean_map", "device"])
+
+
+def mean_maps(record: dict[str, Any]) -> dict[str, Tensor]:
+    """{network: T w (h, T)}, of the first seed of each."""
+    found: dict[str, dict[int, list[list[float]]]] = {}
+    for row in record["rows"]:
+        found.setdefault(row["network"], {}).setdefault(row["seed"], []).append(row["mean_map"])
+    return {label: torch.tensor(next(iter(maps.values()))) for label, maps in found.items()}
+
+
+def structure_summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Per network, over heads and seeds: mean and largest row contrasts, mean of the rest."""
+    groups = table.groupby("network", sort=False)
+    contrast = groups["row_contrast"].agg(["mean", "max"]).add_prefix("row contrast, ")
+    by_position = groups["row_contrast_shuffled"].agg(["mean", "max"]).add_prefix("pixels shuffled, ")
+    return contrast.join(by_position).assign(**{"share of variance by position": groups["position_share"].mean(),
+                              "|correlation with grey|": groups["grey_correlation"].agg(lambda x: x.abs().mean()),
+                              "heads": groups.size()})
+
+
+def branch_table(record: dict[str, Any]) -> pd.DataFrame:
+    """||branch|| / ||residual|| and largest weight over smallest, before and after training, mean over seeds."""
+    table = pd.DataFrame(record["layers"]).assign(when=lambda t: t["network"].map(
+        {UNTRAINED: "before training", TRAINED: "after training"}))
+    wide = table.pivot_table("value", ["quantity", "block"], "when", sort=False)
+    return wide[["before training", "after training"]]
+
+
+# -- verdicts --------------------------------------------------------------------------------------------------------
+
+
+def claims(costs: pd.DataFrame, structure_rows: pd.DataFrame, branches: pd.DataFrame, curve: pd.DataFrame
+           ) -> pd.DataFrame:
+    """Claims that need no accuracy, the evidence for each, and a verdict computed from it."""
+    rows: list[dict[str, str]] = []
+
+    def claim(text: str, evidence: str, word: str) -> None:
+        rows.append({"claim": text, "evidence": evidence, "verdict": word})
+
+    found = sequence_bench.slopes(costs).loc["hrrformer"]
+    lengths = f"from T = {int(found['from'])} to {int(found['to'])}"
+    for what in ("time", "memory"):
+        known = what == "memory" or found["from"] >= sequence_bench.FAR  # below, times are those of calls
+        claim(f"{what} grows in proportion to the sequence", f"power {found[what]:.2f} {lengths}",
+              _judged(abs(found[what] - 1) <= 0.1) if known else "not settled")
+    for other in ("softmax_explicit", "softmax_fused"):
+        ratio, length = _at_longest(costs, other, "low")
+        claim(f"a layer is faster than {_named(other)} at long sequences", f"{ratio:.2g} times at T = {length}",
+              _judged(ratio > 1))
+        ratio, length = _at_longest(costs, other, "bytes")
+        claim(f"and takes less memory than {_named(other)}", f"{ratio:.2g} times less at T = {length}",
+              _judged(ratio > 1))
+    for what, column in (("mean maps of the weights show rows beyond those of the controls", "row_contrast"),
+                         ("and do so where only positions can make them", "row_contrast_shuffled")):
+        best, ceiling = inside.best_heads(structure_rows, TRAINED, CONTROLS, column)
+        claim(what, f"row contrast, best head {best:+.2f}, best head of any control {ceiling:+.2f}",
+              _judged(best > ceiling))
+    before, after = branches.loc["branch_ratio"].mean()
+    claim("the attention branch has a say in the residual stream once trained (a tenth of it)",
+          f"{before:.2%} before, {after:.2%} after training", _judged(after >= 0.1))
+    held = capacity.pairs_held(curve)
+    width = min(held.columns, key=lambda w: abs(w - 64))
+    claim(f"the superposition holds as many pairs as it is given (one per token; D = {width})",
+          f"90 % retrieved up to {held[width].max()} pairs", _judged(bool(held[width].max() >= 1000)))
+    return pd.DataFrame(rows)
+
+
+def _judged(holds: bool) -> str:
+    return "holds here" if holds else "contradicted here"
+
+
+def _named(mixer: str) -> str:
+    return {"softmax_explicit": "softmax attention written out", "softmax_fused": "fused softmax attention"}[mixer]
+
+
+def _at_longest(costs: pd.DataFrame, other: str, column: str) -> tuple[float, int]:
+    """Cost of another mixer over Hrrformer's at the longest sequence that both were measured at, and that length."""
+    wide = costs.dropna(subset="seconds").pivot(index="positions", columns="operator", values=column)
+    wide = wide[["hrrformer", other]].dropna()
+    return float(wide[other].iloc[-1] / wide["hrrformer"].iloc[-1]), int(wide.index[-1])
