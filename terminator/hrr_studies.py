@@ -5,7 +5,7 @@ data are.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from terminator import benchmark, sequence_bench
+from terminator import benchmark, records, sequence_bench
 from terminator.config import ConfigError
 from terminator.data.sequences import permutation
 from terminator.data.tokens import TokenData
@@ -144,6 +144,57 @@ def branch_table(record: dict[str, Any]) -> pd.DataFrame:
     return wide[["before training", "after training"]]
 
 
+# -- trainings with controls -----------------------------------------------------------------------------------------
+
+
+def over_epochs(runs: studies.Runs, column: str) -> pd.DataFrame:
+    """A column of the epochs' rows as plots.over_epochs takes it: epoch, value, line (label), panel (column)."""
+    parts = [run.metrics[["epoch", column]].set_axis(["epoch", "value"], axis=1).assign(line=label, panel=column)
+             for label, found in runs.items() for run in found]
+    return pd.concat(parts, ignore_index=True)
+
+
+def branch_growth(runs: studies.Runs) -> pd.DataFrame:
+    """||branch|| / ||residual|| (%) after every epoch, for plots.over_epochs: a panel per layer; none where removed."""
+    layers = 1 + max(int(name.rsplit("_", 1)[1]) for found in runs.values() for run in found
+                     for name in run.metrics if name.startswith("branch_ratio_"))
+    parts = []
+    for layer in range(1, layers):
+        column = f"branch_ratio_{layer}"
+        have = {label: [run for run in found if column in run.metrics] for label, found in runs.items()}
+        parts.append(over_epochs(have, column).assign(panel=f"layer {layer}"))
+    table = pd.concat(parts, ignore_index=True)
+    return table[table["value"] > 0].assign(value=lambda t: 100 * t["value"])
+
+
+def arena_table(runs: Mapping[str, studies.Runs], profile: str) -> pd.DataFrame:
+    """Published accuracies (%) of the long range arena and ours, a row per model, a column per task.
+
+    Args:  runs: {study: {label: runs}}; the studies are named like the tasks.
+    Ours are those of the profile's own data and sizes: only the paper profile's are the published task.
+    """
+    published = studies.published()
+    epochs = records.literature(studies.PUBLISHED).groupby("model")["epoch"].first()
+    rows = [{"model": model, **row, "kind": "published", "epochs": f"{epochs[model]:.0f}", "parameters": ""}
+            for model, row in published.to_dict("index").items()]
+    for label in dict.fromkeys(label for found in runs.values() for label in found):
+        here = {name: found[label] for name, found in runs.items() if label in found and name in studies.TITLES}
+        if len(here) < len([name for name in runs if name in studies.TITLES]):
+            continue  # a row of one task alone stands in that task's own table
+        sizes = [found[0].record["parameters"] for found in here.values()]
+        trained = [found[0].config.train.epochs for found in here.values()]
+        rows.append({"model": label, "kind": f"ours, {profile}", "epochs": _range(trained), "parameters": _range(sizes),
+                     **{studies.TITLES[name]: np.mean([run.accuracy() for run in found])
+                        for name, found in here.items()}})
+    columns = ["kind", *published.columns, "epochs", "parameters"]
+    return pd.DataFrame(rows).set_index("model").reindex(columns=columns)
+
+
+def _range(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
 # -- verdicts --------------------------------------------------------------------------------------------------------
 
 
@@ -181,6 +232,14 @@ def claims(costs: pd.DataFrame, structure_rows: pd.DataFrame, branches: pd.DataF
     claim(f"the superposition holds as many pairs as it is given (one per token; D = {width})",
           f"90 % retrieved up to {held[width].max()} pairs", _judged(bool(held[width].max() >= 1000)))
     return pd.DataFrame(rows)
+
+
+def accuracy_claims(runs: Mapping[str, studies.Runs]) -> pd.DataFrame:
+    """longrange.studies.claims of {study: runs}, with the evidence in words: columns claim, evidence, verdict."""
+    rows = [{"claim": f"{studies.TITLES[row.study]}: {row.claim}", "verdict": row.verdict,
+             "evidence": f"{row.difference:+.1f} points, 95 % spread {row.chance:.1f}"}
+            for row in studies.claims(runs).itertuples()]
+    return pd.DataFrame(rows, columns=["claim", "evidence", "verdict"])
 
 
 def _judged(holds: bool) -> str:
