@@ -54,8 +54,9 @@ class ListOpsSettings:
             raise ConfigError(f"listops.max_length is {self.max_length}; allowed: more than listops.min_length + 1 = "
                               f"{self.min_length + 1}")
         if self.longest < self.min_length + 1:
-            raise ConfigError(f"listops.min_length is {self.min_length}, but the longest tree of depth {self.max_depth} "
-                              f"with {self.max_arguments} arguments has {self.longest} tokens; allowed: less")
+            raise ConfigError(f"listops.min_length is {self.min_length}, but the longest tree of depth "
+                              f"{self.max_depth} with {self.max_arguments} arguments has {self.longest} tokens; "
+                              "allowed: less")
 
     @property
     def longest(self) -> int:

@@ -136,8 +136,8 @@ def read_pairs(path: Path) -> Split:
             columns = line.rstrip(b"\r\n").split(b"\t")
             if len(columns) != 5 or columns[0] not in (b"0", b"1", b"0.0", b"1.0"):
                 raise DatasetCorrupt(f"{path}, line {number}: {len(columns)} columns, the first is "
-                                     f"{columns[0][:20].decode(errors='replace')!r}; allowed: label (0 or 1), id1, id2, "
-                                     "text1, text2, parted by tabs")
+                                     f"{columns[0][:20].decode(errors='replace')!r}; allowed: label (0 or 1), id1, "
+                                     "id2, text1, text2, parted by tabs")
             labels.append(int(float(columns[0])))
             first.append(columns[3][:LONGEST_ENCODED])
             second.append(columns[4][:LONGEST_ENCODED])

@@ -36,7 +36,7 @@ _SMALL = {"layers": 1, "width": 64, "mlp_width": 32, "heads": 4}
 _LAPTOP: dict[str, dict[str, Any]] = {
     "image-16px": {
         "data": {"name": "cifar10-jpeg", "image_size": 16, "length": 256, "train_size": 10_000, "test_size": 4000},
-        "network": {"task": "image", **_SMALL}, "train": {"epochs": 8},
+        "network": {"task": "image", **_SMALL}, "train": {"epochs": 7},
         "optimizer": {"decay_rate": 0.9, "decay_examples": 10_000}},
     "text-short": {
         "data": {"kind": "imdb", "length": 512, "train_size": 6000, "test_size": 4000},
@@ -52,15 +52,16 @@ _LAPTOP: dict[str, dict[str, Any]] = {
         "network": {"task": "listops", **_SMALL, "layers": 2}, "train": {"epochs": 5},
         "optimizer": {"decay_rate": 0.9, "decay_examples": 20_000}},
     "pathfinder-easy": {
-        "data": {"kind": "pathfinder", "length": 1024, "train_size": 6000, "test_size": 2000},
+        "data": {"kind": "pathfinder", "length": 1024, "train_size": 4000, "test_size": 2000},
         "pathfinder": {"level": "easy"},
-        "network": {"task": "pathfinder", **_SMALL}, "train": {"epochs": 5},
-        "optimizer": {"decay_rate": 0.9, "decay_examples": 6000}},
+        "network": {"task": "pathfinder", **_SMALL}, "train": {"epochs": 3},
+        "optimizer": {"decay_rate": 0.9, "decay_examples": 4000}},
 }
 _TINY = {"layers": 1, "width": 32, "mlp_width": 32, "heads": 2}
 _SMOKE: dict[str, dict[str, Any]] = {
     "digits-sequence": {
-        "data": {"name": "digits", "length": 64}, "network": {"task": "image", **_TINY}, "train": {"epochs": 4, "batch_size": 16},
+        "data": {"name": "digits", "length": 64}, "network": {"task": "image", **_TINY},
+        "train": {"epochs": 4, "batch_size": 16},
         "optimizer": {"learning_rate": 5e-3, "decay_rate": 0.9, "decay_examples": 1437}},
     "listops-tiny": {
         "data": {"kind": "listops", "length": 32, "train_size": 1500, "test_size": 500},
