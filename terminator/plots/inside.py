@@ -26,7 +26,8 @@ def over_epochs(table: pd.DataFrame, label: str, reference: float | None = None,
     panels, lines = list(dict.fromkeys(table["panel"])), list(dict.fromkeys(table["line"]))
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
-    figure = new_figure(max(4.6, 0.7 + (2.6 if columns < 4 else 1.75) * columns), 0.9 + 2.1 * rows, title)
+    width = max(4.6, 0.7 + (2.6 if columns < 4 else 1.75) * columns)
+    figure = new_figure(width, 0.9 + 2.1 * rows, title)
     axes = figure.subplots(rows, columns, sharey=True, sharex=False, squeeze=False)
     for axis in axes.flat[len(panels):]:
         axis.set_visible(False)
@@ -40,7 +41,7 @@ def over_epochs(table: pd.DataFrame, label: str, reference: float | None = None,
     for axis in axes[:, 0]:
         axis.set_ylabel(label)
     handles = {text: handle for axis in axes.flat for handle, text in zip(*axis.get_legend_handles_labels())}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(4, len(handles)))
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(4, len(handles), int(width / 1.9)))
     return figure
 
 
