@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from terminator import hyperzzw
 from terminator.related.attention import MIXERS, Luna, make_mixer, options_of
@@ -135,6 +136,15 @@ def test_mixed_precision(name):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             low = module(x, given)
         torch.testing.assert_close(low.float(), full, rtol=0, atol=0.05 * full.abs().max().item())
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_operations_can_be_counted(name):
+    """As records do: the counter's hooks fail on views of parameters that are made without gradients."""
+    module = mixer(name)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(normal(2, LENGTH, WIDTH))
+    assert (counter.get_total_flops() > 0) == (name != "fnet")  # transforms are not counted by it
 
 
 # -- one by one --------------------------------------------------------------------------------------------------

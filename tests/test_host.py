@@ -81,7 +81,7 @@ def test_impossible_settings(settings, message):
 @pytest.mark.parametrize("profile", ["smoke", "laptop", "paper"])
 def test_the_study_changes_the_mixer_alone(profile):
     study = studies.mixers(profile)
-    assert tuple(study.variants) == CONTEXTS
+    assert set(CONTEXTS) - set(study.variants) == (set(studies._LONG_WAYS) if profile == "smoke" else set())
     assert len({config.updated(network={"mixer": "none"}) for config in study.variants.values()}) == 1
 
 

@@ -41,7 +41,8 @@ def over_epochs(table: pd.DataFrame, label: str, reference: float | None = None,
     for axis in axes[:, 0]:
         axis.set_ylabel(label)
     handles = {text: handle for axis in axes.flat for handle, text in zip(*axis.get_legend_handles_labels())}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(4, len(handles), int(width / 1.9)))
+    columns = min(4, len(handles), int(width / 1.9))
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns)
     return figure
 
 

@@ -100,8 +100,12 @@ MAKERS: dict[str, Callable[[int, int], nn.Module]] = {
     "hamburger": _tokens("hamburger", online_update="training"),
     "fourier_convolution": FourierConvolution,
     "large_kernel": LargeKernel,
-    "local": _tokens("local"), "linformer": _tokens("linformer"), "performer": _tokens("performer"),
-    "fnet": _tokens("fnet", normalization="ortho"), "luna": _tokens("luna"), "synthesizer": _tokens("synthesizer"),
+    "local": _tokens("local"),
+    "linformer": _tokens("linformer"),
+    "performer": _tokens("performer", features=64),
+    "fnet": _tokens("fnet", normalization="ortho"),
+    "luna": _tokens("luna", memory=64),
+    "synthesizer": _tokens("synthesizer"),
     "nystromformer": _tokens("nystromformer"),
 }
 POWERS = {  # of the number of positions: how time and memory must grow at last; logarithms left out

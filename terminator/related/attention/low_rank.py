@@ -104,7 +104,7 @@ class Luna(nn.Module):
         if memory is None:
             if self.memory is None:
                 raise ValueError("this Luna layer has own_memory=False and was given no memory")
-            memory = self.memory.expand(len(x), -1, -1)  # (B, memory, E)
+            memory = self.memory.repeat(len(x), 1, 1)  # (B, memory, E); no view: hooks of torch's counters fail on it
         packed = self.pack(memory, mask, source=x)  # (B, memory, E)
         output = self.unpack(x, source=packed)  # (B, T, E)
         return (output, F.layer_norm(memory + packed, memory.shape[-1:], eps=1e-6)) if return_memory else output
