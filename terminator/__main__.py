@@ -5,6 +5,7 @@
     python -m terminator train dataset.name=CIFAR10 train.do=False pretrained.load=True pretrained.filename=FILE
     torchrun --nproc_per_node 2 -m terminator train preset=cifar10 train.distributed=True
     python -m terminator fewshot preset=omniglot28-5way train.seed=1
+    python -m terminator longrange preset=text-short network.mixer=softmax_fused
     python -m terminator fewshot --train_dataset omniglot:0-1149 --num_labels 20 --balanced_batches ...
 """
 
@@ -24,14 +25,19 @@ def build_config(words: list[str]) -> Config:
     """
     from terminator.presets import preset
 
+    name, changes = _preset_and_changes(words)
+    if name is None and not any(word.startswith("dataset.name=") for word in changes):
+        name = "digits"
+    config = preset(name) if name else Config()
+    return config.updated(*changes) if changes else config
+
+
+def _preset_and_changes(words: list[str]) -> tuple[str | None, list[str]]:
+    """NAME of the word preset=NAME, if there is one, and the other words."""
     names = [word.removeprefix("preset=") for word in words if word.startswith("preset=")]
-    changes = [word for word in words if not word.startswith("preset=")]
     if len(names) > 1:
         raise ConfigError(f"preset is given {len(names)} times: {', '.join(names)}; allowed: once")
-    if not names and not any(word.startswith("dataset.name=") for word in changes):
-        names = ["digits"]
-    config = preset(names[0]) if names else Config()
-    return config.updated(*changes) if changes else config
+    return (names[0] if names else None), [word for word in words if not word.startswith("preset=")]
 
 
 def train(args: argparse.Namespace) -> None:
@@ -74,11 +80,8 @@ def _fewshot_experiment(args: argparse.Namespace):
     from terminator.fewshot.flags import read_flags
     from terminator.fewshot.presets import preset
 
-    names = [word.removeprefix("preset=") for word in args.flags if word.startswith("preset=")]
-    words = [word for word in args.flags if not word.startswith("preset=")]
-    if len(names) > 1:
-        raise ConfigError(f"preset is given {len(names)} times: {', '.join(names)}; allowed: once")
-    read = read_flags(words, preset(names[0]) if names else None)
+    name, words = _preset_and_changes(args.flags)
+    read = read_flags(words, preset(name) if name else None)
     places = [args.data_dir, read.places.get("data_numpy_dir"), read.places.get("data_dir")]
     data = load_episode_data(read.config.data, os.pathsep.join(filter(None, places)) or None)
     folder = Path(read.places["train_log_dir"]).absolute() if "train_log_dir" in read.places else None
@@ -112,6 +115,20 @@ def fewshot_evaluate(args: argparse.Namespace) -> None:
     watch(config, data, folder, poll_s=args.poll, timeout_s=args.timeout)
 
 
+def longrange(args: argparse.Namespace) -> None:
+    from terminator.longrange import commands
+
+    name, changes = _preset_and_changes(args.settings)
+    commands.train(name, changes, args.experiment, args.profile, args.data_dir, args.force)
+
+
+def longrange_data(args: argparse.Namespace) -> None:
+    from terminator.longrange import commands
+
+    name, changes = _preset_and_changes(args.settings)
+    commands.describe(name, changes, args.data_dir)
+
+
 def _show(result: dict) -> None:
     """Print accuracies of both protocols, a line each."""
     for protocol, meaning in (("released", "statistics of the test batch"), ("calibrated", "fixed statistics")):
@@ -138,11 +155,15 @@ def datasets(args: argparse.Namespace) -> None:
 
 
 def presets(args: argparse.Namespace) -> None:
-    from terminator.presets import PRESETS, preset
+    if args.of == "longrange":
+        from terminator.longrange.presets import PRESETS, preset
+    else:
+        from terminator.presets import PRESETS, preset
 
     for name in PRESETS:
         print(name)
-        for group, values in changed_settings(preset(name), Config()).items():
+        config = preset(name)
+        for group, values in changed_settings(config, type(config)()).items():
             for key, value in values.items():
                 print(f"    {group}.{key}={json.dumps(value)}")
 
@@ -176,9 +197,10 @@ def benchmark(args: argparse.Namespace) -> None:
 def tables(args: argparse.Namespace) -> None:
     from terminator import benchmark, claims, records
     from terminator.fewshot import runs
+    from terminator.longrange import runs as longrange_runs
     from terminator.paths import project_root, results_dir
 
-    for path in (records.rebuild_index(), runs.rebuild_index(), claims.write_page()):
+    for path in (records.rebuild_index(), runs.rebuild_index(), longrange_runs.rebuild_index(), claims.write_page()):
         if path is not None:
             print(path)
     root = project_root()
@@ -244,8 +266,18 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--timeout", type=float, default=3600, help="give up after so many seconds without a checkpoint")
     commands.choices["fewshot"].add_argument("--force", action="store_true",
                                              help="train again, even if a finished record is there")
+    sub = command(longrange, "train a network on long sequences, test it, write a record", settings=True)
+    sub.epilog = "presets: python -m terminator presets longrange"
+    sub.add_argument("--experiment", default="cli", help="folder below results/runs (default: cli)")
+    sub.add_argument("--profile", choices=("smoke", "laptop", "paper"), default="laptop",
+                     help="what the record says it is (default: laptop)")
+    sub.add_argument("--force", action="store_true", help="train again, even if a finished record is there")
+    sub.add_argument("--data-dir", help="where data sets lie; also TERMINATOR_DATA")
+    sub = command(longrange_data, "make or read the sequences of a long range task, say what they are", settings=True)
+    sub.add_argument("--data-dir", help="where data sets lie; also TERMINATOR_DATA")
     command(tables, "write index.csv, REPRODUCIBILITY.md and the README's table afresh from the records")
-    command(presets, "list the named configurations")
+    sub = command(presets, "list the named configurations")
+    sub.add_argument("of", nargs="?", choices=("images", "longrange"), default="images", help="default: images")
     return main
 
 

@@ -131,7 +131,7 @@ class Contour:
     @classmethod
     def start(cls, kind: Dashes, tails: np.ndarray, degrees: np.ndarray) -> Contour:
         angles = np.deg2rad(degrees)
-        return cls(degrees, [tails], [], moved(tails, angles + np.pi, kind.margin), angles)
+        return cls(degrees, [tails], [], moved(tails, angles + np.pi, kind.margin + kind.geometry.dash_length), angles)
 
     def last_masks(self, kind: Dashes) -> np.ndarray:
         return kind.masks[self.chosen[-1]] if self.chosen else kind.seed_masks[self.degrees]
@@ -196,33 +196,29 @@ def grow_contours(kind: Dashes, length: int, count: int, random: np.random.Rando
 def add_distractors(canvases: Canvases, images: np.ndarray, settings: PathfinderSettings) -> None:
     """Draw distractors into images (B, H, W), with their frame; those that find no place are left out."""
     count, length = settings.distractors
-    for number in range(len(canvases)):
+    for number, image in enumerate(images):
         for _ in range(count):
-            for _ in range(DISTRACTOR_TRIES):
-                if (done := _add_distractor(canvases, images[number], number, length)) is not False:
-                    break
-            if done is None:
-                break
+            own = Canvases(canvases.kind, canvases.masks[number: number + 1].copy(), canvases.random)
+            contour = _distractor(own, length)
+            if contour is not None:
+                canvases.masks[number] = own.masks[0]
+                contour.draw(image, own.kind, 0, own.kind.geometry.snake_contrast, own.frame)
 
 
-def _add_distractor(canvases: Canvases, image: np.ndarray, number: int, length: int) -> bool | None:
-    """Try one distractor: whether it was added; None where less than 1 % of the image is free."""
-    kind, random, frame = canvases.kind, canvases.random, canvases.frame
-    degree = random.randint(0, 360)
-    half = kind.half
-    footprint = np.argwhere(kind.seed_masks[degree] > FREE) - half
-    free = np.argwhere(dilated(canvases.masks[number], footprint)[frame:-frame, frame:-frame] <= FREE)
-    if len(free) < 0.01 * kind.geometry.window**2:
-        return None
-    own = Canvases(kind, canvases.masks[number: number + 1].copy(), random)
-    contour = Contour.start(kind, free[random.randint(len(free))][None], np.array([degree]))
-    for _ in range(length - 1):
-        if not contour.grow(own)[0]:
-            return False
-    own.add(contour.last_masks(kind), contour.places[-1])
-    canvases.masks[number], canvases.crowded[number] = own.masks[0], own.crowded[0]
-    contour.draw(image, kind, 0, kind.geometry.snake_contrast, frame)
-    return True
+def _distractor(own: Canvases, length: int) -> Contour | None:
+    """A short contour on one canvas, from a free pixel; nothing where it finds no way, or its dashes collide."""
+    kind, random, frame = own.kind, own.random, own.frame
+    for _ in range(DISTRACTOR_TRIES):
+        degree = random.randint(0, 360)
+        footprint = np.argwhere(kind.seed_masks[degree] > FREE) - kind.half
+        free = np.argwhere(dilated(own.masks[0], footprint)[frame:-frame, frame:-frame] <= FREE)
+        if len(free) < 0.01 * kind.geometry.window**2:
+            return None
+        contour = Contour.start(kind, free[random.randint(len(free))][None], np.array([degree]))
+        if all(contour.grow(own)[0] for _ in range(length - 1)):
+            own.add(contour.last_masks(kind), contour.places[-1])
+            return None if own.crowded[0] else contour
+    return None
 
 
 def _finish(image: np.ndarray, tips: list[np.ndarray], frame: int, radius: float) -> np.ndarray:
