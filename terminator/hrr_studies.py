@@ -26,6 +26,7 @@ from terminator.longrange.tasks import build_network
 
 EXPERIMENT = "hrr_inside"
 TRAINED, UNTRAINED, PERMUTED = "trained", "untrained", "trained, pixels permuted"
+SHUFFLED_POSITIONS = "trained, positions shuffled"
 CONTROLS = [UNTRAINED, PERMUTED]
 MAIN, SHUFFLED = "Hrrformer", "Hrrformer, permuted pixels"  # labels of longrange.presets.study("image", ...)
 IMAGES = {"smoke": 256, "laptop": 512, "paper": 1024}  # test images that the mean maps are means of
@@ -52,7 +53,7 @@ def recorded(profile: str, seeds: Sequence[int] = (), device: str = "auto", agai
     Returns: rows, one per network (TRAINED and its controls), seed and head: see inside.structure_table, and
              `mean_map`, T w averaged over the images; row (pixels); mean_image: its row contrast; layers: branch_ratio
              and weight_spread before training and after it; shown: one network's maps of a few images, and its
-             attention taken apart.
+             attention taken apart; positions: similarity of the Pathfinder network's learned positions, with controls.
     """
     if profile not in IMAGES:
         raise ConfigError(f"profile is {profile!r}; allowed: {', '.join(IMAGES)}")
@@ -80,7 +81,26 @@ def _measured(profile: str, seeds: Sequence[int], device: str, kind: str) -> dic
     rows += _structure(PERMUTED, chosen[0], run.model(), tokens, order, kind)
     side = math.isqrt(data.info.length)
     return {"rows": rows, "layers": layers, "shown": shown, "row": side,
-            "mean_image": inside.row_contrast(tokens.double().mean(0), side).item()}
+            "mean_image": inside.row_contrast(tokens.double().mean(0), side).item(),
+            "positions": _positions(profile, chosen[0], device)}
+
+
+def _positions(profile: str, seed: int, device: str) -> dict[str, dict[str, Any]]:
+    """Learned positions of the Pathfinder network: contrast of their similarity, and that to the middle one as a map.
+
+    Controls: as they began, and as they are after training but in a random order.
+    """
+    run, data = studies.main_run("pathfinder", profile, MAIN, seed, device)
+    side = math.isqrt(data.info.length)
+    trained = inside.position_similarity(run.model())
+    order = permutation(len(trained), 0)
+    found = {TRAINED: trained, UNTRAINED: inside.position_similarity(build_network(run.config)),
+             SHUFFLED_POSITIONS: trained[order][:, order]}
+    middle = side // 2 * (side + 1)
+    for similarity in found.values():
+        similarity[middle, middle] = 0  # of a position to itself: it would pale all others in a picture
+    return {label: {"contrast": inside.similarity_contrast(similarity, side), "map": _kept(similarity[middle])}
+            for label, similarity in found.items()}
 
 
 def test_tokens(data: TokenData, count: int) -> Tensor:
@@ -124,6 +144,16 @@ def mean_maps(record: dict[str, Any]) -> dict[str, Tensor]:
     for row in record["rows"]:
         found.setdefault(row["network"], {}).setdefault(row["seed"], []).append(row["mean_map"])
     return {label: torch.tensor(next(iter(maps.values()))) for label, maps in found.items()}
+
+
+def position_maps(record: dict[str, Any]) -> list[tuple[str, Tensor]]:
+    """Similarity of every learned position to the middle one (side, side), titled with its row contrast."""
+    found = []
+    for label, part in record["positions"].items():
+        side = math.isqrt(len(part["map"]))
+        name = label.replace(", ", ",\n")
+        found.append((f"{name}\n(row contrast {part['contrast']:+.3f})", torch.tensor(part["map"]).reshape(side, side)))
+    return found
 
 
 def structure_summary(table: pd.DataFrame) -> pd.DataFrame:

@@ -20,6 +20,9 @@ def record(tmp_path_factory):
         settings = presets.PRESETS["digits-sequence"]
         patch.setitem(presets.PRESETS, "digits-sequence", settings | {"train": {"epochs": 1, "batch_size": 64}})
         patch.setattr(hrr_studies, "IMAGES", {"smoke": 40})
+        tiny = presets.PRESETS["pathfinder-tiny"]
+        patch.setitem(presets.PRESETS, "pathfinder-tiny", tiny | {
+            "data": tiny["data"] | {"train_size": 20, "test_size": 10}})
         first = hrr_studies.recorded("smoke", device="cpu")
         assert hrr_studies.recorded("smoke", device="cpu") == first  # read
         assert len(benchmark.load("smoke", hrr_studies.EXPERIMENT)) == 1
@@ -63,6 +66,19 @@ def test_branch_before_and_after(record):
     summary = hrr_studies.structure_summary(hrr_studies.structure(found))
     assert summary.loc[TRAINED, "heads"] == 2
     assert summary.loc[TRAINED, "row contrast, max"] >= summary.loc[TRAINED, "row contrast, mean"]
+
+
+def test_learned_positions_stand_beside_their_controls(record):
+    found = record[0]["positions"]
+    assert list(found) == [TRAINED, UNTRAINED, hrr_studies.SHUFFLED_POSITIONS]
+    for part in found.values():
+        assert abs(part["contrast"]) < 0.2
+        assert len(part["map"]) == 1024
+        assert part["map"][16 * 33] == 0
+    assert sorted(found[TRAINED]["map"])[-1] < 1
+    (title, field), *_ = hrr_studies.position_maps(record[0])
+    assert title.startswith("trained\n(row contrast ")
+    assert field.shape == (32, 32)
 
 
 def costs(**found):
