@@ -66,6 +66,11 @@ def optimizer_step(model: torch.nn.Module, name: str):
     return makers[name]().step
 
 
+def clock_of(device: str, threads: int):
+    """The clock: this process's time where one thread computes, which other work on the machine leaves alone."""
+    return time.process_time if device == "cpu" and threads == 1 else time.perf_counter
+
+
 def seconds(step, repeats: int, warm_up: int, device: str, clock=time.perf_counter) -> list[float]:
     wait = torch.cuda.synchronize if device == "cuda" else (lambda: None)
     times = []

@@ -92,7 +92,8 @@ def _positions(profile: str, seed: int, device: str) -> dict[str, dict[str, Any]
     """
     run, data = studies.main_run("pathfinder", profile, MAIN, seed, device)
     side = math.isqrt(data.info.length)
-    trained = inside.position_similarity(run.model())
+    model: Any = run.model()
+    trained = inside.position_similarity(model)
     order = permutation(len(trained), 0)
     found = {TRAINED: trained, UNTRAINED: inside.position_similarity(build_network(run.config)),
              SHUFFLED_POSITIONS: trained[order][:, order]}

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from terminator import analysis, benchmark
-from terminator.benchmark_step import seconds
+from terminator.benchmark_step import clock_of, seconds
 from terminator.distributed import choose_device
 from terminator.progress import bar
 from terminator.related.host import CHANNELS, MAKERS, POWERS, make_context
@@ -25,7 +25,7 @@ MEMORY_LIMIT = 4 * 2**30  # bytes
 
 
 class Measured(NamedTuple):
-    """Median, least and largest wall time of a call (s), and its peak memory (bytes)."""
+    """Median, least and largest time of a call (s; of the process where one thread computes), peak memory (bytes)."""
 
     seconds: float
     low: float
@@ -35,7 +35,7 @@ class Measured(NamedTuple):
 
 def measure(function: Callable[[], object], repeats: int = 5, device: str = "cpu") -> Measured:
     """Time a call, after one to warm up, and then take its peak memory."""
-    times = seconds(function, repeats, 1, device)[1:]
+    times = seconds(function, repeats, 1, device, clock_of(device, torch.get_num_threads()))[1:]
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()

@@ -36,11 +36,6 @@ def step_of(name: str, length: int, width: int, heads: int, batch: int, device: 
     return run, sum(p.numel() for p in mixer.parameters())
 
 
-def clock_of(device: str, threads: int) -> Callable[[], float]:
-    """The clock: this process's time where one thread computes, which other work on the machine leaves alone."""
-    return time.process_time if device == "cpu" and threads == 1 else time.perf_counter
-
-
 def unit_seconds(device: str, clock: Callable[[], float]) -> float:
     """The shortest time of a float32 matrix product of fixed size."""
     a = torch.randn(UNIT, UNIT, device=device)
@@ -50,7 +45,7 @@ def unit_seconds(device: str, clock: Callable[[], float]) -> float:
 def main(name: str, length: int, width: int, heads: int, batch: int, device: str, threads: int, repeats: int
          ) -> dict[str, Any]:
     """Times of every repeat (s), the unit's before and after (the shorter), the tensors' peak, the process's growth."""
-    before_threads, clock = torch.get_num_threads(), clock_of(device, threads)
+    before_threads, clock = torch.get_num_threads(), benchmark_step.clock_of(device, threads)
     torch.set_num_threads(threads)
     try:
         unit = unit_seconds(device, clock)

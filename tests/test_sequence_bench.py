@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from terminator import sequence_bench, sequence_step
+from terminator import benchmark_step, sequence_bench, sequence_step
 from terminator.config import ConfigError
 from terminator.related.attention import MIXERS
 from terminator.sequence_bench import Case
@@ -49,7 +49,8 @@ def test_a_measurement_here_and_in_its_own_process_agree_on_memory():
 
 
 def test_several_threads_are_timed_by_the_wall():
-    assert sequence_step.clock_of("cpu", 2) is sequence_step.clock_of("cuda", 1) is not sequence_step.clock_of("cpu", 1)
+    clock = benchmark_step.clock_of
+    assert clock("cpu", 2) is clock("cuda", 1) is not clock("cpu", 1)
 
 
 def test_a_step_goes_back_to_tokens_and_weights():
