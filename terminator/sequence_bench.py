@@ -126,20 +126,23 @@ def slopes(costs: pd.DataFrame, far: int = FAR) -> pd.DataFrame:
 
 
 def beside_literature(costs: pd.DataFrame) -> pd.DataFrame:
-    """Our times (ms) at the sizes of the independent implementation, theirs, ours / theirs, and ours in units.
+    """Ours beside an independent implementation's, where sizes agree; times also in matrix products.
 
-    No rows where no size agrees.
+    Returns: columns mixer, T, what (time in ms, the shortest; memory in MB), ours, theirs, ours / theirs,
+             matrix products.
     """
-    theirs = records.literature("token mixers").query("metric == 'time'")
+    kinds = {"time": ("time (ms)", "low", 1e3), "extra memory": ("memory (MB)", "bytes", 1e-6)}
     ours = costs.dropna(subset="seconds").set_index(["operator", "positions"])
     rows = []
-    for row in theirs.itertuples():
+    for row in records.literature("token mixers").itertuples():
         key = (row.model, int(row.dataset.removeprefix("T = ")))
         if key in ours.index:
-            here = ours.loc[key]
-            rows.append({"mixer": key[0], "T": key[1], "ours (ms)": 1e3 * here["low"], "theirs (ms)": row.value,
-                         "ours / theirs": 1e3 * here["low"] / row.value, "matrix products": here["units"]})
-    return pd.DataFrame(rows, columns=["mixer", "T", "ours (ms)", "theirs (ms)", "ours / theirs", "matrix products"])
+            name, column, factor = kinds[row.metric]
+            here = factor * ours.loc[key, column]
+            rows.append({"mixer": key[0], "T": key[1], "what": name, "ours": here, "theirs": row.value,
+                         "ours / theirs": here / row.value,
+                         "matrix products": ours.loc[key, "units"] if row.metric == "time" else np.nan})
+    return pd.DataFrame(rows, columns=["mixer", "T", "what", "ours", "theirs", "ours / theirs", "matrix products"])
 
 
 def verdict(costs: pd.DataFrame, name: str = "hrrformer") -> str:

@@ -85,7 +85,8 @@ def mean_maps(maps: Mapping[str, Tensor], title: str | None = None) -> Figure:
     rows = []
     for label, values in maps.items():
         side = round(values.shape[-1] ** 0.5)
-        rows.append(Row(label.replace(", ", ",\n"), [value.reshape(side, side) - 1 for value in values], "signed", "T w - 1"))
+        fields = [value.reshape(side, side) - 1 for value in values]
+        rows.append(Row(label.replace(", ", ",\n"), fields, "signed", "T w - 1"))
     heads = max(len(row.fields) for row in rows)
     return field_grid(rows, [f"head {head + 1}" for head in range(heads)], title, cell=1.05)
 
