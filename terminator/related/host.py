@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from terminator import hyperzzw
 from terminator.config import CONTEXTS, ConfigError, ModelConfig, NetworkConfig
 from terminator.layers import Pointwise
-from terminator.related.attention import make_mixer
+from terminator.related.attention import Hamburger, make_mixer
 from terminator.related.baselines import Baseline
 from terminator.slow_net import SlowNet
 from terminator.standardization import BatchStandardization, InstanceStandardization
@@ -85,6 +85,16 @@ class LargeKernel(nn.Module):
         return self.output(hyperzzw.local_operator(x, self.kernel))
 
 
+class Ham(Hamburger):
+    """The mixer Hamburger on feature maps (N, C, *positions), its shared bases updated online as released."""
+
+    def __init__(self, channels: int, rank: int | None = None):
+        super().__init__(channels, rank, online_update="training")
+
+    def forward(self, x: Tensor) -> Tensor:  # of maps, where the mixer takes tokens
+        return self.mix(x)
+
+
 def _tokens(name: str, **options: Any) -> Callable[[int, int], nn.Module]:
     return lambda channels, size: Tokens(make_mixer(name, channels, size * size, HEADS, **options))
 
@@ -97,7 +107,7 @@ MAKERS: dict[str, Callable[[int, int], nn.Module]] = {
     "attention_fused": _tokens("softmax_fused"),
     "attention_linear": _tokens("linear"),
     "hrrformer": _tokens("hrrformer"),
-    "hamburger": _tokens("hamburger", online_update="training"),
+    "hamburger": lambda channels, size: Ham(channels),
     "fourier_convolution": FourierConvolution,
     "large_kernel": LargeKernel,
     "local": _tokens("local"),

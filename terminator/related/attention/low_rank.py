@@ -131,9 +131,14 @@ class Hamburger(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         mask = check_sequence(x, self.width, mask)
-        lowered = F.relu(self.lower(x.transpose(1, 2)))  # (B, E, T)
+        return self.mix(x.transpose(1, 2), mask).transpose(1, 2)
+
+    def mix(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Mix x (B, E, *positions); a mask (B, P) for one axis of positions only."""
+        lowered = F.relu(self.lower(x)).flatten(2)  # (B, E, P)
         if mask is not None:
             lowered = lowered * mask[:, None, :]  # a column of zeros gets no coefficients, and so moves no basis
-        missing = max(0, self.ham.settings.rank - x.shape[1])  # a ham takes no fewer columns than bases
-        mixed = self.ham(F.pad(lowered, (0, missing)))[..., : x.shape[1]]
-        return self.upper(mixed).transpose(1, 2)
+        positions = lowered.shape[2]
+        missing = max(0, self.ham.settings.rank - positions)  # a ham takes no fewer columns than bases
+        mixed = self.ham(F.pad(lowered, (0, missing)))[..., :positions]
+        return self.upper(mixed.reshape(x.shape))
