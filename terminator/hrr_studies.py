@@ -124,14 +124,23 @@ def _shown(network: Any, tokens: Tensor) -> dict[str, Any]:
     found = inside.anatomy(network, tokens[0])
     cosine = F.normalize(found.retrieved, dim=-1, eps=1e-8) @ F.normalize(found.value, dim=-1, eps=1e-8).mT  # (h, T, T)
     other = cosine[:, torch.arange(cosine.shape[1]), torch.arange(cosine.shape[1]).roll(1)]  # another token's value
-    return {"tokens": tokens[:SHOWN].tolist(), "weights": _kept(inside.weights_over(network, tokens[:SHOWN])),
+    return {"tokens": _kept(tokens[:SHOWN]), "weights": _kept(inside.weights_over(network, tokens[:SHOWN])),
             "superposition": _kept(found.superposition), "own": _kept(found.cosine), "other": _kept(other),
             "width": found.value.shape[-1], "retrieval": inside.retrieval_table(found).reset_index().to_dict("records")}
 
 
-def _kept(values: Tensor) -> list[Any]:
-    """Nested lists, rounded: these are for figures."""
-    return torch.from_numpy(np.vectorize(lambda value: float(f"{value:.{DIGITS}g}"))(values.double().numpy())).tolist()
+def _kept(values: Tensor) -> Any:
+    """Rounded, for figures: a list of lists whose innermost are texts, since JSON gives every number a line."""
+    if values.ndim > 1:
+        return [_kept(part) for part in values]
+    return " ".join(f"{value:.{DIGITS}g}" for value in values.tolist())
+
+
+def kept(values: Any) -> Tensor:
+    """The tensor that was kept in a record."""
+    if isinstance(values, str):
+        return torch.tensor([float(value) for value in values.split()])
+    return torch.stack([kept(part) for part in values])
 
 
 def structure(record: dict[str, Any]) -> pd.DataFrame:
@@ -141,19 +150,20 @@ def structure(record: dict[str, Any]) -> pd.DataFrame:
 
 def mean_maps(record: dict[str, Any]) -> dict[str, Tensor]:
     """{network: T w (h, T)}, of the first seed of each."""
-    found: dict[str, dict[int, list[list[float]]]] = {}
+    found: dict[str, dict[int, list[str]]] = {}
     for row in record["rows"]:
         found.setdefault(row["network"], {}).setdefault(row["seed"], []).append(row["mean_map"])
-    return {label: torch.tensor(next(iter(maps.values()))) for label, maps in found.items()}
+    return {label: kept(next(iter(maps.values()))) for label, maps in found.items()}
 
 
 def position_maps(record: dict[str, Any]) -> list[tuple[str, Tensor]]:
     """Similarity of every learned position to the middle one (side, side), titled with its row contrast."""
     found = []
     for label, part in record["positions"].items():
-        side = math.isqrt(len(part["map"]))
+        field = kept(part["map"])
+        side = math.isqrt(len(field))
         name = label.replace(", ", ",\n")
-        found.append((f"{name}\n(row contrast {part['contrast']:+.3f})", torch.tensor(part["map"]).reshape(side, side)))
+        found.append((f"{name}\n(row contrast {part['contrast']:+.3f})", field.reshape(side, side)))
     return found
 
 
