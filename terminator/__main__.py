@@ -14,6 +14,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from terminator.config import Config, ConfigError, changed_settings
 
@@ -155,14 +156,13 @@ def datasets(args: argparse.Namespace) -> None:
 
 
 def presets(args: argparse.Namespace) -> None:
-    if args.of == "longrange":
-        from terminator.longrange.presets import PRESETS, preset
-    else:
-        from terminator.presets import PRESETS, preset
+    from terminator import presets as images
+    from terminator.longrange import presets as sequences
 
-    for name in PRESETS:
+    known: Any = {"images": images, "longrange": sequences}[args.of]
+    for name in known.PRESETS:
         print(name)
-        config = preset(name)
+        config = known.preset(name)
         for group, values in changed_settings(config, type(config)()).items():
             for key, value in values.items():
                 print(f"    {group}.{key}={json.dumps(value)}")
