@@ -146,7 +146,7 @@ def load_records(experiment: str | None = None, profile: str | None = None) -> l
     return [record for record in records if profile in (None, record["profile"])]
 
 
-def _setting(record: dict[str, Any]) -> str:
+def setting(record: dict[str, Any]) -> str:
     """A short hash of configuration and data, without the seed: runs that may be averaged share it."""
     changes = identity(from_dict(Config, record["config"]).updated(train={"seed": Config().train.seed}))
     text = json.dumps([changes, record["data"]["fingerprint"]], sort_keys=True)
@@ -159,7 +159,7 @@ def runs_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
         "run_id": r["run_id"], "experiment": r["experiment"], "profile": r["profile"], "dataset": r["data"]["title"],
         "train_images": r["data"]["train_size"], "test_images": r["data"]["test_size"],
         "image_size": r["data"]["shape"][-1], "model": r["model"], "parameters": r["parameters"],
-        "optimizer": r["config"]["optimizer"]["name"], "setting": _setting(r),
+        "optimizer": r["config"]["optimizer"]["name"], "setting": setting(r),
         "epochs": r["config"]["train"]["epochs"], "seed": r["seed"],
         "accuracy_released": r["results"]["released"]["accuracy"],
         "accuracy_calibrated": r["results"].get("calibrated", {}).get("accuracy"),
