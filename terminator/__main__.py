@@ -175,15 +175,16 @@ def benchmark(args: argparse.Namespace) -> None:
 
 def tables(args: argparse.Namespace) -> None:
     from terminator import benchmark, claims, records
-    from terminator.fewshot import runs
+    from terminator import tables as tables_of
     from terminator.paths import project_root, results_dir
 
-    for path in (records.rebuild_index(), runs.rebuild_index(), claims.write_page()):
+    indices = [records.rebuild_index(), *(system.rebuild_index() for system in tables_of.SYSTEMS)]
+    for path in (*indices, claims.write_page()):
         if path is not None:
             print(path)
     root = project_root()
     if root is not None and results_dir() == root / "results":  # other results are not this README's
-        records.update_readme(root / "README.md")
+        records.update_readme(root / "README.md", tables_of.readme_tables())
         records.update_readme(root / "README.md", benchmark.readme_table(), "speed")
         print(root / "README.md")
 

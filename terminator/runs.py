@@ -165,13 +165,16 @@ class System(ABC):
     """A kind of experiment with settings, data and networks of its own. A subclass says what they are.
 
     task: what its records, model files and messages call it;  config: the dataclass of all its settings, with a
-    group `train`;  index: the file below results/ with a row per run that is evidence;  run_type: of its runs.
+    group `train`;  index: the file below results/ with a row per run that is evidence;  run_type: of its runs;
+    measures: {column of `row` that is averaged over seeds: how a table calls it}, the first two the most telling;
+    empty: every column of floats.
     """
 
     task: ClassVar[str]
     config: ClassVar[type]
     index: ClassVar[str]
     run_type: ClassVar[type[FinishedRun]] = FinishedRun
+    measures: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def load_data(self, config: Any, data_dir: str | None = None) -> Any:
@@ -220,6 +223,10 @@ class System(ABC):
     @abstractmethod
     def row(self, record: dict[str, Any]) -> dict[str, Any]:
         """The run's row of the index, beside `common_row`."""
+
+    def label(self, record: dict[str, Any]) -> str:
+        """What a reader of a table calls the run's method."""
+        return self.method(from_dict(self.config, record["config"]))
 
     # what follows is the same for all
 
@@ -284,6 +291,12 @@ class System(ABC):
         with contextlib.suppress(ConfigError):
             return identity(from_dict(self.config, record["config"])) == identity(self.resolve_like(config, record))
         return False
+
+    def setting(self, record: dict[str, Any]) -> str:
+        """What makes a record's experiment this one, but for the seed: runs that may be averaged share it."""
+        what = identity(from_dict(self.config, record["config"]))
+        what.get("train", {}).pop("seed", None)
+        return json.dumps([what, record["data"]["fingerprint"], record["profile"]], sort_keys=True)
 
     def folder_of(self, record: dict[str, Any]) -> Path:
         """Where a record lies."""

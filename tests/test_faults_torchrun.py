@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
@@ -31,10 +30,10 @@ def start(folder):
             "TERMINATOR_RESULTS": str(folder), "TERMINATOR_HEADLESS": "1", "OMP_NUM_THREADS": "1"})
 
 
-def wait_for(process, condition, seconds=120):
-    """Wait for a true value of the condition, or for the end of the process: whichever comes first."""
+def wait_for_epoch(process, folder, before, seconds=120):
+    """Wait until it has said one more epoch than `before`, or has ended: whichever comes first."""
     deadline = time.monotonic() + seconds
-    while process.poll() is None and not condition():
+    while process.poll() is None and epochs_said(folder) <= before:
         assert time.monotonic() < deadline, "torchrun takes too long"
         time.sleep(0.01)
 
@@ -68,9 +67,9 @@ def finish(folder, kills, chance, longest):
             if len(moments) == kills:
                 assert process.wait(240) == 0, said(folder)
                 return moments
-            wait_for(process, lambda: epochs_said(folder) > before)
-            began, patience = time.monotonic(), chance.uniform(0, longest)
-            wait_for(process, lambda: time.monotonic() - began > patience)
+            wait_for_epoch(process, folder, before)
+            patience = chance.uniform(0, longest)
+            time.sleep(patience)
             assert process.poll() is None, said(folder)  # it must not have failed, or come to its end
             kill_all(process) if len(moments) % 2 == 0 else kill_worker(process, chance)
             moments.append(patience)
