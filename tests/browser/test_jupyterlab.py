@@ -66,7 +66,7 @@ def lab(tmp_path_factory):
         (folder / "notebooks" / f"{name}.ipynb").write_text(json.dumps(notebook), encoding="utf8")
     tracker = folder / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
     tracker.parent.mkdir(parents=True)
-    tracker.write_text('{"windowingMode": "none"}')  # else only the cells in view are in the page
+    tracker.write_text('{"windowingMode": "none", "autoStartDefaultKernel": true}')  # all cells in the page; no question
     news = folder / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     news.parent.mkdir(parents=True)
     news.write_text('{"fetchNews": "false"}')  # else a question covers a corner of every screenshot
@@ -108,7 +108,7 @@ def browser(lab, tmp_path):
     yield driver
     driver.quit()
     address, token = lab
-    for session in json.load(urllib.request.urlopen(f"{address}/api/sessions?token={token}", timeout=30)):
+    for session in sessions(lab):
         urllib.request.urlopen(urllib.request.Request(
             f"{address}/api/sessions/{session['id']}?token={token}", method="DELETE"), timeout=60).close()
 
@@ -134,6 +134,16 @@ def click(browser, selector, seconds, complaint):
     wait_for(clicked, seconds, complaint, tolerate=WebDriverException)
 
 
+def sessions(lab):
+    address, token = lab
+    return json.load(urllib.request.urlopen(f"{address}/api/sessions?token={token}", timeout=30))
+
+
+def connected(lab):
+    """Whether the page has its connection to the kernel; before that, running cells asks for a kernel."""
+    return any(session["kernel"]["connections"] for session in sessions(lab))
+
+
 def run_all_cells(browser):
     """Menu Run, Run All Cells, until something runs: a click that comes too early is lost.
 
@@ -145,11 +155,6 @@ def run_all_cells(browser):
 
     def clicked():
         with contextlib.suppress(WebDriverException):
-            for button in browser.find_elements(By.CSS_SELECTOR, ".jp-Dialog button.jp-mod-accept"):
-                button.click()  # which kernel: asked where cells are run before the session is known
-                time.sleep(2)
-            if begun():
-                return True
             next(item for item in browser.find_elements(By.CSS_SELECTOR, ".lm-MenuBar-item")
                  if item.text == "Run").click()
             time.sleep(0.5)
@@ -181,7 +186,8 @@ def test_run_all_in_jupyterlab(lab, browser, tmp_path, name):
     browser.set_script_timeout(30)
     browser.get(f"{address}/lab/workspaces/{name}/tree/notebooks/{name}.ipynb?token={token}&reset")
     wait_for(lambda: (browser.execute_script(STATE) or {}).get("prompts"), 120, "no notebook was shown")
-    wait_for(lambda: (browser.execute_script(STATE) or {}).get("status") == "idle", 120, "the kernel was not ready")
+    wait_for(lambda: (browser.execute_script(STATE) or {}).get("status") == "idle" and connected(lab), 120,
+             "the kernel was not ready")
     try:
         run_all_cells(browser)
     finally:
