@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from terminator.config import Config, ConfigError, changed_settings
 
@@ -129,6 +130,9 @@ def predict(args: argparse.Namespace) -> None:
 def datasets(args: argparse.Namespace) -> None:
     from terminator.data import available
 
+    for place in filter(None, (args.data_dir or "").split(os.pathsep)):
+        if not Path(place).is_dir():
+            raise ConfigError(f"--data-dir is {place!r}; allowed: a folder that exists")
     for row in available(args.data_dir):
         shape = "x".join(map(str, row.shape)) if row.shape else "?"
         classes = row.classes or "?"
@@ -153,7 +157,7 @@ def benchmark(args: argparse.Namespace) -> None:
     from terminator import benchmark as bench
 
     common = {"compiled": args.compile, "device": args.device, "repeats": args.repeats,
-              "threads": args.threads or torch.get_num_threads()}
+              "threads": torch.get_num_threads() if args.threads is None else args.threads}
     if args.compare:
         case = bench.Case(args.what[0], args.size[0], args.batch[0], args.precision[0], **common)
         result = bench.compare(case, args.compare, args.rounds, args.profile, args.other_precision)
@@ -189,8 +193,15 @@ def tables(args: argparse.Namespace) -> None:
         print(root / "README.md")
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse, whose errors are one line here as all others are."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
 def parser() -> argparse.ArgumentParser:
-    main = argparse.ArgumentParser(prog="python -m terminator", description=__doc__,
+    main = Parser(prog="python -m terminator", description=__doc__,
                                    formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = main.add_subparsers(dest="command", required=True)
 
@@ -198,7 +209,8 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(action.__name__.replace("_", "-"), help=help_text)
         sub.set_defaults(action=action)
         if settings:
-            sub.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings, e.g. train.epochs=6")
+            sub.add_argument("settings", nargs="*", default=[], metavar="KEY=VALUE",
+                             help="settings, e.g. train.epochs=6")
         return sub
 
     sub = command(train, "train (or go on, or read what is finished), test, write a record", settings=True)
@@ -209,7 +221,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--data-dir", help="where data sets lie; also TERMINATOR_DATA")
     sub = command(evaluate, "test a saved model, as released and calibrated")
     sub.add_argument("model", help="a .safetensors file of this kit, or a released checkpoint")
-    sub.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings, e.g. dataset.name=MNIST")
+    sub.add_argument("settings", nargs="*", default=[], metavar="KEY=VALUE", help="settings, e.g. dataset.name=MNIST")
     sub.add_argument("--data-dir", help="where data sets lie; also TERMINATOR_DATA")
     sub = command(predict, "classify single image files with a saved, calibrated model")
     sub.add_argument("model", help="a .safetensors file of this kit")
@@ -258,7 +270,7 @@ def main(argv: list[str] | None = None) -> int:
     if rest and not hasattr(args, "settings") or any(word.startswith("-") for word in rest):
         parser().error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:  # argparse takes settings in one row only; here options may stand between them
-        args.settings += rest
+        args.settings = [*args.settings, *rest]
     from terminator.checkpoint import CheckpointError
     from terminator.trainer import TrainingDiverged
 

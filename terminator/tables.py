@@ -95,8 +95,8 @@ def named(experiment: str, profile: str) -> dict[str, Config]:
         study = make(profile)
         if study.experiment == experiment:
             found |= {_label(label): config for label, config in study.variants.items()}
-    for make in (studies.networks, studies.optimizers):
-        contest = make(profile)
+    for hold in (studies.networks, studies.optimizers):
+        contest = hold(profile)
         first = {label: rates[0] for label, rates in contest.rates.items()}
         for label, rates in contest.rates.items():
             for rate in rates:

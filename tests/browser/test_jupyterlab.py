@@ -66,7 +66,8 @@ def lab(tmp_path_factory):
         (folder / "notebooks" / f"{name}.ipynb").write_text(json.dumps(notebook), encoding="utf8")
     tracker = folder / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
     tracker.parent.mkdir(parents=True)
-    tracker.write_text('{"windowingMode": "none", "autoStartDefaultKernel": true}')  # all cells in the page; no question
+    # else only the cells in view are in the page, and a question may stand in the way
+    tracker.write_text('{"windowingMode": "none", "autoStartDefaultKernel": true}')
     news = folder / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     news.parent.mkdir(parents=True)
     news.write_text('{"fetchNews": "false"}')  # else a question covers a corner of every screenshot
