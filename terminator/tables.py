@@ -29,6 +29,7 @@ TITLES = {  # {experiment: what is compared, the notebook that shows it}, in the
     "sequences": ("Sequences of pixels", "10_sequential_images"),
     "inside": ("Trainings seen from inside", "14_slow_neural_loss"),
     "mixers": ("Global mixers on one bench", "30_one_bench"),
+    "precision": ("Precision", "31_speed"),
     "fewshot": ("Few-shot learning", "22_hypertransformer"),
 }
 HARDWARE, MINUTES, SEEDS = "on", "minutes a run", "seeds"
@@ -91,7 +92,7 @@ def named(experiment: str, profile: str) -> dict[str, Config]:
     """{what a reader calls it: configuration} of a study's variants, at every rate where rates are compared."""
     found: dict[str, Config] = {}
     for make in (studies.ablations, studies.sequences, studies.slow_neural_loss, studies.feature_statistics,
-                 studies.mixers):
+                 studies.mixers, studies.precision):
         study = make(profile)
         if study.experiment == experiment:
             found |= {_label(label): config for label, config in study.variants.items()}

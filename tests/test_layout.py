@@ -19,7 +19,7 @@ FLOORS = (  # from the ground up; a module may import from lower floors, and on 
     {"trainer", "records", "plots", "presets", "studies", "comparison", "inside", "predict", "benchmark_step"},
     {"runs"},
     {"experiments", "benchmark", "claims", "fewshot", "panel"},
-    {"operators_bench", "tables"},
+    {"operators_bench", "costs", "tables"},
     {"__main__"},
 )
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}
