@@ -192,7 +192,12 @@ def system_table(system: System, found: Sequence[dict[str, Any]]) -> pd.DataFram
         rows.append({"what": system.label(group[0]), "data": group[0]["data"]["title"], **cells,
                      SEEDS: len({r["seed"] for r in group}), **measured, "parameters": group[0]["parameters"],
                      **_costs(group), "profile": group[0]["profile"]})
-    return pd.DataFrame(rows).drop(columns="method", errors="ignore")
+    if not rows:
+        return pd.DataFrame()
+    table = pd.DataFrame(rows).drop(columns="method", errors="ignore")
+    return table.sort_values(
+        [name for name in ("profile", "data", *cells, "what") if name in table], ignore_index=True,
+        key=lambda column: column if pd.api.types.is_numeric_dtype(column) else column.astype(str))
 
 
 # -- the README ----------------------------------------------------------------------------------------------------
