@@ -285,7 +285,7 @@ def test_a_run_is_made_once_and_read_then():
     right = (model(tokens).argmax(1) == small_data().splits["test"].labels).double().mean().item()
     assert 100 * right == pytest.approx(first.accuracy())
     row = runs.runs_table([record]).iloc[0]
-    assert (row["mixer"], row["task"], row["test"]) == ("hrrformer", "text", first.accuracy())
+    assert (row["method"], row["task"], row["test"]) == ("hrrformer", "text", first.accuracy())
     other = runs.run(small_config(network={"weights": "uniform"}), "letters", data=small_data())
     assert other.record["run_id"] != record["run_id"]
     assert runs.mixer_name(other.config) == "hrrformer uniform"
