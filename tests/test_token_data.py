@@ -1,4 +1,4 @@
-"""Token sequences: padding, grey pixels against golden numbers, texts, pairs and byte files on small files made here."""
+"""Token sequences: padding, grey pixels against golden numbers, texts, pairs and byte files made here."""
 
 import gzip
 import tarfile
@@ -47,7 +47,8 @@ def test_selecting_and_cutting():
 
 def test_a_description_covers_every_token_and_label():
     labels = torch.tensor([0, 1, 1])
-    def info(train=ragged(), test=ragged(), y=labels, vocabulary=257):
+    plain = ragged()
+    def info(train=plain, test=plain, y=labels, vocabulary=257):
         splits = {"train": Split((train,), y), "test": Split((test,), labels)}
         return describe(splits, "x", "X", 5, vocabulary, ("a", "b")).info
     assert info().sizes == {"train": 3, "test": 3}
