@@ -28,12 +28,13 @@ class Geometry(NamedTuple):
     snake_contrast: float  # of distractors
     dash_contrast: float  # of contours, times snake_contrast
     distractor_total: int  # dashes of all distractors together, about
+    setback: int  # of a contour's first pivot, beside the margin
     padding: int = 1
 
 
 GEOMETRIES = {
-    32: Geometry(32, 7, 1.5, 2, 0.5, (1,), 1.0, 2.0, 0.75, 20),
-    128: Geometry(128, 20, 3.0, 5, 1.5, (2, 3), 1.8, 0.9, 1.0, 35),  # Path-X
+    32: Geometry(32, 7, 1.5, 2, 0.5, (1,), 1.0, 2.0, 0.75, 20, 2),  # setback: what the samples' statistics ask for
+    128: Geometry(128, 20, 3.0, 5, 1.5, (2, 3), 1.8, 0.9, 1.0, 35, 0),  # Path-X
 }
 
 

@@ -32,6 +32,10 @@ class LongRangeRun(FinishedRun):
         return self.record["results"][split]["accuracy"]
 
 
+MEASURES = {"test": "test (%)", "best_test": "best epoch (%)", "branch_ratio": "branch / residual",
+            "tokens_per_s": "tokens/s"}
+
+
 class LongRange(System):
     """Hrrformer's networks, with any mixer, on sequences of tokens."""
 
@@ -39,6 +43,7 @@ class LongRange(System):
     config = LongRangeConfig
     index = "index_longrange.csv"
     run_type = LongRangeRun
+    measures = MEASURES
 
     def load_data(self, config: LongRangeConfig, data_dir: str | None = None) -> TokenData:
         return load_long_range(config, data_dir)
@@ -73,19 +78,23 @@ class LongRange(System):
     def method(self, config: LongRangeConfig) -> str:
         return f"{config.network.task}-{mixer_name(config)}"
 
+    def label(self, record: dict[str, Any]) -> str:
+        return mixer_name(from_dict(LongRangeConfig, record["config"]))
+
     def summary(self, record: dict[str, Any]) -> str:
         found = record["results"]["test"]
         return f"test accuracy {found['accuracy']:.2f} % of {found['examples']} examples"
 
     def row(self, record: dict[str, Any]) -> dict[str, Any]:
-        """What it was, how well (%), how fast."""
+        """What it was, how well (%), how much the mixer has to say, how fast."""
         config, results = from_dict(LongRangeConfig, record["config"]), record["results"]
         s = config.network_settings
-        return {"task": config.network.task, "mixer": mixer_name(config), "masking": s.masking, "layers": s.layers,
+        ratios = [value for name, value in record["epochs"][-1].items() if name.startswith("branch_ratio")]
+        return {"task": config.network.task, "method": mixer_name(config), "masking": s.masking, "layers": s.layers,
                 "width": s.width, "length": config.data.length, "train_examples": record["data"]["sizes"]["train"],
                 "epochs": config.train.epochs, "batch": config.train.batch_size,
                 "test": results["test"]["accuracy"], "test_examples": results["test"]["examples"],
-                "best_epoch": record["best"]["epoch"], "best_test": record["best"]["test_accuracy"],
+                "best_test": record["best"]["test_accuracy"], "branch_ratio": sum(ratios) / len(ratios),
                 "flops_per_example": record["flops_per_example"], "tokens_per_s": record["tokens_per_s"]}
 
 
