@@ -70,8 +70,8 @@ class Backbone(nn.Module):
         wrong = sorted(key for key in own.keys() | found.keys() if not key.endswith("num_batches_tracked")
                        and (key not in own or key not in found or own[key].shape != found[key].shape))
         if wrong:
-            raise ConfigError(f"model.weights is {str(path)!r}, which differs from this backbone in {len(wrong)} entries"
-                              f" ({wrong[0]} is the first); allowed: weights of the same depth and stem")
+            raise ConfigError(f"model.weights is {str(path)!r}, which differs from this backbone in {len(wrong)} "
+                              f"entries ({wrong[0]} is the first); allowed: weights of the same depth and stem")
         self.load_state_dict(own | found)
 
 

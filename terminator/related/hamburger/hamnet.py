@@ -35,7 +35,7 @@ class HamNetSettings:
     backbone: str = "resnet101"  # resnet18, resnet34, resnet50, resnet101, resnet152; none: the pixels
     stem: str = "deep"  # deep (three 3x3 convolutions), plain (torchvision's 7x7)
     output_stride: int = 8  # 8, 16
-    weights: str = ""  # a file with ImageNet weights of the backbone; nothing: from scratch
+    weights: str = ""  # a file with the backbone's ImageNet weights to start from; nothing: from scratch
     squeeze: int = 512  # channels that the context has
     context: str = "hamburger"  # hamburger, bread (the block without its ham), pooling, attention, none
     align: int = 256  # channels that the classifier has
@@ -51,7 +51,8 @@ class HamNetSettings:
             value = getattr(self, name)
             _require(value in allowed, f"model.{name}", value, ", ".join(map(str, allowed)))
         for name, least in (("squeeze", 1), ("align", 1), ("in_channels", 1), ("classes", 2)):
-            _require(getattr(self, name) >= least, f"model.{name}", getattr(self, name), f"an integer of at least {least}")
+            value = getattr(self, name)
+            _require(value >= least, f"model.{name}", value, f"an integer of at least {least}")
         _require(0 <= self.dropout < 1, "model.dropout", self.dropout, "from 0 to below 1")
         _require(0 < self.bn_momentum <= 1, "model.bn_momentum", self.bn_momentum, "above 0, up to 1")
         for name in ("auxiliary", "weights"):
@@ -87,8 +88,6 @@ class HamNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = s.bn_momentum
-        if s.weights:
-            self.backbone.load(s.weights)
 
     def forward(self, x: Tensor, auxiliary: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Logits; with `auxiliary` those of both classifiers."""
@@ -162,6 +161,3 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.mixer(x.flatten(2).mT).mT.reshape(x.shape)
-
-
-
