@@ -284,6 +284,7 @@ def test_pictures_are_padded_to_one_more_than_a_multiple():
     assert padded.sum() == x.sum()
     assert torch.equal(padded[..., :16, :17], x)
     assert pad_to_fit(torch.ones(1, 3, 24, 24), 1).shape == (1, 3, 24, 24)
+    assert pad_to_fit(torch.ones(1, 3, 9, 20), 8, least=20).shape == (1, 3, 25, 25)
     assert pad_to_fit(torch.ones(1, 3, 500, 375), 8).shape == (1, 3, 505, 377)
 
 
@@ -304,6 +305,13 @@ def test_several_scales_and_mirrors_sum_their_logits():
     small = F.interpolate(x, (4, 5), mode="bilinear", align_corners=True)
     back = F.interpolate(net(small), (9, 11), mode="bilinear", align_corners=True)
     torch.testing.assert_close(logits_of(net, x, 1, (1.0, 0.5)), plain + back)
+
+
+def test_a_picture_smaller_than_the_rank_allows_is_padded(make, data):
+    trainer = trainer_of(make("ham.rank=16", "augmentation.crop=[33,33]"), data)  # 4x4 positions: 25 pixels a side
+    with pytest.raises(ValueError, match="rank R of bases is 16; allowed: 1 to 12"):
+        trainer.model(torch.randn(1, 3, 17, 25))
+    assert trainer.evaluate("test", multi_scale=True)["pictures"] == 4
 
 
 def test_evaluation_repeats_itself_and_reports_the_spread_of_random_bases(make, data):
@@ -377,7 +385,7 @@ def test_the_defaults_are_the_releases():
     (["optimizer.momentum=1.0"], "optimizer.momentum"), (["optimizer.refresh=0"], "optimizer.refresh"),
     (["train.batch_size=1"], "train.batch_size"), (["train.accumulate=3"], "train.accumulate"),
     (["train.loss_mean=none"], "train.loss_mean is 'none'; allowed: all, labelled"),
-    (["train.precision=half"], "train.precision"), (["test.scales=[]"], "test.scales"), (["ham.dimensions=1"], "ham.dim"),
+    (["train.precision=half"], "train.precision"), (["test.scales=[]"], "test.scales"), (["ham.dimensions=1"], "ham.d"),
     (["test.pictures_per_epoch=0"], "test.pictures_per_epoch"), (["ham.rnk=1"], "did you mean ham.rank"),
     (["model.context=bread", "ham.mode=dual", "ham.version=V2+"], "model.context"), (["data.name="], "data.name"),
 ])

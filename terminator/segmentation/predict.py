@@ -16,7 +16,7 @@ from terminator.data.folders import read_files
 from terminator.data.segmentation import IMAGENET
 from terminator.paths import atomic_path
 from terminator.segmentation.config import SegmentationConfig
-from terminator.segmentation.evaluation import fixed_bases, logits_of
+from terminator.segmentation.evaluation import fixed_bases, predict_logits
 from terminator.segmentation.runs import load
 
 
@@ -61,9 +61,8 @@ def segment(model: nn.Module, config: SegmentationConfig, photograph: Image.Imag
     """
     seen = sources.resized(photograph, config.data.size)
     pixels = torch.from_numpy(np.asarray(seen).transpose(2, 0, 1).copy())[None]
-    scales, flip = (config.test.scales, config.test.flip) if multi_scale else ((1.0,), False)
     with fixed_bases(model, config.test.bases_seed):
-        logits = logits_of(model, normalize(pixels, *IMAGENET), config.test.divisor, scales, flip)
+        logits = predict_logits(model, config, normalize(pixels, *IMAGENET), multi_scale)
     size = photograph.size[::-1]
     if logits.shape[2:] != size:
         logits = nn.functional.interpolate(logits, size, mode="bilinear", align_corners=True)
