@@ -62,7 +62,7 @@ def test_imports_go_down(name):
         assert FLOOR[other] <= FLOOR[part], f"{name} imports {other} from a floor above"
 
 
-@pytest.mark.parametrize("part_of", ["top", "data", "plots", "fewshot"])
+@pytest.mark.parametrize("part_of", ["top", "data", "plots", "fewshot", "segmentation"])
 def test_no_circles(part_of):
     everything = modules()
     if part_of == "top":
