@@ -14,6 +14,7 @@ from terminator.data.context import LENGTH, NOISE, RANGE, draw_context, prototyp
 from terminator.data.pictures import IGNORE, PictureBatch, StackedPictures
 from terminator.data.segmentation import IMAGENET, load_segmentation
 from terminator.data.segmentation_augment import ScaleCropFlip
+from terminator.data.shapes import draw_shapes
 
 __all__ = ["own_places"]  # a fixture that every test here uses
 
@@ -53,6 +54,20 @@ def test_the_context_data_have_three_splits_and_a_fingerprint():
     x = normalize(data.splits["train"].batch(range(20)).images, data.info.mean, data.info.std)
     assert x.mean().abs() < 0.2
     assert x.std() == pytest.approx(1, abs=0.1)
+
+
+def test_shapes_are_drawn_where_their_labels_say():
+    images, labels = draw_shapes(30, 1)
+    assert images.shape == (30, 3, 33, 33)
+    assert set(np.unique(labels)) == {0, 1, 2, 3, 4, 5, IGNORE}
+    assert 0.3 < (labels == 0).mean() < 0.9
+    assert 0.02 < (labels == IGNORE).mean() < 0.2
+    sides = (labels[:, :, 1:] != labels[:, :, :-1]) & (labels[:, :, 1:] != IGNORE) & (labels[:, :, :-1] != IGNORE)
+    assert sides.mean() < 0.001  # between two classes lie pixels that do not count
+    data = load_segmentation("shapes", train_size=8, test_size=4)
+    assert data.info.classes[1] == "disc"
+    assert data.info.mean == IMAGENET[0]
+    assert np.array_equal(images, draw_shapes(30, 1)[0])
 
 
 # -- CamVid --------------------------------------------------------------------------------------------------------
@@ -129,13 +144,13 @@ def test_what_is_not_there_is_said(tmp_path):
         load_segmentation("camvid")
     with pytest.raises(DatasetNotFound, match="voc2012 was not found. .*VOCSegmentation"):
         load_segmentation("voc2012", data_dir=tmp_path)
-    with pytest.raises(DatasetNotFound, match="data.name is 'cityscapes'; allowed: context, camvid, voc2012"):
+    with pytest.raises(DatasetNotFound, match="data.name is 'cityscapes'; allowed: context, shapes, camvid"):
         load_segmentation("cityscapes")
     with pytest.raises(DatasetNotFound, match="no folder or archive"):
         load_segmentation(str(tmp_path / "nothing"))
     with pytest.raises(ValueError, match="data.train is 'trainaug'; allowed for context: train"):
         load_segmentation("context", train="trainaug")
-    with pytest.raises(ValueError, match="data.size is .* 24x24"):
+    with pytest.raises(ValueError, match="data.size is .* drawn in one size"):
         load_segmentation("context", size=(12, 12))
     with pytest.raises(ValueError, match="data.test_size is 101, but there are only 100 val pictures"):
         load_segmentation("context", test_size=101)

@@ -12,7 +12,7 @@ from torch import Tensor
 from terminator.plots.charts import line_look
 from terminator.plots.style import COLOURS, new_figure
 
-VOID = (0.82, 0.82, 0.82)  # where nothing counts
+VOID, BACKGROUND = (0.82, 0.82, 0.82), (0.16, 0.16, 0.2)  # where nothing counts; a class of that name
 # CamVid's classes in their order: what things look like, where they look like something; lightness differs as well
 STREET = ("#8ecae6", "#8d6e63", "#f4a261", "#5c5470", "#cdb4db", "#2a7f3f", "#ffd60a", "#b5651d", "#1d4ed8", "#e63946",
           "#ff8fab")
@@ -49,6 +49,8 @@ def segmentations(images: Tensor, labels: Tensor, predicted: Mapping[str, Tensor
     figure = new_figure(wide, len(shown) * cell * height / width + 1.1 + 0.3 * bool(title), title)
     axes = figure.subplots(len(shown), count, squeeze=False)
     colours = class_colours(len(classes))
+    if classes[0] == "background":
+        colours[0] = BACKGROUND
     for line, (name, maps) in zip(axes, shown.items(), strict=True):
         for i, axis in enumerate(line):
             picture = images[i, :3].permute(1, 2, 0).numpy() if maps is None else coloured(maps[i], colours)

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from terminator.data import segmentation_sources as sources
+from terminator.data import shapes
 from terminator.data.augment import normalize
 from terminator.data.decoding import open_picture
 from terminator.data.folders import read_files
@@ -28,7 +29,7 @@ def class_names(config: SegmentationConfig) -> tuple[str, ...]:
     if config.data.name == "context":
         raise ValueError("this model was trained on the context task, whose images of six channels are in no file; "
                          "allowed: a model of camvid or voc2012")
-    return sources.VOC if config.data.name == "voc2012" else sources.CAMVID
+    return {"voc2012": sources.VOC, "shapes": shapes.CLASSES}.get(config.data.name, sources.CAMVID)
 
 
 def load_segmenter(path: str | Path) -> tuple[nn.Module, SegmentationConfig]:

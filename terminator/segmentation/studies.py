@@ -28,9 +28,9 @@ def context(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> di
 
 def camvid(profile: str, seeds: Sequence[int] = (), device: str = "auto", data_dir: str | None = None
            ) -> dict[str, list[SegmentationRun]]:
-    """CamVid with and without the Hamburger, {label: runs}; laptop and paper profiles only.
+    """CamVid with and without the Hamburger, {label: runs}; in the smoke profile drawn shapes in CamVid's place.
 
-    Raises:  ConfigError for the smoke profile; DatasetNotFound if neither the records nor the data are here.
+    Raises:  DatasetNotFound if neither the records nor the data are here.
     """
     return _runs(camvid_arms(profile), CAMVID, profile, seeds, device, data_dir)
 
