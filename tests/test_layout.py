@@ -19,7 +19,7 @@ FLOORS = (  # from the ground up; a module may import from lower floors, and on 
     {"trainer", "records", "plots", "presets", "studies", "comparison", "inside", "predict", "benchmark_step"},
     {"runs"},
     {"experiments", "benchmark", "claims", "fewshot", "segmentation", "panel"},
-    {"operators_bench"},
+    {"operators_bench", "costs"},
     {"__main__"},
 )
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}
