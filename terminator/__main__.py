@@ -1,4 +1,4 @@
-"""The command line: python -m terminator train | evaluate | predict | fewshot | benchmark | datasets | tables ...
+"""The command line: python -m terminator train | evaluate | predict | fewshot | segmentation | benchmark ...
 
     python -m terminator train preset=digits train.seed=1
     python -m terminator train dataset.name=CIFAR10 optimizer.name=Kar3 "optimizer.betas=[0.5,0.95]"
@@ -6,6 +6,7 @@
     torchrun --nproc_per_node 2 -m terminator train preset=cifar10 train.distributed=True
     python -m terminator fewshot preset=omniglot28-5way train.seed=1
     python -m terminator longrange preset=text-short network.mixer=softmax_fused
+    python -m terminator segmentation preset=camvid model.context=none
     python -m terminator fewshot --train_dataset omniglot:0-1149 --num_labels 20 --balanced_batches ...
 """
 
@@ -19,6 +20,14 @@ from typing import Any, NoReturn
 from terminator.config import Config, ConfigError, changed_settings
 
 
+def _named(words: list[str], standard: str) -> tuple[str, list[str]]:
+    """The preset that a command line names with preset=NAME, or the standard one; and its other words."""
+    names = [word.removeprefix("preset=") for word in words if word.startswith("preset=")]
+    if len(names) > 1:
+        raise ConfigError(f"preset is given {len(names)} times: {', '.join(names)}; allowed: once")
+    return (names or [standard])[0], [word for word in words if not word.startswith("preset=")]
+
+
 def build_config(words: list[str]) -> Config:
     """The configuration of a command line: KEY=VALUE words, with preset=NAME for a named start.
 
@@ -26,19 +35,11 @@ def build_config(words: list[str]) -> Config:
     """
     from terminator.presets import preset
 
-    name, changes = _preset_and_changes(words)
-    if name is None and not any(word.startswith("dataset.name=") for word in changes):
+    name, changes = _named(words, "")
+    if not name and not any(word.startswith("dataset.name=") for word in changes):
         name = "digits"
     config = preset(name) if name else Config()
     return config.updated(*changes) if changes else config
-
-
-def _preset_and_changes(words: list[str]) -> tuple[str | None, list[str]]:
-    """NAME of the word preset=NAME, if there is one, and the other words."""
-    names = [word.removeprefix("preset=") for word in words if word.startswith("preset=")]
-    if len(names) > 1:
-        raise ConfigError(f"preset is given {len(names)} times: {', '.join(names)}; allowed: once")
-    return (names[0] if names else None), [word for word in words if not word.startswith("preset=")]
 
 
 def train(args: argparse.Namespace) -> None:
@@ -81,7 +82,7 @@ def _fewshot_experiment(args: argparse.Namespace):
     from terminator.fewshot.flags import read_flags
     from terminator.fewshot.presets import preset
 
-    name, words = _preset_and_changes(args.flags)
+    name, words = _named(args.flags, "")
     read = read_flags(words, preset(name) if name else None)
     places = [args.data_dir, read.places.get("data_numpy_dir"), read.places.get("data_dir")]
     data = load_episode_data(read.config.data, os.pathsep.join(filter(None, places)) or None)
@@ -119,15 +120,37 @@ def fewshot_evaluate(args: argparse.Namespace) -> None:
 def longrange(args: argparse.Namespace) -> None:
     from terminator.longrange import commands
 
-    name, changes = _preset_and_changes(args.settings)
-    commands.train(name, changes, args.experiment, args.profile, args.data_dir, args.force)
+    name, changes = _named(args.settings, "")
+    commands.train(name or None, changes, args.experiment, args.profile, args.data_dir, args.force)
 
 
 def longrange_data(args: argparse.Namespace) -> None:
     from terminator.longrange import commands
 
-    name, changes = _preset_and_changes(args.settings)
-    commands.describe(name, changes, args.data_dir)
+    name, changes = _named(args.settings, "")
+    commands.describe(name or None, changes, args.data_dir)
+
+
+def segmentation(args: argparse.Namespace) -> None:
+    from terminator.distributed import processes, rank
+    from terminator.segmentation import presets, runs
+
+    name, changes = _named(args.settings, "context")
+    config = presets.preset(name).updated(*changes)
+    with processes(config.train):
+        run = runs.run(config, args.experiment, args.profile, data_dir=args.data_dir, force=args.force)
+        if rank() == 0:
+            for split, found in run.record["results"].items():
+                print(f"{split:>12}: mIoU {found['miou']:6.2f} %, {found['accuracy']:6.2f} % of the pixels of "
+                      f"{found['pictures']} pictures")
+            print(f"record, metrics and model: {run.folder}")
+
+
+def segment(args: argparse.Namespace) -> None:
+    from terminator.segmentation.predict import segment_files
+
+    table = segment_files(args.model, args.images, args.out, args.multi_scale)
+    print(table.to_string(index=False, float_format=lambda value: f"{value:.1f} %"))
 
 
 def _show(result: dict) -> None:
@@ -213,6 +236,14 @@ def tables(args: argparse.Namespace) -> None:
         print(root / "README.md")
 
 
+def _training_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--experiment", default="cli", help="folder below results/runs (default: cli)")
+    sub.add_argument("--profile", choices=("smoke", "laptop", "paper"), default="laptop",
+                     help="what the record says it is (default: laptop)")
+    sub.add_argument("--force", action="store_true", help="train again, even if a finished record is there")
+    sub.add_argument("--data-dir", help="where data sets lie; also TERMINATOR_DATA")
+
+
 class Parser(argparse.ArgumentParser):
     """argparse, whose errors are one line here as all others are."""
 
@@ -234,11 +265,14 @@ def parser() -> argparse.ArgumentParser:
         return sub
 
     sub = command(train, "train (or go on, or read what is finished), test, write a record", settings=True)
-    sub.add_argument("--experiment", default="cli", help="folder below results/runs (default: cli)")
-    sub.add_argument("--profile", choices=("smoke", "laptop", "paper"), default="laptop",
-                     help="what the record says it is (default: laptop)")
-    sub.add_argument("--force", action="store_true", help="train again, even if a finished record is there")
-    sub.add_argument("--data-dir", help="where data sets lie; also TERMINATOR_DATA")
+    _training_options(sub)
+    sub = command(segmentation, "train a network that labels every pixel, test it, write a record", settings=True)
+    _training_options(sub)
+    sub = command(segment, "label every pixel of image files with a saved segmentation model")
+    sub.add_argument("model", help="a .safetensors file of the command segmentation")
+    sub.add_argument("images", nargs="+", type=Path, help="image files")
+    sub.add_argument("--out", type=Path, help="a folder for the label maps (PNG, one class index per pixel)")
+    sub.add_argument("--multi-scale", action="store_true", help="sum the logits of several scales and mirrors (MSFlip)")
     sub = command(evaluate, "test a saved model, as released and calibrated")
     sub.add_argument("model", help="a .safetensors file of this kit, or a released checkpoint")
     sub.add_argument("settings", nargs="*", default=[], metavar="KEY=VALUE", help="settings, e.g. dataset.name=MNIST")

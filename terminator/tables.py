@@ -17,8 +17,9 @@ from terminator.fewshot.runs import FEW_SHOT
 from terminator.longrange.runs import LONG_RANGE
 from terminator.presets import PROFILES
 from terminator.runs import System
+from terminator.segmentation.runs import SEGMENTATION
 
-SYSTEMS: tuple[System, ...] = (FEW_SHOT, LONG_RANGE)  # beside image classification; each has records of its own task
+SYSTEMS: tuple[System, ...] = (FEW_SHOT, SEGMENTATION, LONG_RANGE)  # each has records of its own task
 RATES = "-rates"  # ends the name of an experiment that chose learning rates on held-out images
 TITLES = {  # {experiment: what is compared, the notebook that shows it}, in the order of the tables
     "images": ("Images", "11_images"),
@@ -31,6 +32,9 @@ TITLES = {  # {experiment: what is compared, the notebook that shows it}, in the
     "inside": ("Trainings seen from inside", "14_slow_neural_loss"),
     "mixers": ("Global mixers on one bench", "30_one_bench"),
     "precision": ("Precision", "31_speed"),
+    "segmentation_context": ("The context task, by context", "20_hamburger"),
+    "segmentation_camvid": ("Segmentation with and without a Hamburger", "20_hamburger"),
+    "segmentation_voc": ("Segmentation of PASCAL VOC 2012, in two stages", "20_hamburger"),
     "longrange": ("Long range tasks", "21_hrrformer"),
     "fewshot": ("Few-shot learning", "22_hypertransformer"),
 }

@@ -18,7 +18,7 @@ FLOORS = (  # from the ground up; a module may import from lower floors, and on 
     {"networks"},
     {"trainer", "records", "plots", "presets", "studies", "comparison", "inside", "predict", "benchmark_step"},
     {"runs"},
-    {"experiments", "benchmark", "claims", "fewshot", "longrange", "panel"},
+    {"experiments", "benchmark", "claims", "fewshot", "segmentation", "longrange", "panel"},
     {"operators_bench", "costs", "sequence_bench", "sequence_step", "hrr_studies", "tables"},
     {"__main__"},
 )
@@ -62,7 +62,7 @@ def test_imports_go_down(name):
         assert FLOOR[other] <= FLOOR[part], f"{name} imports {other} from a floor above"
 
 
-@pytest.mark.parametrize("part_of", ["top", "data", "plots", "fewshot", "longrange", "claims"])
+@pytest.mark.parametrize("part_of", ["top", "data", "plots", "fewshot", "segmentation", "longrange", "claims"])
 def test_no_circles(part_of):
     everything = modules()
     if part_of == "top":

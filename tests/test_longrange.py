@@ -303,7 +303,7 @@ def test_studies_name_their_runs():
     assert list(study("image", "smoke")) == [*presets.CONTROLS, "Hrrformer, permuted pixels"]
     assert study("text", "smoke") == {}
     assert "Hrrformer, padding masked" in study("text", "laptop")
-    assert study("lengths", "laptop")["Hrrformer, 512 tokens"] == study("text", "laptop")["Hrrformer"]
+    assert study("lengths", "laptop")["Hrrformer, 256 tokens"] == study("text", "laptop")["Hrrformer"]
     assert set(presets.OTHERS) < set(study("listops", "paper"))
     with pytest.raises(ConfigError, match="study is 'speech'; allowed: image"):
         study("speech", "smoke")

@@ -111,7 +111,9 @@ def _pixels(config: LongRangeConfig, data_dir: str | os.PathLike | None) -> Load
     if side**2 != use.length:
         raise ConfigError(f"data.length is {use.length}, but {data.info.title} has {side}x{side} pixels; allowed: "
                           f"{side**2}, or another data.image_size")
+    title = f"{data.info.title}, grey {side}x{side}"
     notes = data.info.notes + (("the last tenth of the training images left out",) if use.leave_out_last_tenth else ())
     if use.permutation_seed is not None:
         notes += (f"pixels permuted (seed {use.permutation_seed})",)
-    return splits, f"{data.info.title}, grey {side}x{side}", GREY_LEVELS, data.info.classes, notes
+        title += ", permuted"
+    return splits, title, GREY_LEVELS, data.info.classes, notes

@@ -39,12 +39,12 @@ _LAPTOP: dict[str, dict[str, Any]] = {
         "network": {"task": "image", **_SMALL}, "train": {"epochs": 7},
         "optimizer": {"decay_rate": 0.9, "decay_examples": 10_000}},
     "text-short": {
-        "data": {"kind": "imdb", "length": 512, "train_size": 6000, "test_size": 4000},
-        "network": {"task": "text", **_SMALL, "mlp_width": 128}, "train": {"epochs": 5},
-        "optimizer": {"decay_rate": 0.9, "decay_examples": 6000}},
+        "data": {"kind": "imdb", "length": 256, "train_size": 20_000, "test_size": 4000},
+        "network": {"task": "text", **_SMALL, "mlp_width": 128}, "train": {"epochs": 3, "batch_size": 16},
+        "optimizer": {"decay_rate": 0.9, "decay_examples": 20_000}},
     "retrieval-halves": {
         "data": {"kind": "imdb_halves", "length": 256, "train_size": 6000, "test_size": 4000},
-        "network": {"task": "retrieval", **_SMALL}, "train": {"epochs": 4},
+        "network": {"task": "retrieval", **_SMALL}, "train": {"epochs": 3},
         "optimizer": {"decay_rate": 0.9, "decay_examples": 6000}},
     "listops-short": {
         "data": {"kind": "listops", "length": 128, "train_size": 20_000, "test_size": 4000},
@@ -116,7 +116,7 @@ MAIN = {  # the setting that a study starts from; where there is none, the profi
 }
 SEEDS = {"smoke": (0,), "laptop": (0, 1, 2), "paper": (0, 1, 2)}
 MANY_SEEDS = ("image",)  # the other studies take the first
-LENGTHS = {"laptop": (128, 512, 1024), "paper": (256, 1024, 4000)}  # tokens of a text
+LENGTHS = {"laptop": (128, 256, 512), "paper": (256, 1024, 4000)}  # tokens of a text
 
 CONTROLS: dict[str, dict[str, Any]] = {  # rows that tell what the attention is worth
     "branch removed": {"mixer": "none"}, "weights 1/T": {"weights": "uniform"}, "Hrrformer": {},

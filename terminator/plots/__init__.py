@@ -51,6 +51,7 @@ from terminator.plots.results import (
     rate_sweep,
     tradeoff,
 )
+from terminator.plots.segmentation import class_ious, miou_curves, miou_dots, segmentations, steps_curve
 from terminator.plots.style import COLOURS, save, style
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "branch_heat",
     "capacity",
     "channel_kernels",
+    "class_ious",
     "continual_tables",
     "cost",
     "dependence_maps",
@@ -85,8 +87,13 @@ __all__ = [
     "learning",
     "local_kernels",
     "loss_terms",
+<<<<<<< HEAD
     "mean_maps",
     "memory",
+=======
+    "miou_curves",
+    "miou_dots",
+>>>>>>> lra
     "operator_steps",
     "over_epochs",
     "parts_bars",
@@ -94,8 +101,10 @@ __all__ = [
     "rate_sweep",
     "ridgelines",
     "save",
+    "segmentations",
     "slow_scores",
     "spectra",
+    "steps_curve",
     "style",
     "tradeoff",
     "training",
