@@ -119,7 +119,8 @@ class ModelConfig:
 
 
 NETWORKS = {  # network.name: the settings of `model` that it takes besides the shape of the data; None: all
-    "terminator": None, "resnet18": (), "ccnn": ("omega_0", "gamma_alpha", "gamma_beta"), "host": ()}
+    "terminator": None, "resnet18": (), "ccnn": ("omega_0", "gamma_alpha", "gamma_beta"), "host": (),
+    "cnn": ()}
 CONTEXTS = (  # network.mixer, see related/host.py
     "none", "hyperzzw_matrix", "hyperzzw_convolution", "attention_explicit", "attention_fused", "attention_linear",
     "hrrformer", "hamburger", "fourier_convolution", "large_kernel")
@@ -130,7 +131,7 @@ SHAPE = ("dimensions", "size", "in_channels", "classes")  # of the model: what t
 class NetworkConfig:
     """Which network: Terminator, whose shape and switches are the group `model`, or a baseline."""
 
-    name: str = "terminator"  # terminator, resnet18, ccnn (see related/baselines.py), host (related/host.py)
+    name: str = "terminator"  # terminator; resnet18, ccnn, cnn (see related/baselines.py); host (related/host.py)
     hidden: int = 140  # channels of ccnn
     blocks: int = 4  # of ccnn; 4 x 140 and 6 x 380 have been published
     dropout: float = 0.0  # in the blocks of ccnn
