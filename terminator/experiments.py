@@ -4,31 +4,26 @@ A run is identified by its resolved configuration, its data's fingerprint and it
 finished run's record, goes on with an unfinished one from its checkpoint, or trains.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from terminator import networks, observations, records
 from terminator.config import SHAPE, Config, ConfigError, ModelConfig, changed_settings, from_dict, identity, to_dict
 from terminator.data import DatasetNotFound, ImageData, available, load
 from terminator.deterministic import deterministic_algorithms
-from terminator.distributed import barrier, broadcast, choose_device, processes, rank
-from terminator.model import count_parameters
+from terminator.distributed import barrier, choose_device, processes, rank
 from terminator.paths import results_dir
-from terminator.presets import IMAGES, PROFILES, SUBSTITUTES, TOUR, default_seeds, preset
+from terminator.presets import IMAGES, SUBSTITUTES, TOUR, default_seeds, preset
 from terminator.progress import say
+from terminator.runs import FinishedRun, check_names, describe, file_record, once, run_name
 from terminator.slow_net import forget_kernels
 from terminator.standardization import is_calibrated
 from terminator.studies import Study
@@ -97,6 +92,8 @@ def records_of(study: Study, profile: str) -> dict[Any, list[dict[str, Any]]]:
     found = sorted(records.load_records(study.experiment, profile), key=lambda record: record["seed"])
     return {label: [record for record in found if _is_of(record, config.updated(train={"seed": record["seed"]}))]
             for label, config in study.variants.items()}
+
+
 def own_images(folder: str | os.PathLike, profile: str = "smoke", **changes: Any) -> "Run":
     """A calibrated model of a folder (or archive) of class folders, trained with the preset "own".
 
@@ -142,22 +139,8 @@ def resolve(config: Config, data: ImageData) -> Config:
     return dataclasses.replace(config, model=model if config.network.name in networks.BASELINES else model.resolved())
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(FinishedRun):
     """A finished run: its record, its folder, and on demand its epochs and its model."""
-
-    record: dict[str, Any]
-    folder: Path
-
-    @property
-    def metrics(self) -> pd.DataFrame:
-        """One row per epoch."""
-        return pd.DataFrame(self.record["epochs"])  # as in metrics.csv, but covered by the record's digest
-
-    @property
-    def observations(self) -> pd.DataFrame:
-        """What was measured inside the network (train.observe); see observations.read_numbers."""
-        return observations.read_numbers(self.folder)
 
     @property
     def observed_fields(self) -> dict[int, dict[str, Any]]:
@@ -170,11 +153,6 @@ class Run:
             return load_data(from_dict(Config, self.record["config"])).test_images[:count]
         except DatasetNotFound:
             return None
-
-    @property
-    def has_model(self) -> bool:
-        """Whether the weights are on this machine (records travel, weights do not)."""
-        return (self.folder / "model.safetensors").is_file()
 
     def model(self) -> nn.Module:
         """The trained network, calibrated, in evaluation mode."""
@@ -192,9 +170,7 @@ def run_id(config: Config, data: ImageData, profile: str) -> str:
         what["dataset"]["name"] = Path(what["dataset"]["name"]).name
     if config.pretrained.load:
         what["pretrained"]["filename"] = hashlib.sha256(Path(config.pretrained.filename).read_bytes()).hexdigest()
-    text = json.dumps([what, data.info.fingerprint, profile], sort_keys=True)
-    name = "".join(c if c.isalnum() else "-" for c in Path(data.info.name).name.lower())
-    return f"{name}-{profile}-s{config.train.seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return run_name(what, data.info.fingerprint, profile, config.train.seed, Path(data.info.name).name)
 
 
 def run(config: Config, experiment: str, profile: str = "smoke", *, data: ImageData | None = None,
@@ -210,10 +186,7 @@ def run(config: Config, experiment: str, profile: str = "smoke", *, data: ImageD
     A record of this configuration is enough even where its data are not.
     Raises: ConfigError, DatasetNotFound, CheckpointError, TrainingDiverged, PermissionError.
     """
-    if not re.fullmatch(r"[\w-]+", experiment):
-        raise ConfigError(f"experiment is {experiment!r}; allowed: letters, digits, - and _")
-    if profile not in PROFILES:
-        raise ConfigError(f"profile is {profile!r}; allowed: {', '.join(PROFILES)}")
+    check_names(experiment, profile)
     with processes(config.train):
         try:
             data = load_data(config, data_dir) if data is None else data
@@ -228,55 +201,6 @@ def run(config: Config, experiment: str, profile: str = "smoke", *, data: ImageD
                 return _train(config, data, experiment, profile, folder, keep_record=not force)
 
         return Run(once(folder, train, need_model, force), folder)
-
-
-def once(folder: Path, train: Callable[[], dict[str, Any]], need_model: bool = False,
-         force: bool = False) -> dict[str, Any]:
-    """The record in the folder, or what `train` gives, in one process (or group of ranks) at a time.
-
-    Raises:  PermissionError if nothing can be written there; whatever `train` raises.
-    """
-    found = broadcast(_find(folder, need_model, force))
-    if found is not None:
-        return found
-    if rank() == 0:
-        records.check_writable(folder)
-    with _alone(folder):
-        found = None if force else broadcast(_find(folder, need_model, force))  # while this process waited
-        return train() if found is None else found
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one process (or one group of ranks) at a time train in this folder; others wait."""
-    if rank() > 0:
-        yield
-        return
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        say(f"{folder.name}: another process is training it; waiting for its end")
-        lock.acquire()
-    for left in folder.glob(".*.tmp*"):  # of a process that was killed while it wrote
-        left.unlink(missing_ok=True)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _find(folder: Path, need_model: bool, force: bool) -> dict[str, Any] | None:
-    """The record in the folder, if it is all that is needed; with `force` the folder's old checkpoint goes."""
-    if rank() > 0:
-        return None
-    path = folder / "record.json"
-    if force:
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
-        return None
-    if not path.is_file() or (need_model and not (folder / "model.safetensors").is_file()):
-        return None
-    return records.read_record(path)
 
 
 def find_record(config: Config, experiment: str, profile: str) -> dict[str, Any] | None:
@@ -336,42 +260,16 @@ def _train(config: Config, data: ImageData, experiment: str, profile: str, folde
         return record
     info = {key: record["data"][key] for key in ("name", "title", "shape", "classes", "mean", "std", "fingerprint")}
     trainer.model.save(folder / "model.safetensors", data=info, run_id=folder.name, config=identity(config))
-    record = file_record(folder, record, rows, keep_record, trainer.observed)
+    record = file_record(folder, record, rows, keep_record, records.rebuild_index, trainer.observed)
     say(f"{folder.name}: test accuracy {record['results']['released']['accuracy']:.2f} % as released, "
         f"{record['results']['calibrated']['accuracy']:.2f} % calibrated, {record['wall_s']:.0f} s of training")
     return record
 
 
-def file_record(folder: Path, record: dict[str, Any], rows: list[dict[str, float]], keep_old: bool,
-                observed: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-    """Write record and metrics, unless an old record is to be kept; return the one that counts, drop the checkpoint."""
-    if keep_old and (folder / "record.json").is_file():
-        record = records.read_record(folder / "record.json")
-        say(f"{folder.name}: the weights are back; its record is kept as it was")
-    else:
-        records.write_csv(folder / "metrics.csv", pd.DataFrame(rows))
-        if observed:
-            observations.write(folder, observed)
-        records.write_record(folder / "record.json", record)
-        records.rebuild_index()
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
-    return record
-
-
 def _describe(trainer: Trainer, rows: list[dict[str, float]]) -> dict[str, Any]:
-    """The part of a record that says what was trained, on what, for how long, and every epoch of it."""
-    config, kind = trainer.config, trainer.device.type
-    seconds = sum(row["seconds"] for row in rows)
-    return {
-        "seed": config.train.seed, "model": type(trainer.model).__name__,
-        "parameters": count_parameters(trainer.model), "flops_per_image": flops_per_image(trainer),
-        "config": to_dict(config), "data": dataclasses.asdict(trainer.data.info), "epochs": rows,
-        "wall_s": round(seconds, 2),
-        "images_per_s": round(len(rows) * trainer.steps_per_epoch * config.train.batch_size / seconds, 2),
-        "peak_memory_bytes": records.peak_memory_bytes(kind), "device": records.device_name(kind),
-        "precision": config.train.precision,
-        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
-    }
+    """What a record says of the training, beside its results."""
+    found, count = describe(trainer, rows), len(rows) * trainer.steps_per_epoch * trainer.config.train.batch_size
+    return found | {"flops_per_image": flops_per_image(trainer), "images_per_s": round(count / found["wall_s"], 2)}
 
 
 def evaluate_both(trainer: Trainer, calibrate: bool = True) -> dict[str, dict[str, float]]:

@@ -217,10 +217,10 @@ def test_pretraining_touches_the_shared_features_alone_and_a_later_run_starts_fr
     assert all(name.startswith(("shared.", "shared_head.")) for name in moved)
     file = first.folder / "model.safetensors"
     next_one = make(train={"restore_shared_features_from": str(file), "shared_head_weight": 0.1})
-    begun = runs._start(resolved(next_one, data), data).state_dict()
+    begun = runs.FEW_SHOT.start(resolved(next_one, data), data).state_dict()
     assert all(torch.equal(begun[name], after[name]) for name in moved)
     with pytest.raises(ConfigError, match="allowed: a model with the same extractor and head"):
-        runs._start(resolved(next_one.updated(model={"shared_features_dim": 6}), data), data)
+        runs.FEW_SHOT.start(resolved(next_one.updated(model={"shared_features_dim": 6}), data), data)
 
 
 def test_removed_and_unlabelled_samples_train(make, data):
@@ -442,7 +442,7 @@ def test_checkpoints_are_evaluated_as_they_appear_until_the_end(make, data, tmp_
     def train():
         trainer = Slow(build_network(config), config, data, folder)
         rows = trainer.fit()
-        runs.save(folder / "model.safetensors", trainer.model, config)
+        runs.FEW_SHOT.save(folder / "model.safetensors", trainer.model, config)
         (folder / "record.json").write_text(json.dumps({"rows": len(rows)}))
 
     thread = threading.Thread(target=train)

@@ -17,6 +17,7 @@ FLOORS = (  # from the ground up; a module may import from lower floors, and on 
     {"released", "analysis", "distributed", "tasks", "related", "observations"},
     {"networks"},
     {"trainer", "records", "plots", "presets", "studies", "comparison", "inside", "predict", "benchmark_step"},
+    {"runs"},
     {"experiments", "benchmark", "claims", "fewshot", "panel"},
     {"operators_bench"},
     {"__main__"},

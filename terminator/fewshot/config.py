@@ -121,6 +121,7 @@ class FewShotTrain:
     restore_shared_features_from: str = ""  # a model's file: start from its shared features
     precision: str = "float32"  # float32, or bf16 (autocast)
     device: str = "auto"  # auto, cpu, cuda
+    deterministic: bool = False  # torch's deterministic algorithms: the same bits on a GPU, too
     distributed: bool = False  # under torchrun
     num_nodes: int = 1  # machines, with torchrun
     avail_gpus: int = -1  # processes per machine, with torchrun; -1: as many as torchrun started

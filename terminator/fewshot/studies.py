@@ -9,7 +9,6 @@ from torch import Tensor
 
 from terminator import records
 from terminator.data.episodes import EpisodeBatch, episode_generator
-from terminator.experiments import once
 from terminator.fewshot.config import FewShotConfig
 from terminator.fewshot.data import EpisodeData, load_episode_data
 from terminator.fewshot.presets import MAIN, SEEDS, preset, study
@@ -17,6 +16,7 @@ from terminator.fewshot.runs import FewShotRun, run, runs_table
 from terminator.fewshot.speed import episode_speed
 from terminator.paths import results_dir
 from terminator.related.hypertransformer import HyperTransformer
+from terminator.runs import once
 
 EXPERIMENT = "fewshot"
 

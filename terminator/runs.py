@@ -1,0 +1,330 @@
+"""Run it, or read what is there: what every kind of experiment has in common.
+
+A run is identified by its resolved configuration, its data's fingerprint and its profile. Its folder holds
+record.json, metrics.csv and model.safetensors, and while it trains checkpoint.pt. Image classification
+(`experiments`) uses the functions below; every other system derives from `System`, which brings the rest.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+import torch
+from filelock import FileLock, Timeout
+from torch import nn
+
+from terminator import observations, records, weights
+from terminator.config import ConfigError, from_dict, identity, to_dict
+from terminator.data import DatasetNotFound
+from terminator.deterministic import deterministic_algorithms
+from terminator.distributed import broadcast, processes, rank
+from terminator.model import count_parameters
+from terminator.paths import results_dir
+from terminator.presets import PROFILES
+from terminator.progress import say
+from terminator.trainer import Loop
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run: its record, its folder, and on demand its epochs."""
+
+    record: dict[str, Any]
+    folder: Path
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """One row per epoch."""
+        return pd.DataFrame(self.record["epochs"])  # as in metrics.csv, but covered by the record's digest
+
+    @property
+    def observations(self) -> pd.DataFrame:
+        """What was measured inside the network (train.observe); see observations.read_numbers."""
+        return observations.read_numbers(self.folder)
+
+    @property
+    def has_model(self) -> bool:
+        """Whether the weights are on this machine (records travel, weights do not)."""
+        return (self.folder / "model.safetensors").is_file()
+
+
+def check_names(experiment: str, profile: str) -> None:
+    """Raise ConfigError for a name that is no folder's, or an unknown profile."""
+    if not re.fullmatch(r"[\w-]+", experiment):
+        raise ConfigError(f"experiment is {experiment!r}; allowed: letters, digits, - and _")
+    if profile not in PROFILES:
+        raise ConfigError(f"profile is {profile!r}; allowed: {', '.join(PROFILES)}")
+
+
+def run_name(what: dict[str, Any], fingerprint: str, profile: str, seed: int, *names: str) -> str:
+    """`<names>-<profile>-s<seed>-<hash>`: the same for the same experiment, wherever it runs.
+
+    Args:  what: the configuration's identity;  fingerprint: of the data;  names: of data and method, to be read.
+    """
+    text = json.dumps([what, fingerprint, profile], sort_keys=True)
+    readable = "-".join("".join(c if c.isalnum() else "-" for c in name.lower()) for name in names)
+    return f"{readable}-{profile}-s{seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+# -- one process at a time trains a run ------------------------------------------------------------------------
+
+
+def once(folder: Path, train: Callable[[], dict[str, Any]], need_model: bool = False,
+         force: bool = False) -> dict[str, Any]:
+    """The record in the folder, or what `train` gives, in one process (or group of ranks) at a time.
+
+    Raises:  PermissionError if nothing can be written there; whatever `train` raises.
+    """
+    found = broadcast(_find(folder, need_model, force))
+    if found is not None:
+        return found
+    if rank() == 0:
+        records.check_writable(folder)
+    with _alone(folder):
+        found = None if force else broadcast(_find(folder, need_model, force))  # while this process waited
+        return train() if found is None else found
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process (or one group of ranks) at a time train in this folder; others wait."""
+    if rank() > 0:
+        yield
+        return
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"{folder.name}: another process is training it; waiting for its end")
+        lock.acquire()
+    for left in folder.glob(".*.tmp*"):  # of a process that was killed while it wrote
+        left.unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _find(folder: Path, need_model: bool, force: bool) -> dict[str, Any] | None:
+    """The record in the folder, if it is all that is needed; with `force` the folder's old checkpoint goes."""
+    if rank() > 0:
+        return None
+    path = folder / "record.json"
+    if force:
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        return None
+    if not path.is_file() or (need_model and not (folder / "model.safetensors").is_file()):
+        return None
+    return records.read_record(path)
+
+
+# -- records ---------------------------------------------------------------------------------------------------
+
+
+def describe(trainer: Loop, rows: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """The part of every record that says what was trained, on what, for how long, and every epoch of it."""
+    config, kind = trainer.config, trainer.device.type
+    return {
+        "seed": config.train.seed, "model": type(trainer.model).__name__, "parameters": count_parameters(trainer.model),
+        "config": to_dict(config), "data": dataclasses.asdict(trainer.data.info), "epochs": list(rows),
+        "wall_s": round(sum(row["seconds"] for row in rows), 2),
+        "peak_memory_bytes": records.peak_memory_bytes(kind), "device": records.device_name(kind),
+        "precision": config.train.precision,
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+def file_record(folder: Path, record: dict[str, Any], rows: Sequence[dict[str, float]], keep_old: bool,
+                rebuild_index: Callable[[], Any], observed: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """Write record and metrics, unless an old record is to be kept; return the one that counts, drop the checkpoint."""
+    if keep_old and (folder / "record.json").is_file():
+        record = records.read_record(folder / "record.json")
+        say(f"{folder.name}: the weights are back; its record is kept as it was")
+    else:
+        records.write_csv(folder / "metrics.csv", pd.DataFrame(rows))
+        if observed:
+            observations.write(folder, list(observed))
+        records.write_record(folder / "record.json", record)
+        rebuild_index()
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    return record
+
+
+# -- the systems beside image classification --------------------------------------------------------------------
+
+
+class System(ABC):
+    """A kind of experiment with settings, data and networks of its own. A subclass says what they are.
+
+    task: what its records, model files and messages call it;  config: the dataclass of all its settings, with a
+    group `train`;  index: the file below results/ with a row per run that is evidence;  run_type: of its runs.
+    """
+
+    task: ClassVar[str]
+    config: ClassVar[type]
+    index: ClassVar[str]
+    run_type: ClassVar[type[FinishedRun]] = FinishedRun
+
+    @abstractmethod
+    def load_data(self, config: Any, data_dir: str | None = None) -> Any:
+        """The data that the configuration names, with `info` (a DatasetInfo).  Raises: DatasetNotFound."""
+
+    def resolve(self, config: Any, data: Any) -> Any:
+        """The configuration with what only the data know."""
+        return config
+
+    def resolve_like(self, config: Any, record: dict[str, Any]) -> Any:
+        """The same from a record, where the data are missing; raises ConfigError if the two cannot go together."""
+        return config
+
+    @abstractmethod
+    def build(self, config: Any) -> nn.Module:
+        """The network of a resolved configuration, initialised from its seed."""
+
+    def start(self, config: Any, data: Any) -> nn.Module:
+        """The network as training starts."""
+        return self.build(config)
+
+    @abstractmethod
+    def trainer(self, model: nn.Module, config: Any, data: Any, folder: Path | None = None) -> Loop:
+        """The loop that trains and tests it."""
+
+    @abstractmethod
+    def results(self, trainer: Any) -> dict[str, dict[str, Any]]:
+        """What was reached, {split or protocol: {measure: value}}; percentages are 0 to 100."""
+
+    def details(self, trainer: Any, rows: Sequence[dict[str, float]]) -> dict[str, Any]:
+        """What the record says beside `describe`, images_per_s for instance."""
+        return {}
+
+    def identity(self, config: Any) -> dict[str, Any]:
+        """What makes an experiment this one; see config.identity."""
+        return identity(config)
+
+    @abstractmethod
+    def method(self, config: Any) -> str:
+        """A short name for the run's folder."""
+
+    @abstractmethod
+    def summary(self, record: dict[str, Any]) -> str:
+        """The line that ends a training: what was reached."""
+
+    @abstractmethod
+    def row(self, record: dict[str, Any]) -> dict[str, Any]:
+        """The run's row of the index, beside `common_row`."""
+
+    # what follows is the same for all
+
+    def run(self, config: Any, experiment: str, profile: str = "smoke", *, data: Any = None,
+            data_dir: str | None = None, folder: Path | None = None, need_model: bool = False,
+            force: bool = False) -> Any:
+        """Read the record of this experiment, go on with it, or train it.
+
+        Args:
+            config: the experiment;  experiment: the folder below results/runs;  profile: goes into the record.
+            data: already loaded, else by the configuration (and data_dir);  folder: instead of the run's own.
+            need_model: train again if only the record is here, not the weights;  force: train again in any case.
+        A record of this configuration is enough even where its data are not.
+        Raises: ConfigError, DatasetNotFound, CheckpointError, TrainingDiverged, PermissionError.
+        """
+        check_names(experiment, profile)
+        with processes(config.train):
+            try:
+                data = self.load_data(config, data_dir) if data is None else data
+            except DatasetNotFound:
+                if force or need_model or folder or (record := self.find_record(config, experiment, profile)) is None:
+                    raise
+                return self.run_type(record, results_dir() / "runs" / experiment / record["run_id"])
+            config = self.resolve(config, data)
+            name = self.run_id(config, data, profile)
+            folder = folder or self.run_folder(config, data, experiment, profile)
+
+            def train() -> dict[str, Any]:
+                with deterministic_algorithms(config.train.deterministic):
+                    return self._train(config, data, experiment, profile, folder, keep_record=not force)
+
+            record = once(folder, train, need_model, force)
+            if record["run_id"] != name:
+                raise ConfigError(f"{folder} holds the finished run {record['run_id']} of other settings or data than "
+                                  f"{name}; allowed: another folder, or --force to replace it")
+            return self.run_type(record, folder)
+
+    def run_id(self, config: Any, data: Any, profile: str) -> str:
+        """`<data>-<method>-<profile>-s<seed>-<hash>`, of a resolved configuration."""
+        return run_name(self.identity(config), data.info.fingerprint, profile, config.train.seed, data.info.name,
+                        self.method(config))
+
+    def run_folder(self, config: Any, data: Any, experiment: str, profile: str) -> Path:
+        """Where the run of a resolved configuration lies."""
+        return results_dir() / "runs" / experiment / self.run_id(config, data, profile)
+
+    def find_record(self, config: Any, experiment: str, profile: str) -> dict[str, Any] | None:
+        """A finished record of this configuration, whatever the data's fingerprint; for machines without the data."""
+        for record in records.load_records(experiment, profile):
+            if record.get("task") == self.task:
+                theirs = from_dict(self.config, record["config"])
+                with contextlib.suppress(ConfigError):
+                    if identity(theirs) == identity(self.resolve_like(config, record)):
+                        return record
+        return None
+
+    def _train(self, config: Any, data: Any, experiment: str, profile: str, folder: Path,
+               keep_record: bool) -> dict[str, Any]:
+        """Train, evaluate, write model and record; a record that is there already is kept, if so wished."""
+        began = {"provenance": records.provenance(), "started": records.now()}
+        trainer = self.trainer(self.start(config, data), config, data, folder)
+        rows = trainer.fit() if count_parameters(trainer.model) else []  # nothing to train: only tested
+        name = self.run_id(config, data, profile)
+        record: dict[str, Any] = {
+            "run_id": name, "experiment": experiment, "task": self.task, "status": "ok", "profile": profile,
+            **describe(trainer, rows), **self.details(trainer, rows), "results": self.results(trainer), **began,
+            "finished": records.now()}
+        record = json.loads(json.dumps(record))  # as it will be read again
+        if rank() > 0:
+            return record
+        self.save(folder / "model.safetensors", trainer.model, config, run_id=name)
+        record = file_record(folder, record, rows, keep_record, self.rebuild_index, trainer.observed)
+        say(f"{name}: {self.summary(record)}, {record['wall_s']:.0f} s of training")
+        return record
+
+    def save(self, path: Path, model: nn.Module, config: Any, **info: Any) -> None:
+        """Write one self-describing safetensors file: weights and the resolved configuration."""
+        weights.write(path, model.state_dict(), {"format": f"terminator {self.task}",
+                                                 "config": json.dumps(to_dict(config)), "info": json.dumps(info)})
+
+    def load(self, path: Path) -> tuple[nn.Module, Any]:
+        """The network in a file that `save` wrote, in evaluation mode, and its configuration.
+
+        Raises:  FileNotFoundError; ValueError if the file is corrupt, or no model of this system.
+        """
+        tensors, metadata = weights.read(path)
+        if metadata["format"] != f"terminator {self.task}":
+            raise ValueError(f"{path} is no {self.task} model: its metadata says format={metadata['format']}")
+        try:
+            config = from_dict(self.config, json.loads(metadata["config"]))
+            model = self.build(config)
+            model.load_state_dict(tensors)
+        except (ConfigError, KeyError, RuntimeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} does not hold a whole model: {error}") from error
+        return model.eval(), config
+
+    def runs_table(self, found: Sequence[dict[str, Any]]) -> pd.DataFrame:
+        """One row per record: what it was, how well, how long, on what."""
+        return pd.DataFrame([{
+            "run_id": r["run_id"], "experiment": r["experiment"], "profile": r["profile"], "data": r["data"]["title"],
+            **self.row(r), "parameters": r["parameters"], "seed": r["seed"], "wall_s": r["wall_s"],
+            "device": r["device"], "commit": (r["provenance"]["commit"] or "")[:10],
+            "dirty": r["provenance"]["dirty"], "finished": r["finished"]} for r in found])
+
+    def rebuild_index(self) -> Path | None:
+        """Write the index, one row per run that is evidence; nothing where there is none."""
+        found = records.evidence(self.task)
+        return records.write_csv(results_dir() / self.index, self.runs_table(found)) if found else None
