@@ -1,10 +1,11 @@
-"""The command line: python -m terminator train | evaluate | predict | fewshot | benchmark | datasets | tables ...
+"""The command line: python -m terminator train | evaluate | predict | fewshot | gan | benchmark | datasets | tables ...
 
     python -m terminator train preset=digits train.seed=1
     python -m terminator train dataset.name=CIFAR10 optimizer.name=Kar3 "optimizer.betas=[0.5,0.95]"
     python -m terminator train dataset.name=CIFAR10 train.do=False pretrained.load=True pretrained.filename=FILE
     torchrun --nproc_per_node 2 -m terminator train preset=cifar10 train.distributed=True
     python -m terminator fewshot preset=omniglot28-5way train.seed=1
+    python -m terminator gan preset=mnist model.context=attention
     python -m terminator fewshot --train_dataset omniglot:0-1149 --num_labels 20 --balanced_batches ...
 """
 
@@ -112,6 +113,22 @@ def fewshot_evaluate(args: argparse.Namespace) -> None:
     watch(config, data, folder, poll_s=args.poll, timeout_s=args.timeout)
 
 
+def gan(args: argparse.Namespace) -> None:
+    from terminator.gan.presets import preset
+    from terminator.gan.runs import run
+
+    names = [word.removeprefix("preset=") for word in args.settings if word.startswith("preset=")]
+    if len(names) > 1:
+        raise ConfigError(f"preset is given {len(names)} times: {', '.join(names)}; allowed: once")
+    config = preset(*names or ["digits"]).updated(*(word for word in args.settings if not word.startswith("preset=")))
+    found = run(config, args.experiment, args.profile, data_dir=args.data_dir, force=args.force)
+    result, judge = found.record["results"], found.record["classifier"]
+    print(f"Frechet distance {result['test']['frechet']:.3f} ± {result['test']['sd_over_draws']:.3f} (over draws), of "
+          f"training images {result['train_images']['frechet']:.3f}; in the features of {judge['run_id']} "
+          f"({judge['network']}, {judge['accuracy']:.2f} % right)")
+    print(f"record, metrics, samples and model: {found.folder}")
+
+
 def _show(result: dict) -> None:
     """Print accuracies of both protocols, a line each."""
     for protocol, meaning in (("released", "statistics of the test batch"), ("calibrated", "fixed statistics")):
@@ -176,9 +193,10 @@ def benchmark(args: argparse.Namespace) -> None:
 def tables(args: argparse.Namespace) -> None:
     from terminator import benchmark, claims, records
     from terminator.fewshot import runs
+    from terminator.gan.runs import GAN
     from terminator.paths import project_root, results_dir
 
-    for path in (records.rebuild_index(), runs.rebuild_index(), claims.write_page()):
+    for path in (records.rebuild_index(), runs.rebuild_index(), GAN.rebuild_index(), claims.write_page()):
         if path is not None:
             print(path)
     root = project_root()
@@ -200,12 +218,14 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings, e.g. train.epochs=6")
         return sub
 
-    sub = command(train, "train (or go on, or read what is finished), test, write a record", settings=True)
-    sub.add_argument("--experiment", default="cli", help="folder below results/runs (default: cli)")
-    sub.add_argument("--profile", choices=("smoke", "laptop", "paper"), default="laptop",
-                     help="what the record says it is (default: laptop)")
-    sub.add_argument("--force", action="store_true", help="train again, even if a finished record is there")
-    sub.add_argument("--data-dir", help="where data sets lie; also TERMINATOR_DATA")
+    for action, text in ((train, "train (or go on, or read what is finished), test, write a record"),
+                         (gan, "train a GAN with a Hamburger, attention or neither, write a record with samples")):
+        sub = command(action, text, settings=True)
+        sub.add_argument("--experiment", default="cli", help="folder below results/runs (default: cli)")
+        sub.add_argument("--profile", choices=("smoke", "laptop", "paper"), default="laptop",
+                         help="what the record says it is (default: laptop)")
+        sub.add_argument("--force", action="store_true", help="train again, even if a finished record is there")
+        sub.add_argument("--data-dir", help="where data sets lie; also TERMINATOR_DATA")
     sub = command(evaluate, "test a saved model, as released and calibrated")
     sub.add_argument("model", help="a .safetensors file of this kit, or a released checkpoint")
     sub.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings, e.g. dataset.name=MNIST")

@@ -70,13 +70,14 @@ class GanOptimizer:
 
     generator_rate: float = 1e-4
     discriminator_rate: float = 4e-4
-    betas: tuple[float, ...] = (0.0, 0.999)
+    beta1: float = 0.0
+    beta2: float = 0.999
 
     def __post_init__(self) -> None:
         for name in ("generator_rate", "discriminator_rate"):
             _require(getattr(self, name) > 0, f"optimizer.{name}", getattr(self, name), "a positive number")
-        _require(len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas), "optimizer.betas", self.betas,
-                 "two numbers from 0 to below 1")
+        for name in ("beta1", "beta2"):
+            _require(0 <= getattr(self, name) < 1, f"optimizer.{name}", getattr(self, name), "from 0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,14 @@ class GanConfig:
             size *= 2
             sizes.append(size)
         return tuple(sizes)
+
+    def shape(self) -> tuple[int, int]:
+        """Channels of the images, and classes.  Raises: ConfigError before they are known (`resolved`)."""
+        channels, classes = self.data.channels, self.model.classes
+        if channels is None or classes is None:
+            raise ConfigError(f"data.channels is {channels!r}, model.classes {classes!r}; allowed: integers; "
+                              "GanConfig.resolved fills in the data's")
+        return channels, classes
 
     def updated(self, *dotlist: str, **values: Any) -> "GanConfig":
         """A copy with other values: `config.updated("train.seed=1", model={"context": "none"})`.

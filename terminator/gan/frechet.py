@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from terminator import experiments
 from terminator.config import Config
@@ -26,7 +26,7 @@ class Judge:
     mean, std:  of the images it was trained on, per channel, in [0, 1];  about: what a record says of it.
     """
 
-    model: nn.Module
+    model: Any  # to mypy, methods of an nn.Module are Tensors
     mean: tuple[float, ...]
     std: tuple[float, ...]
     about: dict[str, Any]

@@ -4,6 +4,8 @@ Differs: the release divides a weight by its spectral norm only when that exceed
 linear maps; here, with torch's own parametrisation, always.
 """
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
@@ -27,7 +29,7 @@ def normed_embedding(classes: int, features: int) -> nn.Module:
     return _normed(nn.Embedding(classes, features))
 
 
-def _normed(module: nn.Module) -> nn.Module:
+def _normed(module: Any) -> nn.Module:
     nn.init.xavier_uniform_(module.weight)
     if getattr(module, "bias", None) is not None:
         nn.init.zeros_(module.bias)
@@ -59,7 +61,7 @@ class HamContext(nn.Module):
 
     def __init__(self, channels: int, kind: str, rank: int, steps: int = 6, one_step: bool = True):
         super().__init__()
-        self.lower, self.upper = normed_conv(channels, channels, bias=False), normed_conv(channels, channels, bias=False)
+        self.lower, self.upper = (normed_conv(channels, channels, bias=False) for _ in range(2))
         self.ham = Ham(channels, HamSettings(
             kind=kind, rank=rank, train_steps=steps, eval_steps=steps, one_step=one_step, ridge=0.01,
             inverse_temperature=100.0, normalized_init=kind != "NMF"))

@@ -73,7 +73,7 @@ class Generator(nn.Module):
 
     def __init__(self, config: GanConfig):
         super().__init__()
-        sizes, width, classes = config.sizes, config.model.width, config.model.classes
+        sizes, width, (image_channels, classes) = config.sizes, config.model.width, config.shape()
         widths = [width * 2 ** (len(sizes) - 1 - i) for i in range(len(sizes))]
         self.start = normed_linear(config.model.latent, widths[0] * SMALLEST**2)
         self.blocks, self.contexts, previous = nn.ModuleList(), nn.ModuleDict(), widths[0]
@@ -83,7 +83,7 @@ class Generator(nn.Module):
                 self.contexts[str(i)] = Context(config, channels, classes)
             previous = channels
         self.norm = nn.BatchNorm2d(previous)
-        self.to_image = normed_conv(previous, config.data.channels, 3)
+        self.to_image = normed_conv(previous, image_channels, 3)
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         x = self.start(z).unflatten(1, (-1, SMALLEST, SMALLEST))
@@ -95,12 +95,12 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images (N, C, H, W) and labels (N,) to scores (N,): linear(h) + <embedding(label), h>, h summed over positions."""
+    """Images (N, C, H, W) and labels (N,) to scores (N,): linear(h) + <embedding(label), h>, h summed over H, W."""
 
     def __init__(self, config: GanConfig):
         super().__init__()
         self.blocks, self.contexts = nn.ModuleList(), nn.ModuleDict()
-        previous, channels, size = config.data.channels, config.model.width, config.data.image_size
+        (previous, classes), channels, size = config.shape(), config.model.width, config.data.image_size
         while size > SMALLEST:
             size //= 2
             self.blocks.append(DownBlock(previous, channels, first=not len(self.blocks)))
@@ -108,7 +108,7 @@ class Discriminator(nn.Module):
                 self.contexts[str(len(self.blocks) - 1)] = Context(config, channels)
             previous, channels = channels, 2 * channels
         self.blocks.append(DownBlock(previous, previous, pool=False))
-        self.linear, self.embedding = normed_linear(previous, 1), normed_embedding(config.model.classes, previous)
+        self.linear, self.embedding = normed_linear(previous, 1), normed_embedding(classes, previous)
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         for i, block in enumerate(self.blocks):
@@ -136,8 +136,7 @@ class Gan(nn.Module):
 
     def sigmas(self) -> Sigmas | None:
         """How much of the contexts is added; nothing where there are none."""
-        found = [part.sigma.item() for network in (self.generator, self.discriminator)
-                 for part in network.contexts.values()]
+        found = [part.sigma.item() for part in self.modules() if isinstance(part, Context)]
         return Sigmas(*found) if found else None
 
     @torch.no_grad()

@@ -67,8 +67,9 @@ class GanTrainer(Loop):
         self.reference = self.judge.look(self.data.images.test_images)[0]
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam([{"params": network.parameters()} for network in
-                                 (self.model.generator, self.model.discriminator)], betas=self.config.optimizer.betas)
+        use, networks = self.config.optimizer, (self.model.generator, self.model.discriminator)
+        return torch.optim.Adam([{"params": network.parameters()} for network in networks],
+                                betas=(use.beta1, use.beta2))
 
     def _rate(self, iteration: int) -> float:
         return self.config.optimizer.generator_rate
