@@ -1,10 +1,11 @@
-"""The command line: python -m terminator train | evaluate | predict | fewshot | gan | benchmark | datasets | tables ...
+"""The command line: python -m terminator train | evaluate | predict | fewshot | segmentation | gan | benchmark ...
 
     python -m terminator train preset=digits train.seed=1
     python -m terminator train dataset.name=CIFAR10 optimizer.name=Kar3 "optimizer.betas=[0.5,0.95]"
     python -m terminator train dataset.name=CIFAR10 train.do=False pretrained.load=True pretrained.filename=FILE
     torchrun --nproc_per_node 2 -m terminator train preset=cifar10 train.distributed=True
     python -m terminator fewshot preset=omniglot28-5way train.seed=1
+    python -m terminator segmentation preset=camvid model.context=none
     python -m terminator gan preset=mnist model.context=attention
     python -m terminator fewshot --train_dataset omniglot:0-1149 --num_labels 20 --balanced_batches ...
 """
@@ -18,6 +19,14 @@ from pathlib import Path
 from terminator.config import Config, ConfigError, changed_settings
 
 
+def _named(words: list[str], standard: str) -> tuple[str, list[str]]:
+    """The preset that a command line names with preset=NAME, or the standard one; and its other words."""
+    names = [word.removeprefix("preset=") for word in words if word.startswith("preset=")]
+    if len(names) > 1:
+        raise ConfigError(f"preset is given {len(names)} times: {', '.join(names)}; allowed: once")
+    return (names or [standard])[0], [word for word in words if not word.startswith("preset=")]
+
+
 def build_config(words: list[str]) -> Config:
     """The configuration of a command line: KEY=VALUE words, with preset=NAME for a named start.
 
@@ -25,13 +34,10 @@ def build_config(words: list[str]) -> Config:
     """
     from terminator.presets import preset
 
-    names = [word.removeprefix("preset=") for word in words if word.startswith("preset=")]
-    changes = [word for word in words if not word.startswith("preset=")]
-    if len(names) > 1:
-        raise ConfigError(f"preset is given {len(names)} times: {', '.join(names)}; allowed: once")
-    if not names and not any(word.startswith("dataset.name=") for word in changes):
-        names = ["digits"]
-    config = preset(names[0]) if names else Config()
+    name, changes = _named(words, "")
+    if not name and not any(word.startswith("dataset.name=") for word in changes):
+        name = "digits"
+    config = preset(name) if name else Config()
     return config.updated(*changes) if changes else config
 
 
@@ -75,11 +81,8 @@ def _fewshot_experiment(args: argparse.Namespace):
     from terminator.fewshot.flags import read_flags
     from terminator.fewshot.presets import preset
 
-    names = [word.removeprefix("preset=") for word in args.flags if word.startswith("preset=")]
-    words = [word for word in args.flags if not word.startswith("preset=")]
-    if len(names) > 1:
-        raise ConfigError(f"preset is given {len(names)} times: {', '.join(names)}; allowed: once")
-    read = read_flags(words, preset(names[0]) if names else None)
+    name, words = _named(args.flags, "")
+    read = read_flags(words, preset(name) if name else None)
     places = [args.data_dir, read.places.get("data_numpy_dir"), read.places.get("data_dir")]
     data = load_episode_data(read.config.data, os.pathsep.join(filter(None, places)) or None)
     folder = Path(read.places["train_log_dir"]).absolute() if "train_log_dir" in read.places else None
@@ -113,14 +116,34 @@ def fewshot_evaluate(args: argparse.Namespace) -> None:
     watch(config, data, folder, poll_s=args.poll, timeout_s=args.timeout)
 
 
+def segmentation(args: argparse.Namespace) -> None:
+    from terminator.distributed import processes, rank
+    from terminator.segmentation import presets, runs
+
+    name, changes = _named(args.settings, "context")
+    config = presets.preset(name).updated(*changes)
+    with processes(config.train):
+        run = runs.run(config, args.experiment, args.profile, data_dir=args.data_dir, force=args.force)
+        if rank() == 0:
+            for split, found in run.record["results"].items():
+                print(f"{split:>12}: mIoU {found['miou']:6.2f} %, {found['accuracy']:6.2f} % of the pixels of "
+                      f"{found['pictures']} pictures")
+            print(f"record, metrics and model: {run.folder}")
+
+
+def segment(args: argparse.Namespace) -> None:
+    from terminator.segmentation.predict import segment_files
+
+    table = segment_files(args.model, args.images, args.out, args.multi_scale)
+    print(table.to_string(index=False, float_format=lambda value: f"{value:.1f} %"))
+
+
 def gan(args: argparse.Namespace) -> None:
     from terminator.gan.presets import preset
     from terminator.gan.runs import run
 
-    names = [word.removeprefix("preset=") for word in args.settings if word.startswith("preset=")]
-    if len(names) > 1:
-        raise ConfigError(f"preset is given {len(names)} times: {', '.join(names)}; allowed: once")
-    config = preset(*names or ["digits"]).updated(*(word for word in args.settings if not word.startswith("preset=")))
+    name, changes = _named(args.settings, "digits")
+    config = preset(name).updated(*changes)
     found = run(config, args.experiment, args.profile, data_dir=args.data_dir, force=args.force)
     result, judge = found.record["results"], found.record["classifier"]
     print(f"Frechet distance {result['test']['frechet']:.3f} ± {result['test']['sd_over_draws']:.3f} (over draws), of "
@@ -195,8 +218,10 @@ def tables(args: argparse.Namespace) -> None:
     from terminator.fewshot import runs
     from terminator.gan.runs import GAN
     from terminator.paths import project_root, results_dir
+    from terminator.segmentation.runs import rebuild_index
 
-    for path in (records.rebuild_index(), runs.rebuild_index(), GAN.rebuild_index(), claims.write_page()):
+    for path in (records.rebuild_index(), runs.rebuild_index(), rebuild_index(), GAN.rebuild_index(),
+                 claims.write_page()):
         if path is not None:
             print(path)
     root = project_root()
@@ -204,6 +229,14 @@ def tables(args: argparse.Namespace) -> None:
         records.update_readme(root / "README.md")
         records.update_readme(root / "README.md", benchmark.readme_table(), "speed")
         print(root / "README.md")
+
+
+def _training_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--experiment", default="cli", help="folder below results/runs (default: cli)")
+    sub.add_argument("--profile", choices=("smoke", "laptop", "paper"), default="laptop",
+                     help="what the record says it is (default: laptop)")
+    sub.add_argument("--force", action="store_true", help="train again, even if a finished record is there")
+    sub.add_argument("--data-dir", help="where data sets lie; also TERMINATOR_DATA")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -218,14 +251,17 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings, e.g. train.epochs=6")
         return sub
 
-    for action, text in ((train, "train (or go on, or read what is finished), test, write a record"),
-                         (gan, "train a GAN with a Hamburger, attention or neither, write a record with samples")):
-        sub = command(action, text, settings=True)
-        sub.add_argument("--experiment", default="cli", help="folder below results/runs (default: cli)")
-        sub.add_argument("--profile", choices=("smoke", "laptop", "paper"), default="laptop",
-                         help="what the record says it is (default: laptop)")
-        sub.add_argument("--force", action="store_true", help="train again, even if a finished record is there")
-        sub.add_argument("--data-dir", help="where data sets lie; also TERMINATOR_DATA")
+    sub = command(train, "train (or go on, or read what is finished), test, write a record", settings=True)
+    _training_options(sub)
+    sub = command(segmentation, "train a network that labels every pixel, test it, write a record", settings=True)
+    _training_options(sub)
+    sub = command(gan, "train a GAN with a Hamburger, attention or neither, write a record with samples", settings=True)
+    _training_options(sub)
+    sub = command(segment, "label every pixel of image files with a saved segmentation model")
+    sub.add_argument("model", help="a .safetensors file of the command segmentation")
+    sub.add_argument("images", nargs="+", type=Path, help="image files")
+    sub.add_argument("--out", type=Path, help="a folder for the label maps (PNG, one class index per pixel)")
+    sub.add_argument("--multi-scale", action="store_true", help="sum the logits of several scales and mirrors (MSFlip)")
     sub = command(evaluate, "test a saved model, as released and calibrated")
     sub.add_argument("model", help="a .safetensors file of this kit, or a released checkpoint")
     sub.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings, e.g. dataset.name=MNIST")

@@ -152,7 +152,7 @@ class Loop:
             for step, (batch, generator) in enumerate(self._batches(epoch)):
                 lr = self._rate(epoch * self.steps_per_epoch + step)
                 for group in self.optimizer.param_groups:
-                    group["lr"] = lr
+                    group["lr"] = lr * group.get("lr_factor", 1.0)
                 for name, value in self._step(batch, generator).items():
                     totals[name] = totals.get(name, 0.0) + value
                 if step % check_every == 0 or step + 1 == steps:

@@ -18,7 +18,7 @@ FLOORS = (  # from the ground up; a module may import from lower floors, and on 
     {"networks"},
     {"trainer", "records", "plots", "presets", "studies", "comparison", "inside", "predict", "benchmark_step"},
     {"runs"},
-    {"experiments", "benchmark", "claims", "fewshot", "panel"},
+    {"experiments", "benchmark", "claims", "fewshot", "segmentation", "panel"},
     {"operators_bench", "gan"},
     {"__main__"},
 )

@@ -56,7 +56,7 @@ def resize_stack(images: np.ndarray, size: int | None) -> np.ndarray:
     return out.reshape(*images.shape[:2], size, size)  # (N, C, size, size)
 
 
-def _open(data: bytes, where: str) -> Image.Image:
+def open_picture(data: bytes, where: str) -> Image.Image:
     """Decode the one picture in a file, upright; refuse what is too large or moves."""
     try:
         with warnings.catch_warnings():
@@ -96,7 +96,7 @@ def decode(data: bytes, where: str, image_size: int | None, channels: int | None
     Raises:  DatasetCorrupt if it cannot be decoded to its end; ValueError if it is too large, has several frames
              or more than 8 bits, or, without image_size, is not square.
     """
-    image = _open(data, where)
+    image = open_picture(data, where)
     if image.mode not in _GREY + _COLOUR:
         raise ValueError(f"{where} has pixel mode {image.mode}: convert it to 8 bits per channel")
     mode = "L" if (channels or (1 if image.mode in _GREY else 3)) == 1 else "RGB"

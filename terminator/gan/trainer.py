@@ -67,9 +67,11 @@ class GanTrainer(Loop):
         self.reference = self.judge.look(self.data.images.test_images)[0]
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
-        use, networks = self.config.optimizer, (self.model.generator, self.model.discriminator)
-        return torch.optim.Adam([{"params": network.parameters()} for network in networks],
-                                betas=(use.beta1, use.beta2))
+        use = self.config.optimizer
+        return torch.optim.Adam([
+            {"params": self.model.generator.parameters()},
+            {"params": self.model.discriminator.parameters(), "lr_factor": use.discriminator_rate / use.generator_rate},
+        ], betas=(use.beta1, use.beta2))
 
     def _rate(self, iteration: int) -> float:
         return self.config.optimizer.generator_rate
@@ -86,7 +88,6 @@ class GanTrainer(Loop):
 
     def _step(self, batch: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Both updates; the Adam of both networks passes over parameters that have no gradient."""
-        self.optimizer.param_groups[1]["lr"] = self.config.optimizer.discriminator_rate
         with self._autocast():
             loss_d, correct = self._discriminator_loss(generator)
         self._update(loss_d)

@@ -49,6 +49,7 @@ from terminator.plots.results import (
     rate_sweep,
     tradeoff,
 )
+from terminator.plots.segmentation import class_ious, miou_curves, miou_dots, segmentations, steps_curve
 from terminator.plots.style import COLOURS, save, style
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "block_view",
     "branch_heat",
     "channel_kernels",
+    "class_ious",
     "continual_tables",
     "cost",
     "dependence_maps",
@@ -80,6 +82,8 @@ __all__ = [
     "learning",
     "local_kernels",
     "loss_terms",
+    "miou_curves",
+    "miou_dots",
     "operator_steps",
     "over_epochs",
     "parts_bars",
@@ -87,8 +91,10 @@ __all__ = [
     "rate_sweep",
     "ridgelines",
     "save",
+    "segmentations",
     "slow_scores",
     "spectra",
+    "steps_curve",
     "style",
     "tradeoff",
     "training",

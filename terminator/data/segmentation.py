@@ -1,0 +1,112 @@
+"""Data sets of pictures with a label per pixel, by name.
+
+context    drawn by a formula (context.py): no file, no network
+camvid     CamVid: a folder or archive {train,val,test}/*.jpg|png with {train,val,test}annot/*.png beside them, whose
+           name begins with camvid, in a data folder; or the path of one
+voc2012    PASCAL VOC 2012 in torchvision's layout, VOCdevkit/VOC2012/; trainaug needs sbd/ beside it (torchvision's
+           SBDataset) or the list and folder trainaug.txt, SegmentationClassAug/ that are often handed around
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+
+import torch
+
+from terminator.data import segmentation_sources as sources
+from terminator.data.context import CHANNELS, CLASSES, SIDE, SIZES, draw_context
+from terminator.data.pictures import IGNORE, PictureBatch, Pictures, StackedPictures
+from terminator.paths import data_dirs
+
+NAMES = ("context", "camvid", "voc2012")
+TRAINED = {"context": ("train",), "camvid": ("train", "trainval"), "voc2012": ("train", "trainaug", "trainval")}
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation that the backbones' weights expect
+SUBSET_SEED = 0  # every training seed sees the same subset
+
+
+@dataclass(frozen=True)
+class SegmentationInfo:
+    """What a record says of its data."""
+
+    name: str
+    title: str
+    shape: tuple[int, ...]  # (C, H, W), or (C,) where pictures differ in size
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]  # per channel, in [0, 1]: what the network's input is normalised with
+    std: tuple[float, ...]
+    sizes: dict[str, int]  # pictures per split
+    notes: tuple[str, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationData:
+    """The splits: train, val and, where its labels are known, test."""
+
+    splits: dict[str, Pictures]
+    info: SegmentationInfo
+
+
+def load_segmentation(name: str, *, data_dir: str | os.PathLike | None = None, train: str = "train",
+                      size: tuple[int, ...] | None = None, train_size: int | None = None,
+                      test_size: int | None = None) -> SegmentationData:
+    """Load a data set by name; see the top of this file.
+
+    Args:    train: what is trained on, see TRAINED;  size: height and width to resize to, images bilinear, labels
+             nearest;  train_size, test_size: a fixed random part of the training pictures, of the others.
+    Raises:  DatasetNotFound naming the places tried;  DatasetCorrupt naming the file;  ValueError for anything else.
+    """
+    kind = name if name in TRAINED else "camvid"
+    if train not in TRAINED[kind]:
+        raise ValueError(f"data.train is {train!r}; allowed for {name}: {', '.join(TRAINED[kind])}")
+    if name == "context":
+        if size is not None:
+            raise ValueError(f"data.size is {size}; allowed for context: nothing, its images are {SIDE}x{SIDE}")
+        splits, title, classes, notes = _context()
+    elif name == "voc2012":
+        splits, title, classes, notes = sources.read_voc(data_dirs(data_dir), train, size)
+    else:
+        splits, title, classes, notes = sources.read_camvid(name, data_dirs(data_dir), train, size)
+    notes = list(notes)
+    for split in splits:
+        splits[split] = _part(splits[split], split, train_size if split == "train" else test_size, notes)
+    return SegmentationData(splits, _describe(kind, title, classes, notes, splits))
+
+
+def _context() -> tuple[dict[str, Pictures], str, tuple[str, ...], list[str]]:
+    splits: dict[str, Pictures] = {}
+    for seed, (split, count) in enumerate(SIZES.items(), start=1):
+        images, labels = draw_context(count, seed)
+        splits[split] = StackedPictures(torch.from_numpy(images), torch.from_numpy(labels))
+    return splits, "context task (drawn by a formula)", tuple(f"class {i}" for i in range(CLASSES)), []
+
+
+def _part(pictures: Pictures, split: str, wanted: int | None, notes: list[str]) -> Pictures:
+    if wanted is None or wanted == len(pictures):
+        return pictures
+    if wanted > len(pictures):
+        key = "train_size" if split == "train" else "test_size"
+        raise ValueError(f"data.{key} is {wanted}, but there are only {len(pictures)} {split} pictures")
+    notes.append(f"{wanted} of {len(pictures)} {split} pictures")
+    order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(SUBSET_SEED))
+    return pictures.part(sorted(order[:wanted].tolist()))
+
+
+def _describe(name: str, title: str, classes: tuple[str, ...], notes: list[str],
+              splits: dict[str, Pictures]) -> SegmentationInfo:
+    digest = hashlib.sha256()
+    for split, pictures in splits.items():
+        digest.update(f"{split} {len(pictures)}\n".encode())
+        pictures.add_to(digest)
+    stacked = splits["train"] if isinstance(splits["train"], StackedPictures) else None
+    shape = tuple(stacked.images.shape[1:]) if stacked else (3,)
+    mean, std = IMAGENET
+    if shape[0] == CHANNELS:  # drawn, so known: centred, and by the spread of the first training images
+        levels = stacked.images[:200].double() / 255
+        mean, std = (0.5,) * CHANNELS, (round(levels.std().item(), 4),) * CHANNELS
+    return SegmentationInfo(name, title, shape, classes, mean, std, {split: len(p) for split, p in splits.items()},
+                            tuple(notes), digest.hexdigest())
+
+
+__all__ = ["IGNORE", "NAMES", "TRAINED", "PictureBatch", "Pictures", "SegmentationData", "SegmentationInfo",
+           "load_segmentation"]

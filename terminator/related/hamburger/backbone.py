@@ -1,0 +1,98 @@
+"""ResNets whose last maps stay large: torchvision's networks with dilation instead of stride, and a deep stem.
+
+Source: the released segmentation code of arXiv 2109.04553.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+from torchvision.models import resnet
+
+from terminator.checkpoint import load_checked
+from terminator.config import ConfigError
+
+DEPTHS: dict[str, tuple[type, list[int]]] = {
+    "resnet18": (resnet.BasicBlock, [2, 2, 2, 2]), "resnet34": (resnet.BasicBlock, [3, 4, 6, 3]),
+    "resnet50": (resnet.Bottleneck, [3, 4, 6, 3]), "resnet101": (resnet.Bottleneck, [3, 4, 23, 3]),
+    "resnet152": (resnet.Bottleneck, [3, 8, 36, 3])}
+STEMS = ("deep", "plain")  # three 3x3 convolutions, or torchvision's 7x7
+STRIDES = (8, 16)
+MULTI_GRID = (1, 2, 4)  # of the last layer's blocks; the first of them keeps half its dilation
+
+
+class Backbone(nn.Module):
+    """A ResNet without its classifier: x (N, 3, H, W) to the maps of its third and fourth layers.
+
+    Args:  name: of DEPTHS;  stem: of STEMS;  output_stride: of STRIDES;  in_channels: of x.
+    Keys of the state are torchvision's (plain stem); with the deep stem those of the ImageNet weights that the release
+    starts from: conv1.0, .1, .3, .4, .6, bn1, layer1, ...
+    """
+
+    def __init__(self, name: str, stem: str = "deep", output_stride: int = 8, in_channels: int = 3):
+        super().__init__()
+        block, layers = DEPTHS[name]
+        net = resnet.ResNet(block, layers)  # He initialisation, fan-out; BN 1 and 0
+        self.conv1, self.bn1 = nn.Conv2d(in_channels, 64, 7, 2, 3, bias=False), net.bn1
+        if stem == "deep":
+            self.conv1, self.bn1 = _deep_stem(in_channels), nn.BatchNorm2d(128)
+            net.inplanes = 128
+            net.layer1 = net._make_layer(block, 64, layers[0])
+        for module in (self.conv1, net.layer1):
+            _initialise(module)
+        self.relu, self.maxpool = nn.ReLU(inplace=True), net.maxpool
+        self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
+        wide = 32 // output_stride  # what the dilation of the last layer makes up for: 4, 2
+        if output_stride == 8:
+            _dilate(self.layer3, [1, *(len(self.layer3) - 1) * [2]])
+        _dilate(self.layer4, [wide // 2, *(wide * grid for grid in MULTI_GRID[1:])])
+        self.widths = (256 * block.expansion, 512 * block.expansion)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        third = self.layer3(self.layer2(self.layer1(x)))
+        return third, self.layer4(third)
+
+    def load(self, path: str | Path) -> None:
+        """Take ImageNet weights from a file of torch.save; those of a classifier in it are left out.
+
+        Raises:  ConfigError if the file is missing, damaged, or of another network.
+        """
+        if not Path(path).is_file():
+            raise ConfigError(f"model.weights is {str(path)!r}, where there is no file; allowed: ImageNet weights of "
+                              "the backbone, or nothing")
+        try:
+            found = load_checked(path)
+        except ValueError as error:
+            raise ConfigError(f"model.weights is {str(path)!r}, which cannot be read: {error}") from error
+        found = {key: value for key, value in found.items() if not key.startswith("fc.")}
+        own = self.state_dict()
+        wrong = sorted(key for key in own.keys() | found.keys() if not key.endswith("num_batches_tracked")
+                       and (key not in own or key not in found or own[key].shape != found[key].shape))
+        if wrong:
+            raise ConfigError(f"model.weights is {str(path)!r}, which differs from this backbone in {len(wrong)} "
+                              f"entries ({wrong[0]} is the first); allowed: weights of the same depth and stem")
+        self.load_state_dict(own | found)
+
+
+def _deep_stem(in_channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 64, 3, 2, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True),
+        nn.Conv2d(64, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True),
+        nn.Conv2d(64, 128, 3, 1, 1, bias=False))
+
+
+def _initialise(module: nn.Module) -> None:
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):  # deviation sqrt(2 / (k k C_out))
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+
+
+def _dilate(layer: nn.Sequential, dilations: Sequence[int]) -> None:
+    """Stride 1 for all of a layer, and a dilation for the 3x3 convolutions of each block."""
+    for block, dilation in zip(layer, dilations):  # two blocks take the first two dilations
+        for part in block.modules():
+            if isinstance(part, nn.Conv2d):
+                part.stride = (1, 1)
+                if part.kernel_size == (3, 3):
+                    part.dilation = part.padding = (dilation, dilation)

@@ -1,0 +1,163 @@
+"""HamNet: a network for segmentation, with a Hamburger or something else for its global context.
+
+    backbone -> squeeze -> context -> align -> dropout -> classifier -> bilinear, to the size of the input
+
+Without a backbone the same head, with 1x1 convolutions, reads the pixels themselves: the network of the context task,
+in which no position sees another one but through its context.
+
+Source: arXiv 2109.04553 and its released segmentation code; the auxiliary head is that of the authors' later code.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from terminator.config import ConfigError
+from terminator.related.attention import make_mixer
+from terminator.related.hamburger.backbone import DEPTHS, STEMS, STRIDES, Backbone
+from terminator.related.hamburger.block import Hamburger
+from terminator.related.hamburger.settings import HamburgerSettings
+
+CONTEXTS = ("hamburger", "bread", "pooling", "attention", "none")
+
+
+def _require(condition: bool, key: str, value: Any, allowed: str) -> None:
+    if not condition:
+        raise ConfigError(f"{key} is {value!r}; allowed: {allowed}")
+
+
+@dataclass(frozen=True)
+class HamNetSettings:
+    """The network around the context; the defaults are the release's for PASCAL VOC."""
+
+    backbone: str = "resnet101"  # resnet18, resnet34, resnet50, resnet101, resnet152; none: the pixels
+    stem: str = "deep"  # deep (three 3x3 convolutions), plain (torchvision's 7x7)
+    output_stride: int = 8  # 8, 16
+    weights: str = ""  # a file with the backbone's ImageNet weights to start from; nothing: from scratch
+    squeeze: int = 512  # channels that the context has
+    context: str = "hamburger"  # hamburger, bread (the block without its ham), pooling, attention, none
+    align: int = 256  # channels that the classifier has
+    dropout: float = 0.1  # of whole channels, before the classifier
+    auxiliary: bool = False  # a second classifier, on the third layer of the backbone, for the loss only
+    bn_momentum: float = 3e-4  # weight of the batch in running statistics; torch's 0.1 suits short trainings
+    in_channels: int = 3
+    classes: int = 21
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("backbone", (*DEPTHS, "none")), ("stem", STEMS), ("output_stride", STRIDES),
+                              ("context", CONTEXTS)):
+            value = getattr(self, name)
+            _require(value in allowed, f"model.{name}", value, ", ".join(map(str, allowed)))
+        for name, least in (("squeeze", 1), ("align", 1), ("in_channels", 1), ("classes", 2)):
+            value = getattr(self, name)
+            _require(value >= least, f"model.{name}", value, f"an integer of at least {least}")
+        _require(0 <= self.dropout < 1, "model.dropout", self.dropout, "from 0 to below 1")
+        _require(0 < self.bn_momentum <= 1, "model.bn_momentum", self.bn_momentum, "above 0, up to 1")
+        for name in ("auxiliary", "weights"):
+            value = getattr(self, name)
+            _require(not value or self.backbone != "none", f"model.{name}", value, "nothing without a backbone")
+
+
+class HamNet(nn.Module):
+    """Logits for every pixel: (N, C, H, W) to (N, classes, H, W).
+
+    Args:  settings: HamNetSettings;  ham: HamburgerSettings of the context, where it is a Hamburger (or its bread).
+    """
+
+    def __init__(self, settings: HamNetSettings, ham: HamburgerSettings):
+        super().__init__()
+        self.settings = s = settings
+        self.backbone = None
+        width, size = s.in_channels, 1
+        if s.backbone != "none":
+            self.backbone = Backbone(s.backbone, s.stem, s.output_stride, s.in_channels)
+            width, size = self.backbone.widths[1], 3
+        self.squeeze = conv_bn_relu(width, s.squeeze, size)
+        self.context = make_segmentation_context(s.context, s.squeeze, ham)
+        self.align = conv_bn_relu(s.squeeze, s.align, size)
+        self.classifier = nn.Sequential(nn.Dropout2d(s.dropout), nn.Conv2d(s.align, s.classes, 1))
+        self.auxiliary = None
+        if s.auxiliary:
+            third = self.backbone.widths[0]
+            self.auxiliary = nn.Sequential(conv_bn_relu(third, third // 4, 3), nn.Dropout2d(s.dropout),
+                                           nn.Conv2d(third // 4, s.classes, 1))
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv2d) and not name.startswith(("backbone", "context")):  # those have done it
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = s.bn_momentum
+
+    def forward(self, x: Tensor, auxiliary: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits; with `auxiliary` those of both classifiers."""
+        if x.ndim != 4 or x.shape[1] != self.settings.in_channels:
+            raise ValueError(f"x has shape {tuple(x.shape)}; allowed: (N, {self.settings.in_channels}, H, W)")
+        third, features = (x, x) if self.backbone is None else self.backbone(x)
+        logits = enlarge(self.classifier(self.align(self.context(self.squeeze(features)))), x)
+        return (logits, enlarge(self.auxiliary(third), x)) if auxiliary else logits
+
+
+def enlarge(logits: Tensor, x: Tensor) -> Tensor:
+    """Logits at the size of x; corners stay where they are."""
+    if logits.shape[2:] == x.shape[2:]:
+        return logits
+    return F.interpolate(logits, x.shape[2:], mode="bilinear", align_corners=True)
+
+
+def conv_bn_relu(width: int, channels: int, size: int) -> nn.Sequential:
+    """Convolution without bias, batch normalisation, ReLU; keeps height and width."""
+    return nn.Sequential(nn.Conv2d(width, channels, size, padding=size // 2, bias=False), nn.BatchNorm2d(channels),
+                         nn.ReLU())
+
+
+def make_segmentation_context(name: str, channels: int, ham: HamburgerSettings) -> nn.Module:
+    """A context by name, (N, channels, H, W) to the same shape."""
+    if name in ("hamburger", "bread"):
+        block = Hamburger(channels, ham)
+        if name == "bread":
+            block.ham = NoHam()
+        return block
+    if name == "none":
+        return nn.Identity()
+    return Residual(Pooling(channels) if name == "pooling" else Attention(channels), channels)
+
+
+class NoHam(nn.Module):
+    """What is left of a ham when its decomposition is taken out: everything passes."""
+
+    def forward(self, x: Tensor, bases: Any = None, generator: Any = None) -> Tensor:
+        return x
+
+
+class Residual(nn.Module):
+    """ReLU(x + BN(inner(x))): the frame of the Hamburger V1 around another context."""
+
+    def __init__(self, inner: nn.Module, channels: int):
+        super().__init__()
+        self.inner, self.norm = inner, nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.norm(self.inner(x)))
+
+
+class Pooling(nn.Module):
+    """The mean over all positions between two linear maps, the same at every position."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.lower, self.upper = nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.upper(F.relu(self.lower(x)).mean((2, 3), keepdim=True)).expand_as(x)
+
+
+class Attention(nn.Module):
+    """Softmax attention of every position to all, one head, without the N x N matrix in memory (fused)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.mixer = make_mixer("softmax_fused", channels, 1)  # takes any number of positions
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mixer(x.flatten(2).mT).mT.reshape(x.shape)

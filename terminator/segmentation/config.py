@@ -1,0 +1,168 @@
+"""Every setting of a segmentation experiment; the defaults are the release's for PASCAL VOC 2012, first stage.
+
+The groups: data, augmentation, model (the network), ham (the Hamburger in it), optimizer, train, test.
+
+Source: arXiv 2109.04553 and its released segmentation code.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from terminator.config import ConfigError, updated
+from terminator.data.segmentation import TRAINED
+from terminator.data.segmentation_augment import ScaleCropFlip
+from terminator.related.hamburger.hamnet import HamNetSettings
+from terminator.related.hamburger.settings import HamburgerSettings
+
+MSFLIP = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # the release's scales, each plain and mirrored
+
+
+def _require(condition: bool, key: str, value: Any, allowed: str) -> None:
+    if not condition:
+        raise ConfigError(f"{key} is {value!r}; allowed: {allowed}")
+
+
+def _at_least(config: Any, group: str, minima: dict[str, int]) -> None:
+    for name, least in minima.items():
+        value = getattr(config, name)
+        _require(value is None or value >= least, f"{group}.{name}", value, f"an integer of at least {least}")
+
+
+@dataclass(frozen=True)
+class PictureConfig:
+    """Which pictures, in what form."""
+
+    name: str = "voc2012"  # context, camvid, voc2012, or the path of a folder or archive as CamVid's
+    train: str = "trainaug"  # voc2012: train, trainaug, trainval; camvid: train, trainval; context: train
+    size: tuple[int, ...] | None = None  # height and width to resize to
+    train_size: int | None = None  # a fixed random part of so many training pictures
+    test_size: int | None = None  # and of the others, each split
+
+    def __post_init__(self) -> None:
+        _require(bool(self.name), "data.name", self.name, ", ".join(TRAINED))
+        allowed = TRAINED.get(self.name, TRAINED["camvid"])
+        _require(self.train in allowed, "data.train", self.train, f"{', '.join(allowed)} for data.name={self.name}")
+        _require(self.size is None or (len(self.size) == 2 and min(self.size) >= 2), "data.size", self.size,
+                 "[height,width] of at least 2, or nothing")
+        _at_least(self, "data", {"train_size": 2, "test_size": 1})
+
+
+@dataclass(frozen=True)
+class PolyOptimizer:
+    """SGD; rate(t) = lr (1 - t/T)^power, taken anew every `refresh` steps.
+
+    Convolution weights decay; those of BN and the scales of a V2+ do not, nor do biases, whose rate is `bias_factor`
+    times the others'.
+    """
+
+    lr: float = 9e-3
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    bias_factor: float = 2.0
+    power: float = 0.9
+    refresh: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "bias_factor"):
+            _require(getattr(self, name) > 0, f"optimizer.{name}", getattr(self, name), "a positive number")
+        for name in ("weight_decay", "power"):
+            _require(getattr(self, name) >= 0, f"optimizer.{name}", getattr(self, name), "0 or more")
+        _require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "from 0 to below 1")
+        _at_least(self, "optimizer", {"refresh": 1})
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of a step of so many."""
+        return self.lr * (1 - (step - step % self.refresh) / steps) ** self.power
+
+
+@dataclass(frozen=True)
+class SegmentationTrain:
+    """Length, loss, numbers and machines of a training; an epoch lies between two checkpoints."""
+
+    train_steps: int = 60_000
+    steps_between_saves: int = 1_000
+    batch_size: int = 16  # pictures per step, over all processes
+    accumulate: int = 1  # split them into so many parts, one after another
+    seed: int = 66  # the release's
+    loss_mean: str = "all"  # over all pixels of the crop, ignored ones as zeros; labelled: over the others only
+    auxiliary_weight: float = 0.4  # of the second classifier's loss, with model.auxiliary
+    start_from: str = ""  # a model's file: the second stage starts from the weights of the first
+    precision: str = "float32"  # float32, or bf16 (autocast; the ham stays in float32)
+    device: str = "auto"  # auto, cpu, cuda
+    deterministic: bool = False  # torch's deterministic algorithms
+    distributed: bool = False  # under torchrun
+    num_nodes: int = 1  # machines, with torchrun
+    avail_gpus: int = -1  # processes per machine, with torchrun; -1: as many as torchrun started
+
+    def __post_init__(self) -> None:
+        _at_least(self, "train", {"train_steps": 1, "steps_between_saves": 1, "batch_size": 2, "accumulate": 1,
+                                  "num_nodes": 1, "seed": 0})
+        _require(self.seed < 2**32, "train.seed", self.seed, "an integer from 0 to below 2**32")
+        _require(self.batch_size % self.accumulate == 0, "train.accumulate", self.accumulate,
+                 f"a divisor of train.batch_size={self.batch_size}")
+        _require(self.loss_mean in ("all", "labelled"), "train.loss_mean", self.loss_mean, "all, labelled")
+        _require(self.auxiliary_weight >= 0, "train.auxiliary_weight", self.auxiliary_weight, "0 or more")
+        _require(self.precision in ("float32", "bf16"), "train.precision", self.precision, "float32, bf16")
+        _require(self.device in ("auto", "cpu", "cuda"), "train.device", self.device, "auto, cpu, cuda")
+
+    @property
+    def epochs(self) -> int:
+        """Checkpoints of a whole training; the last epoch may be shorter."""
+        return -(-self.train_steps // self.steps_between_saves)
+
+
+@dataclass(frozen=True)
+class SegmentationTest:
+    """How the mean intersection over union is measured, on whole pictures."""
+
+    __test__ = False  # not a test case
+
+    batch_size: int = 1  # pictures at once, where they have one size
+    divisor: int = 8  # pad below and at the right, with zeros, to the next size that is 1 modulo this
+    repeats: int = 1  # evaluations with other random bases; the first is the result, the others its spread
+    bases_seed: int = 0  # of the random bases of the first evaluation
+    multi_scale: bool = False  # in the end also with MSFlip
+    scales: tuple[float, ...] = MSFLIP
+    flip: bool = True  # each scale also mirrored
+    pictures_per_epoch: int | None = None  # so many validation pictures after every epoch; nothing: all
+
+    def __post_init__(self) -> None:
+        _at_least(self, "test", {"batch_size": 1, "divisor": 1, "repeats": 1, "bases_seed": 0, "pictures_per_epoch": 1})
+        _require(bool(self.scales) and min(self.scales) > 0, "test.scales", self.scales, "positive factors")
+
+
+@dataclass(frozen=True)
+class SegmentationConfig:
+    """One segmentation experiment, whole.
+
+    Raises:  ConfigError, from the constructor, for settings that do not go together.
+    """
+
+    data: PictureConfig = field(default_factory=PictureConfig)
+    augmentation: ScaleCropFlip = field(default_factory=ScaleCropFlip)
+    model: HamNetSettings = field(default_factory=HamNetSettings)
+    ham: HamburgerSettings = field(default_factory=HamburgerSettings)
+    optimizer: PolyOptimizer = field(default_factory=PolyOptimizer)
+    train: SegmentationTrain = field(default_factory=SegmentationTrain)
+    test: SegmentationTest = field(default_factory=SegmentationTest)
+
+    def __post_init__(self) -> None:
+        _require(self.ham.dimensions == 2, "ham.dimensions", self.ham.dimensions, "2, for pictures")
+        _require(self.model.context != "bread" or self.ham.mode != "dual", "model.context", "bread",
+                 "another with ham.mode=dual")
+
+    def updated(self, *dotlist: str, **values: Any) -> "SegmentationConfig":
+        """A copy with other values: `config.updated("train.seed=1", ham={"kind": "CD"})`.
+
+        Raises:  ConfigError that names the key, its value and what is allowed.
+        """
+        return updated(self, dotlist, values)
+
+    def resolved(self, in_channels: int, classes: int) -> "SegmentationConfig":
+        """The same with the data's channels and classes filled into the model."""
+        standard = HamNetSettings()
+        for name, value in (("in_channels", in_channels), ("classes", classes)):
+            given = getattr(self.model, name)
+            _require(given in (getattr(standard, name), value), f"model.{name}", given,
+                     f"{value}, that of the data; leave it out")
+        return replace(self, model=replace(self.model, in_channels=in_channels, classes=classes))

@@ -1,0 +1,94 @@
+"""Label maps of image files, by a saved model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from terminator.data import segmentation_sources as sources
+from terminator.data.augment import normalize
+from terminator.data.decoding import open_picture
+from terminator.data.folders import read_files
+from terminator.data.segmentation import IMAGENET
+from terminator.paths import atomic_path
+from terminator.segmentation.config import SegmentationConfig
+from terminator.segmentation.evaluation import fixed_bases, logits_of
+from terminator.segmentation.runs import load
+
+
+def class_names(config: SegmentationConfig) -> tuple[str, ...]:
+    """The classes of the data that a model was trained on.
+
+    Raises:  ValueError for the context task, whose pictures are no photographs.
+    """
+    if config.data.name == "context":
+        raise ValueError("this model was trained on the context task, whose images of six channels are in no file; "
+                         "allowed: a model of camvid or voc2012")
+    return sources.VOC if config.data.name == "voc2012" else sources.CAMVID
+
+
+def load_segmenter(path: str | Path) -> tuple[nn.Module, SegmentationConfig]:
+    """A saved model for photographs, and its configuration.
+
+    Raises:  FileNotFoundError; ValueError if the file is damaged or no such model.
+    """
+    model, config = load(Path(path))
+    class_names(config)
+    return model, config
+
+
+def read_photograph(path: str | Path) -> Image.Image:
+    """An image file, upright, in RGB.
+
+    Raises:  FileNotFoundError; ValueError if it is no image that can be used, saying why.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no image file at {path}")
+    (_, content), = read_files(path.parent, {path.name})
+    return open_picture(content, str(path)).convert("RGB")
+
+
+@torch.no_grad()
+def segment(model: nn.Module, config: SegmentationConfig, photograph: Image.Image, multi_scale: bool = False) -> Tensor:
+    """The label of every pixel of a photograph, int64 (H, W); with `multi_scale` by MSFlip.
+
+    The network sees it at the size of its training pictures (data.size), and its logits are enlarged again.
+    """
+    seen = sources.resized(photograph, config.data.size)
+    pixels = torch.from_numpy(np.asarray(seen).transpose(2, 0, 1).copy())[None]
+    scales, flip = (config.test.scales, config.test.flip) if multi_scale else ((1.0,), False)
+    with fixed_bases(model, config.test.bases_seed):
+        logits = logits_of(model, normalize(pixels, *IMAGENET), config.test.divisor, scales, flip)
+    size = photograph.size[::-1]
+    if logits.shape[2:] != size:
+        logits = nn.functional.interpolate(logits, size, mode="bilinear", align_corners=True)
+    return logits.argmax(1)[0]
+
+
+def segment_files(model_path: str | Path, images: Sequence[str | Path], out: str | Path | None = None,
+                  multi_scale: bool = False) -> pd.DataFrame:
+    """Share of the pixels (%) that each class has in every image file: a row per file and class that occurs.
+
+    Args:    out: a folder for the label maps, NAME.png with one class index per pixel.
+    Raises:  as load_segmenter and read_photograph; ValueError for two files of one name.
+    """
+    model, config = load_segmenter(model_path)
+    names, rows = class_names(config), []
+    stems = [Path(image).stem for image in images]
+    if out is not None and (twice := {stem for stem in stems if stems.count(stem) > 1}):
+        raise ValueError(f"several images are called {sorted(twice)[0]}, and their label maps would overwrite each "
+                         "other; allowed: different names")
+    for image, stem in zip(images, stems, strict=True):
+        labels = segment(model, config, read_photograph(image), multi_scale)
+        for index, count in enumerate(labels.flatten().bincount(minlength=len(names)).tolist()):
+            if count:
+                rows.append({"image": str(image), "class": names[index], "share": 100 * count / labels.numel()})
+        if out is not None:
+            with atomic_path(Path(out) / f"{stem}.png") as temporary:
+                Image.fromarray(labels.numpy().astype(np.uint8)).save(temporary)
+    return pd.DataFrame(rows, columns=["image", "class", "share"])

@@ -1,0 +1,142 @@
+"""Segmentation experiments: run one, or read what is there; its record, its model, and tables of many."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from terminator import weights
+from terminator.config import ConfigError, from_dict, identity
+from terminator.data.segmentation import SegmentationData, load_segmentation
+from terminator.related.hamburger.hamnet import HamNet
+from terminator.runs import FinishedRun, System
+from terminator.segmentation.config import SegmentationConfig
+from terminator.segmentation.tasks import build_network
+from terminator.segmentation.trainer import SegmentationTrainer
+
+
+class SegmentationRun(FinishedRun):
+    """A finished run: its record, its folder, and on demand its epochs and its model."""
+
+    def model(self) -> nn.Module:
+        """The trained network, in evaluation mode."""
+        return load(self.folder / "model.safetensors")[0]
+
+    @property
+    def config(self) -> SegmentationConfig:
+        """The resolved configuration."""
+        return from_dict(SegmentationConfig, self.record["config"])
+
+    def miou(self, split: str = "") -> float:
+        """Mean intersection over union (%) after the last step; of the test pictures, or the last split there is."""
+        return self.record["results"][split or tested(self.record)]["miou"]
+
+
+def tested(record: dict[str, Any]) -> str:
+    """The split that a run is judged by."""
+    return "test" if "test" in record["results"] else "val"
+
+
+class SegmentationSystem(System):
+    """Networks that are trained and tested on pictures with a label per pixel."""
+
+    task = "segmentation"
+    config = SegmentationConfig
+    index = "index_segmentation.csv"
+    run_type = SegmentationRun
+
+    def load_data(self, config: SegmentationConfig, data_dir: str | None = None) -> SegmentationData:
+        use = config.data
+        return load_segmentation(use.name, data_dir=data_dir, train=use.train, size=use.size,
+                                 train_size=use.train_size, test_size=use.test_size)
+
+    def resolve(self, config: SegmentationConfig, data: SegmentationData) -> SegmentationConfig:
+        return config.resolved(data.info.shape[0], len(data.info.classes))
+
+    def resolve_like(self, config: SegmentationConfig, record: dict[str, Any]) -> SegmentationConfig:
+        model = from_dict(SegmentationConfig, record["config"]).model
+        return config.resolved(model.in_channels, model.classes)
+
+    def identity(self, config: SegmentationConfig) -> dict[str, Any]:
+        """Files by what is in them, wherever they lie."""
+        what = identity(config)
+        for group, key in (("train", "start_from"), ("model", "weights")):
+            if path := getattr(getattr(config, group), key):
+                if not Path(path).is_file():
+                    raise ConfigError(f"{group}.{key} is {path!r}, where there is no file; allowed: a file, or nothing")
+                what[group][key] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        if "name" in what.get("data", {}):
+            what["data"]["name"] = Path(config.data.name).name
+        return what
+
+    def method(self, config: SegmentationConfig) -> str:
+        return method_name(config)
+
+    def build(self, config: SegmentationConfig) -> HamNet:
+        return build_network(config)
+
+    def start(self, config: SegmentationConfig, data: SegmentationData) -> HamNet:
+        """The network from its seed, with the backbone's ImageNet weights, or with those of the first stage."""
+        model = build_network(config)
+        if model.backbone is not None and config.model.weights:
+            model.backbone.load(config.model.weights)
+        if path := config.train.start_from:
+            tensors, _ = weights.read(path)
+            own = model.state_dict()
+            if wrong := sorted(key for key in own.keys() | tensors.keys()
+                               if key not in own or key not in tensors or own[key].shape != tensors[key].shape):
+                raise ConfigError(f"train.start_from is {path!r}, which differs from this network in {len(wrong)} "
+                                  f"entries ({wrong[0]} is the first); allowed: a model of the same settings")
+            model.load_state_dict(tensors)
+        return model
+
+    def trainer(self, model: nn.Module, config: SegmentationConfig, data: SegmentationData,
+                folder: Path | None = None) -> SegmentationTrainer:
+        return SegmentationTrainer(model, config, data, folder)
+
+    def results(self, trainer: SegmentationTrainer) -> dict[str, dict[str, Any]]:
+        """Of every split but the training pictures; with test.multi_scale also with MSFlip."""
+        splits = [split for split in trainer.data.splits if split != "train"]
+        found = {split: trainer.evaluate(split) for split in splits}
+        if trainer.config.test.multi_scale:
+            found |= {f"{split}_msflip": trainer.evaluate(split, multi_scale=True, repeats=1) for split in splits}
+        return found
+
+    def details(self, trainer: SegmentationTrainer, rows: Sequence[dict[str, float]]) -> dict[str, Any]:
+        train, seconds = trainer.config.train, sum(row["seconds"] for row in rows)
+        return {"images_per_s": round(train.train_steps * train.batch_size / seconds, 2) if rows else None}
+
+    def summary(self, record: dict[str, Any]) -> str:
+        split = tested(record)
+        found = record["results"][split]
+        return f"mIoU {found['miou']:.2f} %, {found['accuracy']:.2f} % of pixels, {found['pictures']} {split} pictures"
+
+    def row(self, record: dict[str, Any]) -> dict[str, Any]:
+        """What it was, how well (%), how fast."""
+        config, results = from_dict(SegmentationConfig, record["config"]), record["results"]
+        split = tested(record)
+        repeated = results[split].get("repeated")
+        return {
+            "method": method_name(config), "backbone": config.model.backbone, "steps": config.train.train_steps,
+            "batch": config.train.batch_size, "split": split, "miou": results[split]["miou"],
+            "accuracy": results[split]["accuracy"], "val_miou": results.get("val", {}).get("miou"),
+            "miou_msflip": results.get(f"{split}_msflip", {}).get("miou"),
+            "spread_of_bases": max(repeated) - min(repeated) if repeated else None,
+            "images_per_s": record["images_per_s"]}
+
+
+SEGMENTATION = SegmentationSystem()
+run, run_id, run_folder, load = SEGMENTATION.run, SEGMENTATION.run_id, SEGMENTATION.run_folder, SEGMENTATION.load
+runs_table, rebuild_index = SEGMENTATION.runs_table, SEGMENTATION.rebuild_index
+
+
+def method_name(config: SegmentationConfig) -> str:
+    """What a reader calls the context: "none", "hamburger V2 NMF", "hamburger V1 CD tau 100 BPTT", ..."""
+    if config.model.context != "hamburger":
+        return config.model.context
+    ham = config.ham
+    words = ["hamburger", ham.version, ham.kind]
+    words += [f"tau {ham.inverse_temperature:g}"] if ham.kind != "NMF" else []
+    return " ".join(words + (["BPTT"] if not ham.one_step else []))

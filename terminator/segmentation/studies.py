@@ -1,0 +1,204 @@
+"""What the notebook on the Hamburger shows of segmentation: runs, what is looked at in a model, and its verdicts."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from terminator.config import ConfigError
+from terminator.data import DatasetNotFound
+from terminator.data.augment import normalize
+from terminator.data.segmentation import SegmentationData
+from terminator.segmentation.config import SegmentationConfig
+from terminator.segmentation.evaluation import batches, fixed_bases, logits_of
+from terminator.segmentation.presets import SEEDS, camvid_arms, context_arms, preset
+from terminator.segmentation.runs import SEGMENTATION, SegmentationRun, load, run, tested
+
+CONTEXT, CAMVID, VOC = "segmentation_context", "segmentation_camvid", "segmentation_voc"  # experiments
+Runs = Mapping[str, Sequence[SegmentationRun]]
+
+
+def context(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> dict[str, list[SegmentationRun]]:
+    """The context task: every arm with every seed, {label: runs}; nothing is read from files."""
+    return _runs(context_arms(profile), CONTEXT, profile, seeds, device)
+
+
+def camvid(profile: str, seeds: Sequence[int] = (), device: str = "auto", data_dir: str | None = None
+           ) -> dict[str, list[SegmentationRun]]:
+    """CamVid with and without the Hamburger, {label: runs}; laptop and paper profiles only.
+
+    Raises:  ConfigError for the smoke profile; DatasetNotFound if neither the records nor the data are here.
+    """
+    return _runs(camvid_arms(profile), CAMVID, profile, seeds, device, data_dir)
+
+
+def two_stages(profile: str, device: str = "auto", data_dir: str | None = None, first: str = "voc",
+               second: str = "voc-second", **changes: Any) -> list[SegmentationRun]:
+    """The release's two trainings: the second starts from the final weights of the first, with a fresh optimiser.
+
+    Args:  first, second: presets;  changes: of both, train={"batch_size": 8} say.
+    The second is trained on its validation pictures as well: its scores on them say nothing.
+    """
+    start = run(preset(first, **changes).updated(train={"device": device}), VOC, profile, data_dir=data_dir,
+                need_model=True)
+    model = str(start.folder / "model.safetensors")
+    config = preset(second, **changes).updated(train={"device": device, "start_from": model})
+    return [start, run(config, VOC, profile, data_dir=data_dir)]
+
+
+def _runs(arms: Mapping[str, SegmentationConfig], experiment: str, profile: str, seeds: Sequence[int], device: str,
+          data_dir: str | None = None) -> dict[str, list[SegmentationRun]]:
+    """All arms with the first seed, then all with the second, ...: a part of them is a comparison already."""
+    found: dict[str, list[SegmentationRun]] = {label: [] for label in arms}
+    try:
+        data = SEGMENTATION.load_data(next(iter(arms.values())), data_dir)  # the same for all arms
+    except DatasetNotFound:  # records may be there
+        data = None
+    for seed in tuple(seeds) or SEEDS[profile]:
+        for label, config in arms.items():
+            config = config.updated(train={"seed": seed, "device": device})
+            found[label].append(run(config, experiment, profile, data=data, data_dir=data_dir))
+    return found
+
+
+# -- tables ----------------------------------------------------------------------------------------------------
+
+
+def table(found: Runs) -> pd.DataFrame:
+    """One row per arm: mean mIoU (%) and its standard deviation over seeds, spread of the random bases, cost."""
+    rows = []
+    for label, runs in found.items():
+        values = pd.Series([r.miou() for r in runs])
+        results = [r.record["results"][tested(r.record)] for r in runs]
+        spreads = [max(part["repeated"]) - min(part["repeated"]) for part in results if "repeated" in part]
+        rows.append({
+            "arm": label, "miou": values.mean(), "sd": values.std(ddof=1), "seeds": len(values),
+            "pixels right": pd.Series([part["accuracy"] for part in results]).mean(),
+            "spread of bases": pd.Series(spreads, dtype=float).mean(), "parameters": runs[0].record["parameters"],
+            "steps": runs[0].config.train.train_steps,
+            "seconds": pd.Series([r.record["wall_s"] for r in runs]).mean()})
+    return pd.DataFrame(rows).set_index("arm")
+
+
+def class_table(found: Runs) -> pd.DataFrame:
+    """Intersection over union (%) of every class, mean over seeds: a row per class, a column per arm."""
+    columns = {}
+    for label, runs in found.items():
+        lists = [r.record["results"][tested(r.record)]["iou"] for r in runs]
+        columns[label] = pd.DataFrame(lists, dtype=float).mean()
+    names = next(iter(found.values()))[0].record["data"]["classes"]
+    return pd.DataFrame(columns).set_axis(list(names)).rename_axis("class")
+
+
+def learning(found: Runs) -> dict[str, pd.DataFrame]:
+    """mIoU (%) of the validation pictures after every epoch, first seed: {label: columns step, miou}."""
+    curves = {}
+    for label, runs in found.items():
+        rows, train = runs[0].metrics, runs[0].config.train
+        name = next(column for column in rows if column.endswith("_miou"))
+        steps = (rows["epoch"] * train.steps_between_saves).clip(upper=train.train_steps)
+        curves[label] = pd.DataFrame({"step": steps, "miou": rows[name]})
+    return curves
+
+
+# -- inside a trained model ------------------------------------------------------------------------------------
+
+
+def model_of(found: SegmentationRun, data_dir: str | None = None
+             ) -> tuple[torch.nn.Module, SegmentationConfig, SegmentationData]:
+    """A run's trained network, trained here if its weights are not, its configuration and its data."""
+    config, record = found.config, found.record
+    data = SEGMENTATION.load_data(config, data_dir)
+    again = run(config, record["experiment"], record["profile"], data=data, need_model=True)
+    return (*load(again.folder / "model.safetensors"), data)
+
+
+class Seen(NamedTuple):
+    """Pictures beside what a network makes of them."""
+
+    images: Tensor  # uint8 (N, C, H, W)
+    labels: Tensor  # int64 (N, H, W), IGNORE where nothing counts
+    predicted: Tensor  # int64 (N, H, W)
+
+
+@torch.no_grad()
+def examples(model: torch.nn.Module, config: SegmentationConfig, data: SegmentationData, split: str = "",
+             count: int = 4, multi_scale: bool = False) -> Seen:
+    """Pictures spread evenly over a split (the last one, if none is named), and the network's answers.
+
+    Raises:  ConfigError for a split that the data do not have, or pictures of several sizes.
+    """
+    split = split or list(data.splits)[-1]
+    if split not in data.splits:
+        raise ConfigError(f"split is {split!r}; allowed: {', '.join(data.splits)}")
+    pictures = data.splits[split]
+    every = max(1, len(pictures) // count)
+    chosen = list(batches(pictures.part(range(0, len(pictures), every)[:count]), count))
+    if len(chosen) > 1:
+        raise ConfigError(f"pictures of {data.info.title} differ in size; allowed here: data.size=[H,W]")
+    batch, use = chosen[0][1], config.test
+    scales, flip = (use.scales, use.flip) if multi_scale else ((1.0,), False)
+    x = normalize(batch.images, data.info.mean, data.info.std)
+    with fixed_bases(model, use.bases_seed):
+        predicted = logits_of(model, x, use.divisor, scales, flip).argmax(1)
+    return Seen(batch.images, batch.labels, predicted)
+
+
+def steps_sweep(found: SegmentationRun, steps: Sequence[int] = (1, 2, 3, 4, 6, 8, 12, 20, 30), repeats: int = 3,
+                split: str = "", data_dir: str | None = None) -> pd.DataFrame:
+    """The trained model with other numbers of ham steps K in evaluation: columns steps, miou, low, high (%).
+
+    low and high are over evaluations with other random bases.
+    """
+    model, config, data = model_of(found, data_dir)
+    trainer, rows = SEGMENTATION.trainer(model, config, data), []
+    for k in steps:
+        result = trainer.evaluate(split or tested(found.record), steps=k, repeats=repeats)
+        values = result.get("repeated", [result["miou"]])
+        rows.append({"steps": k, "miou": sum(values) / len(values), "low": min(values), "high": max(values)})
+    return pd.DataFrame(rows)
+
+
+# -- verdicts --------------------------------------------------------------------------------------------------
+
+
+def compare(a: Sequence[SegmentationRun], b: Sequence[SegmentationRun]) -> tuple[float, float]:
+    """Difference of mean mIoU, a - b, and how much of it chance over seeds explains (95 %), in points.
+
+    With one seed on either side nothing is known of chance: the second number is infinite then.
+    """
+    means, variance = [], 0.0
+    for runs in (a, b):
+        values = torch.tensor([r.miou() for r in runs], dtype=torch.float64)
+        means.append(values.mean().item())
+        variance += values.var().item() / len(values) if len(values) > 1 else float("inf")
+    return means[0] - means[1], 1.96 * variance ** 0.5
+
+
+def verdict(difference: float, spread: float) -> str:
+    """holds, contradicted, or not settled, for a claim that the difference is above 0."""
+    return "holds here" if difference > spread else "contradicted here" if difference < -spread else "not settled"
+
+
+def claims(context_runs: Runs | None = None, camvid_runs: Runs | None = None) -> pd.DataFrame:
+    """The paper's claims on segmentation, what the runs say about each, and a verdict that is computed from them."""
+    rows = []
+
+    def claim(text: str, runs: Runs | None, a: str, b: str) -> None:
+        if runs and a in runs and b in runs:
+            difference, spread = compare(runs[a], runs[b])
+            chance = f"± {spread:.1f} points" if spread < float("inf") else "points, one seed: chance unknown"
+            rows.append({"claim": text, "evidence": f"{a} against {b}: {difference:+.1f} {chance}",
+                         "verdict": verdict(difference, spread)})
+
+    for ham in ("NMF", "CD tau 10", "VQ tau 10", "CD tau 100", "VQ tau 100"):
+        claim(f"global context by {ham} helps where only context can", context_runs, f"{ham}, one-step", "no context")
+    claim("it is the decomposition that helps, not the layers around it", context_runs, "NMF, one-step",
+          "bread without ham")
+    claim("a decomposition is better than attention", context_runs, "NMF, one-step", "self-attention")
+    for ham in ("NMF", "CD tau 10", "VQ tau 10", "CD tau 100", "VQ tau 100"):
+        claim(f"the one-step gradient is better than BPTT ({ham})", context_runs, f"{ham}, one-step", f"{ham}, BPTT")
+    claim("a Hamburger improves segmentation", camvid_runs, "with Hamburger", "without Hamburger")
+    return pd.DataFrame(rows, columns=["claim", "evidence", "verdict"])
