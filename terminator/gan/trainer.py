@@ -68,10 +68,10 @@ class GanTrainer(Loop):
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         use = self.config.optimizer
-        return torch.optim.Adam([
+        groups: list[dict[str, Any]] = [
             {"params": self.model.generator.parameters()},
-            {"params": self.model.discriminator.parameters(), "lr_factor": use.discriminator_rate / use.generator_rate},
-        ], betas=(use.beta1, use.beta2))
+            {"params": self.model.discriminator.parameters(), "lr_factor": use.discriminator_rate / use.generator_rate}]
+        return torch.optim.Adam(groups, betas=(use.beta1, use.beta2))
 
     def _rate(self, iteration: int) -> float:
         return self.config.optimizer.generator_rate

@@ -87,15 +87,16 @@ class LargeKernel(nn.Module):
 
 
 class Ham(nn.Module):
-    """Hamburger's decomposition between two linear maps (NMF, rank C/2, shared bases): without its shortcut.
+    """Hamburger's decomposition between two linear maps (NMF, shared bases): without its shortcut; rank C/2, or given.
 
     Shared bases, so that an evaluation draws no random numbers.  Source: arXiv 2109.04553.
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, rank: int | None = None):
         super().__init__()
         self.lower, self.upper = Pointwise(channels, channels), Pointwise(channels, channels)
-        self.ham = make_ham(channels, HamSettings(kind="NMF", rank=max(1, channels // 2), random_init=False))
+        rank = max(1, channels // 2) if rank is None else rank
+        self.ham = make_ham(channels, HamSettings(kind="NMF", rank=rank, random_init=False))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.upper(self.ham(F.relu(self.lower(x))))
