@@ -20,7 +20,7 @@ FLOORS = (  # from the ground up; a module may import from lower floors, and on 
     {"trainer", "records", "plots", "presets", "studies", "comparison", "inside", "predict", "benchmark_step"},
     {"runs"},
     {"experiments", "benchmark", "claims", "fewshot", "segmentation", "panel"},
-    {"operators_bench", "gan"},
+    {"operators_bench", "gan", "ham_probes"},
     {"__main__"},
 )
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}
