@@ -7,7 +7,7 @@ Source: the claims are those of arXiv 2109.04553.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -98,7 +98,7 @@ def operations(name: str, positions: int) -> int:
 
 
 def cost_table(sides: Iterable[int], device: str = "cpu", repeats: int = 5) -> pd.DataFrame:
-    """Time and peak memory of every way, forward alone and with the backward pass, per image side, batch 1, 64 channels.
+    """Time and peak memory of every way, forward alone and with the backward pass; batch 1, 64 channels.
 
     Returns: columns operator, what, side, positions, operations, seconds, low, high, bytes; sizes beyond the memory
     limit are left out.
@@ -157,9 +157,9 @@ def slopes(costs: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (name, what), group in costs.groupby(["operator", "what"], sort=False):
-        fitted: Callable[[str], float] = lambda key, part=group: analysis.exponent(part["positions"], part[key])
-        rows.append({"operator": name, "what": what, "operations": fitted("operations"), "time": fitted("low"),
-                     "memory": fitted("bytes"), "largest side": group["side"].max()})
+        fits = {key: analysis.exponent(group["positions"], group[column])
+                for key, column in (("operations", "operations"), ("time", "low"), ("memory", "bytes"))}
+        rows.append({"operator": name, "what": what, **fits, "largest side": group["side"].max()})
     return pd.DataFrame(rows).set_index(["operator", "what"])
 
 
