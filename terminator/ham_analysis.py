@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from terminator.related.hamburger.decompositions import (
@@ -103,6 +104,12 @@ def parts(features: Tensor, ham: HamChoice, rank: int, steps: int = 6, seed: int
     order = weights.abs().sum(0).argsort(descending=True)
     return Parts(features, bases[:, order], weights[:, order].mT.unflatten(1, features.shape[1:]),
                  reconstruct(*found).unflatten(1, features.shape[1:]))
+
+
+def patches(image: Tensor, size: int = 5) -> Tensor:
+    """The size x size neighbourhood of every pixel as its features: image (C, H, W) to (C * size^2, H, W)."""
+    padded = F.pad(image[None], [size // 2] * 4, mode="replicate")
+    return F.unfold(padded, size).unflatten(2, image.shape[1:])[0]
 
 
 # -- errors per step -----------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from terminator.related.hamburger.decompositions import reconstruct
 from terminator.runs import once
 
 PROBES, COST = "ham_probes", "ham_cost"  # experiments
-SEEDS = {"smoke": 3, "laptop": 12, "paper": 12}  # data sets per probe
+SEEDS = {"smoke": 12, "laptop": 12, "paper": 12}  # data sets per probe
 DRAWS = {"smoke": 8, "laptop": 16, "paper": 16}  # of first bases, for their spread
 STEPS = (0, 1, 3, 6, 12, 30)
 RANKS = (2, 4, 8, 16)
@@ -84,7 +84,7 @@ def mixing(name: str, x: Tensor) -> Tensor:
         weights = (x.mT @ x / math.sqrt(x.shape[1])).softmax(-1)  # (B, N, N)
         return x @ weights.mT
     if name == "attention, fused":
-        tokens = x.mT[:, None]
+        tokens = x.mT[:, None].contiguous()
         return F.scaled_dot_product_attention(tokens, tokens, tokens)[:, 0].mT
     ham = {"NMF": NMF, "CD": CD100, "VQ": VQ100}[name]
     return reconstruct(*ham.decompose(x, ham.first_bases(x, RANK, 0), 6))
@@ -173,7 +173,8 @@ def beside_published(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """
     ours = {}
     for row in found["errors"].itertuples():
-        ours[f"relative squared error, K = {row.steps}", row.ham] = row.error
+        when = "start" if row.steps < 0 else f"K = {row.steps}"
+        ours[f"relative squared error, {when}", row.ham] = row.error
         ours["relative squared error, truncated SVD", "SVD"] = row.floor
     for row in found["gradients"].itertuples():
         case = f"{row.ham}, K = {row.steps}"

@@ -21,6 +21,7 @@ FLOORS = (  # from the ground up; a module may import from lower floors, and on 
     {"runs"},
     {"experiments", "benchmark", "claims", "fewshot", "segmentation", "panel"},
     {"operators_bench", "gan", "ham_probes"},
+    {"ham_studies"},
     {"__main__"},
 )
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}

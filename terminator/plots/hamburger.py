@@ -79,9 +79,9 @@ def ham_cost(costs: pd.DataFrame, title: str | None = None) -> Figure:
     figure = new_figure(10.2, 3.7, title)
     axes = figure.subplots(1, 3)
     part = costs[costs["what"] == "training"]
-    for axis, column, scale, name in zip(
-            axes, ("operations", "low", "bytes"), (1e6, 1e-3, 2**20),
-            ("million multiply-accumulates (forward)", "ms (shortest of the repeats)", "peak memory (MiB)"), strict=True):
+    shown = (("operations", 1e6, "million multiply-accumulates (forward)"),
+             ("low", 1e-3, "ms (shortest of the repeats)"), ("bytes", 2**20, "peak memory (MiB)"))
+    for axis, (column, scale, name) in zip(axes, shown, strict=True):
         for i, (operator, group) in enumerate(part.groupby("operator", sort=False)):
             axis.plot(group["positions"], group[column] / scale, label=operator if column == "low" else None,
                       **line_look(i))
@@ -112,7 +112,7 @@ def gan_grids(grids: Mapping[str, Tensor], columns: int, title: str | None = Non
         n, c, h, w = samples.shape
         mosaic = samples.reshape(n // columns, columns, c, h, w).permute(0, 3, 1, 4, 2).reshape(
             n // columns * h, columns * w, c).numpy()
-        axis.imshow(mosaic if c == 3 else mosaic[..., 0], **({} if c == 3 else {"cmap": "gray", "vmin": 0, "vmax": 255}))
+        axis.imshow(mosaic if c == 3 else mosaic[..., 0], cmap="gray", vmin=0, vmax=255)  # a colour image needs no map
         axis.set_title(name, fontsize=8.5)
         axis.set(xticks=[], yticks=[])
         axis.grid(False)
