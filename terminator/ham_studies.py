@@ -23,6 +23,7 @@ from terminator.segmentation import studies as segmentation
 from terminator.segmentation.evaluation import batches, fixed_bases, logits_of
 from terminator.segmentation.runs import SegmentationRun, tested
 
+PATCH = 5  # pixels a side of the neighbourhoods that are a picture's features
 PICTURES = {"smoke": ("digits",), "laptop": ("CIFAR10", "cifar10-jpeg", "digits"), "paper": ("CIFAR10", "digits")}
 LOOKED_AT = 8  # pictures whose features and answers are measured
 BLOCK_STEPS = (1, 6, 12, 30)  # K at which the answers' spread is measured
@@ -35,9 +36,13 @@ class Picture(NamedTuple):
     title: str
     parts: dict[str, Parts]
 
+    def base_pictures(self) -> dict[str, Tensor]:
+        """The bases of every ham as neighbourhoods (R, PATCH, PATCH), mean over colours."""
+        return {name: found.bases.mT.unflatten(1, (-1, PATCH, PATCH)).mean(1) for name, found in self.parts.items()}
+
 
 def picture(profile: str, rank: int = 6, index: int = 3) -> Picture:
-    """A test image of the first data set that is here, and the 5x5 patches around its pixels taken apart by a ham."""
+    """A test image of the first data set that is here, and the patches around its pixels taken apart by every ham."""
     for name in PICTURES[profile]:
         try:
             data = load(name, image_size=32, download=False)
@@ -45,7 +50,7 @@ def picture(profile: str, rank: int = 6, index: int = 3) -> Picture:
         except DatasetNotFound:
             continue
     image = data.test_images[index].float() / 255
-    features = ham_analysis.patches(image)
+    features = ham_analysis.patches(image, PATCH)
     found = {ham.title: ham_analysis.parts(features, ham, rank) for ham in (NMF, VQ100, CD100)}
     return Picture(image, data.info.title, found)
 

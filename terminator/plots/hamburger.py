@@ -24,19 +24,11 @@ def ham_parts(picture: Tensor, maps: Mapping[str, Tensor], shown: int = 6, title
     return field_grid(rows, (), title, cell=1.05)
 
 
-def bases(parts: Mapping[str, Tensor], title: str | None = None) -> Figure:
-    """The bases of several hams {ham: (C, R)} as pictures: a column per base, a row per channel, length 1 each."""
-    figure = new_figure(2.1 * len(parts) + 0.7, 3.4, title)
-    axes = figure.subplots(1, len(parts), squeeze=False, sharey=True)[0]
-    top = max(float(part.abs().max()) for part in parts.values())
-    for axis, (name, part) in zip(axes, parts.items(), strict=True):
-        drawn = axis.imshow(part.numpy(), vmin=-top, vmax=top, cmap="RdBu_r", aspect="auto")
-        axis.set(title=name, xlabel="base", xticks=range(part.shape[1]))
-        axis.set_xticklabels(range(1, part.shape[1] + 1), fontsize=7.5)
-        axis.grid(False)
-    axes[0].set_ylabel("channel")
-    figure.colorbar(drawn, ax=list(axes), pad=0.015, aspect=22).set_label("entry", fontsize=8)
-    return figure
+def bases(pictures: Mapping[str, Tensor], title: str | None = None) -> Figure:
+    """The bases of several hams as small pictures {ham: (R, k, k)}, a row each; limits shared along a row."""
+    rows = [Row(name, list(part), "positive" if float(part.min()) >= 0 else "signed", "entry")
+            for name, part in pictures.items()]
+    return field_grid(rows, [f"base {i + 1}" for i in range(len(rows[0].fields))], title, cell=0.85)
 
 
 def ham_errors(errors: pd.DataFrame, title: str | None = None) -> Figure:
