@@ -230,4 +230,4 @@ def global_mixers(profile: str) -> Study:
     """
     base = _of_profile(_ABLATION_BASES, profile)
     variants = {label: base.updated(model={"global_mixer": name}) for label, name in GLOBAL_MIXERS.items()}
-    return Study("ablations", variants, _ABLATION_SEEDS[profile])
+    return Study("ablations", variants, (0,) if profile == "smoke" else _ABLATION_SEEDS[profile])
