@@ -160,8 +160,9 @@ def with_floors(row: dict[str, Any], case: Case, rates: Rates) -> dict[str, Any]
 # -- whole benchmarks ----------------------------------------------------------------------------------------
 
 
-def run(cases: Sequence[Case], profile: str = "laptop", floors: bool = True) -> pd.DataFrame:
-    """Measure the cases one after another, write a record (results/runs/benchmark) and return its table.
+def run(cases: Sequence[Case], profile: str = "laptop", floors: bool = True,
+        experiment: str = "benchmark") -> pd.DataFrame:
+    """Measure the cases one after another, write a record (results/runs/<experiment>) and return its table.
 
     A record is evidence of one moment on one machine: it is never reused, every call measures and adds one.
     """
@@ -174,7 +175,8 @@ def run(cases: Sequence[Case], profile: str = "laptop", floors: bool = True) -> 
                 row = with_floors(row, case, rates[case.precision, case.device])
             rows.append(row)
             progress.update()
-    write_record(rows, profile, started, rates={f"{p} {d}": dataclasses.asdict(r) for (p, d), r in rates.items()})
+    write_record(rows, profile, started, experiment,
+                 rates={f"{p} {d}": dataclasses.asdict(r) for (p, d), r in rates.items()})
     return pd.DataFrame(rows).reindex(columns=list(dict.fromkeys([*COLUMNS, *rows[0]])))
 
 
@@ -194,6 +196,12 @@ def load(profile: str | None = None, experiment: str = "benchmark") -> list[dict
     """All benchmark records of a profile (or all), oldest first."""
     found = [json.loads(path.read_text()) for path in sorted(results_dir().glob(f"runs/{experiment}/*/benchmark.json"))]
     return [record for record in found if profile in (None, record["profile"])]
+
+
+def newest(profile: str, experiment: str, device: str) -> dict[str, Any] | None:
+    """The newest record of a profile and kind of device (cpu, cuda), if there is one."""
+    found = [record for record in load(profile, experiment) if record["rows"][0]["device"] == device]
+    return found[-1] if found else None
 
 
 def readme_table(profile: str = "laptop") -> str:
@@ -268,16 +276,3 @@ def reference_seconds(side: int = 1024) -> float:
     """The shortest time of a float32 matrix product of fixed size: the unit of the speed guard in the tests."""
     a = torch.randn(side, side)
     return best_seconds(lambda: a @ a, repeats=9)
-
-
-def cost_cases(profile: str, **common: Any) -> list[Case]:
-    """Training steps over image sizes, batch sizes and sequence lengths, as large as the profile affords."""
-    sizes, batches, lengths = {
-        "smoke": ((8, 12, 16), (2, 8, 32), (64, 256)),
-        "laptop": ((8, 16, 32, 64, 128), (2, 8, 32, 128), (256, 1024, 4096, 16384)),
-        "paper": ((8, 16, 32, 64, 128), (2, 8, 32, 128, 512), (256, 1024, 4096, 16384)),
-    }[profile]
-    few = {"repeats": 3, "warm_up": 1, **common}
-    return [*(Case(size=size, batch=4, **few) for size in sizes),
-            *(Case(size=8, batch=batch, **few) for batch in batches),
-            *(Case(size=length, batch=4, dimensions=1, **few) for length in lengths)]

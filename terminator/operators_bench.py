@@ -115,15 +115,16 @@ def growth_table(costs: pd.DataFrame) -> pd.DataFrame:
 def recorded(profile: str, device: str = "auto", again: bool = False) -> dict[str, Any]:
     """The newest record of this profile and kind of device, or a new one: rows, machine, threads, versions, commit."""
     kind = choose_device(device).type
-    found = [record for record in benchmark.load(profile, EXPERIMENT) if record["rows"][0]["device"] == kind]
-    if not found or again:
+    found = None if again else benchmark.newest(profile, EXPERIMENT, kind)
+    if found is None:
         started = records.now()
         costs = cost_table(SIDES[profile], LIMITS[profile], device=kind)
         costs = costs.assign(device=kind, threads=torch.get_num_threads())
         rows = costs.astype(object).where(costs.notna(), None).to_dict("records")
         benchmark.write_record(rows, profile, started, EXPERIMENT)
-        found = benchmark.load(profile, EXPERIMENT)
-    return found[-1]
+        found = benchmark.newest(profile, EXPERIMENT, kind)
+    assert found is not None
+    return found
 
 
 def table_of(record: dict[str, Any]) -> pd.DataFrame:

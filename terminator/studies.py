@@ -156,6 +156,19 @@ def optimizers(profile: str) -> Contest:
     return Contest("optimizers", base, _OPTIMIZERS, _OPTIMIZER_RATES, sweep, _CONTEST_SEEDS[profile])
 
 
+def precision(profile: str) -> Study:
+    """The same trainings with float32 and with bf16 autocast, {(data, precision): ...}."""
+    bases = _of_profile({
+        "smoke": {"digits": _SMOKE.updated(model={"factors": [4, 3]})},
+        "laptop": {"digits": preset("digits"),
+                   "CIFAR-10": preset("cifar10-laptop", dataset={"image_size": 12, "train_size": 2000,
+                                                                 "test_size": 1000})},
+        "paper": {"CIFAR-10": preset("cifar10", train={"epochs": 12})}}, profile)
+    return Study("precision", {(data, kind): base.updated(train={"precision": kind})
+                               for data, base in bases.items() for kind in ("float32", "bf16")},
+                 _CONTEST_SEEDS[profile])
+
+
 # -- sequences -------------------------------------------------------------------------------------------------------
 
 _TWO = ("matrix", "convolution")

@@ -20,7 +20,7 @@ FLOORS = (  # from the ground up; a module may import from lower floors, and on 
     {"trainer", "records", "plots", "presets", "studies", "comparison", "inside", "predict", "benchmark_step"},
     {"runs"},
     {"experiments", "benchmark", "claims", "fewshot", "segmentation", "panel"},
-    {"operators_bench", "gan", "ham_probes"},
+    {"operators_bench", "costs", "gan", "ham_probes"},
     {"ham_studies"},
     {"__main__"},
 )

@@ -76,8 +76,15 @@ def test_a_sweep_never_sees_the_test_images_and_the_final_training_holds_nothing
         assert sweep.experiment != final.experiment
 
 
+@ANY_PROFILE
+def test_precisions_differ_in_nothing_else(profile):
+    for (data, kind), config in studies.precision(profile).variants.items():
+        assert config.train.precision == kind
+        assert config.updated(train={"precision": "bf16"}) == studies.precision(profile).variants[data, "bf16"]
+
+
 def test_unknown_profiles():
-    for make in (studies.ablations, studies.networks, studies.optimizers):
+    for make in (studies.precision, studies.ablations, studies.networks, studies.optimizers):
         with pytest.raises(ConfigError, match="profile is 'huge'; allowed: smoke, laptop, paper"):
             make("huge")
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from terminator.plots.style import COLOURS, DASHES, MARKERS, new_figure
@@ -118,6 +119,30 @@ def cost(table: pd.DataFrame, title: str | None = None) -> Figure:
     left.set(xscale="log", yscale="log", xlabel="positions", ylabel="time (ms)")
     right.set(xscale="log", yscale="log", xlabel="positions", ylabel="peak memory of tensors (MiB)")
     figure.legend(loc="outside lower center", ncols=2 if few else 4)
+    return figure
+
+
+def growth(table: pd.DataFrame, column: str, label: str, powers: Mapping[str, float],
+           title: str | None = None) -> Figure:
+    """A cost against every axis along which it was measured, both scales logarithmic (columns of costs.table).
+
+    Args:  column: of the table, e.g. ms;  powers: fitted along each axis, drawn as a line through the largest size.
+    """
+    figure = new_figure(8.8, 3.2, title)
+    for place, (axis, power) in zip(figure.subplots(1, len(powers), sharey=True), powers.items(), strict=True):
+        group = table[table["axis"] == axis].sort_values("amount")
+        place.plot(group["amount"], group[column], label="measured", **line_look(0))
+        ends = group[["amount", column]].iloc[[max(0, len(group) - 3), -1]].to_numpy()
+        place.plot(ends[:, 0], ends[-1, 1] * (ends[:, 0] / ends[-1, 0]) ** power, color="#666666", linewidth=1,
+                   linestyle=":", marker="", label="fitted power")
+        place.set(xscale="log", yscale="log", xlabel=axis)
+        place.set_xticks(group["amount"], [f"{amount:,}" for amount in group["amount"]], rotation=45, fontsize=8)
+        place.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        place.yaxis.set_major_formatter("{x:,g}")
+        place.minorticks_off()
+        place.set_title(f"to the power {power:.2f}", fontsize=9)
+    figure.axes[0].set_ylabel(label)
+    figure.axes[0].legend(fontsize=8)
     return figure
 
 
