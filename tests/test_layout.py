@@ -64,7 +64,7 @@ def test_imports_go_down(name):
         assert FLOOR[other] <= FLOOR[part], f"{name} imports {other} from a floor above"
 
 
-@pytest.mark.parametrize("part_of", ["top", "data", "plots", "fewshot", "gan"])
+@pytest.mark.parametrize("part_of", ["top", "data", "plots", "fewshot", "segmentation", "gan"])
 def test_no_circles(part_of):
     everything = modules()
     if part_of == "top":

@@ -1,6 +1,7 @@
 """Data sets of pictures with a label per pixel, by name.
 
 context    drawn by a formula (context.py): no file, no network
+shapes     simple things, drawn as well (shapes.py)
 camvid     CamVid: a folder or archive {train,val,test}/*.jpg|png with {train,val,test}annot/*.png beside them, whose
            name begins with camvid, in a data folder; or the path of one
 voc2012    PASCAL VOC 2012 in torchvision's layout, VOCdevkit/VOC2012/; trainaug needs sbd/ beside it (torchvision's
@@ -9,17 +10,20 @@ voc2012    PASCAL VOC 2012 in torchvision's layout, VOCdevkit/VOC2012/; trainaug
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
+from terminator.data import context, shapes
 from terminator.data import segmentation_sources as sources
-from terminator.data.context import CHANNELS, CLASSES, SIDE, SIZES, draw_context
 from terminator.data.pictures import IGNORE, PictureBatch, Pictures, StackedPictures
 from terminator.paths import data_dirs
 
-NAMES = ("context", "camvid", "voc2012")
-TRAINED = {"context": ("train",), "camvid": ("train", "trainval"), "voc2012": ("train", "trainaug", "trainval")}
+TRAINED = {  # data.train by name
+    "context": ("train",), "shapes": ("train",), "camvid": ("train", "trainval"),
+    "voc2012": ("train", "trainaug", "trainval")}
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation that the backbones' weights expect
 SUBSET_SEED = 0  # every training seed sees the same subset
 
@@ -59,10 +63,10 @@ def load_segmentation(name: str, *, data_dir: str | os.PathLike | None = None, t
     kind = name if name in TRAINED else "camvid"
     if train not in TRAINED[kind]:
         raise ValueError(f"data.train is {train!r}; allowed for {name}: {', '.join(TRAINED[kind])}")
-    if name == "context":
+    if name in DRAWN:
+        splits, title, classes, notes = _drawn(name)
         if size is not None:
-            raise ValueError(f"data.size is {size}; allowed for context: nothing, its images are {SIDE}x{SIDE}")
-        splits, title, classes, notes = _context()
+            raise ValueError(f"data.size is {size}; allowed for {name}: nothing, its pictures are drawn in one size")
     elif name == "voc2012":
         splits, title, classes, notes = sources.read_voc(data_dirs(data_dir), train, size)
     else:
@@ -73,12 +77,19 @@ def load_segmentation(name: str, *, data_dir: str | os.PathLike | None = None, t
     return SegmentationData(splits, _describe(kind, title, classes, notes, splits))
 
 
-def _context() -> tuple[dict[str, Pictures], str, tuple[str, ...], list[str]]:
+DRAWN: dict[str, tuple[Callable[[int, int], tuple[np.ndarray, np.ndarray]], dict[str, int], str, tuple[str, ...]]] = {
+    "context": (context.draw_context, context.SIZES, "context task (drawn by a formula)",
+                tuple(f"class {i}" for i in range(context.CLASSES))),
+    "shapes": (shapes.draw_shapes, shapes.SIZES, "shapes (drawn by a formula)", shapes.CLASSES)}
+
+
+def _drawn(name: str) -> sources.Found:
+    draw, sizes, title, classes = DRAWN[name]
     splits: dict[str, Pictures] = {}
-    for seed, (split, count) in enumerate(SIZES.items(), start=1):
-        images, labels = draw_context(count, seed)
+    for seed, (split, count) in enumerate(sizes.items(), start=1):
+        images, labels = draw(count, seed)
         splits[split] = StackedPictures(torch.from_numpy(images), torch.from_numpy(labels))
-    return splits, "context task (drawn by a formula)", tuple(f"class {i}" for i in range(CLASSES)), []
+    return splits, title, classes, []
 
 
 def _part(pictures: Pictures, split: str, wanted: int | None, notes: list[str]) -> Pictures:
@@ -101,12 +112,12 @@ def _describe(name: str, title: str, classes: tuple[str, ...], notes: list[str],
     stacked = splits["train"] if isinstance(splits["train"], StackedPictures) else None
     shape = tuple(stacked.images.shape[1:]) if stacked else (3,)
     mean, std = IMAGENET
-    if shape[0] == CHANNELS:  # drawn, so known: centred, and by the spread of the first training images
+    if shape[0] == context.CHANNELS:  # drawn, so known: centred, and by the spread of the first training images
         levels = stacked.images[:200].double() / 255
-        mean, std = (0.5,) * CHANNELS, (round(levels.std().item(), 4),) * CHANNELS
+        mean, std = (0.5,) * context.CHANNELS, (round(levels.std().item(), 4),) * context.CHANNELS
     return SegmentationInfo(name, title, shape, classes, mean, std, {split: len(p) for split, p in splits.items()},
                             tuple(notes), digest.hexdigest())
 
 
-__all__ = ["IGNORE", "NAMES", "TRAINED", "PictureBatch", "Pictures", "SegmentationData", "SegmentationInfo",
+__all__ = ["IGNORE", "TRAINED", "PictureBatch", "Pictures", "SegmentationData", "SegmentationInfo",
            "load_segmentation"]

@@ -89,11 +89,11 @@ def _find_camvid(name: str, places: list[Path]) -> Path:
     if path.is_absolute() or len(path.parts) > 1:
         if path.is_dir() or (path.is_file() and folders.is_archive(path)):
             return path.absolute()
-        raise DatasetNotFound(f"data.name is {name!r}, where there is no folder or archive; allowed: context, camvid, "
-                              f"voc2012, or the path of {CAMVID_LAYOUT}")
+        raise DatasetNotFound(f"data.name is {name!r}, where there is no folder or archive; allowed: context, shapes, "
+                              f"camvid, voc2012, or the path of {CAMVID_LAYOUT}")
     if name != "camvid":
-        raise DatasetNotFound(f"data.name is {name!r}; allowed: context, camvid, voc2012, or the path of a folder or "
-                              f"archive {CAMVID_LAYOUT}")
+        raise DatasetNotFound(f"data.name is {name!r}; allowed: context, shapes, camvid, voc2012, or the path of a "
+                              f"folder or archive {CAMVID_LAYOUT}")
     for place in places:
         for found in sorted(place.iterdir()) if place.is_dir() else ():
             is_source = found.is_dir() or (found.is_file() and folders.is_archive(found))

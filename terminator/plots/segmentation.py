@@ -12,7 +12,7 @@ from torch import Tensor
 from terminator.plots.charts import line_look
 from terminator.plots.style import COLOURS, new_figure
 
-VOID = (0.82, 0.82, 0.82)  # where nothing counts
+VOID, BACKGROUND = (0.82, 0.82, 0.82), (0.16, 0.16, 0.2)  # where nothing counts; a class of that name
 # CamVid's classes in their order: what things look like, where they look like something; lightness differs as well
 STREET = ("#8ecae6", "#8d6e63", "#f4a261", "#5c5470", "#cdb4db", "#2a7f3f", "#ffd60a", "#b5651d", "#1d4ed8", "#e63946",
           "#ff8fab")
@@ -45,13 +45,14 @@ def segmentations(images: Tensor, labels: Tensor, predicted: Mapping[str, Tensor
     count, (height, width) = len(images), images.shape[2:]
     cell = 1.75
     shown = {"picture": None, "labels": labels, **predicted}
-    names = [name for name in shown]
-    figure = new_figure(count * cell + 1.2, len(shown) * cell * height / width + 0.9 + 0.3 * bool(title), title)
+    wide = count * cell + 0.5 + 0.08 * max(len(name) for name in shown)
+    figure = new_figure(wide, len(shown) * cell * height / width + 1.1 + 0.3 * bool(title), title)
     axes = figure.subplots(len(shown), count, squeeze=False)
     colours = class_colours(len(classes))
-    for line, name in zip(axes, names, strict=True):
+    if classes[0] == "background":
+        colours[0] = BACKGROUND
+    for line, (name, maps) in zip(axes, shown.items(), strict=True):
         for i, axis in enumerate(line):
-            maps = shown[name]
             picture = images[i, :3].permute(1, 2, 0).numpy() if maps is None else coloured(maps[i], colours)
             axis.imshow(picture)
             axis.set(xticks=[], yticks=[])
@@ -61,7 +62,8 @@ def segmentations(images: Tensor, labels: Tensor, predicted: Mapping[str, Tensor
     occurring = sorted({int(i) for part in (labels, *predicted.values()) for i in part.unique()})
     handles = [Patch(color=colours[i], label=classes[i]) for i in occurring if i < len(classes)]
     handles += [Patch(color=VOID, label="not counted")] * any(i >= len(classes) for i in occurring)
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)))
+    room = 0.75 + 0.075 * max(len(handle.get_label()) for handle in handles)  # inches for an entry
+    figure.legend(handles=handles, loc="outside lower center", ncols=max(1, min(len(handles), int(wide / room))))
     return figure
 
 

@@ -32,8 +32,8 @@ def _at_least(config: Any, group: str, minima: dict[str, int]) -> None:
 class PictureConfig:
     """Which pictures, in what form."""
 
-    name: str = "voc2012"  # context, camvid, voc2012, or the path of a folder or archive as CamVid's
-    train: str = "trainaug"  # voc2012: train, trainaug, trainval; camvid: train, trainval; context: train
+    name: str = "voc2012"  # context, shapes, camvid, voc2012, or the path of a folder or archive as CamVid's
+    train: str = "trainaug"  # voc2012: train, trainaug, trainval; camvid: train, trainval; else train
     size: tuple[int, ...] | None = None  # height and width to resize to
     train_size: int | None = None  # a fixed random part of so many training pictures
     test_size: int | None = None  # and of the others, each split

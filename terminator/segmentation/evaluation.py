@@ -3,6 +3,7 @@
 Source: the released segmentation code of arXiv 2109.04553 (MSFlip for the test submissions).
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -11,19 +12,39 @@ from torch import Tensor, nn
 
 from terminator.data.pictures import PictureBatch, Pictures
 from terminator.related.hamburger.ham import Ham, seeded_bases
+from terminator.segmentation.config import SegmentationConfig
 
 
-def pad_to_fit(x: Tensor, divisor: int) -> Tensor:
-    """x (N, C, H, W) with zeros below and at the right, up to the next sizes that are 1 modulo `divisor`."""
-    height, width = x.shape[2:]
-    return F.pad(x, (0, -(width - 1) % divisor, 0, -(height - 1) % divisor))
+def pad_to_fit(x: Tensor, divisor: int, least: int = 1) -> Tensor:
+    """x (N, C, H, W) with zeros below and at the right, up to the next sizes that are 1 modulo `divisor`.
+
+    Args:  least: pixels that a side must have.
+    """
+    height, width = (max(size, least) for size in x.shape[2:])
+    height, width = height + -(height - 1) % divisor, width + -(width - 1) % divisor
+    return F.pad(x, (0, width - x.shape[3], 0, height - x.shape[2]))
 
 
-def logits_of(model: nn.Module, x: Tensor, divisor: int = 8, scales: Sequence[float] = (1.0,),
-              flip: bool = False) -> Tensor:
+def predict_logits(model: nn.Module, config: SegmentationConfig, x: Tensor, multi_scale: bool = False) -> Tensor:
+    """Logits (N, classes, H, W) of normalised pictures x, evaluated as the settings say; MSFlip with `multi_scale`.
+
+    Small pictures are padded until their maps have as many positions as the ham has bases. The release, which allows
+    more bases than positions, does not do this.
+    """
+    use = config.test
+    scales, flip = (use.scales, use.flip) if multi_scale else ((1.0,), False)
+    stride = 1 if config.model.backbone == "none" else config.model.output_stride
+    positions = math.ceil(math.sqrt(config.ham.rank)) if config.model.context == "hamburger" else 1
+    return logits_of(model, x, use.divisor, scales, flip, (positions - 1) * stride + 1)
+
+
+def logits_of(model: nn.Module, x: Tensor, divisor: int = 8, scales: Sequence[float] = (1.0,), flip: bool = False,
+              least: int = 1) -> Tensor:
     """Logits (N, classes, H, W) of normalised pictures x, summed over scales and, with `flip`, over both mirrors.
 
     Each scale is a bilinear resize of the whole picture, and of its logits back; nothing is summed for one scale.
+
+    Args:  divisor, least: see pad_to_fit.
     """
     height, width = x.shape[2:]
     total: Tensor | None = None
@@ -32,7 +53,7 @@ def logits_of(model: nn.Module, x: Tensor, divisor: int = 8, scales: Sequence[fl
         scaled = x if size == (height, width) else _resize(x, size)
         for mirrored in (False, True)[: 1 + flip]:
             seen = scaled.flip(3) if mirrored else scaled
-            logits = model(pad_to_fit(seen, divisor))[..., : size[0], : size[1]].float()
+            logits = model(pad_to_fit(seen, divisor, least))[..., : size[0], : size[1]].float()
             logits = logits.flip(3) if mirrored else logits
             logits = logits if size == (height, width) else _resize(logits, (height, width))
             total = logits if total is None else total + logits

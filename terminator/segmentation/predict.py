@@ -10,13 +10,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from terminator.data import segmentation_sources as sources
+from terminator.data import shapes
 from terminator.data.augment import normalize
 from terminator.data.decoding import open_picture
 from terminator.data.folders import read_files
 from terminator.data.segmentation import IMAGENET
 from terminator.paths import atomic_path
 from terminator.segmentation.config import SegmentationConfig
-from terminator.segmentation.evaluation import fixed_bases, logits_of
+from terminator.segmentation.evaluation import fixed_bases, predict_logits
 from terminator.segmentation.runs import load
 
 
@@ -28,7 +29,7 @@ def class_names(config: SegmentationConfig) -> tuple[str, ...]:
     if config.data.name == "context":
         raise ValueError("this model was trained on the context task, whose images of six channels are in no file; "
                          "allowed: a model of camvid or voc2012")
-    return sources.VOC if config.data.name == "voc2012" else sources.CAMVID
+    return {"voc2012": sources.VOC, "shapes": shapes.CLASSES}.get(config.data.name, sources.CAMVID)
 
 
 def load_segmenter(path: str | Path) -> tuple[nn.Module, SegmentationConfig]:
@@ -61,9 +62,8 @@ def segment(model: nn.Module, config: SegmentationConfig, photograph: Image.Imag
     """
     seen = sources.resized(photograph, config.data.size)
     pixels = torch.from_numpy(np.asarray(seen).transpose(2, 0, 1).copy())[None]
-    scales, flip = (config.test.scales, config.test.flip) if multi_scale else ((1.0,), False)
     with fixed_bases(model, config.test.bases_seed):
-        logits = logits_of(model, normalize(pixels, *IMAGENET), config.test.divisor, scales, flip)
+        logits = predict_logits(model, config, normalize(pixels, *IMAGENET), multi_scale)
     size = photograph.size[::-1]
     if logits.shape[2:] != size:
         logits = nn.functional.interpolate(logits, size, mode="bilinear", align_corners=True)

@@ -11,8 +11,9 @@ from terminator.config import ConfigError
 from terminator.data import DatasetNotFound
 from terminator.data.augment import normalize
 from terminator.data.segmentation import SegmentationData
+from terminator.paths import results_dir
 from terminator.segmentation.config import SegmentationConfig
-from terminator.segmentation.evaluation import batches, fixed_bases, logits_of
+from terminator.segmentation.evaluation import batches, fixed_bases, predict_logits
 from terminator.segmentation.presets import SEEDS, camvid_arms, context_arms, preset
 from terminator.segmentation.runs import SEGMENTATION, SegmentationRun, load, run, tested
 
@@ -27,11 +28,30 @@ def context(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> di
 
 def camvid(profile: str, seeds: Sequence[int] = (), device: str = "auto", data_dir: str | None = None
            ) -> dict[str, list[SegmentationRun]]:
-    """CamVid with and without the Hamburger, {label: runs}; laptop and paper profiles only.
+    """CamVid with and without the Hamburger, {label: runs}; in the smoke profile drawn shapes in CamVid's place.
 
-    Raises:  ConfigError for the smoke profile; DatasetNotFound if neither the records nor the data are here.
+    Raises:  DatasetNotFound if neither the records nor the data are here.
     """
     return _runs(camvid_arms(profile), CAMVID, profile, seeds, device, data_dir)
+
+
+def recorded(study: str, profile: str) -> dict[str, list[SegmentationRun]]:
+    """The finished runs of a study, context or camvid, whose records are here, {label: runs}; trains nothing.
+
+    Raises:  ConfigError for another study.
+    """
+    studies = {"context": (context_arms, CONTEXT), "camvid": (camvid_arms, CAMVID)}
+    if study not in studies:
+        raise ConfigError(f"study is {study!r}; allowed: {', '.join(studies)}")
+    arms, experiment = studies[study]
+    found: dict[str, list[SegmentationRun]] = {}
+    for label, config in arms(profile).items():
+        for seed in SEEDS[profile]:
+            record = SEGMENTATION.find_record(config.updated(train={"seed": seed}), experiment, profile)
+            if record is not None:
+                folder = results_dir() / "runs" / experiment / record["run_id"]
+                found.setdefault(label, []).append(SegmentationRun(record, folder))
+    return found
 
 
 def two_stages(profile: str, device: str = "auto", data_dir: str | None = None, first: str = "voc",
@@ -138,11 +158,10 @@ def examples(model: torch.nn.Module, config: SegmentationConfig, data: Segmentat
     chosen = list(batches(pictures.part(range(0, len(pictures), every)[:count]), count))
     if len(chosen) > 1:
         raise ConfigError(f"pictures of {data.info.title} differ in size; allowed here: data.size=[H,W]")
-    batch, use = chosen[0][1], config.test
-    scales, flip = (use.scales, use.flip) if multi_scale else ((1.0,), False)
+    batch = chosen[0][1]
     x = normalize(batch.images, data.info.mean, data.info.std)
-    with fixed_bases(model, use.bases_seed):
-        predicted = logits_of(model, x, use.divisor, scales, flip).argmax(1)
+    with fixed_bases(model, config.test.bases_seed):
+        predicted = predict_logits(model, config, x, multi_scale).argmax(1)
     return Seen(batch.images, batch.labels, predicted)
 
 

@@ -17,7 +17,7 @@ from terminator.data.pictures import IGNORE
 from terminator.data.segmentation import SegmentationData
 from terminator.distributed import gather, rank, world_size
 from terminator.segmentation.config import SegmentationConfig
-from terminator.segmentation.evaluation import batches, draws_bases, fixed_bases, logits_of
+from terminator.segmentation.evaluation import batches, draws_bases, fixed_bases, predict_logits
 from terminator.segmentation.tasks import Segmentation, confusion_matrix, parameter_groups, scores
 from terminator.trainer import Loop
 
@@ -132,7 +132,6 @@ class SegmentationTrainer(Loop):
     @torch.no_grad()
     def _confusion(self, split: str, multi_scale: bool, seed: int, steps: int | None, pictures: int | None) -> Tensor:
         info, use = self.data.info, self.config.test
-        scales, flip = (use.scales, use.flip) if multi_scale else ((1.0,), False)
         total = torch.zeros(len(info.classes), len(info.classes), dtype=torch.int64, device=self.device)
         self.model.eval()
         chunks = batches(self.data.splits[split], use.batch_size, slice(rank(), None, world_size()), pictures)
@@ -141,6 +140,6 @@ class SegmentationTrainer(Loop):
             x = normalize(batch.images, info.mean, info.std)
             # bases belong to the picture, so that their number of processes and the pictures before do not matter
             with fixed_bases(self.model, seed * 1_000_003 + first, steps), self._autocast():
-                logits = logits_of(self.model, x, use.divisor, scales, flip)
+                logits = predict_logits(self.model, self.config, x, multi_scale)
             total += confusion_matrix(logits.argmax(1), batch.labels, len(info.classes))
         return torch.stack([part.to(total.device) for part in gather(total.cpu())]).sum(0).cpu()

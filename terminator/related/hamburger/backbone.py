@@ -39,7 +39,7 @@ class Backbone(nn.Module):
             net.inplanes = 128
             net.layer1 = net._make_layer(block, 64, layers[0])
         for module in (self.conv1, net.layer1):
-            _initialise(module)
+            initialise(module)
         self.relu, self.maxpool = nn.ReLU(inplace=True), net.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
         wide = 32 // output_stride  # what the dilation of the last layer makes up for: 4, 2
@@ -82,7 +82,8 @@ def _deep_stem(in_channels: int) -> nn.Sequential:
         nn.Conv2d(64, 128, 3, 1, 1, bias=False))
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
+    """He's initialisation, fan-out, of every convolution's weights; biases keep torch's."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d):  # deviation sqrt(2 / (k k C_out))
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")

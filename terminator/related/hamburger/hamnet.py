@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from terminator.config import ConfigError
 from terminator.related.attention import make_mixer
-from terminator.related.hamburger.backbone import DEPTHS, STEMS, STRIDES, Backbone
+from terminator.related.hamburger.backbone import DEPTHS, STEMS, STRIDES, Backbone, initialise
 from terminator.related.hamburger.block import Hamburger
 from terminator.related.hamburger.settings import HamburgerSettings
 
@@ -83,9 +83,9 @@ class HamNet(nn.Module):
             third = self.backbone.widths[0]
             self.auxiliary = nn.Sequential(conv_bn_relu(third, third // 4, 3), nn.Dropout2d(s.dropout),
                                            nn.Conv2d(third // 4, s.classes, 1))
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Conv2d) and not name.startswith(("backbone", "context")):  # those have done it
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        for part in (self.squeeze, self.align, self.classifier, self.auxiliary):
+            initialise(part or nn.Identity())
+        for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = s.bn_momentum
 
@@ -147,6 +147,7 @@ class Pooling(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.lower, self.upper = nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, channels, 1, bias=False)
+        initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.upper(F.relu(self.lower(x)).mean((2, 3), keepdim=True)).expand_as(x)

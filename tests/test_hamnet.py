@@ -1,0 +1,160 @@
+"""HamNet: the published sizes, dilations, initial values, every context, and weights of a backbone."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet
+
+from terminator.config import ConfigError
+from terminator.model import count_parameters
+from terminator.related.hamburger import Hamburger, HamburgerSettings
+from terminator.related.hamburger.backbone import Backbone
+from terminator.related.hamburger.hamnet import CONTEXTS, HamNet, HamNetSettings
+
+SMALL = {"backbone": "resnet18", "stem": "plain", "squeeze": 16, "align": 8, "classes": 5}
+HAM = HamburgerSettings(width=16, rank=4)
+
+
+def small(**changes):
+    torch.manual_seed(0)
+    return HamNet(HamNetSettings(**SMALL | changes), HAM)
+
+
+def test_parameters_of_the_release():
+    with torch.device("meta"):
+        nets = {version: HamNet(HamNetSettings(), HamburgerSettings(version=version)) for version in ("V1", "V2")}
+    parts = [count_parameters(part) for part in (nets["V2"].backbone, nets["V2"].squeeze, nets["V2"].align,
+                                                 nets["V2"].classifier)]
+    assert parts == [42_623_936, 9_438_208, 1_180_160, 5_397]
+    assert {version: count_parameters(net) for version, net in nets.items()} == {"V1": 53_773_525, "V2": 54_035_669}
+
+
+@pytest.mark.parametrize(("name", "stride", "third", "fourth"), [
+    ("resnet101", 8, [1] + 22 * [2], [2, 8, 16]), ("resnet50", 16, 6 * [1], [1, 4, 8]), ("resnet18", 8, [1, 2], [2, 8]),
+    ("resnet18", 16, [1, 1], [1, 4])])
+def test_dilations_make_up_for_the_strides_left_out(name, stride, third, fourth):
+    with torch.device("meta"):
+        net = Backbone(name, output_stride=stride)
+    for layer, expected in ((net.layer3, third), (net.layer4, fourth)):
+        found = [{part.dilation for part in block.modules() if isinstance(part, nn.Conv2d)
+                  and part.kernel_size == (3, 3)} for block in layer]
+        assert found == [{(dilation, dilation)} for dilation in expected]
+    strides = [max(part.stride[0] for part in layer.modules() if isinstance(part, nn.Conv2d))
+               for layer in (net.layer1, net.layer2, net.layer3, net.layer4)]
+    assert strides == [1, 2, stride // 8, 1]
+    bottleneck = name in ("resnet50", "resnet101")
+    if bottleneck:  # the stride sits on the 3x3 convolution
+        assert net.layer2[0].conv1.stride == (1, 1)
+        assert net.layer2[0].conv2.stride == (2, 2)
+
+
+@pytest.mark.parametrize("stem", ["deep", "plain"])
+@pytest.mark.parametrize("stride", [8, 16])
+def test_maps_are_as_large_as_the_output_stride_says(stem, stride):
+    third, fourth = Backbone("resnet18", stem, stride)(torch.randn(1, 3, 65, 97))
+    assert third.shape[1:] == (256, 64 // stride + 1, 96 // stride + 1)
+    assert fourth.shape[1:] == (512, 64 // stride + 1, 96 // stride + 1)
+
+
+def test_a_plain_backbone_with_stride_left_in_is_torchvisions():
+    """What is changed is dilation alone: with it undone, the maps are those of torchvision's own network."""
+    theirs = resnet.resnet18()
+    ours = Backbone("resnet18", "plain", 16).eval()
+    ours.load_state_dict({key: value for key, value in theirs.state_dict().items() if not key.startswith("fc.")})
+    theirs.eval()
+    x = torch.randn(1, 3, 65, 65)
+    expected = theirs.layer3(theirs.layer2(theirs.layer1(theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x)))))))
+    torch.testing.assert_close(ours(x)[0], expected)
+
+
+def test_initial_values_are_the_releases():
+    net = small(squeeze=64, align=64)
+    for conv in (net.squeeze[0], net.align[0], net.backbone.layer3[0].conv2):
+        expected = math.sqrt(2 / (conv.kernel_size[0] ** 2 * conv.out_channels))
+        assert conv.weight.std().item() == pytest.approx(expected, rel=0.05)
+        assert abs(conv.weight.mean().item()) < 0.1 * expected
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.momentum == 3e-4
+            assert (module.weight == 1).all()
+            assert (module.bias == 0).all()
+    assert all(module.momentum == 0.1 for module in small(bn_momentum=0.1).modules()
+               if isinstance(module, nn.BatchNorm2d))
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize("backbone", ["resnet18", "none"])
+def test_every_context_gives_logits_of_the_inputs_size_and_gradients_everywhere(context, backbone):
+    net = small(context=context, backbone=backbone)
+    logits = net(torch.randn(2, 3, 33, 49))
+    assert logits.shape == (2, 5, 33, 49)
+    logits.square().mean().backward()
+    without = [name for name, parameter in net.named_parameters() if parameter.grad is None]
+    assert not without
+
+
+def test_without_a_backbone_a_pixel_sees_others_through_the_context_alone():
+    x = torch.randn(1, 3, 6, 6)
+    moved = x.clone()
+    moved[..., 5, 5] += 3
+    for context in CONTEXTS:
+        net = small(context=context, backbone="none").eval()
+        bases = torch.Generator().manual_seed(0)
+        outputs = []
+        for part in (x, moved):
+            bases.manual_seed(0)
+            if isinstance(net.context, Hamburger) and context == "hamburger":
+                net.context.ham._generator = bases
+            outputs.append(net(part)[..., :5, :5])  # without the pixel that was moved
+        assert torch.equal(*outputs) == (context in ("bread", "none")), context
+
+
+def test_the_bread_is_the_block_without_its_ham_and_with_its_parameters():
+    with_ham, bread = small(), small(context="bread")
+    assert count_parameters(with_ham) == count_parameters(bread)
+    x = torch.randn(1, 16, 3, 3)
+    block = bread.context.eval()
+    torch.testing.assert_close(block(x), torch.relu(x + block.upper(block.cheese(torch.relu(block.lower(x))))))
+
+
+def test_the_auxiliary_head_sits_on_the_third_layer():
+    net = small(auxiliary=True)
+    logits, second = net(torch.randn(2, 3, 33, 33), auxiliary=True)
+    assert logits.shape == second.shape == (2, 5, 33, 33)
+    assert net.auxiliary[0][0].in_channels == 256
+    second.sum().backward()
+    assert net.backbone.layer4[0].conv1.weight.grad is None
+
+
+def test_weights_of_a_backbone(tmp_path):
+    theirs, path = resnet.resnet18(), tmp_path / "resnet18.pth"
+    torch.save(theirs.state_dict(), path)
+    net = small()
+    net.backbone.load(path)
+    assert torch.equal(net.backbone.layer1[0].conv1.weight, theirs.layer1[0].conv1.weight)
+    with pytest.raises(ConfigError, match="differs from this backbone in .* entries .*same depth and stem"):
+        small(stem="deep").backbone.load(path)
+    with pytest.raises(ConfigError, match="there is no file"):
+        net.backbone.load(tmp_path / "none.pth")
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ConfigError, match="cannot be read"):
+        net.backbone.load(path)
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"backbone": "vgg16"}, "model.backbone is 'vgg16'; allowed: resnet18, "), ({"output_stride": 4}, "8, 16"),
+    ({"stem": "wide"}, "deep, plain"), ({"context": "swin"}, "hamburger, bread"), ({"squeeze": 0}, "model.squeeze"),
+    ({"classes": 1}, "model.classes"), ({"dropout": 1.0}, "model.dropout"), ({"bn_momentum": 0.0}, "model.bn_momentum"),
+    ({"backbone": "none", "auxiliary": True}, "model.auxiliary"),
+    ({"backbone": "none", "weights": "x"}, "model.weights"),
+])
+def test_impossible_networks_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        HamNetSettings(**settings)
+
+
+def test_inputs_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"x has shape \(1, 4, 8, 8\); allowed: \(N, 3, H, W\)"):
+        small()(torch.randn(1, 4, 8, 8))
