@@ -20,7 +20,8 @@ from terminator.ham_probes import DRAWS, PROBES
 from terminator.paths import results_dir
 from terminator.runs import once
 from terminator.segmentation import studies as segmentation
-from terminator.segmentation.evaluation import batches, fixed_bases, logits_of
+from terminator.segmentation.config import SegmentationConfig
+from terminator.segmentation.evaluation import batches, fixed_bases, predict_logits
 from terminator.segmentation.runs import SegmentationRun, tested
 
 PATCH = 5  # pixels a side of the neighbourhoods that are a picture's features
@@ -85,20 +86,20 @@ def _look_into(found: SegmentationRun, draws: int, data_dir: str | None) -> dict
     pictures = data.splits[tested(found.record)]
     (_, batch), *_ = batches(pictures.part(range(LOOKED_AT)), LOOKED_AT)
     x = normalize(batch.images, data.info.mean, data.info.std)
-    before, after, inside = features_around(model, x, config.test.divisor)
+    before, after, inside = features_around(model, config, x)
     rows = []
     for steps in BLOCK_STEPS:
         answers = []
         for seed in range(draws):
             with fixed_bases(model, seed, steps):
-                answers.append(logits_of(model, x, config.test.divisor).argmax(1))
+                answers.append(predict_logits(model, config, x).argmax(1))
         rows.append({"steps": steps, "differing": 100 * disagreement(torch.stack(answers))})
     energy = {"before": before, "after": after, "reconstruction": inside}
     return {"energy": {key: ham_analysis.cumulative_energy(part).tolist() for key, part in energy.items()},
             "spread": rows, "pictures": LOOKED_AT, "draws": draws, "run_id": found.record["run_id"]}
 
 
-def features_around(model: nn.Module, x: Tensor, divisor: int) -> tuple[Tensor, Tensor, Tensor]:
+def features_around(model: nn.Module, config: SegmentationConfig, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """What enters the Hamburger of a network, what leaves it, and its ham's reconstruction, (B, C, H, W) each."""
     seen: dict[str, Tensor] = {}
     block: Any = model.context
@@ -110,7 +111,7 @@ def features_around(model: nn.Module, x: Tensor, divisor: int) -> tuple[Tensor, 
     hooks = [part.register_forward_hook(remember) for part in (block, block.ham)]
     try:
         with fixed_bases(model, 0):
-            logits_of(model, x, divisor)
+            predict_logits(model, config, x)
     finally:
         for hook in hooks:
             hook.remove()

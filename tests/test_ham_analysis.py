@@ -185,9 +185,9 @@ def test_a_trained_block_is_looked_into_once(trained, monkeypatch):
 
 def test_features_around_the_block_are_its_input_and_output(trained):
     from terminator.segmentation.studies import model_of
-    model, _, data = model_of(trained)
+    model, config, _ = model_of(trained)
     x = torch.randn(2, 6, 24, 24)
-    before, after, inside = ham_studies.features_around(model, x, 1)
+    before, after, inside = ham_studies.features_around(model, config, x)
     with ham_studies.fixed_bases(model, 0), torch.no_grad():
         assert torch.allclose(model.context(before), after, atol=1e-6)
     assert torch.linalg.matrix_rank(inside.flatten(2), rtol=1e-4).max() <= 4
