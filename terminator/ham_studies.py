@@ -4,9 +4,11 @@ features, how far random bases move its answers, and verdicts computed from reco
 Source: the claims are those of arXiv 2109.04553.
 """
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -17,12 +19,12 @@ from terminator.data.augment import normalize
 from terminator.gan.runs import NAMES, GanRun
 from terminator.ham_analysis import CD100, NMF, VQ100, Parts
 from terminator.ham_probes import DRAWS, PROBES
-from terminator.paths import results_dir
+from terminator.paths import atomic_write, results_dir
 from terminator.runs import once
 from terminator.segmentation import studies as segmentation
 from terminator.segmentation.config import SegmentationConfig
 from terminator.segmentation.evaluation import batches, fixed_bases, predict_logits
-from terminator.segmentation.runs import SegmentationRun, tested
+from terminator.segmentation.runs import SEGMENTATION, SegmentationRun, tested
 
 PATCH = 5  # pixels a side of the neighbourhoods that are a picture's features
 PICTURES = {"smoke": ("digits",), "laptop": ("CIFAR10", "cifar10-jpeg", "digits"), "paper": ("CIFAR10", "digits")}
@@ -54,6 +56,40 @@ def picture(profile: str, rank: int = 6, index: int = 3) -> Picture:
     features = ham_analysis.patches(image, PATCH)
     found = {ham.title: ham_analysis.parts(features, ham, rank) for ham in (NMF, VQ100, CD100)}
     return Picture(image, data.info.title, found)
+
+
+# -- a trained network's answers ------------------------------------------------------------------------------------
+
+
+def answers(found: SegmentationRun, count: int = 3, data_dir: str | None = None) -> segmentation.Seen | None:
+    """Some test pictures and a trained network's answers, kept in the run's folder (answers.npz) once they are made.
+
+    Nothing where the pictures are not on this machine.
+    """
+    path = found.folder / "answers.npz"
+    try:
+        data = SEGMENTATION.load_data(found.config, data_dir)
+    except DatasetNotFound:
+        return None
+    if path.is_file():
+        with np.load(path, allow_pickle=False) as file:
+            predicted = torch.from_numpy(file["predicted"]).long()
+        if len(predicted) == count:
+            batch = segmentation.example_pictures(data, count=count)
+            return segmentation.Seen(batch.images, batch.labels, predicted)
+    seen = segmentation.examples(*segmentation.model_of(found, data_dir), count=count)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, predicted=seen.predicted.to(torch.uint8).numpy())
+    atomic_write(path, buffer.getvalue())
+    return seen
+
+
+def all_answers(found: segmentation.Runs, labels: Sequence[str], count: int = 3, data_dir: str | None = None
+                ) -> tuple[segmentation.Seen, dict[str, Tensor]] | None:
+    """The answers of several arms (first seed) to the same pictures: one of them whole, and {label: answers}."""
+    seen = {label: answers(found[label][0], count, data_dir) for label in labels}
+    whole = {label: part for label, part in seen.items() if part is not None}
+    return (next(iter(whole.values())), {k: part.predicted for k, part in whole.items()}) if whole else None
 
 
 # -- a trained block -----------------------------------------------------------------------------------------------

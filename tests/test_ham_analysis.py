@@ -183,6 +183,16 @@ def test_a_trained_block_is_looked_into_once(trained, monkeypatch):
     assert ham_studies.trained_block(trained) == found
 
 
+def test_answers_are_kept_with_the_run(trained, monkeypatch):
+    first = ham_studies.answers(trained, 2)
+    assert first.images.shape[0] == first.predicted.shape[0] == 2
+    monkeypatch.setattr(ham_studies.segmentation, "model_of", None)
+    again = ham_studies.answers(trained, 2)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    whole, predicted = ham_studies.all_answers({"NMF": [trained]}, ["NMF"], 2)
+    assert torch.equal(predicted["NMF"], whole.predicted)
+
+
 def test_features_around_the_block_are_its_input_and_output(trained):
     from terminator.segmentation.studies import model_of
     model, config, _ = model_of(trained)
