@@ -15,6 +15,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from terminator.config import Config, ConfigError, changed_settings
 
@@ -169,6 +170,9 @@ def predict(args: argparse.Namespace) -> None:
 def datasets(args: argparse.Namespace) -> None:
     from terminator.data import available
 
+    for place in filter(None, (args.data_dir or "").split(os.pathsep)):
+        if not Path(place).is_dir():
+            raise ConfigError(f"--data-dir is {place!r}; allowed: a folder that exists")
     for row in available(args.data_dir):
         shape = "x".join(map(str, row.shape)) if row.shape else "?"
         classes = row.classes or "?"
@@ -193,7 +197,7 @@ def benchmark(args: argparse.Namespace) -> None:
     from terminator import benchmark as bench
 
     common = {"compiled": args.compile, "device": args.device, "repeats": args.repeats,
-              "threads": args.threads or torch.get_num_threads()}
+              "threads": torch.get_num_threads() if args.threads is None else args.threads}
     if args.compare:
         case = bench.Case(args.what[0], args.size[0], args.batch[0], args.precision[0], **common)
         result = bench.compare(case, args.compare, args.rounds, args.profile, args.other_precision)
@@ -215,18 +219,16 @@ def benchmark(args: argparse.Namespace) -> None:
 
 def tables(args: argparse.Namespace) -> None:
     from terminator import benchmark, claims, records
-    from terminator.fewshot import runs
-    from terminator.gan.runs import GAN
+    from terminator import tables as tables_of
     from terminator.paths import project_root, results_dir
-    from terminator.segmentation.runs import rebuild_index
 
-    for path in (records.rebuild_index(), runs.rebuild_index(), rebuild_index(), GAN.rebuild_index(),
-                 claims.write_page()):
+    indices = [records.rebuild_index(), *(system.rebuild_index() for system in tables_of.SYSTEMS)]
+    for path in (*indices, claims.write_page()):
         if path is not None:
             print(path)
     root = project_root()
     if root is not None and results_dir() == root / "results":  # other results are not this README's
-        records.update_readme(root / "README.md")
+        records.update_readme(root / "README.md", tables_of.readme_tables())
         records.update_readme(root / "README.md", benchmark.readme_table(), "speed")
         print(root / "README.md")
 
@@ -239,8 +241,15 @@ def _training_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--data-dir", help="where data sets lie; also TERMINATOR_DATA")
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse, whose errors are one line here as all others are."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
 def parser() -> argparse.ArgumentParser:
-    main = argparse.ArgumentParser(prog="python -m terminator", description=__doc__,
+    main = Parser(prog="python -m terminator", description=__doc__,
                                    formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = main.add_subparsers(dest="command", required=True)
 
@@ -248,7 +257,8 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(action.__name__.replace("_", "-"), help=help_text)
         sub.set_defaults(action=action)
         if settings:
-            sub.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings, e.g. train.epochs=6")
+            sub.add_argument("settings", nargs="*", default=[], metavar="KEY=VALUE",
+                             help="settings, e.g. train.epochs=6")
         return sub
 
     sub = command(train, "train (or go on, or read what is finished), test, write a record", settings=True)
@@ -264,7 +274,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--multi-scale", action="store_true", help="sum the logits of several scales and mirrors (MSFlip)")
     sub = command(evaluate, "test a saved model, as released and calibrated")
     sub.add_argument("model", help="a .safetensors file of this kit, or a released checkpoint")
-    sub.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings, e.g. dataset.name=MNIST")
+    sub.add_argument("settings", nargs="*", default=[], metavar="KEY=VALUE", help="settings, e.g. dataset.name=MNIST")
     sub.add_argument("--data-dir", help="where data sets lie; also TERMINATOR_DATA")
     sub = command(predict, "classify single image files with a saved, calibrated model")
     sub.add_argument("model", help="a .safetensors file of this kit")
@@ -313,7 +323,7 @@ def main(argv: list[str] | None = None) -> int:
     if rest and not hasattr(args, "settings") or any(word.startswith("-") for word in rest):
         parser().error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:  # argparse takes settings in one row only; here options may stand between them
-        args.settings += rest
+        args.settings = [*args.settings, *rest]
     from terminator.checkpoint import CheckpointError
     from terminator.trainer import TrainingDiverged
 

@@ -253,6 +253,8 @@ def compare(case: Case, revision: str, rounds: int = 3, profile: str = "laptop",
     Returns: here, there (rows of `summary`), ratio (median time there over here), ratio_low, ratio_high (the
              smallest and the largest of the rounds), and memory_ratio (peak there over here).
     """
+    if rounds < 1:
+        raise ConfigError(f"rounds is {rounds}; allowed: an integer of at least 1")
     other = dataclasses.replace(case, precision=precision or case.precision)
     mine: list[dict[str, Any]] = []
     theirs: list[dict[str, Any]] = []

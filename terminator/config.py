@@ -336,9 +336,9 @@ def parse_dotlist(dotlist: Iterable[str]) -> dict[str, Any]:
     try:
         return OmegaConf.to_container(OmegaConf.from_dotlist(entries))
     except (OmegaConfBaseException, ValueError, AttributeError, TypeError) as error:
-        raise ConfigError(f"cannot read {' '.join(entries)!r}: {error}") from error
+        raise ConfigError(f"cannot read {' '.join(entries)!r}: {' '.join(str(error).split())}") from error
     except Exception as error:  # PyYAML's errors share no base with the above
-        raise ConfigError(f"cannot read the value in {' '.join(entries)!r}: {error}") from error
+        raise ConfigError(f"cannot read the value in {' '.join(entries)!r}: {' '.join(str(error).split())}") from error
 
 
 def from_dict(kind: type, values: Mapping[str, Any]) -> Any:

@@ -90,7 +90,7 @@ def runs(study: Study, profile: str, seeds: Sequence[int] = (), device: str = "a
 def records_of(study: Study, profile: str) -> dict[Any, list[dict[str, Any]]]:
     """The records of a study that are here, {label: records in order of their seeds}; trains nothing."""
     found = sorted(records.load_records(study.experiment, profile), key=lambda record: record["seed"])
-    return {label: [record for record in found if _is_of(record, config.updated(train={"seed": record["seed"]}))]
+    return {label: [record for record in found if is_of(record, config.updated(train={"seed": record["seed"]}))]
             for label, config in study.variants.items()}
 
 
@@ -205,10 +205,10 @@ def run(config: Config, experiment: str, profile: str = "smoke", *, data: ImageD
 
 def find_record(config: Config, experiment: str, profile: str) -> dict[str, Any] | None:
     """A finished record of this configuration, or of its data's substitute, whatever the data's fingerprint."""
-    return next((record for record in records.load_records(experiment, profile) if _is_of(record, config)), None)
+    return next((record for record in records.load_records(experiment, profile) if is_of(record, config)), None)
 
 
-def _is_of(record: dict[str, Any], config: Config) -> bool:
+def is_of(record: dict[str, Any], config: Config) -> bool:
     """Whether a record is of this configuration, or of its data's substitute."""
     theirs = from_dict(Config, record["config"])
     open_again = {name: getattr(config.model, name) for name in (*SHAPE, "factors", "trained_size")}  # from the data

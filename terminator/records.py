@@ -146,7 +146,7 @@ def load_records(experiment: str | None = None, profile: str | None = None) -> l
     return [record for record in records if profile in (None, record["profile"])]
 
 
-def _setting(record: dict[str, Any]) -> str:
+def setting(record: dict[str, Any]) -> str:
     """A short hash of configuration and data, without the seed: runs that may be averaged share it."""
     changes = identity(from_dict(Config, record["config"]).updated(train={"seed": Config().train.seed}))
     text = json.dumps([changes, record["data"]["fingerprint"]], sort_keys=True)
@@ -159,7 +159,7 @@ def runs_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
         "run_id": r["run_id"], "experiment": r["experiment"], "profile": r["profile"], "dataset": r["data"]["title"],
         "train_images": r["data"]["train_size"], "test_images": r["data"]["test_size"],
         "image_size": r["data"]["shape"][-1], "model": r["model"], "parameters": r["parameters"],
-        "optimizer": r["config"]["optimizer"]["name"], "setting": _setting(r),
+        "optimizer": r["config"]["optimizer"]["name"], "setting": setting(r),
         "epochs": r["config"]["train"]["epochs"], "seed": r["seed"],
         "accuracy_released": r["results"]["released"]["accuracy"],
         "accuracy_calibrated": r["results"].get("calibrated", {}).get("accuracy"),
@@ -228,21 +228,8 @@ def headline_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
 README_START, README_END = "<!-- results: made by python -m terminator tables -->", "<!-- end of results -->"
 
 
-def readme_table() -> str:
-    """The README's results table, Markdown, from the records of the 2-D experiments that are evidence."""
-    head = ("data", "training images", "epochs", "parameters", "as released (%)", "calibrated (%)", "seeds",
-            "minutes a run", "on", "profile")
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for r in summary_table(record for record in evidence() if record["experiment"] == "images").itertuples():
-        cells = (r.dataset, f"{r.train_images:,} of {r.image_size}x{r.image_size}", r.epochs, f"{r.parameters:,}",
-                 mean_and_spread(r.released, r.released_sd), mean_and_spread(r.calibrated, r.calibrated_sd), r.seeds,
-                 r.minutes, r.device, r.profile)
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
-
-
-def update_readme(path: Path, table: str | None = None, name: str = "results") -> None:
-    """Put a table (default: the current results) between the README's markers of that name.
+def update_readme(path: Path, table: str, name: str = "results") -> None:
+    """Put a table between the README's markers of that name.
 
     Raises:  ValueError if the markers are missing.
     """
@@ -252,7 +239,7 @@ def update_readme(path: Path, table: str | None = None, name: str = "results") -
         raise ValueError(f"{path} lacks the lines {start!r} and {end!r}")
     before, rest = text.split(start, 1)
     after = rest.split(end, 1)[1]
-    atomic_write(path, f"{before}{start}\n{readme_table() if table is None else table}\n{end}{after}")
+    atomic_write(path, f"{before}{start}\n{table}\n{end}{after}")
 
 
 def mean_and_spread(mean: float, spread: float | None, digits: int = 2) -> str:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from terminator import observations, records, weights
-from terminator.config import ConfigError, from_dict, identity, to_dict
+from terminator.config import ConfigError, from_dict, identity, to_dict, updated
 from terminator.data import DatasetNotFound
 from terminator.deterministic import deterministic_algorithms
 from terminator.distributed import broadcast, processes, rank
@@ -165,13 +165,16 @@ class System(ABC):
     """A kind of experiment with settings, data and networks of its own. A subclass says what they are.
 
     task: what its records, model files and messages call it;  config: the dataclass of all its settings, with a
-    group `train`;  index: the file below results/ with a row per run that is evidence;  run_type: of its runs.
+    group `train`;  index: the file below results/ with a row per run that is evidence;  run_type: of its runs;
+    measures: {column of `row` that is averaged over seeds: how a table calls it}, the first two the most telling;
+    empty: every column of floats.
     """
 
     task: ClassVar[str]
     config: ClassVar[type]
     index: ClassVar[str]
     run_type: ClassVar[type[FinishedRun]] = FinishedRun
+    measures: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def load_data(self, config: Any, data_dir: str | None = None) -> Any:
@@ -221,6 +224,10 @@ class System(ABC):
     def row(self, record: dict[str, Any]) -> dict[str, Any]:
         """The run's row of the index, beside `common_row`."""
 
+    def label(self, record: dict[str, Any]) -> str:
+        """What a reader of a table calls the run's method."""
+        return self.method(from_dict(self.config, record["config"]))
+
     # what follows is the same for all
 
     def run(self, config: Any, experiment: str, profile: str = "smoke", *, data: Any = None,
@@ -242,7 +249,7 @@ class System(ABC):
             except DatasetNotFound:
                 if force or need_model or folder or (record := self.find_record(config, experiment, profile)) is None:
                     raise
-                return self.run_type(record, results_dir() / "runs" / experiment / record["run_id"])
+                return self.run_type(record, self.folder_of(record))
             config = self.resolve(config, data)
             name = self.run_id(config, data, profile)
             folder = folder or self.run_folder(config, data, experiment, profile)
@@ -268,13 +275,32 @@ class System(ABC):
 
     def find_record(self, config: Any, experiment: str, profile: str) -> dict[str, Any] | None:
         """A finished record of this configuration, whatever the data's fingerprint; for machines without the data."""
-        for record in records.load_records(experiment, profile):
-            if record.get("task") == self.task:
-                theirs = from_dict(self.config, record["config"])
-                with contextlib.suppress(ConfigError):
-                    if identity(theirs) == identity(self.resolve_like(config, record)):
-                        return record
-        return None
+        return next((record for record in records.load_records(experiment, profile) if self._is_of(record, config)),
+                    None)
+
+    def records_of(self, variants: Mapping[Any, Any], found: Iterable[dict[str, Any]]
+                   ) -> dict[Any, list[dict[str, Any]]]:
+        """Which of these records are of named configurations, {label: one or more, of any seed}; trains nothing."""
+        found = list(found)
+        return {label: [r for r in found if self._is_of(r, updated(config, [], {"train": {"seed": r["seed"]}}))]
+                for label, config in variants.items()}
+
+    def _is_of(self, record: dict[str, Any], config: Any) -> bool:
+        if record.get("task") != self.task:
+            return False
+        with contextlib.suppress(ConfigError):
+            return identity(from_dict(self.config, record["config"])) == identity(self.resolve_like(config, record))
+        return False
+
+    def setting(self, record: dict[str, Any]) -> str:
+        """What makes a record's experiment this one, but for the seed: runs that may be averaged share it."""
+        what = identity(from_dict(self.config, record["config"]))
+        what.get("train", {}).pop("seed", None)
+        return json.dumps([what, record["data"]["fingerprint"], record["profile"]], sort_keys=True)
+
+    def folder_of(self, record: dict[str, Any]) -> Path:
+        """Where a record lies."""
+        return results_dir() / "runs" / record["experiment"] / record["run_id"]
 
     def _train(self, config: Any, data: Any, experiment: str, profile: str, folder: Path,
                keep_record: bool) -> dict[str, Any]:

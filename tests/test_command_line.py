@@ -118,6 +118,12 @@ def test_configuration_of_a_command_line():
     (["train", *SMALL, "optimizer.name=SGD", "optimizer.lr=1e30"], "Try a lower optimizer.lr"),
     (["evaluate", "gone.safetensors"], "gone.safetensors"),
     (["predict", "gone.safetensors", "a.png"], "gone.safetensors"),
+    (["train", "optimizer.betas=[0.5"], "cannot read the value in 'optimizer.betas=[0.5'"),
+    (["benchmark", "--threads", "0"], "threads is 0; allowed: an integer of at least 1"),
+    (["benchmark", "--compare", "HEAD", "--rounds", "0"], "rounds is 0; allowed: an integer of at least 1"),
+    (["datasets", "--data-dir", "/gone/away"], "--data-dir is '/gone/away'; allowed: a folder that exists"),
+    (["fewshot-evaluate", "preset=strokes", "--poll", "-1"], "poll is -1; allowed: a number of seconds above 0"),
+    (["fewshot-evaluate", "preset=strokes", "--timeout", "0"], "timeout is 0; allowed: a number of seconds above 0"),
 ])
 def test_errors_are_one_line_and_exit_status_2(call, monkeypatch, words, message):
     monkeypatch.delenv("RANK", raising=False)
@@ -134,7 +140,9 @@ def test_errors_are_one_line_and_exit_status_2(call, monkeypatch, words, message
 def test_words_that_argparse_refuses(call, words):
     status, _, err = call(*words)
     assert status == 2
-    assert "usage:" in err
+    assert err.startswith("error: ")
+    assert "--help" in err
+    assert len(err.splitlines()) == 1
 
 
 def test_unwritable_results_are_one_line(call, tmp_path, monkeypatch):

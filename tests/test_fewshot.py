@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from terminator import records
 from terminator.config import ConfigError, identity, to_dict
 from terminator.data import DatasetNotFound
-from terminator.fewshot import runs, studies
+from terminator.fewshot import contrasts, runs, studies
 from terminator.fewshot.config import FewShotConfig
 from terminator.fewshot.data import load_episode_data
 from terminator.fewshot.presets import MAIN, PRESETS, preset, study, with_shots
@@ -558,7 +558,7 @@ def test_speed_counts_episodes(make, data):
 
 @pytest.mark.parametrize(("difference", "expected"), [(3, "holds here"), (-3, "contradicted here"), (1, "not settled")])
 def test_verdicts_need_more_than_the_spread(difference, expected):
-    assert studies.verdict(difference, 2) == expected
+    assert contrasts.verdict(difference, 2) == expected
 
 
 def finished(accuracies, interval=1.0):
@@ -566,9 +566,9 @@ def finished(accuracies, interval=1.0):
 
 
 def test_differences_are_compared_with_seeds_and_tasks():
-    difference, spread = studies.compare(finished([60.0]), finished([50.0]))
+    difference, spread = contrasts.compare(finished([60.0]), finished([50.0]))
     assert (difference, spread) == (10, pytest.approx(math.sqrt(2)))
-    difference, spread = studies.compare(finished([60.0, 70.0]), finished([50.0, 50.0]))
+    difference, spread = contrasts.compare(finished([60.0, 70.0]), finished([50.0, 50.0]))
     over_seeds = 1.96 * math.sqrt(50) / math.sqrt(2)
     assert (difference, spread) == (15, pytest.approx(math.hypot(over_seeds, 1 / math.sqrt(2))))
 
@@ -581,10 +581,39 @@ def table_of(task_incremental, ways=5):
 
 
 @pytest.mark.parametrize(("first", "last", "expected"), [
-    (80.0, 60.0, "contradicted here"), (80.0, 85.0, "holds here"), (80.0, 79.5, "holds here"),
-    (20.5, 20.0, "not settled")])
+    (80.0, 60.0, contrasts.NOT), (80.0, 85.0, contrasts.HOLDS), (80.0, 79.5, contrasts.HOLDS),
+    (20.5, 20.0, contrasts.UNSETTLED)])
 def test_forgetting_is_judged_where_something_was_learnt(first, last, expected):
-    assert studies._forgetting(table_of([[first], [last, 50.0]]))["verdict"] == expected
+    run = table_of([[first], [last, 50.0]])
+    assert contrasts.forgetting({"continual": {"three tasks": [run, run]}})[0] == expected
+    assert contrasts.forgetting({"continual": {"three tasks": [run]}})[0] == contrasts.UNSETTLED  # one seed
+    assert contrasts.forgetting({})[0] == contrasts.NOT_RUN
+
+
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "paper"])
+def test_every_contrast_compares_labels_of_its_study(profile):
+    for case in contrasts.contrasts(profile):
+        labels = study(case.study, profile)
+        assert case.better in labels
+        assert case.than in labels
+    assert {case.text for case in contrasts.contrasts(profile)} == {case.text for case in contrasts.contrasts("paper")}
+
+
+def test_a_contrast_is_settled_by_two_seeds_a_side():
+    case = contrasts.contrasts("smoke")[0]
+
+    def settled(better, than):
+        return contrasts.settle(case, {case.study: {case.better: finished(better), case.than: finished(than)}})
+
+    assert settled([60.0, 61.0], [50.0, 51.0])[0] == contrasts.HOLDS
+    assert settled([50.0, 51.0], [60.0, 61.0])[0] == contrasts.NOT
+    assert settled([60.0, 40.0], [50.0, 51.0])[0] == contrasts.UNSETTLED
+    assert settled([60.0], [50.0, 51.0])[0] == contrasts.UNSETTLED
+    assert settled([60.0], [])[0] == contrasts.NOT_RUN
+    assert "+10.0 ± " in settled([60.0, 61.0], [50.0, 51.0])[1]
+    table = contrasts.table({case.study: {case.better: finished([60.0, 61.0]), case.than: finished([50.0, 51.0])}},
+                            "smoke")
+    assert table["verdict"].value_counts()[contrasts.NOT_RUN] == len(table) - 1
 
 
 def test_which_runs_take_every_seed(monkeypatch):

@@ -6,10 +6,10 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
-from terminator import benchmark, records
-from terminator.fewshot import runs
+from terminator import benchmark, records, tables
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,7 +32,7 @@ def test_readme_table_is_made_from_the_records(monkeypatch):
     monkeypatch.setenv("TERMINATOR_RESULTS", str(ROOT / "results"))
     text = (ROOT / "README.md").read_text(encoding="utf8")
     block = text.split(records.README_START, 1)[1].split(records.README_END, 1)[0].strip()
-    assert block == records.readme_table()
+    assert block == tables.readme_tables()
     start, end = (mark.replace("results", "speed") for mark in (records.README_START, records.README_END))
     assert text.split(start, 1)[1].split(end, 1)[0].strip() == benchmark.readme_table()
 
@@ -43,12 +43,13 @@ def test_index_is_made_from_the_records(monkeypatch):
     assert (ROOT / "results" / "index.csv").read_text() == records.runs_table(committed).to_csv(index=False)
 
 
-def test_the_few_shot_index_is_made_from_the_records(monkeypatch):
+@pytest.mark.parametrize("system", tables.SYSTEMS, ids=lambda system: system.task)
+def test_the_index_of_every_system_is_made_from_the_records(monkeypatch, system):
     monkeypatch.setenv("TERMINATOR_RESULTS", str(ROOT / "results"))
-    committed, path = records.evidence("few-shot"), ROOT / "results" / "index_fewshot.csv"
+    committed, path = records.evidence(system.task), ROOT / "results" / system.index
     assert path.is_file() == bool(committed)
     if committed:
-        assert path.read_text() == runs.runs_table(committed).to_csv(index=False)
+        assert path.read_text() == system.runs_table(committed).to_csv(index=False)
 
 
 def test_readme_links_and_commands_exist():

@@ -119,17 +119,11 @@ def test_a_results_folder_that_cannot_be_written(tmp_path):
     assert list((tmp_path / "fine").iterdir()) == []
 
 
-def test_readme_table_between_its_markers(tmp_path):
-    put(record(0, 90.0), record(1, 94.0), record(0, 10.0, profile="smoke"))
+def test_a_table_goes_between_the_markers_of_the_readme(tmp_path):
     path = tmp_path / "README.md"
     path.write_text(f"before\n{records.README_START}\nold\n{records.README_END}\nafter\n", encoding="utf8")
-    records.update_readme(path)
-    text = path.read_text(encoding="utf8")
-    assert text.startswith("before\n")
-    assert text.endswith("\nafter\n")
-    assert "92.00 ± 2.83" in text
-    assert "old" not in text
-    assert "10.00" not in text  # no smoke numbers
+    records.update_readme(path, "new")
+    assert path.read_text(encoding="utf8") == f"before\n{records.README_START}\nnew\n{records.README_END}\nafter\n"
     path.write_text("no markers")
     with pytest.raises(ValueError, match="README.md lacks the lines"):
-        records.update_readme(path)
+        records.update_readme(path, "new")

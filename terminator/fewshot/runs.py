@@ -34,6 +34,10 @@ class FewShotRun(FinishedRun):
         return self.record["results"][split]["accuracy"]
 
 
+MEASURES = {"test": "test (%)", "overlapping": "queries may be support (%)", "interval": "95 % over tasks",
+            "train_classes": "training classes (%)", "episodes_per_s": "episodes/s"}
+
+
 class FewShot(System):
     """Networks that are trained and tested on episodes."""
 
@@ -41,6 +45,7 @@ class FewShot(System):
     config = FewShotConfig
     index = "index_fewshot.csv"
     run_type = FewShotRun
+    measures = MEASURES
 
     def load_data(self, config: FewShotConfig, data_dir: str | None = None) -> EpisodeData:
         return load_episode_data(config.data, data_dir)
@@ -60,6 +65,9 @@ class FewShot(System):
 
     def method(self, config: FewShotConfig) -> str:
         return config.method.name
+
+    def label(self, record: dict[str, Any]) -> str:
+        return method_name(from_dict(FewShotConfig, record["config"]))
 
     def build(self, config: FewShotConfig) -> nn.Module:
         return build_network(config)

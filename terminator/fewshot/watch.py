@@ -8,7 +8,7 @@ import pandas as pd
 
 from terminator import checkpoint, records
 from terminator.checkpoint import CheckpointError
-from terminator.config import identity
+from terminator.config import ConfigError, identity
 from terminator.fewshot.config import FewShotConfig
 from terminator.fewshot.data import EpisodeData
 from terminator.fewshot.runs import load
@@ -25,8 +25,12 @@ def watch(config: FewShotConfig, data: EpisodeData, folder: Path, *, poll_s: flo
              poll_s: seconds between looks;  timeout_s: seconds without anything new after which to give up.
     Returns: one row per checkpoint and split: step, split, accuracy (%), interval, tasks, queries. It is written to
              evaluation.csv in the folder after every checkpoint; rows of an earlier call are kept.
-    Raises:  TimeoutError if nothing new came in time; CheckpointError for a checkpoint of another configuration.
+    Raises:  ConfigError for times that are not above 0; TimeoutError if nothing new came in time; CheckpointError for
+             a checkpoint of another configuration.
     """
+    for name, value in (("poll", poll_s), ("timeout", timeout_s)):
+        if not value > 0:
+            raise ConfigError(f"{name} is {value:g}; allowed: a number of seconds above 0")
     trainer = EpisodeTrainer(build_network(config), config, data)
     path = folder / "evaluation.csv"
     rows = pd.read_csv(path).to_dict("records") if path.is_file() else []

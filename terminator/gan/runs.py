@@ -49,6 +49,8 @@ class GanSystem(System):
     config = GanConfig
     index = "index_gan.csv"
     run_type = GanRun
+    measures = {"frechet": "Frechet distance", "right_class": "right class (%)",
+                "frechet_train_images": "distance of training images"}
 
     def load_data(self, config: GanConfig, data_dir: str | None = None) -> GanImages:
         d = config.data
@@ -89,6 +91,9 @@ class GanSystem(System):
         found = record["results"]
         return (f"Frechet distance {found['test']['frechet']:.2f} in the features of {record['classifier']['run_id']} "
                 f"(training images: {found['train_images']['frechet']:.2f})")
+
+    def label(self, record: dict[str, Any]) -> str:
+        return NAMES[record["config"]["model"]["context"]]
 
     def row(self, record: dict[str, Any]) -> dict[str, Any]:
         """What it was, and how far its samples are from real images."""

@@ -32,6 +32,7 @@ SWITCHES = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic",
             "--disable-dev-shm-usage", "--window-size=1400,1000"]
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium and chromedriver")]
 
+EMPTY = ("[ ]:", "[]:", "")  # the prompt of a cell that has not run
 # State of the notebook in the front: counts of the cells, errors, widths of figures, headings, bars, widgets
 STATE = """
 const panel = document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden)');
@@ -56,10 +57,17 @@ return {
 def lab(tmp_path_factory):
     """A JupyterLab over a copy of the notebooks: (address, token)."""
     folder = tmp_path_factory.mktemp("lab")
-    shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns("conftest.py", ".*"))
+    (folder / "notebooks").mkdir()
+    for name in ALL:  # as before their first run: what is shown afterwards is new
+        notebook = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf8"))
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "code":
+                cell |= {"execution_count": None, "outputs": []}
+        (folder / "notebooks" / f"{name}.ipynb").write_text(json.dumps(notebook), encoding="utf8")
     tracker = folder / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
     tracker.parent.mkdir(parents=True)
-    tracker.write_text('{"windowingMode": "none"}')  # else only the cells in view are in the page
+    # else only the cells in view are in the page, and a question may stand in the way
+    tracker.write_text('{"windowingMode": "none", "autoStartDefaultKernel": true}')
     news = folder / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     news.parent.mkdir(parents=True)
     news.write_text('{"fetchNews": "false"}')  # else a question covers a corner of every screenshot
@@ -91,7 +99,8 @@ def lab(tmp_path_factory):
 
 
 @pytest.fixture
-def browser(tmp_path):
+def browser(lab, tmp_path):
+    """A browser; after the test its kernels are shut down, else each keeps more than a gigabyte."""
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     for switch in (*SWITCHES, f"--user-data-dir={tmp_path / 'profile'}"):
@@ -99,6 +108,10 @@ def browser(tmp_path):
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     yield driver
     driver.quit()
+    address, token = lab
+    for session in sessions(lab):
+        urllib.request.urlopen(urllib.request.Request(
+            f"{address}/api/sessions/{session['id']}?token={token}", method="DELETE"), timeout=60).close()
 
 
 def wait_for(condition, seconds, complaint, tolerate=()):
@@ -122,6 +135,37 @@ def click(browser, selector, seconds, complaint):
     wait_for(clicked, seconds, complaint, tolerate=WebDriverException)
 
 
+def sessions(lab):
+    address, token = lab
+    return json.load(urllib.request.urlopen(f"{address}/api/sessions?token={token}", timeout=30))
+
+
+def connected(lab):
+    """Whether the page has its connection to the kernel; before that, running cells asks for a kernel."""
+    return any(session["kernel"]["connections"] for session in sessions(lab))
+
+
+def run_all_cells(browser):
+    """Menu Run, Run All Cells, until something runs: a click that comes too early is lost.
+
+    Not the button that restarts as well: the kernel is fresh, and a message sent while its connection is being replaced
+    makes the server drop that connection.
+    """
+    def begun():
+        return any(prompt not in EMPTY for prompt in browser.execute_script(STATE)["prompts"])
+
+    def clicked():
+        with contextlib.suppress(WebDriverException):
+            next(item for item in browser.find_elements(By.CSS_SELECTOR, ".lm-MenuBar-item")
+                 if item.text == "Run").click()
+            time.sleep(0.5)
+            browser.find_element(By.CSS_SELECTOR, ".lm-Menu-item[data-command='runmenu:run-all']").click()
+            wait_for(begun, 20, "nothing ran")
+        return begun()
+
+    wait_for(clicked, 120, "nothing ran", tolerate=AssertionError)
+
+
 def shoot(browser, name, folder):
     """Screenshots of the whole notebook, page by page."""
     scroller = ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-WindowedPanel-outer"
@@ -143,31 +187,35 @@ def test_run_all_in_jupyterlab(lab, browser, tmp_path, name):
     browser.set_script_timeout(30)
     browser.get(f"{address}/lab/workspaces/{name}/tree/notebooks/{name}.ipynb?token={token}&reset")
     wait_for(lambda: (browser.execute_script(STATE) or {}).get("prompts"), 120, "no notebook was shown")
-    wait_for(lambda: (browser.execute_script(STATE) or {}).get("status") == "idle", 120, "the kernel was not ready")
-    click(browser, ".jp-NotebookPanel:not(.lm-mod-hidden) [data-command='notebook:restart-run-all']", 60, "no button")
-    click(browser, ".jp-Dialog button.jp-mod-accept", 60, "no question whether to restart")
-    wait_for(lambda: "*" in "".join(browser.execute_script(STATE)["prompts"]), 60, "nothing ran")
-    browser.save_screenshot(str(folder / f"{name}-running.png"))
+    wait_for(lambda: (browser.execute_script(STATE) or {}).get("status") == "idle" and connected(lab), 120,
+             "the kernel was not ready")
+    try:
+        run_all_cells(browser)
+    finally:
+        browser.save_screenshot(str(folder / f"{name}-running.png"))
 
     bars = 0
 
     def is_done():
         nonlocal bars
         found = browser.execute_script(STATE)
-        assert not found["errors"], found["errors"][0][:2000]
         if found["bars"] > bars:
             bars = found["bars"]
             browser.save_screenshot(str(folder / f"{name}-bar.png"))
-        return found["status"] == "idle" and "*" not in "".join(found["prompts"]) and found
+        waiting = any("*" in prompt or prompt in EMPTY for prompt in found["prompts"])
+        return (found["errors"] or (found["status"] == "idle" and not waiting)) and found
 
     state = wait_for(is_done, 1800, "the notebook did not come to its end")
+    with contextlib.suppress(AssertionError):  # first the pictures: a failure below leaves them
+        click(browser, ".lm-TabBar-tab[data-id='table-of-contents']", 60, "no tab for the table of contents")
+        wait_for(lambda: (now := browser.execute_script(STATE))["contents"] >= now["headings"] >= 2, 60, "no contents")
+    shoot(browser, name, folder)
+    state = state | {"contents": browser.execute_script(STATE)["contents"]}
+    assert not state["errors"], state["errors"][0][:2000]
     code = sum(cell["cell_type"] == "code" for cell in json.loads(
         (ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf8"))["cells"])
     assert state["prompts"] == [f"[{number}]:" for number in range(1, code + 1)]
-    click(browser, ".lm-TabBar-tab[data-id='table-of-contents']", 60, "no tab for the table of contents")
-    wait_for(lambda: (state := browser.execute_script(STATE))["contents"] >= state["headings"] >= 2, 60,
-             "no table of contents")
-    shoot(browser, name, folder)
+    assert state["contents"] >= state["headings"] >= 2, "no table of contents, or not of every heading"
     assert bars or name != "00_tour", "no progress bar was seen, although a model was trained"
     assert not state["broken"], f"a widget was not shown: {state['broken'][0]}"
     for shown, natural, available in state["images"]:

@@ -1,0 +1,68 @@
+"""What the HyperTransformer papers claim; the comparisons are those of notebook 22 (fewshot/contrasts.py)."""
+
+from collections.abc import Callable
+
+from terminator.claims.base import HOLDS, NOT, NOT_RUN, UNSETTLED, Claim, Records, Verdict, by_seed
+from terminator.claims.verdicts import against
+from terminator.fewshot import contrasts
+from terminator.fewshot.presets import preset, study
+from terminator.fewshot.runs import FEW_SHOT, FewShotRun
+
+NOTEBOOK = "22_hypertransformer"
+PAPER, CONTINUAL = "arXiv 2201.04182", "arXiv 2301.04584"
+PROFILES = ("paper", "laptop")  # the first whose runs say anything speaks
+WORD = {contrasts.HOLDS: HOLDS, contrasts.NOT: NOT, contrasts.UNSETTLED: UNSETTLED, contrasts.NOT_RUN: NOT_RUN}
+
+
+def _runs(found: Records, name: str, profile: str) -> dict[str, list[FewShotRun]]:
+    """The runs of a study among some records, {label: one per seed}."""
+    of_profile = [r for r in found if r["profile"] == profile]
+    return {label: [FewShotRun(r, FEW_SHOT.folder_of(r)) for r in by_seed(group).values()]
+            for label, group in FEW_SHOT.records_of(study(name, profile), of_profile).items()}
+
+
+def _first(judge: Callable[[str], tuple[str, str]]) -> Verdict:
+    """The verdict of the first profile that has one."""
+    for profile in PROFILES:
+        word, evidence = judge(profile)
+        if word != contrasts.NOT_RUN:
+            return Verdict(WORD[word], f"{evidence}, {profile}")
+    return Verdict(NOT_RUN, evidence)
+
+
+def contrast(text: str) -> Callable[[Records], Verdict]:
+    """The verdict on one of contrasts.contrasts."""
+    def verdict(found: Records) -> Verdict:
+        def judge(profile: str) -> tuple[str, str]:
+            case = next(case for case in contrasts.contrasts(profile) if case.text == text)
+            return contrasts.settle(case, {case.study: _runs(found, case.study, profile)})
+        return _first(judge)
+    return verdict
+
+
+def forgetting(found: Records) -> Verdict:
+    """The verdict on contrasts.forgetting."""
+    return _first(lambda profile: contrasts.forgetting({"continual": _runs(found, "continual", profile)}))
+
+
+def reaches(published: float, name: str) -> Callable[[Records], Verdict]:
+    """Do the runs of a paper preset reach a published accuracy (%)? As released: queries may be support images."""
+    def verdict(found: Records) -> Verdict:
+        of_profile = [r for r in found if r["profile"] == "paper"]
+        runs = list(by_seed(FEW_SHOT.records_of({name: preset(name)}, of_profile)[name]).values())
+        return against([r["results"]["test"]["accuracy"] for r in runs], published, runs) if runs else Verdict(NOT_RUN)
+    return verdict
+
+
+GPU = "`run_all.py --profile paper --only 22*` on a GPU with all of Omniglot, three seeds"
+CLAIMS = [
+    Claim("HyperTransformer", "Omniglot, 20-way 1-shot, 8 channels: 87.2 %", f"{PAPER}, Table 1, read second-hand",
+          NOTEBOOK, reaches(87.2, "omniglot-20way-1shot"), GPU, FEW_SHOT.task),
+    Claim("HyperTransformer", "Omniglot, 20-way 5-shot, 8 channels: 94.7 %", f"{PAPER}, Table 1, read second-hand",
+          NOTEBOOK, reaches(94.7, "omniglot-20way-5shot"), GPU, FEW_SHOT.task),
+    *(Claim("HyperTransformer", case.text, PAPER, NOTEBOOK, contrast(case.text),
+            "laptop: two seeds or more of both sides; for the published sizes, paper runs", FEW_SHOT.task)
+      for case in contrasts.contrasts("paper")),
+    Claim("Continual HyperTransformer", contrasts.FORGETTING, CONTINUAL, NOTEBOOK, forgetting,
+          "two seeds or more that learn the first task well above chance", FEW_SHOT.task),
+]

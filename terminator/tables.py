@@ -1,0 +1,242 @@
+"""Tables of every study that has records: for notebook 90, and in short form for the README.
+
+All numbers come from records. A row is a setting, its numbers are means over seeds; columns that say the same in
+every row go into the line above the table.
+"""
+
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from terminator import records, studies
+from terminator.config import Config, from_dict, identity
+from terminator.experiments import is_of
+from terminator.fewshot.runs import FEW_SHOT
+from terminator.gan.runs import GAN
+from terminator.presets import PROFILES
+from terminator.runs import System
+from terminator.segmentation.runs import SEGMENTATION
+
+SYSTEMS: tuple[System, ...] = (FEW_SHOT, SEGMENTATION, GAN)  # beside image classification, with a task each
+RATES = "-rates"  # ends the name of an experiment that chose learning rates on held-out images
+TITLES = {  # {experiment: what is compared, the notebook that shows it}, in the order of the tables
+    "images": ("Images", "11_images"),
+    "networks": ("Networks", "12_convergence"),
+    "networks-rates": ("Learning rates of the networks, on held-out images", "12_convergence"),
+    "optimizers": ("Optimisers", "12_convergence"),
+    "optimizers-rates": ("Learning rates of the optimisers, on held-out images", "12_convergence"),
+    "ablations": ("Ablations", "13_ablations"),
+    "sequences": ("Sequences of pixels", "10_sequential_images"),
+    "inside": ("Trainings seen from inside", "14_slow_neural_loss"),
+    "mixers": ("Global mixers on one bench", "30_one_bench"),
+    "precision": ("Precision", "31_speed"),
+    "fewshot": ("Few-shot learning", "22_hypertransformer"),
+    "segmentation_context": ("A task that needs context", "20_hamburger"),
+    "segmentation_camvid": ("Segmentation", "20_hamburger"),
+    "gan": ("HamGAN", "20_hamburger"),
+    "classifiers": ("Classifiers that judge generated images", "20_hamburger"),
+}
+HARDWARE, MINUTES, SEEDS = "on", "minutes a run", "seeds"
+
+
+ALWAYS = {"what", SEEDS, "accuracy (%)", "calibrated (%)"} | {
+    name for system in SYSTEMS for name in system.measures.values()}  # columns that stay, even where all rows agree
+LESS = {"batch", "tasks", "queries"} | {
+    name for system in SYSTEMS for name in list(system.measures.values())[2:]}  # what a short form leaves out
+
+
+class StudyTable(NamedTuple):
+    """One study: its experiment, its title, its notebook ("" where none is known), its rows."""
+
+    experiment: str
+    title: str
+    notebook: str
+    rows: pd.DataFrame
+
+    def parts(self, brief: bool = False) -> tuple[str, pd.DataFrame]:
+        """What all rows have in common, as a line; and the columns in which they differ."""
+        rows = self.rows.drop(columns=[name for name in self.rows if brief and name in LESS])
+        same = [name for name in rows if name not in ALWAYS and rows[name].astype(str).nunique() == 1]
+        common = [f"{name}: {_text(rows[name].iloc[0])}" for name in same if _text(rows[name].iloc[0]) != "-"]
+        return "; ".join(common), rows.drop(columns=same)
+
+
+def study_tables(found: Iterable[dict[str, Any]]) -> list[StudyTable]:
+    """A table per experiment that has one of these records, of whatever task; unknown experiments come last."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for record in found:
+        groups.setdefault(record["experiment"], []).append(record)
+    made = []
+    for experiment in sorted(groups, key=lambda name: list(TITLES).index(name) if name in TITLES else len(TITLES)):
+        title, notebook = TITLES.get(experiment, (experiment, ""))
+        rows = _rows(experiment, groups[experiment])
+        if len(rows):
+            made.append(StudyTable(experiment, title, notebook, rows))
+    return made
+
+
+def _rows(experiment: str, found: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """The rows of one experiment, of every task that has a table; benchmarks, say, have their own."""
+    parts = [classification_table(experiment, [r for r in found if _task(r) == records.CLASSIFICATION])]
+    parts += [system_table(system, [r for r in found if _task(r) == system.task]) for system in SYSTEMS]
+    return pd.concat([part for part in parts if len(part)], ignore_index=True) if any(map(len, parts)) else parts[0]
+
+
+TASKS = (records.CLASSIFICATION, *(system.task for system in SYSTEMS))
+
+
+def _task(record: Mapping[str, Any]) -> str:
+    return record.get("task", records.CLASSIFICATION)
+
+
+# -- image classification ------------------------------------------------------------------------------------------
+
+
+def named(experiment: str, profile: str) -> dict[str, Config]:
+    """{what a reader calls it: configuration} of a study's variants, at every rate where rates are compared."""
+    found: dict[str, Config] = {}
+    for make in (studies.ablations, studies.global_mixers, studies.sequences, studies.slow_neural_loss,
+                 studies.feature_statistics, studies.mixers, studies.precision):
+        study = make(profile)
+        if study.experiment == experiment:
+            found |= {_label(label): config for label, config in study.variants.items()}
+    for hold in (studies.networks, studies.optimizers):
+        contest = hold(profile)
+        first = {label: rates[0] for label, rates in contest.rates.items()}
+        for label, rates in contest.rates.items():
+            for rate in rates:
+                made = contest.final({**first, label: rate})
+                if made.experiment == experiment:
+                    found[f"{label}, rate {rate:g}"] = made.variants[label]
+        if (sweep := contest.sweep()).experiment == experiment:
+            found |= {f"{label}, rate {rate:g}": config for (label, rate), config in sweep.variants.items()}
+    return found
+
+
+def _label(label: Any) -> str:
+    return label if isinstance(label, str) else ", ".join(map(str, label))
+
+
+def classification_table(experiment: str, found: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """One row per setting of an experiment: what, data, epochs, seeds, accuracies, published, hardware, profile."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for record in found:
+        groups.setdefault((record["profile"], records.setting(record)), []).append(record)
+    labels = {profile: named(experiment, profile) for profile in {profile for profile, _ in groups}}
+    rows = []
+    for (profile, _), group in groups.items():
+        names = [name for name, config in labels[profile].items() if _matches(group[0], config)]
+        rows.append(_classification_row(group, names[0] if names else group[0]["model"]))
+    order = {name: i for profile in PROFILES for i, name in enumerate(labels.get(profile, ()))}
+    rows.sort(key=lambda row: (PROFILES.index(row["profile"]), order.get(row["what"], len(order)), row["data"]))
+    return pd.DataFrame(rows)
+
+
+def _matches(record: dict[str, Any], config: Config) -> bool:
+    return is_of(record, config.updated(train={"seed": record["seed"]}))
+
+
+def _classification_row(group: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+    first = group[0]
+    data = first["data"]
+    released, calibrated = (pd.Series([r["results"][protocol]["accuracy"] for r in group if protocol in r["results"]],
+                                      dtype=float) for protocol in ("released", "calibrated"))
+    published = published_number(first)
+    size = "x".join(map(str, data["shape"][1:]))
+    return {
+        "what": name, "data": data["title"], "training images": f"{data['train_size']:,} of {size}",
+        "epochs": first["config"]["train"]["epochs"], SEEDS: len({r["seed"] for r in group}),
+        "accuracy (%)": records.mean_and_spread(released.mean(), released.std(ddof=1)),
+        "calibrated (%)": records.mean_and_spread(calibrated.mean(), calibrated.std(ddof=1)),
+        "published (%)": "-" if published is None else f"{published:g}",
+        "difference": "-" if published is None else f"{released.mean() - published:+.2f}",
+        "parameters": first["parameters"], **_costs(group), "profile": first["profile"]}
+
+
+def _costs(group: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {MINUTES: round(sum(r["wall_s"] for r in group) / len(group) / 60, 1),
+            HARDWARE: "; ".join(sorted({r["device"] for r in group}))}
+
+
+def published_number(record: dict[str, Any]) -> float | None:
+    """The published accuracy (%) of the same network on the same data after as many epochs, if there is one.
+
+    Only for what was published: the kit's default network and optimiser, and data at full size.
+    """
+    reduced = any(" of " in note or note.startswith("resized") for note in record["data"]["notes"])
+    changed = identity(from_dict(Config, record["config"]))
+    if record["model"] != "Terminator" or record["experiment"] != "images" or reduced or "network" in changed:
+        return None
+    table = records.literature()
+    same = table[(table["dataset"] == record["data"]["title"]) & (table["model"] == record["model"])
+                 & (table["epoch"] == record["config"]["train"]["epochs"])]
+    return float(same["value"].iloc[0]) if len(same) else None
+
+
+# -- the other systems ---------------------------------------------------------------------------------------------
+
+
+def system_table(system: System, found: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """One row per setting of a system's runs: what `row` says; numbers in `measures` as mean ± deviation over seeds."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for record in found:
+        groups.setdefault(system.setting(record), []).append(record)
+    rows = []
+    for group in groups.values():
+        cells, measured = {}, {}
+        each = pd.DataFrame([system.row(record) for record in group])
+        averaged = system.measures or {name: name for name in each.select_dtypes("floating")}
+        for name in each:
+            if name in averaged:
+                values = pd.to_numeric(each[name])
+                measured[averaged[name]] = records.mean_and_spread(values.mean(), values.std(ddof=1))
+            elif each[name].astype(str).nunique() == 1:
+                cells[name] = each[name].iloc[0]
+        measured = {name: measured[name] for name in averaged.values() if name in measured}  # in the system's order
+        rows.append({"what": system.label(group[0]), "data": group[0]["data"]["title"], **cells,
+                     SEEDS: len({r["seed"] for r in group}), **measured, "parameters": group[0]["parameters"],
+                     **_costs(group), "profile": group[0]["profile"]})
+    if not rows:
+        return pd.DataFrame()
+    table = pd.DataFrame(rows).drop(columns="method", errors="ignore")
+    return table.sort_values(
+        [name for name in ("profile", "data", *cells, "what") if name in table], ignore_index=True,
+        key=lambda column: column if pd.api.types.is_numeric_dtype(column) else column.astype(str))
+
+
+# -- the README ----------------------------------------------------------------------------------------------------
+
+
+def readme_tables() -> str:
+    """The README's results, Markdown: one small table per study, from the records that are evidence."""
+    found = [record for task in TASKS for record in records.evidence(task)]
+    results = [table for table in study_tables(found) if not table.experiment.endswith(RATES)]  # no choices of settings
+    return document(results, "notebooks/", brief=True) or "No records yet."
+
+
+def document(studied: Iterable[StudyTable], notebooks: str = "", brief: bool = False) -> str:
+    """Tables with their titles in Markdown; `notebooks` is the way to their folder."""
+    blocks = []
+    for table in studied:
+        common, rows = table.parts(brief)
+        where = f" ([{table.notebook[:2]}]({notebooks}{table.notebook}.ipynb))" if table.notebook else ""
+        blocks.append(f"**{table.title}**{where}. {common[:1].upper()}{common[1:]}.\n\n{markdown(rows)}")
+    return "\n\n".join(blocks)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table in Markdown."""
+    lines = ["| " + " | ".join(map(str, table.columns)) + " |", "|---" * len(table.columns) + "|"]
+    lines += ["| " + " | ".join(_text(value).replace("|", "/") for value in row) + " |"
+              for row in table.itertuples(index=False)]
+    return "\n".join(lines)
+
+
+def _text(value: Any) -> str:
+    if value is None or (isinstance(value, float) and pd.isna(value)):
+        return "-"
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return f"{value:,}"
+    return f"{value:g}" if isinstance(value, numbers.Real) and not isinstance(value, bool) else str(value)
