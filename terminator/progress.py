@@ -19,9 +19,59 @@ def shows_bars() -> bool:
     return "ipykernel" in sys.modules or sys.stderr.isatty()
 
 
+class _CellBar(tqdm):
+    """The one bar of a notebook's cell: whatever runs in it takes the same place, one thing after another.
+
+    JupyterLab hides all but the first fifty outputs of a cell, and every new bar would be one.
+    """
+
+    current: "_CellBar | None" = None
+    cell: int | None = None  # the number of the cell that it is shown in
+    busy = False
+
+    @classmethod
+    def take(cls, cell: int, total: int, description: str, unit: str) -> "_CellBar":
+        """The cell's bar, from zero; a new one, if it is taken by something around this, or there is none yet."""
+        found = cls.current
+        if found is None or found.cell != cell or found.busy:
+            nested = found is not None and found.cell == cell
+            found = cls(total=total, desc=description, unit=unit, leave=not nested)
+            found.cell = cell
+            if not nested:
+                cls.current = found
+        else:
+            found.unit = unit
+            found.set_description(description, refresh=False)
+            found.set_postfix(refresh=False)
+            found.reset(total)
+        found.busy = True
+        return found
+
+    def __exit__(self, *error: object) -> None:
+        self.busy = False
+        if self is _CellBar.current:
+            self.refresh()
+        else:
+            self.close()
+
+
+def _cell() -> int | None:
+    """The number of the notebook cell that runs, or None elsewhere."""
+    if "ipykernel" not in sys.modules:
+        return None
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    return None if shell is None else shell.execution_count
+
+
 def bar(total: int, description: str, unit: str = "it", silent: bool = False) -> tqdm:
-    """A tqdm bar that disappears when done; disabled where nobody can watch it."""
-    return tqdm(total=total, desc=description, unit=unit, leave=False, disable=silent or not shows_bars())
+    """A tqdm bar, which disappears when done, or is the cell's only one; disabled where nobody can watch it."""
+    if silent or not shows_bars():
+        return tqdm(total=total, disable=True)
+    if (cell := _cell()) is not None:
+        return _CellBar.take(cell, total, description, unit)
+    return tqdm(total=total, desc=description, unit=unit, leave=False)
 
 
 def say(line: str) -> None:
