@@ -32,9 +32,10 @@ TITLES = {  # {experiment: what is compared, the notebook that shows it}, in the
     "inside": ("Trainings seen from inside", "14_slow_neural_loss"),
     "mixers": ("Global mixers on one bench", "30_one_bench"),
     "precision": ("Precision", "31_speed"),
+    "segmentation_context": ("The context task, by context", "20_hamburger"),
+    "segmentation_camvid": ("Segmentation with and without a Hamburger", "20_hamburger"),
+    "segmentation_voc": ("Segmentation of PASCAL VOC 2012, in two stages", "20_hamburger"),
     "fewshot": ("Few-shot learning", "22_hypertransformer"),
-    "segmentation_context": ("A task that needs context", "20_hamburger"),
-    "segmentation_camvid": ("Segmentation", "20_hamburger"),
     "gan": ("HamGAN", "20_hamburger"),
     "classifiers": ("Classifiers that judge generated images", "20_hamburger"),
 }

@@ -397,5 +397,5 @@ def test_impossible_settings_are_refused(words, message):
 def test_settings_that_the_data_contradict_are_refused(make, data):
     with pytest.raises(ConfigError, match="model.classes is 5; allowed: 11, that of the data"):
         SEGMENTATION.resolve(make("model.classes=5"), data)
-    with pytest.raises(ConfigError, match="preset is 'coco'; allowed: context, camvid"):
+    with pytest.raises(ConfigError, match="preset is .coco.; allowed: context, shapes"):
         preset("coco")

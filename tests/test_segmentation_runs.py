@@ -24,6 +24,7 @@ from terminator.segmentation.config import SegmentationConfig
 from terminator.segmentation.predict import load_segmenter, segment, segment_files
 from terminator.segmentation.presets import SMOKE_ARMS, camvid_arms, context_arms, preset
 from terminator.segmentation.runs import method_name, run
+from terminator.tables import study_tables
 
 TINY = ["augmentation.scales=[1.0]", "augmentation.crop=[17,17]", "data.size=null", "model.squeeze=16", "model.align=8",
         "ham.width=16", "ham.rank=2", "train.train_steps=2", "train.steps_between_saves=1", "train.batch_size=2",
@@ -95,6 +96,12 @@ def test_a_smoke_run_is_nobodys_evidence_and_a_named_laptop_run_is(config, stree
     run(config, "try", "laptop", data_dir=street)
     table = pd.read_csv(results_dir() / "index_segmentation.csv")
     assert list(table["profile"]) == ["laptop"]
+    of_study, = study_tables(records.evidence("segmentation"))
+    assert of_study.rows["what"].tolist() == ["hamburger V2 NMF"]
+    assert of_study.rows["mIoU (%)"].tolist() == [f"{table['miou'][0]:.2f}"]
+    common, _ = of_study.parts()
+    assert "rank: 2" in common
+    assert "split: test" in common
 
 
 def test_the_second_stage_starts_from_the_weights_of_the_first(config, street, monkeypatch, tmp_path):
@@ -163,7 +170,7 @@ def test_the_context_study_its_tables_and_what_is_looked_at(brief):
     assert list(studies.learning(brief)["no context"]["step"]) == [3]
     found = studies.recorded("context", "smoke")
     assert {label: [r.record["seed"] for r in part] for label, part in found.items()} == {
-        "no context": [0], "NMF, one-step": [0]}  # the seeds of the profile
+        "no context": [0, 1], "NMF, one-step": [0, 1]}
     with pytest.raises(ConfigError, match="study is 'voc'; allowed: context, camvid"):
         studies.recorded("voc", "smoke")
     model, config, data = studies.model_of(brief["NMF, one-step"][0])

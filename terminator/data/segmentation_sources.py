@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -215,18 +216,13 @@ def _trainaug(root: Path, lists: dict[str, Any], size: Sequence[int] | None) -> 
     return tuple(taken[name] for name in sorted(taken))
 
 
-class _naming:
+@contextmanager
+def _naming(path: Path | str) -> Iterator[None]:
     """Turn whatever a missing or damaged file makes its reader raise into one error that names it."""
-
-    def __init__(self, path: Path | str):
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception):
-            raise DatasetCorrupt(f"{self.path} cannot be used: {error}") from error
+    try:
+        yield
+    except Exception as error:
+        raise DatasetCorrupt(f"{path} cannot be used: {error}") from error
 
 
 def _check_inside(paths: Sequence[str | Path], root: Path) -> None:

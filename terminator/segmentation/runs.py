@@ -39,6 +39,10 @@ def tested(record: dict[str, Any]) -> str:
     return "test" if "test" in record["results"] else "val"
 
 
+MEASURES = {"miou": "mIoU (%)", "accuracy": "pixels (%)", "val_miou": "val mIoU (%)", "miou_msflip": "MSFlip (%)",
+            "spread_of_bases": "spread of bases", "images_per_s": "images/s"}
+
+
 class SegmentationSystem(System):
     """Networks that are trained and tested on pictures with a label per pixel."""
 
@@ -46,6 +50,7 @@ class SegmentationSystem(System):
     config = SegmentationConfig
     index = "index_segmentation.csv"
     run_type = SegmentationRun
+    measures = MEASURES
 
     def load_data(self, config: SegmentationConfig, data_dir: str | None = None) -> SegmentationData:
         use = config.data
@@ -116,10 +121,11 @@ class SegmentationSystem(System):
     def row(self, record: dict[str, Any]) -> dict[str, Any]:
         """What it was, how well (%), how fast."""
         config, results = from_dict(SegmentationConfig, record["config"]), record["results"]
-        split = tested(record)
+        split, ham = tested(record), config.model.context == "hamburger"
         repeated = results[split].get("repeated")
         return {
-            "method": method_name(config), "backbone": config.model.backbone, "steps": config.train.train_steps,
+            "method": method_name(config), "backbone": config.model.backbone, "rank": config.ham.rank if ham else None,
+            "K": config.ham.train_steps if ham else None, "steps": config.train.train_steps,
             "batch": config.train.batch_size, "split": split, "miou": results[split]["miou"],
             "accuracy": results[split]["accuracy"], "val_miou": results.get("val", {}).get("miou"),
             "miou_msflip": results.get(f"{split}_msflip", {}).get("miou"),

@@ -7,11 +7,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from terminator import records
 from terminator.config import ConfigError
 from terminator.data import DatasetNotFound
 from terminator.data.augment import normalize
 from terminator.data.segmentation import SegmentationData
-from terminator.paths import results_dir
 from terminator.segmentation.config import SegmentationConfig
 from terminator.segmentation.evaluation import batches, fixed_bases, predict_logits
 from terminator.segmentation.presets import SEEDS, camvid_arms, context_arms, preset
@@ -44,14 +44,9 @@ def recorded(study: str, profile: str) -> dict[str, list[SegmentationRun]]:
     if study not in studies:
         raise ConfigError(f"study is {study!r}; allowed: {', '.join(studies)}")
     arms, experiment = studies[study]
-    found: dict[str, list[SegmentationRun]] = {}
-    for label, config in arms(profile).items():
-        for seed in SEEDS[profile]:
-            record = SEGMENTATION.find_record(config.updated(train={"seed": seed}), experiment, profile)
-            if record is not None:
-                folder = results_dir() / "runs" / experiment / record["run_id"]
-                found.setdefault(label, []).append(SegmentationRun(record, folder))
-    return found
+    there = sorted(records.load_records(experiment, profile), key=lambda record: record["seed"])
+    return {label: [SegmentationRun(record, SEGMENTATION.folder_of(record)) for record in found]
+            for label, found in SEGMENTATION.records_of(arms(profile), there).items() if found}
 
 
 def two_stages(profile: str, device: str = "auto", data_dir: str | None = None, first: str = "voc",

@@ -61,7 +61,8 @@ class Segmentation:
 
     def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean over all pixels, ignored ones counted as zero (as released), or over those with a label."""
-        total = F.cross_entropy(logits.float(), labels, ignore_index=IGNORE, reduction="sum")
+        rows = logits.float().movedim(1, -1).flatten(0, 2)  # as rows: for maps, CUDA has no deterministic algorithm
+        total = F.cross_entropy(rows, labels.flatten(), ignore_index=IGNORE, reduction="sum")
         counted = labels.numel() if self.config.train.loss_mean == "all" else (labels != IGNORE).sum().clamp(min=1)
         return total / counted
 
