@@ -1,5 +1,7 @@
 """Pictures with labels: every layout, what is counted, every refusal; scale, crop and flip."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ from terminator.data.segmentation_augment import ScaleCropFlip
 from terminator.data.shapes import draw_shapes
 
 __all__ = ["own_places"]  # a fixture that every test here uses
+REAL_DATA = os.environ.get("TERMINATOR_DATA")  # read before the fixture hides it
 
 
 # -- the context task ----------------------------------------------------------------------------------------------
@@ -154,6 +157,17 @@ def test_what_is_not_there_is_said(tmp_path):
         load_segmentation("context", size=(12, 12))
     with pytest.raises(ValueError, match="data.test_size is 101, but there are only 100 val pictures"):
         load_segmentation("context", test_size=101)
+
+
+def test_real_camvid():
+    try:
+        data = load_segmentation("camvid", data_dir=REAL_DATA, size=(60, 80))
+    except DatasetNotFound:
+        pytest.skip("camvid is not in TERMINATOR_DATA")
+    assert data.info.sizes == {"train": 367, "val": 101, "test": 233}
+    counts = torch.bincount(data.splits["train"].labels.flatten().long(), minlength=256)
+    assert sorted(counts[:11].topk(3).indices.tolist()) == [0, 1, 3]  # sky, building, road
+    assert counts[11:IGNORE].sum() == 0
 
 
 # -- PASCAL VOC ----------------------------------------------------------------------------------------------------

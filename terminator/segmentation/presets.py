@@ -21,7 +21,7 @@ _CAMVID = {"data": {"name": "camvid", "train": "train", "size": [120, 160]},
                      "bn_momentum": 0.1},  # from scratch, and short: running statistics must keep up
            "ham": {"width": 64, "rank": 16},
            "optimizer": {"lr": 0.02, "refresh": 1},
-           "train": {"train_steps": 700, "steps_between_saves": 100, "batch_size": 8, "seed": 0},
+           "train": {"train_steps": 650, "steps_between_saves": 130, "batch_size": 8, "seed": 0},
            "test": {"batch_size": 8, "divisor": 16, "repeats": 3}}
 _VOC_SECOND = {"data": {"train": "trainval"}, "optimizer": {"lr": 9e-4}, "train": {"train_steps": 20_000}}
 
