@@ -1,4 +1,4 @@
-"""The command line: python -m terminator train | evaluate | predict | fewshot | segmentation | benchmark ...
+"""The command line: python -m terminator train | evaluate | predict | fewshot | segmentation | gan | benchmark ...
 
     python -m terminator train preset=digits train.seed=1
     python -m terminator train dataset.name=CIFAR10 optimizer.name=Kar3 "optimizer.betas=[0.5,0.95]"
@@ -7,6 +7,7 @@
     python -m terminator fewshot preset=omniglot28-5way train.seed=1
     python -m terminator longrange preset=text-short network.mixer=softmax_fused
     python -m terminator segmentation preset=camvid model.context=none
+    python -m terminator gan preset=mnist model.context=attention
     python -m terminator fewshot --train_dataset omniglot:0-1149 --num_labels 20 --balanced_batches ...
 """
 
@@ -153,6 +154,20 @@ def segment(args: argparse.Namespace) -> None:
     print(table.to_string(index=False, float_format=lambda value: f"{value:.1f} %"))
 
 
+def gan(args: argparse.Namespace) -> None:
+    from terminator.gan.presets import preset
+    from terminator.gan.runs import run
+
+    name, changes = _named(args.settings, "digits")
+    config = preset(name).updated(*changes)
+    found = run(config, args.experiment, args.profile, data_dir=args.data_dir, force=args.force)
+    result, judge = found.record["results"], found.record["classifier"]
+    print(f"Frechet distance {result['test']['frechet']:.3f} ± {result['test']['sd_over_draws']:.3f} (over draws), of "
+          f"training images {result['train_images']['frechet']:.3f}; in the features of {judge['run_id']} "
+          f"({judge['network']}, {judge['accuracy']:.2f} % right)")
+    print(f"record, metrics, samples and model: {found.folder}")
+
+
 def _show(result: dict) -> None:
     """Print accuracies of both protocols, a line each."""
     for protocol, meaning in (("released", "statistics of the test batch"), ("calibrated", "fixed statistics")):
@@ -267,6 +282,8 @@ def parser() -> argparse.ArgumentParser:
     sub = command(train, "train (or go on, or read what is finished), test, write a record", settings=True)
     _training_options(sub)
     sub = command(segmentation, "train a network that labels every pixel, test it, write a record", settings=True)
+    _training_options(sub)
+    sub = command(gan, "train a GAN with a Hamburger, attention or neither, write a record with samples", settings=True)
     _training_options(sub)
     sub = command(segment, "label every pixel of image files with a saved segmentation model")
     sub.add_argument("model", help="a .safetensors file of the command segmentation")

@@ -164,7 +164,8 @@ def part_of(name: str) -> str:
     """The part of the network, one of SLOW_PARTS or FAST_PARTS, that a parameter or module of this name is in."""
     rules = (("classifier", "classifier"), ("channel_slow_net", "channel slow nets"),
              ("hyper_channel_interaction.slow_net", "channel slow nets"), ("spatial_slow_net", "spatial slow net"),
-             (".rgu_", "RGUs"), (".bottleneck", "bottleneck"), (".group_standardize", "scalars"))
+             (".rgu_", "RGUs"), (".bottleneck", "bottleneck"), (".group_standardize", "scalars"),
+             (".global_mixer", "global operator"))
     for key, part in rules:
         if key in name:
             return part

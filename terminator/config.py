@@ -45,6 +45,7 @@ class ModelConfig:
     dropout: tuple[float, ...] = (0.0, 0.05, 0.05, 0.05, 0.05)  # per block; the last value repeats
     groups: int = 12  # channel groups of G-IBS
     operator: str = "matrix"  # global operator: matrix, convolution, causal_convolution (sequences)
+    global_mixer: str = "hyperzzw"  # in the operator's place: hamburger, none (a linear map); ours, to compare
     omega_0: float = 2000.0  # base frequency of the slow nets
     gamma_alpha: float = 6.0  # shape of the Gamma distribution of their initial frequencies
     gamma_beta: float = 1.0  # its rate
@@ -81,6 +82,9 @@ class ModelConfig:
                  "model.local_sizes", self.local_sizes, "four odd kernel sizes, 0 to leave a branch out")
         _require_one_of("model.standardization", self.standardization, ("g_ibs", "batch", "instance", "batch_affine"))
         _require_one_of("model.operator", self.operator, ("matrix", "convolution", "causal_convolution"))
+        _require_one_of("model.global_mixer", self.global_mixer, ("hyperzzw", "hamburger", "none"))
+        _require(self.global_mixer == "hyperzzw" or self.operator == "matrix", "model.operator", self.operator,
+                 f"the default, since model.global_mixer={self.global_mixer} takes its place")
         _require(self.factors is None or (len(self.factors) > 0 and all(f >= 1 for f in self.factors)),
                  "model.factors", self.factors, "at least one positive integer")
 
@@ -98,7 +102,7 @@ class ModelConfig:
         if full.dimensions == 2:
             _require(full.operator != "causal_convolution", "model.operator", full.operator,
                      "matrix, convolution for images; causal only for sequences (dataset.view, model.dimensions=1)")
-        elif full.operator == "matrix":
+        elif full.operator == "matrix" and full.global_mixer == "hyperzzw":
             _require(math.isqrt(size) ** 2 == size, "model.size", size,
                      'a square number for model.operator="matrix" on sequences; or use "convolution"')
         if full.standardization == "g_ibs":
@@ -119,7 +123,8 @@ class ModelConfig:
 
 
 NETWORKS = {  # network.name: the settings of `model` that it takes besides the shape of the data; None: all
-    "terminator": None, "resnet18": (), "ccnn": ("omega_0", "gamma_alpha", "gamma_beta"), "host": ()}
+    "terminator": None, "resnet18": (), "ccnn": ("omega_0", "gamma_alpha", "gamma_beta"), "host": (),
+    "cnn": ()}
 CONTEXTS = (  # network.mixer, see related/host.py
     "none", "hyperzzw_matrix", "hyperzzw_convolution", "attention_explicit", "attention_fused", "attention_linear",
     "hrrformer", "hamburger", "fourier_convolution", "large_kernel", "local", "linformer", "performer", "fnet", "luna",
@@ -131,7 +136,7 @@ SHAPE = ("dimensions", "size", "in_channels", "classes")  # of the model: what t
 class NetworkConfig:
     """Which network: Terminator, whose shape and switches are the group `model`, or a baseline."""
 
-    name: str = "terminator"  # terminator, resnet18, ccnn (see related/baselines.py), host (related/host.py)
+    name: str = "terminator"  # terminator; resnet18, ccnn, cnn (see related/baselines.py); host (related/host.py)
     hidden: int = 140  # channels of ccnn
     blocks: int = 4  # of ccnn; 4 x 140 and 6 x 380 have been published
     dropout: float = 0.0  # in the blocks of ccnn

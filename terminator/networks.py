@@ -8,11 +8,11 @@ from torch import nn
 from terminator import weights
 from terminator.config import Config, ConfigError, ModelConfig, NetworkConfig, from_dict
 from terminator.model import Terminator
-from terminator.related.baselines import CCNN, Baseline, ResNet18
+from terminator.related.baselines import CCNN, Baseline, ResNet18, SmallCNN
 from terminator.related.host import Host
 from terminator.standardization import set_evaluation
 
-BASELINES: dict[str, type[Baseline]] = {"resnet18": ResNet18, "ccnn": CCNN, "host": Host}
+BASELINES: dict[str, type[Baseline]] = {"resnet18": ResNet18, "ccnn": CCNN, "host": Host, "cnn": SmallCNN}
 
 
 def build(config: Config) -> nn.Module:

@@ -13,8 +13,11 @@ from torch import Tensor, nn
 from terminator import hyperzzw
 from terminator.config import ModelConfig
 from terminator.layers import Pointwise, concatenated_map, gated_map
+from terminator.related.host import Ham
 from terminator.slow_net import LocalSlowNet, SlowNet, resample
 from terminator.standardization import BatchStandardization, InstanceStandardization, make_standardization
+
+HAM_RANK = 16  # of a Hamburger in the operator's place, where channels and positions allow it
 
 
 class RGU(nn.Module):
@@ -143,6 +146,16 @@ def product_scale(config: ModelConfig) -> float:
     return (config.trained_size / config.size) ** axes
 
 
+def make_global_mixer(config: ModelConfig, channels: int) -> nn.Module | None:
+    """What stands in the global operator's place: a Hamburger, a linear map, or nothing.
+
+    One for all three values that the operator is applied to, as they share the slow score; it does not see the score.
+    """
+    if config.global_mixer == "hamburger":
+        return Ham(channels, min(HAM_RANK, max(1, channels // 2), config.size**config.dimensions))
+    return Pointwise(channels, channels) if config.global_mixer == "none" else None
+
+
 class BlockParts(NamedTuple):
     """Everything that one SFNE block computes; N images, C channels in, f its factor."""
 
@@ -172,6 +185,7 @@ class SFNEBlock(nn.Module):
         slow_net = dict(omega_0=config.omega_0, alpha=config.gamma_alpha, beta=config.gamma_beta)
         self.operator = config.operator
         self.product_scale = product_scale(config)
+        self.global_mixer = make_global_mixer(config, c)
         self.slow_net = SlowNet(d, size, c, config.global_hidden, depth=3 if index == 0 else 2, **slow_net)
         self.standardize = InstanceStandardization()
 
@@ -227,6 +241,8 @@ class SFNEBlock(nn.Module):
         return BlockParts(output, hyper_kernel, score, branches, mixed, interacted, kernels, hyper_score)
 
     def _global(self, score: Tensor, value: Tensor) -> Tensor:
+        if self.global_mixer is not None:
+            return self.global_mixer(value)
         product = hyperzzw.global_operator(self.operator, score, value)
         return product if self.product_scale == 1.0 else product * self.product_scale
 

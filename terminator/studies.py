@@ -238,3 +238,16 @@ def mixers(profile: str) -> Study:
     names = [name for name in CONTEXTS if profile != "smoke" or name not in _LONG_WAYS]
     seeds = {"smoke": (0,), "laptop": (0, 1), "paper": (0, 1, 2)}[profile]
     return Study("mixers", {name: base.updated(network={"name": "host", "mixer": name}) for name in names}, seeds)
+
+
+GLOBAL_MIXERS = {"HyperZ.Z.W": "hyperzzw", "Hamburger": "hamburger", "linear map": "none"}
+
+
+def global_mixers(profile: str) -> Study:
+    """Terminator with a Hamburger, or a mere linear map, in its global operator's place: {label: ...}.
+
+    The network, data and recipe are the ablations', whose full network is the first variant.
+    """
+    base = _of_profile(_ABLATION_BASES, profile)
+    variants = {label: base.updated(model={"global_mixer": name}) for label, name in GLOBAL_MIXERS.items()}
+    return Study("ablations", variants, (0,) if profile == "smoke" else _ABLATION_SEEDS[profile])

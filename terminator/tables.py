@@ -14,12 +14,13 @@ from terminator import records, studies
 from terminator.config import Config, from_dict, identity
 from terminator.experiments import is_of
 from terminator.fewshot.runs import FEW_SHOT
+from terminator.gan.runs import GAN
 from terminator.longrange.runs import LONG_RANGE
 from terminator.presets import PROFILES
 from terminator.runs import System
 from terminator.segmentation.runs import SEGMENTATION
 
-SYSTEMS: tuple[System, ...] = (FEW_SHOT, SEGMENTATION, LONG_RANGE)  # each has records of its own task
+SYSTEMS: tuple[System, ...] = (FEW_SHOT, SEGMENTATION, LONG_RANGE, GAN)  # each has records of its own task
 RATES = "-rates"  # ends the name of an experiment that chose learning rates on held-out images
 TITLES = {  # {experiment: what is compared, the notebook that shows it}, in the order of the tables
     "images": ("Images", "11_images"),
@@ -37,6 +38,8 @@ TITLES = {  # {experiment: what is compared, the notebook that shows it}, in the
     "segmentation_voc": ("Segmentation of PASCAL VOC 2012, in two stages", "20_hamburger"),
     "longrange": ("Long range tasks", "21_hrrformer"),
     "fewshot": ("Few-shot learning", "22_hypertransformer"),
+    "gan": ("HamGAN", "20_hamburger"),
+    "classifiers": ("Classifiers that judge generated images", "20_hamburger"),
 }
 HARDWARE, MINUTES, SEEDS = "on", "minutes a run", "seeds"
 
@@ -97,8 +100,8 @@ def _task(record: Mapping[str, Any]) -> str:
 def named(experiment: str, profile: str) -> dict[str, Config]:
     """{what a reader calls it: configuration} of a study's variants, at every rate where rates are compared."""
     found: dict[str, Config] = {}
-    for make in (studies.ablations, studies.sequences, studies.slow_neural_loss, studies.feature_statistics,
-                 studies.mixers, studies.precision):
+    for make in (studies.ablations, studies.global_mixers, studies.sequences, studies.slow_neural_loss,
+                 studies.feature_statistics, studies.mixers, studies.precision):
         study = make(profile)
         if study.experiment == experiment:
             found |= {_label(label): config for label, config in study.variants.items()}

@@ -111,6 +111,11 @@ class Loop:
         """What is measured after every epoch, by column."""
         raise NotImplementedError
 
+    def _reached(self, row: dict[str, float]) -> str:
+        """What the line that ends an epoch says beside loss and speed."""
+        tested = row[f"{self.tested}_accuracy"]
+        return f"train {row['train_accuracy']:6.2f} %  {self.tested} {tested:6.2f} %"
+
     def _observe(self, epoch: int) -> None:
         """Add to `observed` what was measured inside the network (epoch 0: before training), if that is asked for."""
 
@@ -141,8 +146,8 @@ class Loop:
             self._observe(epoch + 1)
             self._save(rows)
             if rank() == 0:
-                say(f"epoch {epoch + 1:3d}/{epochs}  loss {row['loss']:.4f}  train {row['train_accuracy']:6.2f} %  "
-                    f"{self.tested} {row[f'{self.tested}_accuracy']:6.2f} %  {speed:.0f} {self.unit}/s")
+                say(f"epoch {epoch + 1:3d}/{epochs}  loss {row['loss']:.4f}  {self._reached(row)}  "
+                    f"{speed:.0f} {self.unit}/s")
         return rows
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:

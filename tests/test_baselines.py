@@ -1,4 +1,4 @@
-"""ResNet-18 and CCNN: their sizes and parts, and their way through configuration, training, files and records."""
+"""ResNet-18, CCNN, the small CNN: sizes and parts, and their way through configuration, training, files and records."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ from terminator.predict import predict_files
 from terminator.related.baselines import CCNN, GlobalConvolution, ResNet18
 from terminator.trainer import Trainer
 
-SMALL = {"ccnn": {"name": "ccnn", "hidden": 12, "blocks": 2}, "resnet18": {"name": "resnet18"}}
+SMALL = {"ccnn": {"name": "ccnn", "hidden": 12, "blocks": 2}, "resnet18": {"name": "resnet18"}, "cnn": {"name": "cnn"}}
 BOTH = pytest.mark.parametrize("name", SMALL)
 
 
@@ -150,7 +150,7 @@ def test_settings_that_a_network_does_not_take(words, message):
 def test_a_run_is_trained_recorded_and_read_again(name, config, tiny_data):
     done = run(config(name, train={"epochs": 2}), "networks", data=tiny_data())
     record = done.record
-    assert record["model"] == {"ccnn": "CCNN", "resnet18": "ResNet18"}[name]
+    assert record["model"] == {"ccnn": "CCNN", "resnet18": "ResNet18", "cnn": "SmallCNN"}[name]
     assert record["parameters"] == count_parameters(done.model())
     assert record["flops_per_image"] > 0
     assert [set(row) & {"cross_entropy", "slow_neural_loss", "norm_penalty"} for row in record["epochs"]] == [

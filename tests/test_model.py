@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from terminator import ConfigError, ModelConfig, Terminator, count_parameters, hyperzzw
+from terminator.config import Config, identity
 from terminator.losses import norm_penalty, slow_neural_loss
 from terminator.model import skip_sources
 
@@ -458,3 +459,41 @@ def test_slow_nets_keep_their_precision_under_autocast(tiny_model):
         with torch.autocast("cpu", torch.bfloat16):
             half = model.blocks[1].slow_net().float()
     assert (half - plain).norm() < 0.02 * plain.norm()
+
+
+# -- another global mixer in the operator's place ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["hamburger", "none"])
+@pytest.mark.parametrize("shape", [{"size": 8}, {"size": 20, "dimensions": 1}], ids=["images", "sequences"])
+def test_another_global_mixer_trains_saves_and_answers_alike(name, shape, tmp_path):
+    torch.manual_seed(0)
+    model = Terminator(in_channels=3, classes=4, factors=[4, 3], global_mixer=name, **shape)
+    x = torch.randn(4, 3, *[shape["size"]] * shape.get("dimensions", 2))
+    model(x).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    model.eval()
+    model.save(tmp_path / "model.safetensors")
+    again = Terminator.load(tmp_path / "model.safetensors").eval()
+    assert torch.equal(again(x), model(x))
+    assert again.config.global_mixer == name
+
+
+def test_a_hamburger_in_the_operator_s_place_is_what_the_value_is_mixed_with():
+    torch.manual_seed(0)
+    model = Terminator(size=8, in_channels=3, classes=4, factors=[4, 3], global_mixer="hamburger").eval()
+    parts = model(torch.randn(2, 3, 8, 8), return_parts=True).blocks[1]
+    mixer = model.blocks[1].global_mixer
+    assert mixer.ham.settings.rank == 6  # half of 12 channels
+    assert torch.allclose(parts.branches["o_mixed"], mixer(parts.mixed), atol=1e-6)
+    matrix = mixer.ham(torch.relu(mixer.lower(parts.mixed))).flatten(2)
+    assert (torch.linalg.matrix_rank(matrix, rtol=1e-4) <= 6).all()
+
+
+def test_settings_of_the_global_mixer():
+    assert "global_mixer" not in identity(Config()).get("model", {})
+    with pytest.raises(ConfigError, match="model.global_mixer is 'ham'; allowed: hyperzzw, hamburger, none"):
+        Terminator(global_mixer="ham")
+    with pytest.raises(ConfigError, match="model.operator is 'convolution'; allowed: the default, since"):
+        Terminator(global_mixer="hamburger", operator="convolution")
+    assert Terminator(size=20, dimensions=1, global_mixer="hamburger").config.size == 20  # no square number

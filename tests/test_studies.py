@@ -25,6 +25,7 @@ def record(accuracy, seed=0, entropy=1.0):
 
 def all_studies(profile):
     yield studies.ablations(profile)
+    yield studies.global_mixers(profile)
     for contest in (studies.networks(profile), studies.optimizers(profile)):
         yield contest.sweep()
         yield contest.final({name: rates[0] for name, rates in contest.rates.items()})

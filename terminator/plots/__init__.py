@@ -41,6 +41,16 @@ from terminator.plots.fields import (
     slow_scores,
     spectra,
 )
+from terminator.plots.hamburger import (
+    bases,
+    energy_curves,
+    gan_grids,
+    ham_cost,
+    ham_errors,
+    ham_parts,
+    sigma_curves,
+    spread_lines,
+)
 from terminator.plots.hrr import autocorrelations, capacity, mean_maps, memory, weight_maps
 from terminator.plots.inside import over_epochs, ridgelines
 from terminator.plots.results import (
@@ -65,6 +75,7 @@ __all__ = [
     "answers_grid",
     "attention",
     "autocorrelations",
+    "bases",
     "block_view",
     "branch_heat",
     "capacity",
@@ -74,26 +85,28 @@ __all__ = [
     "cost",
     "dependence_maps",
     "difference_dots",
+    "energy_curves",
     "episode",
     "field_grid",
     "frequencies",
+    "gan_grids",
     "generated_filters",
     "group_means",
     "growth",
+    "ham_cost",
+    "ham_errors",
+    "ham_parts",
     "hyper_kernels",
     "images",
     "jacobians",
-    "learning_curves",
     "learning",
+    "learning_curves",
     "local_kernels",
     "loss_terms",
-<<<<<<< HEAD
     "mean_maps",
     "memory",
-=======
     "miou_curves",
     "miou_dots",
->>>>>>> lra
     "operator_steps",
     "over_epochs",
     "parts_bars",
@@ -102,8 +115,10 @@ __all__ = [
     "ridgelines",
     "save",
     "segmentations",
+    "sigma_curves",
     "slow_scores",
     "spectra",
+    "spread_lines",
     "steps_curve",
     "style",
     "tradeoff",

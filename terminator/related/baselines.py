@@ -1,4 +1,4 @@
-"""The networks that Terminator is compared with on the same data: ResNet-18 and CCNN.
+"""The networks that Terminator is compared with on the same data: ResNet-18 and CCNN; and a small CNN to measure with.
 
 Their batch norms are the kit's own (standardization.BatchStandardization with affine parameters), so they are
 evaluated by the same two protocols as Terminator: "released" with the statistics of the test batch, "calibrated" with
@@ -154,3 +154,29 @@ class CCNN(Baseline):
         self._check_input(x)
         y = self.standardize(self.blocks(self.encoder(x)))
         return self.classifier(y.flatten(2).mean(-1))
+
+
+class SmallCNN(Baseline):
+    """Four 3x3 convolutions of 32, 64, 64, 64 channels (BN, ReLU), three of stride 2; mean over positions; linear.
+
+    A plain classifier of images for measuring with: `features` are what generated images are compared in.
+    """
+
+    FEATURES = 64
+
+    def __init__(self, config: ModelConfig, network: NetworkConfig):
+        super().__init__(config, network)
+        widths, layers = (config.in_channels, 32, 64, 64, self.FEATURES), []
+        for i in range(4):
+            layers += [nn.Conv2d(widths[i], widths[i + 1], 3, stride=2 if i else 1, padding=1, bias=False),
+                       _batch_norm(widths[i + 1]), nn.ReLU()]
+        self.body = nn.Sequential(*layers)
+        self.classifier = nn.Linear(self.FEATURES, config.classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Images (N, in_channels, H, W) to (N, 64)."""
+        self._check_input(x)
+        return self.body(x).mean((2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x))

@@ -138,10 +138,8 @@ class Seen(NamedTuple):
     predicted: Tensor  # int64 (N, H, W)
 
 
-@torch.no_grad()
-def examples(model: torch.nn.Module, config: SegmentationConfig, data: SegmentationData, split: str = "",
-             count: int = 4, multi_scale: bool = False) -> Seen:
-    """Pictures spread evenly over a split (the last one, if none is named), and the network's answers.
+def example_pictures(data: SegmentationData, split: str = "", count: int = 4) -> Any:
+    """Labelled pictures spread evenly over a split (the last one, if none is named), as one batch.
 
     Raises:  ConfigError for a split that the data do not have, or pictures of several sizes.
     """
@@ -153,7 +151,14 @@ def examples(model: torch.nn.Module, config: SegmentationConfig, data: Segmentat
     chosen = list(batches(pictures.part(range(0, len(pictures), every)[:count]), count))
     if len(chosen) > 1:
         raise ConfigError(f"pictures of {data.info.title} differ in size; allowed here: data.size=[H,W]")
-    batch = chosen[0][1]
+    return chosen[0][1]
+
+
+@torch.no_grad()
+def examples(model: torch.nn.Module, config: SegmentationConfig, data: SegmentationData, split: str = "",
+             count: int = 4, multi_scale: bool = False) -> Seen:
+    """Pictures of a split (see example_pictures), and the network's answers."""
+    batch = example_pictures(data, split, count)
     x = normalize(batch.images, data.info.mean, data.info.std)
     with fixed_bases(model, config.test.bases_seed):
         predicted = predict_logits(model, config, x, multi_scale).argmax(1)

@@ -1,0 +1,177 @@
+"""Every setting of a GAN experiment; the defaults are the released HamGAN-baby's, for images of 128x128 pixels.
+
+Source: arXiv 2109.04553 and its released code.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from terminator.config import ConfigError, updated
+
+CONTEXTS = ("none", "attention", "NMF", "VQ", "CD")  # NMF, VQ, CD: a Hamburger with that ham
+SMALLEST = 4  # pixels a side where the generator starts and the discriminator ends
+
+
+def _require(condition: bool, key: str, value: Any, allowed: str) -> None:
+    if not condition:
+        raise ConfigError(f"{key} is {value!r}; allowed: {allowed}")
+
+
+def _at_least(config: Any, group: str, minima: dict[str, int]) -> None:
+    for name, least in minima.items():
+        value = getattr(config, name)
+        _require(value >= least, f"{group}.{name}", value, f"an integer of at least {least}")
+
+
+@dataclass(frozen=True)
+class GanData:
+    """Which images."""
+
+    name: str = "digits"  # digits, MNIST, CIFAR10, ..., or a class folder or archive
+    image_size: int = 128  # pixels a side: 4 times a power of 2
+    channels: int | None = None  # 1: grey, 3: colour; None: as they are
+    train_size: int | None = None  # keep this many training images
+    test_size: int | None = None  # keep this many test images, the reference of the Frechet distance
+
+    def __post_init__(self) -> None:
+        steps = self.image_size // SMALLEST
+        _require(self.image_size >= 2 * SMALLEST and self.image_size % SMALLEST == 0 and steps & (steps - 1) == 0,
+                 "data.image_size", self.image_size, "8, 16, 32, 64, 128 and so on")
+        _require(self.channels in (None, 1, 3), "data.channels", self.channels, "1, 3, or nothing")
+        for name in ("train_size", "test_size"):
+            value = getattr(self, name)
+            _require(value is None or value >= 2, f"data.{name}", value, "an integer of at least 2, or nothing")
+
+
+@dataclass(frozen=True)
+class GanModel:
+    """Both networks; channels are multiples of the width."""
+
+    width: int = 64  # channels at full resolution, doubled with every halving
+    latent: int = 128  # numbers in z
+    classes: int | None = None  # None: the data's
+    context: str = "NMF"  # none, attention (SAGAN's), or a Hamburger with NMF, VQ, CD
+    context_size: int = 32  # pixels a side where it stands, in both networks
+    rank_divisor: int = 8  # R = channels / this
+    steps: int = 6  # K
+    one_step: bool = True  # gradient of the last coefficients only; False: through all steps
+
+    def __post_init__(self) -> None:
+        _require(self.context in CONTEXTS, "model.context", self.context, ", ".join(CONTEXTS))
+        _at_least(self, "model", {"width": 8, "latent": 1, "context_size": 4, "rank_divisor": 1, "steps": 0})
+        _require(self.width % 8 == 0, "model.width", self.width, "a multiple of 8")
+        _require(self.width % self.rank_divisor == 0, "model.rank_divisor", self.rank_divisor,
+                 f"a divisor of model.width={self.width}")
+
+
+@dataclass(frozen=True)
+class GanOptimizer:
+    """Adam for both networks, one step of each per iteration, at constant rates."""
+
+    generator_rate: float = 1e-4
+    discriminator_rate: float = 4e-4
+    beta1: float = 0.0
+    beta2: float = 0.999
+
+    def __post_init__(self) -> None:
+        for name in ("generator_rate", "discriminator_rate"):
+            _require(getattr(self, name) > 0, f"optimizer.{name}", getattr(self, name), "a positive number")
+        for name in ("beta1", "beta2"):
+            _require(0 <= getattr(self, name) < 1, f"optimizer.{name}", getattr(self, name), "from 0 to below 1")
+
+
+@dataclass(frozen=True)
+class GanTrain:
+    """Length, numbers and machine of a training; an epoch lies between two checkpoints."""
+
+    train_steps: int = 2_000_000
+    steps_between_saves: int = 10_000
+    batch_size: int = 256
+    accumulate: int = 1
+    seed: int = 0
+    precision: str = "float32"  # float32, or bf16 (autocast)
+    device: str = "auto"  # auto, cpu, cuda
+    deterministic: bool = False  # torch's deterministic algorithms: the same bits on a GPU, too
+    distributed: bool = False  # no: the two networks take turns in one process
+
+    def __post_init__(self) -> None:
+        _at_least(self, "train", {"train_steps": 1, "steps_between_saves": 1, "batch_size": 2, "seed": 0})
+        _require(self.accumulate == 1, "train.accumulate", self.accumulate, "1: a GAN takes its batches whole")
+        _require(self.seed < 2**32, "train.seed", self.seed, "an integer from 0 to below 2**32")
+        _require(self.precision in ("float32", "bf16"), "train.precision", self.precision, "float32, bf16")
+        _require(self.device in ("auto", "cpu", "cuda"), "train.device", self.device, "auto, cpu, cuda")
+        _require(not self.distributed, "train.distributed", self.distributed, "false: a GAN trains in one process")
+
+    @property
+    def epochs(self) -> int:
+        """Checkpoints of a whole training; the last epoch may be shorter."""
+        return -(-self.train_steps // self.steps_between_saves)
+
+
+@dataclass(frozen=True)
+class GanTest:
+    """The Frechet distance, in the features of a small classifier that is trained on the same data."""
+
+    __test__ = False  # not a test case
+
+    samples: int = 50_176  # generated images, in the end
+    samples_per_epoch: int = 2048  # after every epoch
+    repeats: int = 5  # draws of samples, in the end
+    classifier_epochs: int = 10  # of the classifier's training
+    grid_classes: int = 8  # columns of the grids that are kept
+    grid_rows: int = 4  # and their rows: samples of each class
+
+    def __post_init__(self) -> None:
+        _at_least(self, "test", {"samples": 2, "samples_per_epoch": 2, "repeats": 1, "classifier_epochs": 1,
+                                 "grid_classes": 1, "grid_rows": 1})
+
+
+@dataclass(frozen=True)
+class GanConfig:
+    """One GAN experiment, whole.
+
+    Raises:  ConfigError, from the constructor, for settings that do not go together.
+    """
+
+    data: GanData = field(default_factory=GanData)
+    model: GanModel = field(default_factory=GanModel)
+    optimizer: GanOptimizer = field(default_factory=GanOptimizer)
+    train: GanTrain = field(default_factory=GanTrain)
+    test: GanTest = field(default_factory=GanTest)
+
+    def __post_init__(self) -> None:
+        if self.model.context != "none":
+            sizes = [size for size in self.sizes if size < self.data.image_size]
+            _require(self.model.context_size in sizes, "model.context_size", self.model.context_size,
+                     f"{', '.join(map(str, sizes))} for data.image_size={self.data.image_size}")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Pixels a side after each up-block of the generator."""
+        sizes, size = [], SMALLEST
+        while size < self.data.image_size:
+            size *= 2
+            sizes.append(size)
+        return tuple(sizes)
+
+    def shape(self) -> tuple[int, int]:
+        """Channels of the images, and classes.  Raises: ConfigError before they are known (`resolved`)."""
+        channels, classes = self.data.channels, self.model.classes
+        if channels is None or classes is None:
+            raise ConfigError(f"data.channels is {channels!r}, model.classes {classes!r}; allowed: integers; "
+                              "GanConfig.resolved fills in the data's")
+        return channels, classes
+
+    def updated(self, *dotlist: str, **values: Any) -> "GanConfig":
+        """A copy with other values: `config.updated("train.seed=1", model={"context": "none"})`.
+
+        Raises:  ConfigError that names the key, its value and what is allowed.
+        """
+        return updated(self, dotlist, values)
+
+    def resolved(self, channels: int, classes: int) -> "GanConfig":
+        """The same with the images' channels and classes filled in."""
+        for key, given, value in (("data.channels", self.data.channels, channels),
+                                  ("model.classes", self.model.classes, classes)):
+            _require(given in (None, value), key, given, f"{value}, that of the data; leave it out")
+        return replace(self, data=replace(self.data, channels=channels), model=replace(self.model, classes=classes))

@@ -1,0 +1,113 @@
+"""GAN experiments: run one, or read what is there; its record, its samples, its model, and a table of many."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from terminator import observations
+from terminator.config import from_dict
+from terminator.data import load as load_images
+from terminator.gan.config import GanConfig
+from terminator.gan.frechet import judge_of
+from terminator.gan.networks import Gan, build
+from terminator.gan.trainer import GanImages, GanTrainer
+from terminator.runs import FinishedRun, System
+
+NAMES = {"none": "without context", "attention": "with attention", "NMF": "with Hamburger (NMF)",
+         "VQ": "with Hamburger (VQ)", "CD": "with Hamburger (CD)"}
+
+
+class GanRun(FinishedRun):
+    """A finished run: its record, its folder, and on demand its epochs, its samples and its networks."""
+
+    def model(self) -> nn.Module:
+        """The trained networks, in evaluation mode."""
+        return load(self.folder / "model.safetensors")[0]
+
+    @property
+    def config(self) -> GanConfig:
+        """The resolved configuration."""
+        return from_dict(GanConfig, self.record["config"])
+
+    def grids(self) -> dict[int, Tensor]:
+        """Samples of the same z and classes after every epoch (0: before training): uint8 (rows * classes, C, H, W).
+
+        Raises:  FileNotFoundError where the record travelled without them.
+        """
+        return {epoch: torch.from_numpy(fields["samples"]).to(torch.uint8)
+                for epoch, fields in observations.read_fields(self.folder).items()}
+
+
+class GanSystem(System):
+    """A generator and a discriminator, trained against one another."""
+
+    task = "gan"
+    config = GanConfig
+    index = "index_gan.csv"
+    run_type = GanRun
+    measures = {"frechet": "Frechet distance", "right_class": "right class (%)",
+                "frechet_train_images": "distance of training images"}
+
+    def load_data(self, config: GanConfig, data_dir: str | None = None) -> GanImages:
+        d = config.data
+        return GanImages(load_images(d.name, data_dir=data_dir, image_size=d.image_size, channels=d.channels,
+                                     train_size=d.train_size, test_size=d.test_size))
+
+    def resolve(self, config: GanConfig, data: GanImages) -> GanConfig:
+        return config.resolved(data.info.shape[0], len(data.info.classes))
+
+    def resolve_like(self, config: GanConfig, record: dict[str, Any]) -> GanConfig:
+        return config.resolved(record["data"]["shape"][0], len(record["data"]["classes"]))
+
+    def method(self, config: GanConfig) -> str:
+        return config.model.context
+
+    def build(self, config: GanConfig) -> Gan:
+        return build(config)
+
+    def trainer(self, model: Any, config: GanConfig, data: GanImages, folder: Path | None = None) -> GanTrainer:
+        return GanTrainer(model, config, data, folder)
+
+    def _train(self, config: GanConfig, data: GanImages, experiment: str, profile: str, folder: Path,
+               keep_record: bool) -> dict[str, Any]:
+        """As for every system, once the classifier is there that judges what is generated."""
+        data = data if data.judge else replace(data, judge=judge_of(config, data.images, profile))
+        return super()._train(config, data, experiment, profile, folder, keep_record)
+
+    def results(self, trainer: GanTrainer) -> dict[str, dict[str, Any]]:
+        return trainer.results()
+
+    def details(self, trainer: GanTrainer, rows: Sequence[dict[str, float]]) -> dict[str, Any]:
+        train, seconds = trainer.config.train, sum(row["seconds"] for row in rows)
+        sigmas = trainer.model.sigmas()
+        return {"classifier": trainer.judge.about, "sigmas": sigmas and sigmas._asdict(),
+                "images_per_s": round(train.train_steps * train.batch_size / seconds, 2)}
+
+    def summary(self, record: dict[str, Any]) -> str:
+        found = record["results"]
+        return (f"Frechet distance {found['test']['frechet']:.2f} in the features of {record['classifier']['run_id']} "
+                f"(training images: {found['train_images']['frechet']:.2f})")
+
+    def label(self, record: dict[str, Any]) -> str:
+        return NAMES[record["config"]["model"]["context"]]
+
+    def row(self, record: dict[str, Any]) -> dict[str, Any]:
+        """What it was, and how far its samples are from real images."""
+        config, found = from_dict(GanConfig, record["config"]), record["results"]
+        sigmas = record["sigmas"] or {}
+        return {
+            "method": config.model.context, "size": config.data.image_size, "width": config.model.width,
+            "steps": config.train.train_steps, "batch": config.train.batch_size, "frechet": found["test"]["frechet"],
+            "sd_over_draws": found["test"]["sd_over_draws"], "frechet_train_images": found["train_images"]["frechet"],
+            "right_class": found["test"]["right_class"], "sigma_generator": sigmas.get("generator"),
+            "sigma_discriminator": sigmas.get("discriminator"), "classifier": record["classifier"]["run_id"],
+            "classifier_accuracy": record["classifier"]["accuracy"], "images_per_s": record["images_per_s"]}
+
+
+GAN = GanSystem()
+run, run_id, run_folder, load = GAN.run, GAN.run_id, GAN.run_folder, GAN.load
+runs_table, rebuild_index = GAN.runs_table, GAN.rebuild_index

@@ -1,0 +1,256 @@
+"""What the notebook on Hamburger shows beside its probes: a picture taken apart, what a trained block does to its
+features, how far random bases move its answers, and verdicts computed from records.
+
+Source: the claims are those of arXiv 2109.04553.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from terminator import ham_analysis, records
+from terminator.data import DatasetNotFound, load
+from terminator.data.augment import normalize
+from terminator.gan.runs import NAMES, GanRun
+from terminator.ham_analysis import CD100, NMF, VQ100, Parts
+from terminator.ham_probes import DRAWS, PROBES
+from terminator.paths import atomic_write, results_dir
+from terminator.runs import once
+from terminator.segmentation import studies as segmentation
+from terminator.segmentation.config import SegmentationConfig
+from terminator.segmentation.evaluation import batches, fixed_bases, predict_logits
+from terminator.segmentation.runs import SEGMENTATION, SegmentationRun, tested
+
+PATCH = 5  # pixels a side of the neighbourhoods that are a picture's features
+PICTURES = {"smoke": ("digits",), "laptop": ("CIFAR10", "cifar10-jpeg", "digits"), "paper": ("CIFAR10", "digits")}
+LOOKED_AT = 8  # pictures whose features and answers are measured
+BLOCK_STEPS = (1, 6, 12, 30)  # K at which the answers' spread is measured
+
+
+class Picture(NamedTuple):
+    """An image (C, H, W) in [0, 1], what it is, and its parts by ham."""
+
+    image: Tensor
+    title: str
+    parts: dict[str, Parts]
+
+    def base_pictures(self) -> dict[str, Tensor]:
+        """The bases of every ham as neighbourhoods (R, PATCH, PATCH), mean over colours."""
+        return {name: found.bases.mT.unflatten(1, (-1, PATCH, PATCH)).mean(1) for name, found in self.parts.items()}
+
+
+def picture(profile: str, rank: int = 6, index: int = 3) -> Picture:
+    """A test image of the first data set that is here, and the patches around its pixels taken apart by every ham."""
+    for name in PICTURES[profile]:
+        try:
+            data = load(name, image_size=32, download=False)
+            break
+        except DatasetNotFound:
+            continue
+    image = data.test_images[index].float() / 255
+    features = ham_analysis.patches(image, PATCH)
+    found = {ham.title: ham_analysis.parts(features, ham, rank) for ham in (NMF, VQ100, CD100)}
+    return Picture(image, data.info.title, found)
+
+
+# -- a trained network's answers ------------------------------------------------------------------------------------
+
+
+def answers(found: SegmentationRun, count: int = 3, data_dir: str | None = None) -> segmentation.Seen | None:
+    """Some test pictures and a trained network's answers, kept in the run's folder (answers.npz) once they are made.
+
+    Nothing where the pictures are not on this machine.
+    """
+    path = found.folder / "answers.npz"
+    try:
+        data = SEGMENTATION.load_data(found.config, data_dir)
+    except DatasetNotFound:
+        return None
+    if path.is_file():
+        with np.load(path, allow_pickle=False) as file:
+            predicted = torch.from_numpy(file["predicted"]).long()
+        if len(predicted) == count:
+            batch = segmentation.example_pictures(data, count=count)
+            return segmentation.Seen(batch.images, batch.labels, predicted)
+    seen = segmentation.examples(*segmentation.model_of(found, data_dir), count=count)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, predicted=seen.predicted.to(torch.uint8).numpy())
+    atomic_write(path, buffer.getvalue())
+    return seen
+
+
+def all_answers(found: segmentation.Runs, labels: Sequence[str], count: int = 3, data_dir: str | None = None
+                ) -> tuple[segmentation.Seen, dict[str, Tensor]] | None:
+    """The answers of several arms (first seed) to the same pictures: one of them whole, and {label: answers}."""
+    seen = {label: answers(found[label][0], count, data_dir) for label in labels}
+    whole = {label: part for label, part in seen.items() if part is not None}
+    return (next(iter(whole.values())), {k: part.predicted for k, part in whole.items()}) if whole else None
+
+
+# -- a trained block -----------------------------------------------------------------------------------------------
+
+
+def trained_block(found: SegmentationRun, data_dir: str | None = None) -> dict[str, Any]:
+    """What the Hamburger of a trained segmentation network does, from a record that is made here if it is missing.
+
+    Returns: energy (cumulative shares before the block, after it, and of the ham's reconstruction), spread (a row per
+    K: share of the pixels whose answer differs between two draws of bases, and mIoU in %), pictures, run_id.
+    """
+    profile, name = found.record["profile"], f"block-{found.record['run_id']}"
+    folder = results_dir() / "runs" / PROBES / name
+
+    def run() -> dict[str, Any]:
+        began = {"provenance": records.provenance(), "started": records.now()}
+        record = {"run_id": name, "experiment": PROBES, "task": "probes", "status": "ok", "profile": profile,
+                  "seed": found.record["seed"], "config": {"draws": DRAWS[profile], "pictures": LOOKED_AT},
+                  "data": found.record["data"], "results": _look_into(found, DRAWS[profile], data_dir),
+                  **began, "finished": records.now()}
+        records.write_record(folder / "record.json", record)
+        return records.read_record(folder / "record.json")
+
+    return once(folder, run)["results"]
+
+
+@torch.no_grad()
+def _look_into(found: SegmentationRun, draws: int, data_dir: str | None) -> dict[str, Any]:
+    model, config, data = segmentation.model_of(found, data_dir)
+    pictures = data.splits[tested(found.record)]
+    (_, batch), *_ = batches(pictures.part(range(LOOKED_AT)), LOOKED_AT)
+    x = normalize(batch.images, data.info.mean, data.info.std)
+    before, after, inside = features_around(model, config, x)
+    rows = []
+    for steps in BLOCK_STEPS:
+        answers = []
+        for seed in range(draws):
+            with fixed_bases(model, seed, steps):
+                answers.append(predict_logits(model, config, x).argmax(1))
+        rows.append({"steps": steps, "differing": 100 * disagreement(torch.stack(answers))})
+    energy = {"before": before, "after": after, "reconstruction": inside}
+    return {"energy": {key: ham_analysis.cumulative_energy(part).tolist() for key, part in energy.items()},
+            "spread": rows, "pictures": LOOKED_AT, "draws": draws, "run_id": found.record["run_id"]}
+
+
+def features_around(model: nn.Module, config: SegmentationConfig, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What enters the Hamburger of a network, what leaves it, and its ham's reconstruction, (B, C, H, W) each."""
+    seen: dict[str, Tensor] = {}
+    block: Any = model.context
+
+    def remember(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        seen["in" if module is block else "into the ham"] = inputs[0]
+        seen["out" if module is block else "out of the ham"] = output
+
+    hooks = [part.register_forward_hook(remember) for part in (block, block.ham)]
+    try:
+        with fixed_bases(model, 0):
+            predict_logits(model, config, x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen["in"], seen["out"], seen["out of the ham"]
+
+
+def disagreement(answers: Tensor) -> float:
+    """Share of the places at which two of the answers (draws, ...) differ, mean over all pairs."""
+    draws = len(answers)
+    agreeing = sum((answers[i] == answers[j]).double().mean().item() for i in range(draws) for j in range(i))
+    return 1 - agreeing / (draws * (draws - 1) / 2)
+
+
+# -- verdicts ------------------------------------------------------------------------------------------------------
+
+
+def claims(probes: Mapping[str, pd.DataFrame], slopes: pd.DataFrame, energy: Mapping[str, Sequence[float]],
+           gans: Mapping[str, Sequence[GanRun]], context: segmentation.Runs,
+           camvid: segmentation.Runs | None = None) -> pd.DataFrame:
+    """The paper's claims, what our records say about each, and a verdict that is computed from them."""
+    rows = [*_convergence(probes["errors"]), *_gradients(probes["gradients"]), *_cost(slopes), *_spectrum(energy),
+            *segmentation.claims(context, camvid).to_dict("records"), *_gan(gans)]
+    return pd.DataFrame(rows, columns=["claim", "evidence", "verdict"])
+
+
+def _row(claim: str, evidence: str, holds: bool | None) -> dict[str, str]:
+    verdict = "not settled" if holds is None else "holds here" if holds else "contradicted here"
+    return {"claim": claim, "evidence": evidence, "verdict": verdict}
+
+
+def _convergence(errors: pd.DataFrame) -> list[dict[str, str]]:
+    part = errors[errors["ham"] == "NMF"].sort_values("steps")
+    falls = bool((part["error"].diff().dropna() <= 1e-9).all())
+    start, first, last, floor = part["error"].iloc[0], part.query("steps == 1")["error"].iloc[0], \
+        part["error"].iloc[-1], part["floor"].iloc[0]
+    share = (start - first) / (start - last)
+    return [_row("the error of NMF falls with every step", f"{start:.3f} at the start, {last:.3f} after "
+                 f"{part['steps'].iloc[-1]} steps; truncated SVD {floor:.3f}", falls),
+            _row("few steps are enough", f"{share:.0%} of the whole drop in the first step", share > 0.8)]
+
+
+def _gradients(table: pd.DataFrame) -> list[dict[str, str]]:
+    rows = []
+    exact = table["full_off"].max()
+    rows.append(_row("back-propagation through all steps is the map's gradient, the one-step gradient is not",
+                     f"off finite differences by {exact:.1g} at most; one-step by {table['one_step_off'].min():.1g} "
+                     "at least", bool(exact < 1e-3 < table["one_step_off"].min())))
+    for name in dict.fromkeys(table["ham"]):
+        part = table[table["ham"] == name].sort_values("steps").iloc[-1]
+        tail = part["full_max"] / part["one_step_max"] if part["one_step_max"] > 1e-3 else float("inf")
+        text = (f"largest |dX| / |G| through all {part['steps']} steps {part['full_max']:.2g}, one-step "
+                f"{part['one_step_max']:.2g}")
+        rows.append(_row(f"the gradient through all steps is unstable ({name})", text,
+                         None if tail == float("inf") else bool(tail > 5)))
+    return rows
+
+
+def _cost(slopes: pd.DataFrame) -> list[dict[str, str]]:
+    rows, theirs = [], slopes.loc[("attention, written out", "training")]
+    for name in ("NMF", "CD", "VQ"):
+        ours = slopes.loc[(name, "training")]
+        text = ", ".join(f"{what} N^{ours[what]:.2f} against N^{theirs[what]:.2f}"
+                         for what in ("operations", "memory", "time"))
+        holds = max(ours["operations"], ours["memory"]) < 1.3 and min(theirs["operations"], theirs["memory"]) > 1.7
+        rows.append(_row(f"operations and memory of {name} grow with N, those of attention with its square", text,
+                         bool(holds)))
+    return rows
+
+
+def _spectrum(energy: Mapping[str, Sequence[float]]) -> list[dict[str, str]]:
+    before, after = (torch.tensor(energy[key], dtype=torch.float64) for key in ("before", "after"))
+    count = min(8, len(before))
+    above = bool((after[:count] > before[:count]).all()), bool((after[:count] < before[:count]).all())
+    return [_row("features after the block have more of their energy in the leading singular values",
+                 f"first: {before[0]:.2f} before, {after[0]:.2f} after; first {count}: {before[count - 1]:.3f}, "
+                 f"{after[count - 1]:.3f}", True if above[0] else False if above[1] else None)]
+
+
+def _gan(gans: Mapping[str, Sequence[GanRun]]) -> list[dict[str, str]]:
+    rows = []
+    for name in ("none", "attention"):
+        if name in gans and "NMF" in gans:
+            difference, spread = difference_of(gans[name], gans["NMF"])
+            known = spread < float("inf")
+            rows.append(_row(
+                f"a GAN with Hamburger comes nearer to the images than one {NAMES[name]}",
+                f"Frechet distance smaller by {difference:+.2f} "
+                + (f"± {spread:.2f}" if known else "(one seed: chance unknown)"),
+                None if not known or abs(difference) <= spread else difference > 0))
+    sigmas = [abs(value) for r in gans["NMF"] for value in r.record["sigmas"].values()]
+    rows.append(_row("the Hamburger is used: sigma leaves 0", "|sigma| after training " + ", ".join(
+        f"{value:.3f}" for value in sigmas), True if min(sigmas) > 0.05 else None))
+    return rows
+
+
+def difference_of(a: Sequence[GanRun], b: Sequence[GanRun]) -> tuple[float, float]:
+    """Difference of mean Frechet distances, a - b, and what chance over seeds explains of it (95 %).
+
+    With one seed on either side nothing is known of chance: the second number is infinite then.
+    """
+    means, variance = [], 0.0
+    for found in (a, b):
+        values = torch.tensor([r.record["results"]["test"]["frechet"] for r in found], dtype=torch.float64)
+        means.append(values.mean().item())
+        variance += values.var().item() / len(values) if len(values) > 1 else float("inf")
+    return means[0] - means[1], 1.96 * variance**0.5
