@@ -6,7 +6,8 @@ percent, as released.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from statistics import mean, stdev
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -155,3 +156,41 @@ def epochs_to(curves: Mapping[Any, Sequence[pd.DataFrame]], share: float = 0.9) 
              "epoch": mean.index[mean >= target][0] if (mean >= target).any() else None}
             for label, mean in means.items()]
     return pd.DataFrame(rows).astype({"epoch": "Int64"})
+
+
+# -- two sides of a claim, in any measure ------------------------------------------------------------------------
+
+HOLDS, NOT, UNSETTLED, NOT_RUN = "holds here", "contradicted here", "not settled", "not run"
+
+
+class Gap(NamedTuple):
+    """Difference of two means, how much of it chance explains (half-width of 95 %), and seeds on the smaller side."""
+
+    difference: float
+    spread: float
+    seeds: int
+
+    @property
+    def word(self) -> str:
+        """Whether the first side is above the second; a single seed on a side settles nothing."""
+        if self.seeds < 2 or abs(self.difference) <= self.spread:
+            return UNSETTLED
+        return HOLDS if self.difference > 0 else NOT
+
+    def __str__(self) -> str:
+        return f"{self.difference:+.1f} ± {self.spread:.1f} points, {seeds(self.seeds)}"
+
+
+def gap(a: Sequence[float], b: Sequence[float], noise: tuple[float, float] = (0.0, 0.0)) -> Gap:
+    """Compare what the seeds of two settings reached, a against b.
+
+    Args:  noise: half-width (95 %) that the test examples alone leave to each mean, the least that chance does.
+    """
+    spreads = [max(1.96 * stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0, least)
+               for values, least in zip((a, b), noise, strict=True)]
+    return Gap(mean(a) - mean(b), math.hypot(*spreads), min(len(a), len(b)))
+
+
+def seeds(count: int) -> str:
+    """"3 seeds", "one seed"."""
+    return f"{count} seeds" if count > 1 else "one seed"

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from terminator import ham_analysis, records
+from terminator.comparison import HOLDS, NOT, UNSETTLED, seeds
 from terminator.data import DatasetNotFound, load
 from terminator.data.augment import normalize
 from terminator.gan.runs import NAMES, GanRun
+from terminator.gan.studies import nearer
 from terminator.ham_analysis import CD100, NMF, VQ100, Parts
 from terminator.ham_probes import DRAWS, PROBES
 from terminator.paths import atomic_write, results_dir
@@ -174,7 +176,7 @@ def claims(probes: Mapping[str, pd.DataFrame], slopes: pd.DataFrame, energy: Map
 
 
 def _row(claim: str, evidence: str, holds: bool | None) -> dict[str, str]:
-    verdict = "not settled" if holds is None else "holds here" if holds else "contradicted here"
+    verdict = UNSETTLED if holds is None else HOLDS if holds else NOT
     return {"claim": claim, "evidence": evidence, "verdict": verdict}
 
 
@@ -230,27 +232,13 @@ def _gan(gans: Mapping[str, Sequence[GanRun]]) -> list[dict[str, str]]:
     rows = []
     for name in ("none", "attention"):
         if name in gans and "NMF" in gans:
-            difference, spread = difference_of(gans[name], gans["NMF"])
-            known = spread < float("inf")
-            rows.append(_row(
-                f"a GAN with Hamburger comes nearer to the images than one {NAMES[name]}",
-                f"Frechet distance smaller by {difference:+.2f} "
-                + (f"± {spread:.2f}" if known else "(one seed: chance unknown)"),
-                None if not known or abs(difference) <= spread else difference > 0))
+            found = nearer(gans["NMF"], gans[name])
+            rows.append({
+                "claim": f"a GAN with Hamburger comes nearer to the images than one {NAMES[name]}",
+                "evidence": f"Frechet distance smaller by {found.difference:+.2f} ± {found.spread:.2f}, "
+                            f"{seeds(found.seeds)}", "verdict": found.word})
     sigmas = [abs(value) for r in gans["NMF"] for value in r.record["sigmas"].values()]
     rows.append(_row("the Hamburger is used: sigma leaves 0", "|sigma| after training " + ", ".join(
         f"{value:.3f}" for value in sigmas), True if min(sigmas) > 0.05 else None))
     return rows
 
-
-def difference_of(a: Sequence[GanRun], b: Sequence[GanRun]) -> tuple[float, float]:
-    """Difference of mean Frechet distances, a - b, and what chance over seeds explains of it (95 %).
-
-    With one seed on either side nothing is known of chance: the second number is infinite then.
-    """
-    means, variance = [], 0.0
-    for found in (a, b):
-        values = torch.tensor([r.record["results"]["test"]["frechet"] for r in found], dtype=torch.float64)
-        means.append(values.mean().item())
-        variance += values.var().item() / len(values) if len(values) > 1 else float("inf")
-    return means[0] - means[1], 1.96 * variance**0.5

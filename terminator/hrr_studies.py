@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from terminator import benchmark, records, sequence_bench
+from terminator.comparison import HOLDS, NOT, UNSETTLED
 from terminator.config import ConfigError
 from terminator.data.sequences import permutation
 from terminator.data.tokens import TokenData
@@ -252,7 +253,7 @@ def claims(costs: pd.DataFrame, structure_rows: pd.DataFrame, branches: pd.DataF
     for what in ("time", "memory"):
         known = what == "memory" or found["from"] >= sequence_bench.FAR  # below, times are those of calls
         claim(f"{what} grows in proportion to the sequence", f"power {found[what]:.2f} {lengths}",
-              _judged(abs(found[what] - 1) <= 0.1) if known else "not settled")
+              _judged(abs(found[what] - 1) <= 0.1) if known else UNSETTLED)
     for other in ("softmax_explicit", "softmax_fused"):
         ratio, length = _at_longest(costs, other, "low")
         claim(f"a layer is faster than {_named(other)} at long sequences", f"{ratio:.2g} times at T = {length}",
@@ -275,16 +276,8 @@ def claims(costs: pd.DataFrame, structure_rows: pd.DataFrame, branches: pd.DataF
     return pd.DataFrame(rows)
 
 
-def accuracy_claims(runs: Mapping[str, studies.Runs]) -> pd.DataFrame:
-    """longrange.studies.claims of {study: runs}, with the evidence in words: columns claim, evidence, verdict."""
-    rows = [{"claim": f"{studies.TITLES[row.study]}: {row.claim}", "verdict": row.verdict,
-             "evidence": f"{row.difference:+.1f} points, 95 % spread {row.chance:.1f}"}
-            for row in studies.claims(runs).itertuples()]
-    return pd.DataFrame(rows, columns=["claim", "evidence", "verdict"])
-
-
 def _judged(holds: bool) -> str:
-    return "holds here" if holds else "contradicted here"
+    return HOLDS if holds else NOT
 
 
 def _named(mixer: str) -> str:

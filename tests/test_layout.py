@@ -19,9 +19,9 @@ FLOORS = (  # from the ground up; a module may import from lower floors, and on 
     {"networks"},
     {"trainer", "records", "plots", "presets", "studies", "comparison", "inside", "predict", "benchmark_step"},
     {"runs"},
-    {"experiments", "benchmark", "claims", "fewshot", "segmentation", "longrange", "panel"},
+    {"experiments", "benchmark", "fewshot", "segmentation", "longrange", "panel"},
     {"operators_bench", "costs", "gan", "ham_probes", "sequence_bench", "sequence_step", "hrr_studies"},
-    {"ham_studies", "tables"},
+    {"ham_studies", "tables", "claims"},
     {"__main__"},
 )
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}

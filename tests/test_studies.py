@@ -217,3 +217,19 @@ def test_released_logs_are_per_epoch_and_agree_with_the_literature():
 def test_contests_put_the_rate_last():
     contest = Contest("c", Config(), {"a": {"optimizer": {"name": "SGD", "lr": 7.0}}}, {"a": (0.1,)}, {}, (0,))
     assert contest.final({"a": 0.2}).variants["a"].optimizer.lr == 0.2
+
+
+# -- two sides of a claim ------------------------------------------------------------------------------------------
+
+
+def test_a_gap_needs_two_seeds_and_more_than_chance():
+    found = comparison.gap([60.0, 62.0], [50.0, 51.0, 52.0])
+    assert found.difference == 10
+    assert found.seeds == 2
+    assert found.spread == pytest.approx(1.96 * math.sqrt(2 / 2 + 1 / 3))
+    assert found.word == comparison.HOLDS
+    assert comparison.gap([50.0, 51.0], [60.0, 61.0]).word == comparison.NOT
+    assert comparison.gap([60.0, 40.0], [50.0, 51.0]).word == comparison.UNSETTLED
+    assert comparison.gap([60.0], [50.0, 51.0]).word == comparison.UNSETTLED  # however large the difference
+    assert comparison.gap([60.0, 62.0], [50.0, 51.0], (30.0, 0.0)).word == comparison.UNSETTLED  # few test examples
+    assert str(comparison.gap([60.0], [50.0], (3.0, 4.0))) == "+10.0 ± 5.0 points, one seed"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from terminator.claims.base import HOLDS, NOT, NOT_RUN, UNSETTLED, Claim, Records, Verdict, by_seed
+from terminator.claims.base import NOT_RUN, Claim, Records, Verdict, by_seed, finished, first_of
 from terminator.claims.verdicts import against
 from terminator.fewshot import contrasts
 from terminator.fewshot.presets import preset, study
@@ -10,24 +10,10 @@ from terminator.fewshot.runs import FEW_SHOT, FewShotRun
 
 NOTEBOOK = "22_hypertransformer"
 PAPER, CONTINUAL = "arXiv 2201.04182", "arXiv 2301.04584"
-PROFILES = ("paper", "laptop")  # the first whose runs say anything speaks
-WORD = {contrasts.HOLDS: HOLDS, contrasts.NOT: NOT, contrasts.UNSETTLED: UNSETTLED, contrasts.NOT_RUN: NOT_RUN}
 
 
 def _runs(found: Records, name: str, profile: str) -> dict[str, list[FewShotRun]]:
-    """The runs of a study among some records, {label: one per seed}."""
-    of_profile = [r for r in found if r["profile"] == profile]
-    return {label: [FewShotRun(r, FEW_SHOT.folder_of(r)) for r in by_seed(group).values()]
-            for label, group in FEW_SHOT.records_of(study(name, profile), of_profile).items()}
-
-
-def _first(judge: Callable[[str], tuple[str, str]]) -> Verdict:
-    """The verdict of the first profile that has one."""
-    for profile in PROFILES:
-        word, evidence = judge(profile)
-        if word != contrasts.NOT_RUN:
-            return Verdict(WORD[word], f"{evidence}, {profile}")
-    return Verdict(NOT_RUN, evidence)
+    return finished(FEW_SHOT, study(name, profile), found, profile)
 
 
 def contrast(text: str) -> Callable[[Records], Verdict]:
@@ -36,13 +22,13 @@ def contrast(text: str) -> Callable[[Records], Verdict]:
         def judge(profile: str) -> tuple[str, str]:
             case = next(case for case in contrasts.contrasts(profile) if case.text == text)
             return contrasts.settle(case, {case.study: _runs(found, case.study, profile)})
-        return _first(judge)
+        return first_of(judge)
     return verdict
 
 
 def forgetting(found: Records) -> Verdict:
     """The verdict on contrasts.forgetting."""
-    return _first(lambda profile: contrasts.forgetting({"continual": _runs(found, "continual", profile)}))
+    return first_of(lambda profile: contrasts.forgetting({"continual": _runs(found, "continual", profile)}))
 
 
 def reaches(published: float, name: str) -> Callable[[Records], Verdict]:

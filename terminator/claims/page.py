@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from terminator import records
-from terminator.claims import hypertransformer, terminator
+from terminator.claims import hamburger, hrrformer, hypertransformer, terminator
 from terminator.claims.base import SEEDS, WORDS, Claim, Records
 from terminator.claims.verdicts import CLOSE, NEAR
 from terminator.config import WHERE_KEYS
 from terminator.paths import atomic_write, results_dir
 
-CLAIMS: list[Claim] = [*terminator.CLAIMS, *hypertransformer.CLAIMS]  # a system's claims stand in a file of its own
+CLAIMS: list[Claim] = [  # a system's claims stand in a file of its own
+    *terminator.CLAIMS, *hamburger.CLAIMS, *hrrformer.CLAIMS, *hypertransformer.CLAIMS]
 
 
 def evidence() -> dict[str, Records]:
@@ -75,6 +76,8 @@ def _sizes(record: dict[str, Any]) -> str:
     data = record["data"]
     if isinstance(data["classes"], dict):  # of episodes: classes per split
         return f"{data['title']}: classes to {', '.join(f'{split} {n}' for split, n in data['classes'].items())}"
+    if "sizes" in data:
+        return f"{data['title']}: {', '.join(f'{n:,} {split}' for split, n in data['sizes'].items())}"
     return f"{data['title']}: {data['train_size']:,} to train, {data['test_size']:,} to test"
 
 

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
-import torch
 
+from terminator.comparison import HOLDS, NOT, NOT_RUN, UNSETTLED, Gap, gap, seeds
 from terminator.fewshot.presets import LAYERS, MAIN, UNLABELED, WIDTHS, preset
 from terminator.fewshot.runs import FewShotRun
 
-HOLDS, NOT, UNSETTLED, NOT_RUN = "holds here", "contradicted here", "not settled", "not run"
 Runs = Sequence[FewShotRun]
 Studies = Mapping[str, Mapping[str, Runs]]  # {study: {label: runs}}, see presets.study
 FORGETTING = "later tasks do not make the continual model forget the first"
@@ -47,36 +46,19 @@ def contrasts(profile: str) -> list[Contrast]:
     return found
 
 
-def compare(a: FewShotRun | Runs, b: FewShotRun | Runs) -> tuple[float, float]:
-    """Difference of mean test accuracies, a - b, and how much of it chance explains, in points (95 %).
-
-    The spread is that over seeds where there are several, at least the interval over tasks; both sides in quadrature.
-    """
-    means, spreads = [], []
-    for found in (a, b):
-        runs = [found] if isinstance(found, FewShotRun) else list(found)
-        values = torch.tensor([r.accuracy() for r in runs], dtype=torch.float64)
-        means.append(values.mean().item())
-        interval = sum(r.record["results"]["test"]["interval"] for r in runs) / len(runs)
-        over_seeds = 1.96 * values.std().item() / len(runs) ** 0.5 if len(runs) > 1 else 0.0
-        spreads.append(max(over_seeds, interval / len(runs) ** 0.5))
-    return means[0] - means[1], (spreads[0] ** 2 + spreads[1] ** 2) ** 0.5
-
-
-def verdict(difference: float, spread: float) -> str:
-    """holds, contradicted, or not settled, for a claim that the difference is above 0."""
-    return HOLDS if difference > spread else NOT if difference < -spread else UNSETTLED
+def compare(a: Runs, b: Runs) -> Gap:
+    """Test accuracies (%) of a against b; chance is the seeds', and at least that of the tasks."""
+    noise = [sum(r.record["results"]["test"]["interval"] for r in runs) / len(runs) ** 1.5 for runs in (a, b)]
+    return gap([r.accuracy() for r in a], [r.accuracy() for r in b], (noise[0], noise[1]))
 
 
 def settle(contrast: Contrast, studies: Studies) -> tuple[str, str]:
-    """Verdict and evidence for one comparison; a single seed on a side settles nothing."""
+    """Verdict and evidence for one comparison."""
     better, than = (studies.get(contrast.study, {}).get(label, ()) for label in (contrast.better, contrast.than))
     if not better or not than:
         return NOT_RUN, "no runs of both sides yet"
-    difference, spread = compare(better, than)
-    seeds = min(len(better), len(than))
-    evidence = f"{contrast.what}: {difference:+.1f} ± {spread:.1f} points, {_seeds(seeds)}"
-    return (verdict(difference, spread) if seeds > 1 else UNSETTLED), evidence
+    found = compare(better, than)
+    return found.word, f"{contrast.what}: {found}"
 
 
 def forgetting(studies: Studies) -> tuple[str, str]:
@@ -93,7 +75,7 @@ def forgetting(studies: Studies) -> tuple[str, str]:
         learnt.append(accuracies[0][0] - intervals[0][0] > 100 / run.config.episodes.num_labels)
     difference, spread = sum(lost) / len(lost), sum(spreads) / len(spreads) / len(spreads) ** 0.5
     evidence = (f"first task, after {len(accuracies)} tasks against after one: {difference:+.1f} ± {spread:.1f} "
-                f"points, {_seeds(len(runs))}")
+                f"points, {seeds(len(runs))}")
     if len(runs) == 1 or not all(learnt):  # what was not learnt cannot be lost
         return UNSETTLED, evidence
     return (NOT if difference < -spread else HOLDS), evidence
@@ -104,7 +86,3 @@ def table(studies: Studies, profile: str) -> pd.DataFrame:
     rows = [(contrast.text, *settle(contrast, studies)) for contrast in contrasts(profile)]
     rows.append((FORGETTING, *forgetting(studies)))
     return pd.DataFrame(rows, columns=["claim", "verdict", "evidence"])[["claim", "evidence", "verdict"]]
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seeds" if count > 1 else "one seed"

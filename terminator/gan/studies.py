@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from terminator.comparison import Gap, gap
 from terminator.gan.presets import SEEDS, study
 from terminator.gan.runs import NAMES, GanRun, run
 
@@ -47,3 +48,9 @@ def sigma_curves(study_runs: Mapping[str, Sequence[GanRun]]) -> dict[str, pd.Dat
                     start = pd.DataFrame({"step": [0], "value": [0.0]})
                     curves[label] = pd.concat([start, values], ignore_index=True)
     return curves
+
+
+def nearer(a: Sequence[GanRun], b: Sequence[GanRun]) -> Gap:
+    """Frechet distance of b less that of a: above 0 where a comes nearer to the images."""
+    distances = [[r.record["results"]["test"]["frechet"] for r in runs] for runs in (b, a)]
+    return gap(distances[0], distances[1])

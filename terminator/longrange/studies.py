@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from terminator import records
+from terminator.comparison import Gap, gap
 from terminator.config import identity
 from terminator.data import listops
 from terminator.data.tokens import Split, TokenData
@@ -107,40 +109,30 @@ def interval(accuracy: float, examples: int) -> float:
     return 196 * math.sqrt(max(share * (1 - share), 0) / examples)
 
 
-def difference(a: Sequence[LongRangeRun], b: Sequence[LongRangeRun]) -> tuple[float, float]:
-    """Difference of mean test accuracies, a - b, and how much of it chance explains, in points (95 %).
-
-    Chance is the seeds', where both have several, and at least that of the test examples.
-    """
-    means, spreads = [], []
-    for found in (a, b):
-        values = np.array([r.accuracy() for r in found])
-        over_seeds = 1.96 * values.std(ddof=1) / math.sqrt(len(found)) if len(found) > 1 else 0.0
-        examples = found[0].record["results"]["test"]["examples"]
-        means.append(float(values.mean()))
-        spreads.append(max(float(over_seeds), interval(float(values.mean()), examples)))
-    return means[0] - means[1], math.hypot(*spreads)
+CLAIMS = (  # claim, arm that is better if it is true, arm it is compared with
+    ("the attention adds something: it beats the network without it", "Hrrformer", "branch removed"),
+    ("its weights matter: it beats weights of 1/T", "Hrrformer", "weights 1/T"),
+    ("it beats softmax attention under the same recipe", "Hrrformer", "softmax attention"),
+    ("padding in the superposition and the mean costs accuracy", "Hrrformer, padding masked", "Hrrformer"))
 
 
-def verdict(gap: float, spread: float) -> str:
-    """holds, contradicted, or not settled, for a claim that the difference is above 0."""
-    return "holds here" if gap > spread else "contradicted here" if gap < -spread else "not settled"
+def compare(a: Sequence[LongRangeRun], b: Sequence[LongRangeRun]) -> Gap:
+    """Test accuracies (%) of a against b; chance is the seeds', and at least that of the test examples."""
+    values = [[r.accuracy() for r in found] for found in (a, b)]
+    noise = [interval(mean(side), found[0].record["results"]["test"]["examples"])
+             for side, found in zip(values, (a, b), strict=True)]
+    return gap(values[0], values[1], (noise[0], noise[1]))
 
 
 def claims(studies: Mapping[str, Runs]) -> pd.DataFrame:
     """What the paper claims or needs, what the runs of {name: runs of a study} say, and a verdict from the numbers."""
     rows = []
-    for name, found in studies.items():
-        for text, a, b in (
-                ("the attention adds something: it beats the network without it", "Hrrformer", "branch removed"),
-                ("its weights matter: it beats weights of 1/T", "Hrrformer", "weights 1/T"),
-                ("it beats softmax attention under the same recipe", "Hrrformer", "softmax attention"),
-                ("padding in the superposition and the mean costs accuracy", "Hrrformer, padding masked", "Hrrformer")):
-            if a in found and b in found:
-                gap, spread = difference(found[a], found[b])
-                rows.append({"study": name, "claim": text, "difference": gap, "chance": spread,
-                             "verdict": verdict(gap, spread)})
-    return pd.DataFrame(rows, columns=["study", "claim", "difference", "chance", "verdict"])
+    for name, runs in studies.items():
+        for text, a, b in CLAIMS:
+            if runs.get(a) and runs.get(b):
+                found = compare(runs[a], runs[b])
+                rows.append({"claim": f"{TITLES[name]}: {text}", "evidence": str(found), "verdict": found.word})
+    return pd.DataFrame(rows, columns=["claim", "evidence", "verdict"])
 
 
 # -- what simpler answers reach --------------------------------------------------------------------------------

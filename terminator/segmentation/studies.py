@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from terminator import records
+from terminator.comparison import Gap, gap
 from terminator.config import ConfigError
 from terminator.data import DatasetNotFound
 from terminator.data.augment import normalize
@@ -182,42 +183,28 @@ def steps_sweep(found: SegmentationRun, steps: Sequence[int] = (1, 2, 3, 4, 6, 8
 
 # -- verdicts --------------------------------------------------------------------------------------------------
 
-
-def compare(a: Sequence[SegmentationRun], b: Sequence[SegmentationRun]) -> tuple[float, float]:
-    """Difference of mean mIoU, a - b, and how much of it chance over seeds explains (95 %), in points.
-
-    With one seed on either side nothing is known of chance: the second number is infinite then.
-    """
-    means, variance = [], 0.0
-    for runs in (a, b):
-        values = torch.tensor([r.miou() for r in runs], dtype=torch.float64)
-        means.append(values.mean().item())
-        variance += values.var().item() / len(values) if len(values) > 1 else float("inf")
-    return means[0] - means[1], 1.96 * variance ** 0.5
+_HAMS = ("NMF", "CD tau 10", "VQ tau 10", "CD tau 100", "VQ tau 100")
+CLAIMS = (  # claim, study, arm that is better if it is true, arm it is compared with
+    *((f"global context by {ham} helps where only context can", "context", f"{ham}, one-step", "no context")
+      for ham in _HAMS),
+    ("it is the decomposition that helps, not the layers around it", "context", "NMF, one-step", "bread without ham"),
+    ("a decomposition is better than attention", "context", "NMF, one-step", "self-attention"),
+    *((f"the one-step gradient is better than BPTT ({ham})", "context", f"{ham}, one-step", f"{ham}, BPTT")
+      for ham in _HAMS),
+    ("a Hamburger improves segmentation", "camvid", "with Hamburger", "without Hamburger"))
 
 
-def verdict(difference: float, spread: float) -> str:
-    """holds, contradicted, or not settled, for a claim that the difference is above 0."""
-    return "holds here" if difference > spread else "contradicted here" if difference < -spread else "not settled"
+def compare(a: Sequence[SegmentationRun], b: Sequence[SegmentationRun]) -> Gap:
+    """mIoU (%) of a against b; chance is the seeds'."""
+    return gap([r.miou() for r in a], [r.miou() for r in b])
 
 
 def claims(context_runs: Runs | None = None, camvid_runs: Runs | None = None) -> pd.DataFrame:
     """The paper's claims on segmentation, what the runs say about each, and a verdict that is computed from them."""
+    of: dict[str, Runs] = {"context": context_runs or {}, "camvid": camvid_runs or {}}
     rows = []
-
-    def claim(text: str, runs: Runs | None, a: str, b: str) -> None:
-        if runs and a in runs and b in runs:
-            difference, spread = compare(runs[a], runs[b])
-            chance = f"± {spread:.1f} points" if spread < float("inf") else "points, one seed: chance unknown"
-            rows.append({"claim": text, "evidence": f"{a} against {b}: {difference:+.1f} {chance}",
-                         "verdict": verdict(difference, spread)})
-
-    for ham in ("NMF", "CD tau 10", "VQ tau 10", "CD tau 100", "VQ tau 100"):
-        claim(f"global context by {ham} helps where only context can", context_runs, f"{ham}, one-step", "no context")
-    claim("it is the decomposition that helps, not the layers around it", context_runs, "NMF, one-step",
-          "bread without ham")
-    claim("a decomposition is better than attention", context_runs, "NMF, one-step", "self-attention")
-    for ham in ("NMF", "CD tau 10", "VQ tau 10", "CD tau 100", "VQ tau 100"):
-        claim(f"the one-step gradient is better than BPTT ({ham})", context_runs, f"{ham}, one-step", f"{ham}, BPTT")
-    claim("a Hamburger improves segmentation", camvid_runs, "with Hamburger", "without Hamburger")
+    for text, study, a, b in CLAIMS:
+        if of[study].get(a) and of[study].get(b):
+            found = compare(of[study][a], of[study][b])
+            rows.append({"claim": text, "evidence": f"{a} against {b}: {found}", "verdict": found.word})
     return pd.DataFrame(rows, columns=["claim", "evidence", "verdict"])
