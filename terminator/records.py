@@ -25,6 +25,7 @@ from terminator.paths import atomic_write, project_root, results_dir
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn")
 REQUIRED = {"run_id", "experiment", "status", "profile", "seed", "config", "data", "results"}  # else it is no record
 CLASSIFICATION = "classification"  # what a record is of that names no task
+LITERATURE = ["table", "dataset", "model", "parameters", "epoch", "metric", "value", "unit", "kind", "source"]
 SMOKE, OWN = "smoke", "cli"  # a profile and an experiment (runs of the command line) that are nobody's evidence
 
 
@@ -251,7 +252,12 @@ def mean_and_spread(mean: float, spread: float | None, digits: int = 2) -> str:
 
 def literature(table: str | None = None) -> pd.DataFrame:
     """Published numbers with their sources (results/literature.csv); of one table, if named."""
-    frame = pd.read_csv(_published_file("literature.csv"))
+    try:
+        frame = pd.read_csv(_published_file("literature.csv"))
+    except FileNotFoundError:
+        if project_root() is not None:
+            raise
+        frame = pd.DataFrame(columns=LITERATURE)  # the package alone: published numbers stand in the repository
     return frame if table is None else frame[frame["table"] == table].reset_index(drop=True)
 
 

@@ -127,3 +127,10 @@ def test_a_table_goes_between_the_markers_of_the_readme(tmp_path):
     path.write_text("no markers")
     with pytest.raises(ValueError, match="README.md lacks the lines"):
         records.update_readme(path, "new")
+
+
+def test_the_package_alone_knows_no_published_numbers(monkeypatch):
+    columns = list(records.literature().columns)
+    monkeypatch.setattr(records, "project_root", lambda: None)
+    assert records.literature().empty
+    assert list(records.literature("images").columns) == columns == records.LITERATURE
