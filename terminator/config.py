@@ -21,13 +21,31 @@ class ConfigError(ValueError):
     """A setting that does not exist, has the wrong type or cannot be used; the message names it."""
 
 
-def _require(condition: bool, key: str, value: Any, allowed: str) -> None:
+def require(condition: bool, key: str, value: Any, allowed: str) -> None:
+    """Raise ConfigError naming the key, its value and what is allowed, unless the condition holds."""
     if not condition:
         raise ConfigError(f"{key} is {value!r}; allowed: {allowed}")
 
 
-def _require_one_of(key: str, value: Any, allowed: Iterable[str]) -> None:
-    _require(value in allowed, key, value, ", ".join(allowed))
+def require_one_of(key: str, value: Any, allowed: Iterable[str]) -> None:
+    """Raise ConfigError unless the value is one of these."""
+    require(value in allowed, key, value, ", ".join(allowed))
+
+
+def at_least(settings: Any, group: str, minima: Mapping[str, int]) -> None:
+    """Raise ConfigError for a setting of a group that is below its minimum; None is not."""
+    for name, least in minima.items():
+        value = getattr(settings, name)
+        require(value is None or value >= least, f"{group}.{name}", value, f"an integer of at least {least}")
+
+
+def check_training(train: Any) -> None:
+    """Raise ConfigError for a seed, a division of the batch, a precision or a device that no training can have."""
+    require(0 <= train.seed < 2**32, "train.seed", train.seed, "an integer from 0 to below 2**32")
+    require(train.batch_size % train.accumulate == 0, "train.accumulate", train.accumulate,
+            f"a divisor of train.batch_size={train.batch_size}")
+    require_one_of("train.precision", train.precision, ("float32", "bf16"))
+    require_one_of("train.device", train.device, ("auto", "cpu", "cuda"))
 
 
 @dataclass(frozen=True)
@@ -67,26 +85,26 @@ class ModelConfig:
     trained_size: int | None = None  # the size of training, where the model was asked for another one
 
     def __post_init__(self) -> None:
-        _require(self.dimensions in (1, 2), "model.dimensions", self.dimensions, "1 (sequences), 2 (images)")
+        require(self.dimensions in (1, 2), "model.dimensions", self.dimensions, "1 (sequences), 2 (images)")
         for name in ("size", "in_channels", "classes", "trained_size"):
             value = getattr(self, name)
-            _require(value is None or value >= 2 - (name == "in_channels"), f"model.{name}", value,
-                     f"an integer of at least {2 - (name == 'in_channels')}, or nothing")
+            require(value is None or value >= 2 - (name == "in_channels"), f"model.{name}", value,
+                    f"an integer of at least {2 - (name == 'in_channels')}, or nothing")
         for name in ("groups", "global_hidden", "local_hidden", "channel_hidden", "interaction_hidden"):
-            _require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "an integer of at least 1")
+            require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "an integer of at least 1")
         for name in ("omega_0", "gamma_alpha", "gamma_beta"):
-            _require(getattr(self, name) > 0, f"model.{name}", getattr(self, name), "a positive number")
-        _require(bool(self.dropout) and all(0 <= p < 1 for p in self.dropout), "model.dropout", self.dropout,
-                 "numbers from 0 to below 1")
-        _require(len(self.local_sizes) == 4 and all(k == 0 or (k > 0 and k % 2) for k in self.local_sizes),
-                 "model.local_sizes", self.local_sizes, "four odd kernel sizes, 0 to leave a branch out")
-        _require_one_of("model.standardization", self.standardization, ("g_ibs", "batch", "instance", "batch_affine"))
-        _require_one_of("model.operator", self.operator, ("matrix", "convolution", "causal_convolution"))
-        _require_one_of("model.global_mixer", self.global_mixer, ("hyperzzw", "hamburger", "none"))
-        _require(self.global_mixer == "hyperzzw" or self.operator == "matrix", "model.operator", self.operator,
-                 f"the default, since model.global_mixer={self.global_mixer} takes its place")
-        _require(self.factors is None or (len(self.factors) > 0 and all(f >= 1 for f in self.factors)),
-                 "model.factors", self.factors, "at least one positive integer")
+            require(getattr(self, name) > 0, f"model.{name}", getattr(self, name), "a positive number")
+        require(bool(self.dropout) and all(0 <= p < 1 for p in self.dropout), "model.dropout", self.dropout,
+                "numbers from 0 to below 1")
+        require(len(self.local_sizes) == 4 and all(k == 0 or (k > 0 and k % 2) for k in self.local_sizes),
+                "model.local_sizes", self.local_sizes, "four odd kernel sizes, 0 to leave a branch out")
+        require_one_of("model.standardization", self.standardization, ("g_ibs", "batch", "instance", "batch_affine"))
+        require_one_of("model.operator", self.operator, ("matrix", "convolution", "causal_convolution"))
+        require_one_of("model.global_mixer", self.global_mixer, ("hyperzzw", "hamburger", "none"))
+        require(self.global_mixer == "hyperzzw" or self.operator == "matrix", "model.operator", self.operator,
+                f"the default, since model.global_mixer={self.global_mixer} takes its place")
+        require(self.factors is None or (len(self.factors) > 0 and all(f >= 1 for f in self.factors)),
+                "model.factors", self.factors, "at least one positive integer")
 
     def resolved(self) -> "ModelConfig":
         """The same with every None filled in, checked as a whole.
@@ -100,17 +118,17 @@ class ModelConfig:
             self, size=size, in_channels=in_channels, classes=self.classes or 10,
             factors=self.factors or (first, 3, 2, 2, 2), trained_size=self.trained_size or size)
         if full.dimensions == 2:
-            _require(full.operator != "causal_convolution", "model.operator", full.operator,
-                     "matrix, convolution for images; causal only for sequences (dataset.view, model.dimensions=1)")
+            require(full.operator != "causal_convolution", "model.operator", full.operator,
+                    "matrix, convolution for images; causal only for sequences (dataset.view, model.dimensions=1)")
         elif full.operator == "matrix" and full.global_mixer == "hyperzzw":
-            _require(math.isqrt(size) ** 2 == size, "model.size", size,
-                     'a square number for model.operator="matrix" on sequences; or use "convolution"')
+            require(math.isqrt(size) ** 2 == size, "model.size", size,
+                    'a square number for model.operator="matrix" on sequences; or use "convolution"')
         if full.standardization == "g_ibs":
-            _require(full.groups % 2 == 0, "model.groups", full.groups, "an even number")
+            require(full.groups % 2 == 0, "model.groups", full.groups, "an even number")
             for i, channels in enumerate(full.channels[1:]):
-                _require(channels % full.groups == 0, "model.factors", full.factors,
-                         f"factors whose products with {in_channels} input channels are multiples of model.groups="
-                         f"{full.groups} (block {i + 1} would have {channels} channels), e.g. ({first}, 3, 2, 2, 2)")
+                require(channels % full.groups == 0, "model.factors", full.factors,
+                        f"factors whose products with {in_channels} input channels are multiples of model.groups="
+                        f"{full.groups} (block {i + 1} would have {channels} channels), e.g. ({first}, 3, 2, 2, 2)")
         return full
 
     @property
@@ -143,15 +161,15 @@ class NetworkConfig:
     mixer: str = "none"  # the global mixer of host
 
     def __post_init__(self) -> None:
-        _require_one_of("network.name", self.name, NETWORKS)
-        _require_one_of("network.mixer", self.mixer, CONTEXTS)
+        require_one_of("network.name", self.name, NETWORKS)
+        require_one_of("network.mixer", self.mixer, CONTEXTS)
         for name in ("hidden", "blocks"):
-            _require(getattr(self, name) >= 1, f"network.{name}", getattr(self, name), "an integer of at least 1")
-        _require(0 <= self.dropout < 1, "network.dropout", self.dropout, "from 0 to below 1")
+            require(getattr(self, name) >= 1, f"network.{name}", getattr(self, name), "an integer of at least 1")
+        require(0 <= self.dropout < 1, "network.dropout", self.dropout, "from 0 to below 1")
         for f in dataclasses.fields(self)[1:]:
             owner = "host" if f.name == "mixer" else "ccnn"
-            _require(self.name == owner or getattr(self, f.name) == f.default, f"network.{f.name}",
-                     getattr(self, f.name), f"{f.default} for network.name={self.name}")
+            require(self.name == owner or getattr(self, f.name) == f.default, f"network.{f.name}",
+                    getattr(self, f.name), f"{f.default} for network.name={self.name}")
 
     def check_model(self, model: ModelConfig) -> None:
         """Refuse settings of Terminator for a network that has no such parts.
@@ -162,11 +180,11 @@ class NetworkConfig:
         if takes is None:
             return
         for key, value in changed_settings(model, ModelConfig()).items():
-            _require(key in SHAPE + takes, f"model.{key}", value,
-                     f"the default, since network.name is {self.name}, which takes only "
-                     f"{', '.join(f'model.{name}' for name in SHAPE + takes)}")
-        _require(model.dimensions == 2 or self.name == "ccnn", "model.dimensions", model.dimensions,
-                 f"2 for network.name={self.name}; ccnn and terminator take sequences")
+            require(key in SHAPE + takes, f"model.{key}", value,
+                    f"the default, since network.name is {self.name}, which takes only "
+                    f"{', '.join(f'model.{name}' for name in SHAPE + takes)}")
+        require(model.dimensions == 2 or self.name == "ccnn", "model.dimensions", model.dimensions,
+                f"2 for network.name={self.name}; ccnn and terminator take sequences")
 
 
 @dataclass(frozen=True)
@@ -185,13 +203,13 @@ class DatasetConfig:
     flip: bool = True  # random horizontal flip
 
     def __post_init__(self) -> None:
-        _require_one_of("dataset.view", self.view, ("image", "sequence", "permuted"))
-        _require(self.channels in (None, 1, 3), "dataset.channels", self.channels, "1, 3, or nothing")
+        require_one_of("dataset.view", self.view, ("image", "sequence", "permuted"))
+        require(self.channels in (None, 1, 3), "dataset.channels", self.channels, "1, 3, or nothing")
         for name in ("image_size", "train_size", "test_size"):
             value = getattr(self, name)
-            _require(value is None or value >= 2, f"dataset.{name}", value, "an integer of at least 2, or nothing")
-        _require(self.held_out >= 0, "dataset.held_out", self.held_out, "0 or more images")
-        _require(self.crop_padding >= 0, "dataset.crop_padding", self.crop_padding, "0 or more pixels")
+            require(value is None or value >= 2, f"dataset.{name}", value, "an integer of at least 2, or nothing")
+        require(self.held_out >= 0, "dataset.held_out", self.held_out, "0 or more images")
+        require(self.crop_padding >= 0, "dataset.crop_padding", self.crop_padding, "0 or more pixels")
 
 
 BETAS = {"Kar3": (0.5, 0.95), "Kar2": (0.95,), "AdamW": (0.9, 0.999), "SGD": (), "Lion": (0.9, 0.99)}
@@ -209,13 +227,13 @@ class OptimizerConfig:
     weight_decay: float = 0.0  # AdamW, SGD, Lion
 
     def __post_init__(self) -> None:
-        _require_one_of("optimizer.name", self.name, BETAS)
-        _require(self.lr > 0, "optimizer.lr", self.lr, "a positive number")
+        require_one_of("optimizer.name", self.name, BETAS)
+        require(self.lr > 0, "optimizer.lr", self.lr, "a positive number")
         count, betas = len(BETAS[self.name]), self.betas
-        _require(betas is None or (len(betas) == count and all(0 <= b < 1 for b in betas)), "optimizer.betas", betas,
-                 f"{count} numbers from 0 to below 1 for {self.name}")
+        require(betas is None or (len(betas) == count and all(0 <= b < 1 for b in betas)), "optimizer.betas", betas,
+                f"{count} numbers from 0 to below 1 for {self.name}")
         for name in ("l2_reg", "momentum", "weight_decay"):
-            _require(getattr(self, name) >= 0, f"optimizer.{name}", getattr(self, name), "0 or more")
+            require(getattr(self, name) >= 0, f"optimizer.{name}", getattr(self, name), "0 or more")
 
 
 @dataclass(frozen=True)
@@ -226,9 +244,9 @@ class SchedulerConfig:
     warmup_epochs: float | None = None  # None: 8 % of the epochs, as in the release (8 of 100)
 
     def __post_init__(self) -> None:
-        _require_one_of("scheduler.name", self.name, ("cosine", "released", "constant"))
-        _require(self.warmup_epochs is None or self.warmup_epochs >= 0, "scheduler.warmup_epochs",
-                 self.warmup_epochs, "0 or more, or nothing")
+        require_one_of("scheduler.name", self.name, ("cosine", "released", "constant"))
+        require(self.warmup_epochs is None or self.warmup_epochs >= 0, "scheduler.warmup_epochs",
+                self.warmup_epochs, "0 or more, or nothing")
 
 
 @dataclass(frozen=True)
@@ -252,18 +270,14 @@ class TrainConfig:
     observe: bool = False  # measure features, slow scores and hyper-kernels of test images after every epoch
 
     def __post_init__(self) -> None:
-        _require(self.batch_size >= 2, "train.batch_size", self.batch_size,
-                 "an integer of at least 2: one image has no batch statistics")
+        require(self.batch_size >= 2, "train.batch_size", self.batch_size,
+                "an integer of at least 2: one image has no batch statistics")
         for name in ("epochs", "accumulate", "num_nodes"):
-            _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "an integer of at least 1")
-        _require(self.batch_size % self.accumulate == 0, "train.accumulate", self.accumulate,
-                 f"a divisor of train.batch_size={self.batch_size}")
-        _require(0 <= self.seed < 2**32, "train.seed", self.seed, "an integer from 0 to below 2**32")
-        _require(0 <= self.label_smoothing < 1, "train.label_smoothing", self.label_smoothing, "from 0 to below 1")
-        _require(self.slow_neural_loss >= 0, "train.slow_neural_loss", self.slow_neural_loss, "0 or more")
-        _require_one_of("train.slow_neural_loss_form", self.slow_neural_loss_form, ("kernel", "channel_sum"))
-        _require_one_of("train.precision", self.precision, ("float32", "bf16"))
-        _require_one_of("train.device", self.device, ("auto", "cpu", "cuda"))
+            require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "an integer of at least 1")
+        check_training(self)
+        require(0 <= self.label_smoothing < 1, "train.label_smoothing", self.label_smoothing, "from 0 to below 1")
+        require(self.slow_neural_loss >= 0, "train.slow_neural_loss", self.slow_neural_loss, "0 or more")
+        require_one_of("train.slow_neural_loss_form", self.slow_neural_loss_form, ("kernel", "channel_sum"))
 
 
 @dataclass(frozen=True)
@@ -277,8 +291,8 @@ class TestConfig:
     calibration_images: int = 2048  # training images for the calibrated statistics
 
     def __post_init__(self) -> None:
-        _require(self.batch_size >= 2, "test.batch_size", self.batch_size, "an integer of at least 2")
-        _require(self.calibration_images >= 2, "test.calibration_images", self.calibration_images, "at least 2")
+        require(self.batch_size >= 2, "test.batch_size", self.batch_size, "an integer of at least 2")
+        require(self.calibration_images >= 2, "test.calibration_images", self.calibration_images, "at least 2")
 
 
 @dataclass(frozen=True)
@@ -289,8 +303,8 @@ class PretrainedConfig:
     filename: str = ""  # a model saved by this kit (.safetensors) or a released checkpoint (.ckpt, .pt, .pth)
 
     def __post_init__(self) -> None:
-        _require(not self.load or bool(self.filename), "pretrained.filename", self.filename,
-                 "a file, if pretrained.load is true")
+        require(not self.load or bool(self.filename), "pretrained.filename", self.filename,
+                "a file, if pretrained.load is true")
 
 
 @dataclass(frozen=True)
@@ -415,7 +429,7 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
         hint = next(option for option in typing.get_args(hint) if option is not type(None))
     if typing.get_origin(hint) is tuple:
         kind = typing.get_args(hint)[0]
-        _require(isinstance(value, (list, tuple)), key, value, f"a list of {kind.__name__}s, e.g. [1,2]")
+        require(isinstance(value, (list, tuple)), key, value, f"a list of {kind.__name__}s, e.g. [1,2]")
         return tuple(_coerce(key, item, kind) for item in value)
     if hint is float and isinstance(value, str):  # YAML 1.1 reads 5e-5 as a string
         try:
@@ -427,6 +441,6 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
         return float(value)
     if hint is str and is_number:
         return str(value)
-    _require(type(value) is hint and hint is not float, key, value,
-             {int: "an integer", float: "a finite number", bool: "true or false", str: "text"}[hint])
+    require(type(value) is hint and hint is not float, key, value,
+            {int: "an integer", float: "a finite number", bool: "true or false", str: "text"}[hint])
     return value

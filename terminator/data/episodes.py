@@ -8,13 +8,13 @@ Source: the reference implementation of arXiv 2201.04182.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from terminator.config import ConfigError
+from terminator.config import require
 from terminator.data.episode_augment import (
     Configuration,
     EpisodeAugmentation,
@@ -26,11 +26,6 @@ from terminator.data.episode_augment import (
 from terminator.data.episode_classes import ClassImages
 
 OVERLAPS = ("disjoint", "parity")
-
-
-def _require(condition: bool, key: str, value: Any, allowed: str) -> None:
-    if not condition:
-        raise ConfigError(f"{key} is {value!r}; allowed: {allowed}")
 
 
 @dataclass(frozen=True)
@@ -55,22 +50,22 @@ class EpisodeSettings:
                   "image_size": 1}
         for name, least in minima.items():
             value = getattr(self, name)
-            _require(isinstance(value, int) and value >= least, name, value, f"an integer of at least {least}")
-        _require(isinstance(self.balanced_batches, bool), "balanced_batches", self.balanced_batches, "true, false")
-        _require(self.overlap in OVERLAPS, "overlap", self.overlap, ", ".join(OVERLAPS))
+            require(isinstance(value, int) and value >= least, name, value, f"an integer of at least {least}")
+        require(isinstance(self.balanced_batches, bool), "balanced_batches", self.balanced_batches, "true, false")
+        require(self.overlap in OVERLAPS, "overlap", self.overlap, ", ".join(OVERLAPS))
         for name in ("max_prob_remove_unlabeled", "max_prob_remove_labeled"):
-            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
+            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
         ways, unlabeled = self.num_labels, self.unlabeled_samples_per_class
         if not self.balanced_batches:
-            _require(unlabeled == 0, "unlabeled_samples_per_class", unlabeled, "0 without balanced_batches")
-            _require(self.overlap == "disjoint", "overlap", self.overlap, "disjoint without balanced_batches")
+            require(unlabeled == 0, "unlabeled_samples_per_class", unlabeled, "0 without balanced_batches")
+            require(self.overlap == "disjoint", "overlap", self.overlap, "disjoint without balanced_batches")
             return
-        _require(self.samples_transformer >= ways, "samples_transformer", self.samples_transformer,
-                 f"at least {ways}, one for each of the num_labels")
+        require(self.samples_transformer >= ways, "samples_transformer", self.samples_transformer,
+                f"at least {ways}, one for each of the num_labels")
         if unlabeled:
             shots = self.samples_transformer / ways - unlabeled
-            _require(shots >= 1 and shots == int(shots), "samples_transformer", self.samples_transformer,
-                     f"num_labels * (shots + unlabeled_samples_per_class) = {ways} * (shots + {unlabeled})")
+            require(shots >= 1 and shots == int(shots), "samples_transformer", self.samples_transformer,
+                    f"num_labels * (shots + unlabeled_samples_per_class) = {ways} * (shots + {unlabeled})")
 
     def for_test(self) -> "EpisodeSettings":
         """The same without the random removal, which belongs to training."""

@@ -9,7 +9,7 @@ Source: arXiv 2201.04182 and its reference implementation; the continual method:
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from terminator.config import ConfigError, updated
+from terminator.config import ConfigError, at_least, check_training, require, updated
 from terminator.data.episode_augment import EpisodeAugmentation
 from terminator.data.episode_classes import SPLITS, parse_specification
 from terminator.data.episodes import EpisodeSettings
@@ -18,17 +18,6 @@ from terminator.related.hypertransformer import HyperTransformerSettings
 METHODS = ("hypertransformer", "prototypical", "pixels", "continual")
 OPTIMIZERS = ("SGD", "Adam", "AdamW")
 PRESET_SPLITS = ("omniglot", "miniimagenet", "tieredimagenet", "omniglot28")  # what eval_datasets knows
-
-
-def _require(condition: bool, key: str, value: Any, allowed: str) -> None:
-    if not condition:
-        raise ConfigError(f"{key} is {value!r}; allowed: {allowed}")
-
-
-def _at_least(config: Any, group: str, minima: dict[str, int]) -> None:
-    for name, least in minima.items():
-        value = getattr(config, name)
-        _require(value >= least, f"{group}.{name}", value, f"an integer of at least {least}")
 
 
 @dataclass(frozen=True)
@@ -43,9 +32,9 @@ class FewShotData:
     shuffle_labels_seed: int = 2022  # a random order of all classes before the ranges are cut; 0: none
 
     def __post_init__(self) -> None:
-        _at_least(self, "data", {"use_labels": 2, "shuffle_labels_seed": 0})
-        _require(self.eval_datasets in ("", *PRESET_SPLITS), "data.eval_datasets", self.eval_datasets,
-                 ", ".join(PRESET_SPLITS) + ", or nothing")
+        at_least(self, "data", {"use_labels": 2, "shuffle_labels_seed": 0})
+        require(self.eval_datasets in ("", *PRESET_SPLITS), "data.eval_datasets", self.eval_datasets,
+                ", ".join(PRESET_SPLITS) + ", or nothing")
         for name in ("train_dataset", "val_dataset", "test_dataset"):
             text = getattr(self, name)
             if not text and name == "val_dataset":
@@ -54,8 +43,8 @@ class FewShotData:
                 classes = parse_specification(text)[1]
             except ValueError as error:
                 raise ConfigError(f"data.{name}: {error}") from error
-            _require(classes is not None or name == "train_dataset" or bool(self.eval_datasets), f"data.{name}", text,
-                     f"a name with its classes, e.g. {text}:8-61")
+            require(classes is not None or name == "train_dataset" or bool(self.eval_datasets), f"data.{name}", text,
+                    f"a name with its classes, e.g. {text}:8-61")
 
     def specifications(self) -> dict[str, str]:
         """Split to specification; val is missing where there is none."""
@@ -81,9 +70,9 @@ class MethodConfig:
     candidates: str = "class"  # classes that compete in the continual loss: class (all so far), task (of its task)
 
     def __post_init__(self) -> None:
-        _require(self.name in METHODS, "method.name", self.name, ", ".join(METHODS))
-        _require(self.candidates in ("class", "task"), "method.candidates", self.candidates, "class, task")
-        _at_least(self, "method", {"tasks": 1, "test_tasks": 1, "embedding": 1})
+        require(self.name in METHODS, "method.name", self.name, ", ".join(METHODS))
+        require(self.candidates in ("class", "task"), "method.candidates", self.candidates, "class, task")
+        at_least(self, "method", {"tasks": 1, "test_tasks": 1, "embedding": 1})
 
 
 @dataclass(frozen=True)
@@ -98,12 +87,12 @@ class FewShotOptimizer:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(self.name in OPTIMIZERS, "optimizer.name", self.name, ", ".join(OPTIMIZERS))
-        _require(self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "a positive number")
-        _at_least(self, "optimizer", {"learning_rate_decay_steps": 1, "learning_rate_warmup_steps": 0})
-        _require(0 < self.learning_rate_decay_rate <= 1, "optimizer.learning_rate_decay_rate",
-                 self.learning_rate_decay_rate, "above 0, up to 1")
-        _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
+        require(self.name in OPTIMIZERS, "optimizer.name", self.name, ", ".join(OPTIMIZERS))
+        require(self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "a positive number")
+        at_least(self, "optimizer", {"learning_rate_decay_steps": 1, "learning_rate_warmup_steps": 0})
+        require(0 < self.learning_rate_decay_rate <= 1, "optimizer.learning_rate_decay_rate",
+                self.learning_rate_decay_rate, "above 0, up to 1")
+        require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -127,15 +116,11 @@ class FewShotTrain:
     avail_gpus: int = -1  # processes per machine, with torchrun; -1: as many as torchrun started
 
     def __post_init__(self) -> None:
-        _at_least(self, "train", {"train_steps": 1, "steps_between_saves": 1, "batch_size": 1, "accumulate": 1,
-                                  "num_nodes": 1, "seed": 0})
-        _require(self.seed < 2**32, "train.seed", self.seed, "an integer from 0 to below 2**32")
-        _require(self.batch_size % self.accumulate == 0, "train.accumulate", self.accumulate,
-                 f"a divisor of train.batch_size={self.batch_size}")
-        _require(0 <= self.label_smoothing < 1, "train.label_smoothing", self.label_smoothing, "from 0 to below 1")
-        _require(self.shared_head_weight >= 0, "train.shared_head_weight", self.shared_head_weight, "0 or more")
-        _require(self.precision in ("float32", "bf16"), "train.precision", self.precision, "float32, bf16")
-        _require(self.device in ("auto", "cpu", "cuda"), "train.device", self.device, "auto, cpu, cuda")
+        at_least(self, "train", {"train_steps": 1, "steps_between_saves": 1, "batch_size": 1, "accumulate": 1,
+                                 "num_nodes": 1, "seed": 0})
+        check_training(self)
+        require(0 <= self.label_smoothing < 1, "train.label_smoothing", self.label_smoothing, "from 0 to below 1")
+        require(self.shared_head_weight >= 0, "train.shared_head_weight", self.shared_head_weight, "0 or more")
 
     @property
     def epochs(self) -> int:
@@ -155,8 +140,8 @@ class FewShotTest:
     tasks_per_epoch: int = 128  # tasks of the validation split after every epoch, one query batch each
 
     def __post_init__(self) -> None:
-        _at_least(self, "test", {"num_task_evals": 2, "num_eval_batches": 1, "eval_batch_size": 1,
-                                 "tasks_per_epoch": 2})
+        at_least(self, "test", {"num_task_evals": 2, "num_eval_batches": 1, "eval_batch_size": 1,
+                                "tasks_per_epoch": 2})
 
 
 @dataclass(frozen=True)
@@ -179,14 +164,14 @@ class FewShotConfig:
         e, t, standard = self.episodes, self.train, HyperTransformerSettings()
         for name in ("num_labels", "image_size"):
             value = getattr(self.model, name)
-            _require(value in (getattr(standard, name), getattr(e, name)), f"model.{name}", value,
-                     f"{getattr(e, name)}, that of the episodes; leave it out")
+            require(value in (getattr(standard, name), getattr(e, name)), f"model.{name}", value,
+                    f"{getattr(e, name)}, that of the episodes; leave it out")
         uses_head = bool(t.shared_head_weight or t.pretrain_shared_feature)
-        _require(not uses_head or self.model.shared_feature_extractor != "none", "model.shared_feature_extractor",
-                 "none", "an extractor, where train.shared_head_weight or train.pretrain_shared_feature ask for one")
+        require(not uses_head or self.model.shared_feature_extractor != "none", "model.shared_feature_extractor",
+                "none", "an extractor, where train.shared_head_weight or train.pretrain_shared_feature ask for one")
         masks = bool(e.max_prob_remove_unlabeled or e.max_prob_remove_labeled)
-        _require(not masks or self.model.layerwise_generator == "joint", "model.layerwise_generator",
-                 self.model.layerwise_generator, "joint, where samples are removed at random")
+        require(not masks or self.model.layerwise_generator == "joint", "model.layerwise_generator",
+                self.model.layerwise_generator, "joint, where samples are removed at random")
         if self.method.name != "hypertransformer":
             for key, value in (("episodes.unlabeled_samples_per_class", e.unlabeled_samples_per_class),
                                ("episodes.max_prob_remove_labeled", e.max_prob_remove_labeled),
@@ -194,15 +179,15 @@ class FewShotConfig:
                                ("train.pretrain_shared_feature", t.pretrain_shared_feature),
                                ("train.restore_shared_features_from", t.restore_shared_features_from),
                                ("model.warmup_steps", self.model.warmup_steps)):
-                _require(not value, key, value, f"nothing for method.name={self.method.name}")
+                require(not value, key, value, f"nothing for method.name={self.method.name}")
         if self.method.name == "continual":
-            _require(e.balanced_batches, "episodes.balanced_batches", False, "true for method.name=continual")
-            _require(not t.label_smoothing, "train.label_smoothing", t.label_smoothing, "0 for method.name=continual")
+            require(e.balanced_batches, "episodes.balanced_batches", False, "true for method.name=continual")
+            require(not t.label_smoothing, "train.label_smoothing", t.label_smoothing, "0 for method.name=continual")
             for key, value in (("episodes.samples_transformer", e.samples_transformer),
                                ("episodes.samples_cnn", e.samples_cnn),
                                ("test.eval_batch_size", self.test.eval_batch_size)):
-                _require(value % e.num_labels == 0, key, value,
-                         f"a multiple of episodes.num_labels={e.num_labels} for method.name=continual")
+                require(value % e.num_labels == 0, key, value,
+                        f"a multiple of episodes.num_labels={e.num_labels} for method.name=continual")
 
     def updated(self, *dotlist: str, **values: Any) -> "FewShotConfig":
         """A copy with other values: `config.updated("train.seed=1", optimizer={"name": "Adam"})`.
@@ -217,7 +202,7 @@ class FewShotConfig:
         heads = real_classes if t.shared_head_weight or t.pretrain_shared_feature else 0
         for name, value in (("in_channels", in_channels), ("shared_head_classes", heads)):
             given = getattr(self.model, name)
-            _require(given in (getattr(HyperTransformerSettings(), name), value), f"model.{name}", given,
-                     f"{value}, that of the data; leave it out")
+            require(given in (getattr(HyperTransformerSettings(), name), value), f"model.{name}", given,
+                    f"{value}, that of the data; leave it out")
         return replace(self, model=replace(self.model, num_labels=e.num_labels, image_size=e.image_size,
                                            in_channels=in_channels, shared_head_classes=heads))

@@ -6,21 +6,10 @@ Source: arXiv 2109.04553 and its released code.
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from terminator.config import ConfigError, updated
+from terminator.config import ConfigError, at_least, check_training, require, updated
 
 CONTEXTS = ("none", "attention", "NMF", "VQ", "CD")  # NMF, VQ, CD: a Hamburger with that ham
 SMALLEST = 4  # pixels a side where the generator starts and the discriminator ends
-
-
-def _require(condition: bool, key: str, value: Any, allowed: str) -> None:
-    if not condition:
-        raise ConfigError(f"{key} is {value!r}; allowed: {allowed}")
-
-
-def _at_least(config: Any, group: str, minima: dict[str, int]) -> None:
-    for name, least in minima.items():
-        value = getattr(config, name)
-        _require(value >= least, f"{group}.{name}", value, f"an integer of at least {least}")
 
 
 @dataclass(frozen=True)
@@ -35,12 +24,12 @@ class GanData:
 
     def __post_init__(self) -> None:
         steps = self.image_size // SMALLEST
-        _require(self.image_size >= 2 * SMALLEST and self.image_size % SMALLEST == 0 and steps & (steps - 1) == 0,
-                 "data.image_size", self.image_size, "8, 16, 32, 64, 128 and so on")
-        _require(self.channels in (None, 1, 3), "data.channels", self.channels, "1, 3, or nothing")
+        require(self.image_size >= 2 * SMALLEST and self.image_size % SMALLEST == 0 and steps & (steps - 1) == 0,
+                "data.image_size", self.image_size, "8, 16, 32, 64, 128 and so on")
+        require(self.channels in (None, 1, 3), "data.channels", self.channels, "1, 3, or nothing")
         for name in ("train_size", "test_size"):
             value = getattr(self, name)
-            _require(value is None or value >= 2, f"data.{name}", value, "an integer of at least 2, or nothing")
+            require(value is None or value >= 2, f"data.{name}", value, "an integer of at least 2, or nothing")
 
 
 @dataclass(frozen=True)
@@ -57,11 +46,11 @@ class GanModel:
     one_step: bool = True  # gradient of the last coefficients only; False: through all steps
 
     def __post_init__(self) -> None:
-        _require(self.context in CONTEXTS, "model.context", self.context, ", ".join(CONTEXTS))
-        _at_least(self, "model", {"width": 8, "latent": 1, "context_size": 4, "rank_divisor": 1, "steps": 0})
-        _require(self.width % 8 == 0, "model.width", self.width, "a multiple of 8")
-        _require(self.width % self.rank_divisor == 0, "model.rank_divisor", self.rank_divisor,
-                 f"a divisor of model.width={self.width}")
+        require(self.context in CONTEXTS, "model.context", self.context, ", ".join(CONTEXTS))
+        at_least(self, "model", {"width": 8, "latent": 1, "context_size": 4, "rank_divisor": 1, "steps": 0})
+        require(self.width % 8 == 0, "model.width", self.width, "a multiple of 8")
+        require(self.width % self.rank_divisor == 0, "model.rank_divisor", self.rank_divisor,
+                f"a divisor of model.width={self.width}")
 
 
 @dataclass(frozen=True)
@@ -75,9 +64,9 @@ class GanOptimizer:
 
     def __post_init__(self) -> None:
         for name in ("generator_rate", "discriminator_rate"):
-            _require(getattr(self, name) > 0, f"optimizer.{name}", getattr(self, name), "a positive number")
+            require(getattr(self, name) > 0, f"optimizer.{name}", getattr(self, name), "a positive number")
         for name in ("beta1", "beta2"):
-            _require(0 <= getattr(self, name) < 1, f"optimizer.{name}", getattr(self, name), "from 0 to below 1")
+            require(0 <= getattr(self, name) < 1, f"optimizer.{name}", getattr(self, name), "from 0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -95,12 +84,10 @@ class GanTrain:
     distributed: bool = False  # no: the two networks take turns in one process
 
     def __post_init__(self) -> None:
-        _at_least(self, "train", {"train_steps": 1, "steps_between_saves": 1, "batch_size": 2, "seed": 0})
-        _require(self.accumulate == 1, "train.accumulate", self.accumulate, "1: a GAN takes its batches whole")
-        _require(self.seed < 2**32, "train.seed", self.seed, "an integer from 0 to below 2**32")
-        _require(self.precision in ("float32", "bf16"), "train.precision", self.precision, "float32, bf16")
-        _require(self.device in ("auto", "cpu", "cuda"), "train.device", self.device, "auto, cpu, cuda")
-        _require(not self.distributed, "train.distributed", self.distributed, "false: a GAN trains in one process")
+        at_least(self, "train", {"train_steps": 1, "steps_between_saves": 1, "batch_size": 2, "seed": 0})
+        require(self.accumulate == 1, "train.accumulate", self.accumulate, "1: a GAN takes its batches whole")
+        check_training(self)
+        require(not self.distributed, "train.distributed", self.distributed, "false: a GAN trains in one process")
 
     @property
     def epochs(self) -> int:
@@ -122,8 +109,8 @@ class GanTest:
     grid_rows: int = 4  # and their rows: samples of each class
 
     def __post_init__(self) -> None:
-        _at_least(self, "test", {"samples": 2, "samples_per_epoch": 2, "repeats": 1, "classifier_epochs": 1,
-                                 "grid_classes": 1, "grid_rows": 1})
+        at_least(self, "test", {"samples": 2, "samples_per_epoch": 2, "repeats": 1, "classifier_epochs": 1,
+                                "grid_classes": 1, "grid_rows": 1})
 
 
 @dataclass(frozen=True)
@@ -142,8 +129,8 @@ class GanConfig:
     def __post_init__(self) -> None:
         if self.model.context != "none":
             sizes = [size for size in self.sizes if size < self.data.image_size]
-            _require(self.model.context_size in sizes, "model.context_size", self.model.context_size,
-                     f"{', '.join(map(str, sizes))} for data.image_size={self.data.image_size}")
+            require(self.model.context_size in sizes, "model.context_size", self.model.context_size,
+                    f"{', '.join(map(str, sizes))} for data.image_size={self.data.image_size}")
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -173,5 +160,5 @@ class GanConfig:
         """The same with the images' channels and classes filled in."""
         for key, given, value in (("data.channels", self.data.channels, channels),
                                   ("model.classes", self.model.classes, classes)):
-            _require(given in (None, value), key, given, f"{value}, that of the data; leave it out")
+            require(given in (None, value), key, given, f"{value}, that of the data; leave it out")
         return replace(self, data=replace(self.data, channels=channels), model=replace(self.model, classes=classes))

@@ -8,7 +8,7 @@ Source: arXiv 2305.19534 and its released code.
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from terminator.config import ConfigError, updated
+from terminator.config import ConfigError, at_least, check_training, require, updated
 from terminator.data.listops import ListOpsSettings
 from terminator.data.pathfinder import PathfinderSettings
 from terminator.related.attention import MIXERS
@@ -20,17 +20,6 @@ GENERATED = ("listops", "pathfinder")
 SIZES = ("layers", "width", "mlp_width", "heads")
 MIXER_SIZES = {"local": "block", "linformer": "rank", "performer": "features", "luna": "memory",
                "synthesizer": "rank", "nystromformer": "landmarks"}  # what network.mixer_size is to each
-
-
-def _require(condition: bool, key: str, value: Any, allowed: str) -> None:
-    if not condition:
-        raise ConfigError(f"{key} is {value!r}; allowed: {allowed}")
-
-
-def _at_least(config: Any, group: str, minima: dict[str, int]) -> None:
-    for name, least in minima.items():
-        value = getattr(config, name)
-        _require(value is None or value >= least, f"{group}.{name}", value, f"an integer of at least {least}")
 
 
 @dataclass(frozen=True)
@@ -49,17 +38,17 @@ class LongRangeData:
     permutation_seed: int | None = None  # pixels: all in one fixed random order, drawn with this seed
 
     def __post_init__(self) -> None:
-        _require(self.kind in KINDS, "data.kind", self.kind, ", ".join(KINDS))
-        _require(self.padding in ("full", "batch"), "data.padding", self.padding, "full, batch")
-        _at_least(self, "data", {"length": 1, "train_size": 2, "val_size": 0, "test_size": 2, "image_size": 2,
-                                 "permutation_seed": 0})
+        require(self.kind in KINDS, "data.kind", self.kind, ", ".join(KINDS))
+        require(self.padding in ("full", "batch"), "data.padding", self.padding, "full, batch")
+        at_least(self, "data", {"length": 1, "train_size": 2, "val_size": 0, "test_size": 2, "image_size": 2,
+                                "permutation_seed": 0})
         if self.kind in GENERATED:
             for name in ("train_size", "test_size"):
-                _require(getattr(self, name) is not None, f"data.{name}", None, f"a number, for data.kind={self.kind}")
+                require(getattr(self, name) is not None, f"data.{name}", None, f"a number, for data.kind={self.kind}")
         if self.kind != "pixels":
             for name in ("image_size", "leave_out_last_tenth", "permutation_seed"):
                 value = getattr(self, name)
-                _require(value in (None, False), f"data.{name}", value, f"nothing for data.kind={self.kind}")
+                require(value in (None, False), f"data.{name}", value, f"nothing for data.kind={self.kind}")
 
 
 @dataclass(frozen=True)
@@ -82,15 +71,15 @@ class LongRangeNetwork:
     classes: int | None = None  # of the data; leave it out
 
     def __post_init__(self) -> None:
-        _require(self.task in TASKS, "network.task", self.task, ", ".join(TASKS))
-        _require(self.mixer in ("none", *MIXERS), "network.mixer", self.mixer, ", ".join(("none", *MIXERS)))
-        _require(self.masking in ("", *MASKINGS), "network.masking", self.masking, ", ".join(MASKINGS))
-        _at_least(self, "network", {**dict.fromkeys(SIZES, 1), "mixer_size": 1, "classes": 2})
-        _require(self.dropout is None or 0 <= self.dropout < 1, "network.dropout", self.dropout, "from 0 to below 1")
-        _require(self.mixer_size is None or self.mixer in MIXER_SIZES, "network.mixer_size", self.mixer_size,
-                 f"nothing for network.mixer={self.mixer}")
+        require(self.task in TASKS, "network.task", self.task, ", ".join(TASKS))
+        require(self.mixer in ("none", *MIXERS), "network.mixer", self.mixer, ", ".join(("none", *MIXERS)))
+        require(self.masking in ("", *MASKINGS), "network.masking", self.masking, ", ".join(MASKINGS))
+        at_least(self, "network", {**dict.fromkeys(SIZES, 1), "mixer_size": 1, "classes": 2})
+        require(self.dropout is None or 0 <= self.dropout < 1, "network.dropout", self.dropout, "from 0 to below 1")
+        require(self.mixer_size is None or self.mixer in MIXER_SIZES, "network.mixer_size", self.mixer_size,
+                f"nothing for network.mixer={self.mixer}")
         for name, allowed in (("weights", WEIGHTS), ("unbinding", UNBINDINGS), ("temperature", TEMPERATURES)):
-            _require(getattr(self, name) in allowed, f"network.{name}", getattr(self, name), ", ".join(allowed))
+            require(getattr(self, name) in allowed, f"network.{name}", getattr(self, name), ", ".join(allowed))
         if self.mixer != "hrrformer":
             for name, value in self.hrrformer_options().items():
                 raise ConfigError(f"network.{name} is {value!r}; allowed: the default, for network.mixer={self.mixer}")
@@ -130,13 +119,13 @@ class LongRangeOptimizer:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(self.name in ("Adam", "AdamW"), "optimizer.name", self.name, "Adam, AdamW")
-        _require(self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "a positive number")
-        _require(0 < self.decay_rate <= 1, "optimizer.decay_rate", self.decay_rate, "above 0, up to 1")
-        _require(0 <= self.floor <= self.learning_rate, "optimizer.floor", self.floor,
-                 f"0 to optimizer.learning_rate={self.learning_rate}")
-        _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
-        _at_least(self, "optimizer", {"decay_examples": 1})
+        require(self.name in ("Adam", "AdamW"), "optimizer.name", self.name, "Adam, AdamW")
+        require(self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "a positive number")
+        require(0 < self.decay_rate <= 1, "optimizer.decay_rate", self.decay_rate, "above 0, up to 1")
+        require(0 <= self.floor <= self.learning_rate, "optimizer.floor", self.floor,
+                f"0 to optimizer.learning_rate={self.learning_rate}")
+        require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
+        at_least(self, "optimizer", {"decay_examples": 1})
 
 
 @dataclass(frozen=True)
@@ -155,12 +144,8 @@ class LongRangeTrain:
     avail_gpus: int = -1  # processes per machine, with torchrun; -1: as many as torchrun started
 
     def __post_init__(self) -> None:
-        _at_least(self, "train", {"epochs": 1, "batch_size": 1, "accumulate": 1, "num_nodes": 1, "seed": 0})
-        _require(self.seed < 2**32, "train.seed", self.seed, "an integer from 0 to below 2**32")
-        _require(self.batch_size % self.accumulate == 0, "train.accumulate", self.accumulate,
-                 f"a divisor of train.batch_size={self.batch_size}")
-        _require(self.precision in ("float32", "bf16"), "train.precision", self.precision, "float32, bf16")
-        _require(self.device in ("auto", "cpu", "cuda"), "train.device", self.device, "auto, cpu, cuda")
+        at_least(self, "train", {"epochs": 1, "batch_size": 1, "accumulate": 1, "num_nodes": 1, "seed": 0})
+        check_training(self)
 
 
 @dataclass(frozen=True)
@@ -173,7 +158,7 @@ class LongRangeTest:
     train_examples: int = 0  # measure the loss and accuracy of so many training examples as well, without dropout
 
     def __post_init__(self) -> None:
-        _at_least(self, "test", {"batch_size": 1, "train_examples": 0})
+        at_least(self, "test", {"batch_size": 1, "train_examples": 0})
 
 
 @dataclass(frozen=True)
@@ -194,18 +179,18 @@ class LongRangeConfig:
     def __post_init__(self) -> None:
         settings = self.network_settings
         pairs = self.data.kind in ("aan", "imdb_halves")
-        _require(settings.pair == pairs, "network.task", self.network.task,
-                 f"{'retrieval' if pairs else 'any but retrieval'} for data.kind={self.data.kind}")
-        _require(self.data.padding == "full" or settings.masking != "none", "data.padding", self.data.padding,
-                 "full, for a network without a mask")
+        require(settings.pair == pairs, "network.task", self.network.task,
+                f"{'retrieval' if pairs else 'any but retrieval'} for data.kind={self.data.kind}")
+        require(self.data.padding == "full" or settings.masking != "none", "data.padding", self.data.padding,
+                "full, for a network without a mask")
         if self.data.kind == "pathfinder":
             side = self.pathfinder.size
-            _require(self.data.length == side**2, "data.length", self.data.length,
-                     f"{side**2}, for pathfinder.size={side}")
+            require(self.data.length == side**2, "data.length", self.data.length,
+                    f"{side**2}, for pathfinder.size={side}")
         if self.data.kind == "listops":
             least = self.listops.max_length - 1
-            _require(self.data.length >= least, "data.length", self.data.length,
-                     f"at least {least}, for listops.max_length={self.listops.max_length}")
+            require(self.data.length >= least, "data.length", self.data.length,
+                    f"at least {least}, for listops.max_length={self.listops.max_length}")
 
     @property
     def network_settings(self) -> NetworkSettings:
@@ -225,7 +210,7 @@ class LongRangeConfig:
         Raises:  ConfigError if other numbers of classes were asked for.
         """
         given = self.network.classes
-        _require(given in (None, classes), "network.classes", given, f"{classes}, that of the data; leave it out")
+        require(given in (None, classes), "network.classes", given, f"{classes}, that of the data; leave it out")
         decay = self.optimizer.decay_examples or examples
         return replace(self, network=replace(self.network, classes=classes),
                        optimizer=replace(self.optimizer, decay_examples=decay))

@@ -8,24 +8,13 @@ Source: arXiv 2109.04553 and its released segmentation code.
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from terminator.config import ConfigError, updated
+from terminator.config import at_least, check_training, require, updated
 from terminator.data.segmentation import TRAINED
 from terminator.data.segmentation_augment import ScaleCropFlip
 from terminator.related.hamburger.hamnet import HamNetSettings
 from terminator.related.hamburger.settings import HamburgerSettings
 
 MSFLIP = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # the release's scales, each plain and mirrored
-
-
-def _require(condition: bool, key: str, value: Any, allowed: str) -> None:
-    if not condition:
-        raise ConfigError(f"{key} is {value!r}; allowed: {allowed}")
-
-
-def _at_least(config: Any, group: str, minima: dict[str, int]) -> None:
-    for name, least in minima.items():
-        value = getattr(config, name)
-        _require(value is None or value >= least, f"{group}.{name}", value, f"an integer of at least {least}")
 
 
 @dataclass(frozen=True)
@@ -39,12 +28,12 @@ class PictureConfig:
     test_size: int | None = None  # and of the others, each split
 
     def __post_init__(self) -> None:
-        _require(bool(self.name), "data.name", self.name, ", ".join(TRAINED))
+        require(bool(self.name), "data.name", self.name, ", ".join(TRAINED))
         allowed = TRAINED.get(self.name, TRAINED["camvid"])
-        _require(self.train in allowed, "data.train", self.train, f"{', '.join(allowed)} for data.name={self.name}")
-        _require(self.size is None or (len(self.size) == 2 and min(self.size) >= 2), "data.size", self.size,
-                 "[height,width] of at least 2, or nothing")
-        _at_least(self, "data", {"train_size": 2, "test_size": 1})
+        require(self.train in allowed, "data.train", self.train, f"{', '.join(allowed)} for data.name={self.name}")
+        require(self.size is None or (len(self.size) == 2 and min(self.size) >= 2), "data.size", self.size,
+                "[height,width] of at least 2, or nothing")
+        at_least(self, "data", {"train_size": 2, "test_size": 1})
 
 
 @dataclass(frozen=True)
@@ -64,11 +53,11 @@ class PolyOptimizer:
 
     def __post_init__(self) -> None:
         for name in ("lr", "bias_factor"):
-            _require(getattr(self, name) > 0, f"optimizer.{name}", getattr(self, name), "a positive number")
+            require(getattr(self, name) > 0, f"optimizer.{name}", getattr(self, name), "a positive number")
         for name in ("weight_decay", "power"):
-            _require(getattr(self, name) >= 0, f"optimizer.{name}", getattr(self, name), "0 or more")
-        _require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "from 0 to below 1")
-        _at_least(self, "optimizer", {"refresh": 1})
+            require(getattr(self, name) >= 0, f"optimizer.{name}", getattr(self, name), "0 or more")
+        require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "from 0 to below 1")
+        at_least(self, "optimizer", {"refresh": 1})
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of a step of so many."""
@@ -95,15 +84,11 @@ class SegmentationTrain:
     avail_gpus: int = -1  # processes per machine, with torchrun; -1: as many as torchrun started
 
     def __post_init__(self) -> None:
-        _at_least(self, "train", {"train_steps": 1, "steps_between_saves": 1, "batch_size": 2, "accumulate": 1,
-                                  "num_nodes": 1, "seed": 0})
-        _require(self.seed < 2**32, "train.seed", self.seed, "an integer from 0 to below 2**32")
-        _require(self.batch_size % self.accumulate == 0, "train.accumulate", self.accumulate,
-                 f"a divisor of train.batch_size={self.batch_size}")
-        _require(self.loss_mean in ("all", "labelled"), "train.loss_mean", self.loss_mean, "all, labelled")
-        _require(self.auxiliary_weight >= 0, "train.auxiliary_weight", self.auxiliary_weight, "0 or more")
-        _require(self.precision in ("float32", "bf16"), "train.precision", self.precision, "float32, bf16")
-        _require(self.device in ("auto", "cpu", "cuda"), "train.device", self.device, "auto, cpu, cuda")
+        at_least(self, "train", {"train_steps": 1, "steps_between_saves": 1, "batch_size": 2, "accumulate": 1,
+                                 "num_nodes": 1, "seed": 0})
+        check_training(self)
+        require(self.loss_mean in ("all", "labelled"), "train.loss_mean", self.loss_mean, "all, labelled")
+        require(self.auxiliary_weight >= 0, "train.auxiliary_weight", self.auxiliary_weight, "0 or more")
 
     @property
     def epochs(self) -> int:
@@ -127,8 +112,8 @@ class SegmentationTest:
     pictures_per_epoch: int | None = None  # so many validation pictures after every epoch; nothing: all
 
     def __post_init__(self) -> None:
-        _at_least(self, "test", {"batch_size": 1, "divisor": 1, "repeats": 1, "bases_seed": 0, "pictures_per_epoch": 1})
-        _require(bool(self.scales) and min(self.scales) > 0, "test.scales", self.scales, "positive factors")
+        at_least(self, "test", {"batch_size": 1, "divisor": 1, "repeats": 1, "bases_seed": 0, "pictures_per_epoch": 1})
+        require(bool(self.scales) and min(self.scales) > 0, "test.scales", self.scales, "positive factors")
 
 
 @dataclass(frozen=True)
@@ -147,9 +132,9 @@ class SegmentationConfig:
     test: SegmentationTest = field(default_factory=SegmentationTest)
 
     def __post_init__(self) -> None:
-        _require(self.ham.dimensions == 2, "ham.dimensions", self.ham.dimensions, "2, for pictures")
-        _require(self.model.context != "bread" or self.ham.mode != "dual", "model.context", "bread",
-                 "another with ham.mode=dual")
+        require(self.ham.dimensions == 2, "ham.dimensions", self.ham.dimensions, "2, for pictures")
+        require(self.model.context != "bread" or self.ham.mode != "dual", "model.context", "bread",
+                "another with ham.mode=dual")
 
     def updated(self, *dotlist: str, **values: Any) -> "SegmentationConfig":
         """A copy with other values: `config.updated("train.seed=1", ham={"kind": "CD"})`.
@@ -163,6 +148,6 @@ class SegmentationConfig:
         standard = HamNetSettings()
         for name, value in (("in_channels", in_channels), ("classes", classes)):
             given = getattr(self.model, name)
-            _require(given in (getattr(standard, name), value), f"model.{name}", given,
-                     f"{value}, that of the data; leave it out")
+            require(given in (getattr(standard, name), value), f"model.{name}", given,
+                    f"{value}, that of the data; leave it out")
         return replace(self, model=replace(self.model, in_channels=in_channels, classes=classes))

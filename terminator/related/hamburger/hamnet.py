@@ -14,18 +14,13 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terminator.config import ConfigError
+from terminator.config import require
 from terminator.related.attention import make_mixer
 from terminator.related.hamburger.backbone import DEPTHS, STEMS, STRIDES, Backbone, initialise
 from terminator.related.hamburger.block import Hamburger
 from terminator.related.hamburger.settings import HamburgerSettings
 
 CONTEXTS = ("hamburger", "bread", "pooling", "attention", "none")
-
-
-def _require(condition: bool, key: str, value: Any, allowed: str) -> None:
-    if not condition:
-        raise ConfigError(f"{key} is {value!r}; allowed: {allowed}")
 
 
 @dataclass(frozen=True)
@@ -49,15 +44,15 @@ class HamNetSettings:
         for name, allowed in (("backbone", (*DEPTHS, "none")), ("stem", STEMS), ("output_stride", STRIDES),
                               ("context", CONTEXTS)):
             value = getattr(self, name)
-            _require(value in allowed, f"model.{name}", value, ", ".join(map(str, allowed)))
+            require(value in allowed, f"model.{name}", value, ", ".join(map(str, allowed)))
         for name, least in (("squeeze", 1), ("align", 1), ("in_channels", 1), ("classes", 2)):
             value = getattr(self, name)
-            _require(value >= least, f"model.{name}", value, f"an integer of at least {least}")
-        _require(0 <= self.dropout < 1, "model.dropout", self.dropout, "from 0 to below 1")
-        _require(0 < self.bn_momentum <= 1, "model.bn_momentum", self.bn_momentum, "above 0, up to 1")
+            require(value >= least, f"model.{name}", value, f"an integer of at least {least}")
+        require(0 <= self.dropout < 1, "model.dropout", self.dropout, "from 0 to below 1")
+        require(0 < self.bn_momentum <= 1, "model.bn_momentum", self.bn_momentum, "above 0, up to 1")
         for name in ("auxiliary", "weights"):
             value = getattr(self, name)
-            _require(not value or self.backbone != "none", f"model.{name}", value, "nothing without a backbone")
+            require(not value or self.backbone != "none", f"model.{name}", value, "nothing without a backbone")
 
 
 class HamNet(nn.Module):

@@ -7,17 +7,12 @@ Source: the released segmentation settings. Where a setting was missing, the rel
 from dataclasses import dataclass
 from typing import Any
 
-from terminator.config import ConfigError, from_dict, to_dict
+from terminator.config import from_dict, require, to_dict
 from terminator.related.hamburger.decompositions import KINDS
 
 MODES = ("spatial", "channel", "dual")
 VERSIONS = ("V1", "V2", "V2+")
 ONLINE_UPDATES = ("training", "released", "off")
-
-
-def _require(condition: bool, key: str, value: Any, allowed: str) -> None:
-    if not condition:
-        raise ConfigError(f"{key} is {value!r}; allowed: {allowed}")
 
 
 @dataclass(frozen=True)
@@ -41,19 +36,19 @@ class HamSettings:
 
     def __post_init__(self) -> None:
         for name, allowed in (("kind", KINDS), ("mode", MODES), ("online_update", ONLINE_UPDATES)):
-            _require(getattr(self, name) in allowed, name, getattr(self, name), ", ".join(allowed))
+            require(getattr(self, name) in allowed, name, getattr(self, name), ", ".join(allowed))
         for name in ("heads", "rank"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of at least 1")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of at least 1")
         for name in ("train_steps", "eval_steps"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "an integer of at least 0")
+            require(getattr(self, name) >= 0, name, getattr(self, name), "an integer of at least 0")
         for name in ("inverse_temperature", "ridge"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "a positive number")
-        _require(0 <= self.eta <= 1, "eta", self.eta, "a number from 0 to 1")
-        _require(self.positions is None or self.positions >= 1, "positions", self.positions,
-                 "an integer of at least 1, or nothing")
+            require(getattr(self, name) > 0, name, getattr(self, name), "a positive number")
+        require(0 <= self.eta <= 1, "eta", self.eta, "a number from 0 to 1")
+        require(self.positions is None or self.positions >= 1, "positions", self.positions,
+                "an integer of at least 1, or nothing")
         if self.mode != "spatial" and not self.random_init:
-            _require(self.positions is not None, "positions", None,
-                     f"the fixed number of positions H*W, with random_init=False and mode={self.mode!r}")
+            require(self.positions is not None, "positions", None,
+                    f"the fixed number of positions H*W, with random_init=False and mode={self.mode!r}")
 
 
 @dataclass(frozen=True)
@@ -68,16 +63,16 @@ class HamburgerSettings(HamSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.version in VERSIONS, "version", self.version, ", ".join(VERSIONS))
-        _require(self.dimensions in (1, 2), "dimensions", self.dimensions, "1 (sequences), 2 (images)")
-        _require(self.mode != "dual" or self.version == "V2+", "mode", self.mode,
-                 f"spatial, channel with version {self.version!r}; dual needs 'V2+'")
-        _require(self.width >= 1, "width", self.width, "an integer of at least 1")
-        _require(self.cheese_factor is None or self.cheese_factor >= 1, "cheese_factor", self.cheese_factor,
-                 "an integer of at least 1, or nothing for the number of heads")
-        _require(self.version != "V2+" or self.ham_channels % self.cheese_divisor == 0, "cheese_factor",
-                 self.cheese_factor, f"with {self.ham_channels} channels after the ham, a factor f such that "
-                 f"{'2 f' if self.mode == 'dual' else 'f'} divides them")
+        require(self.version in VERSIONS, "version", self.version, ", ".join(VERSIONS))
+        require(self.dimensions in (1, 2), "dimensions", self.dimensions, "1 (sequences), 2 (images)")
+        require(self.mode != "dual" or self.version == "V2+", "mode", self.mode,
+                f"spatial, channel with version {self.version!r}; dual needs 'V2+'")
+        require(self.width >= 1, "width", self.width, "an integer of at least 1")
+        require(self.cheese_factor is None or self.cheese_factor >= 1, "cheese_factor", self.cheese_factor,
+                "an integer of at least 1, or nothing for the number of heads")
+        require(self.version != "V2+" or self.ham_channels % self.cheese_divisor == 0, "cheese_factor",
+                self.cheese_factor, f"with {self.ham_channels} channels after the ham, a factor f such that "
+                f"{'2 f' if self.mode == 'dual' else 'f'} divides them")
 
     @property
     def ham_channels(self) -> int:
@@ -102,5 +97,5 @@ def settings_of(kind: type, settings: Any, changes: dict[str, Any]) -> Any:
     """
     if settings is None:
         return from_dict(kind, changes)
-    _require(isinstance(settings, kind), "settings", settings, f"a {kind.__name__}, or nothing")
+    require(isinstance(settings, kind), "settings", settings, f"a {kind.__name__}, or nothing")
     return from_dict(type(settings), {**to_dict(settings), **changes}) if changes else settings

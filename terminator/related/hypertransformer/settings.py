@@ -5,9 +5,8 @@ Source: arXiv 2201.04182 and its reference implementation.
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any
 
-from terminator.config import ConfigError
+from terminator.config import require
 
 CNN_MODELS = {"maxpool-4-layer": 4, "4-layer": 4, "3-layer": 3}  # conv layers, the logits layer aside
 SHARED_EXTRACTORS = ("none", "2-layer", "3-layer", "4-layer", "2-layer-bn", "3-layer-bn")
@@ -24,11 +23,6 @@ CHOICES = {
     "shared_feature_extractor_padding": ("same", "valid"),
     "profile": ("canonical", "port"),
 }
-
-
-def _require(condition: bool, key: str, value: Any, allowed: str) -> None:
-    if not condition:
-        raise ConfigError(f"{key} is {value!r}; allowed: {allowed}")
 
 
 @dataclass(frozen=True)
@@ -83,54 +77,54 @@ class HyperTransformerSettings:
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
-            _require(getattr(self, name) in allowed, name, getattr(self, name), ", ".join(allowed))
+            require(getattr(self, name) in allowed, name, getattr(self, name), ", ".join(allowed))
         minima = {"num_labels": 2, "image_size": 1, "in_channels": 1, "default_num_channels": 1, "kernel_size": 1,
                   "stride": 1, "embedding_dim": 1, "num_layers": 1, "heads": 1, "shared_features_dim": 1,
                   "shared_head_classes": 0, "warmup_steps": 0}
         for name, least in minima.items():
             value = getattr(self, name)
-            _require(isinstance(value, int) and value >= least, name, value, f"an integer of at least {least}")
+            require(isinstance(value, int) and value >= least, name, value, f"an integer of at least {least}")
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type is bool:
-                _require(isinstance(value, bool), field.name, value, "true, false")
+                require(isinstance(value, bool), field.name, value, "true, false")
             elif field.type is float:
-                _require(isinstance(value, (int, float)) and math.isfinite(value) and value >= 0, field.name, value,
-                         "a number of at least 0")
+                require(isinstance(value, (int, float)) and math.isfinite(value) and value >= 0, field.name, value,
+                        "a number of at least 0")
         for name in ("cnn_dropout_rate", "dropout_rate", "shared_fe_dropout", "fe_dropout"):
-            _require(getattr(self, name) < 1, name, getattr(self, name), "a number from 0 to below 1")
+            require(getattr(self, name) < 1, name, getattr(self, name), "a number from 0 to below 1")
         for name in ("lw_key_query_dim", "lw_value_dim", "bn_eps"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "a positive number")
+            require(getattr(self, name) > 0, name, getattr(self, name), "a positive number")
         features = self.num_layerwise_features
-        _require(features is None or (isinstance(features, int) and features >= 0), "num_layerwise_features", features,
-                 "an integer of at least 0, or nothing")
+        require(features is None or (isinstance(features, int) and features >= 0), "num_layerwise_features", features,
+                "an integer of at least 0, or nothing")
         self._check_together()
 
     def _check_together(self) -> None:
         trained, layers = self.number_of_trained_cnn_layers, self.conv_layers
-        _require(isinstance(trained, int) and abs(trained) <= layers, "number_of_trained_cnn_layers", trained,
-                 f"an integer from {-layers} to {layers}")
+        require(isinstance(trained, int) and abs(trained) <= layers, "number_of_trained_cnn_layers", trained,
+                f"an integer from {-layers} to {layers}")
         if self.lw_weight_allocation == "spatial":
             for name in ("lw_generate_bias", "lw_generate_bn"):
-                _require(not getattr(self, name), name, True, "false with lw_weight_allocation='spatial'")
-        _require(self.add_trainable_weights or not self.weight_variation_regularization,
-                 "weight_variation_regularization", self.weight_variation_regularization,
-                 "0 without add_trainable_weights")
-        _require(not (self.separate_evaluation_bn_vars and self.lw_generate_bn), "separate_evaluation_bn_vars", True,
-                 "false with lw_generate_bn, which leaves no trained scales to keep apart")
-        _require(not (self.use_decoder and self.layerwise_generator == "separate"), "use_decoder", True,
-                 "false with layerwise_generator='separate', which always has a decoder")
-        _require(self.flattens or self.logits_feature_extractor == "default", "logits_feature_extractor",
-                 self.logits_feature_extractor, "default, unless cnn_model_name is maxpool-4-layer")
-        _require(self.num_layerwise_features != 0 or self.shared_feature_extractor != "none",
-                 "num_layerwise_features", 0, "at least 1 where shared_feature_extractor is none")
-        _require(self.shared_head_classes == 0 or self.shared_feature_extractor != "none", "shared_head_classes",
-                 self.shared_head_classes, "0 where shared_feature_extractor is none")
+                require(not getattr(self, name), name, True, "false with lw_weight_allocation='spatial'")
+        require(self.add_trainable_weights or not self.weight_variation_regularization,
+                "weight_variation_regularization", self.weight_variation_regularization,
+                "0 without add_trainable_weights")
+        require(not (self.separate_evaluation_bn_vars and self.lw_generate_bn), "separate_evaluation_bn_vars", True,
+                "false with lw_generate_bn, which leaves no trained scales to keep apart")
+        require(not (self.use_decoder and self.layerwise_generator == "separate"), "use_decoder", True,
+                "false with layerwise_generator='separate', which always has a decoder")
+        require(self.flattens or self.logits_feature_extractor == "default", "logits_feature_extractor",
+                self.logits_feature_extractor, "default, unless cnn_model_name is maxpool-4-layer")
+        require(self.num_layerwise_features != 0 or self.shared_feature_extractor != "none",
+                "num_layerwise_features", 0, "at least 1 where shared_feature_extractor is none")
+        require(self.shared_head_classes == 0 or self.shared_feature_extractor != "none", "shared_head_classes",
+                self.shared_head_classes, "0 where shared_feature_extractor is none")
         if self.profile == "port":
             for name in ("lw_generate_bn", "use_decoder"):
-                _require(not getattr(self, name), name, True, "false with profile='port', where it is broken")
-            _require(self.layerwise_generator == "joint", "layerwise_generator", self.layerwise_generator,
-                     "joint with profile='port'")
+                require(not getattr(self, name), name, True, "false with profile='port', where it is broken")
+            require(self.layerwise_generator == "joint", "layerwise_generator", self.layerwise_generator,
+                    "joint with profile='port'")
 
     @property
     def conv_layers(self) -> int:
@@ -158,8 +152,8 @@ class HyperTransformerSettings:
                 size = -(-sizes[-1] // self.stride) // 2
             else:
                 size = (sizes[-1] - self.kernel_size) // self.stride + 1
-            _require(size >= 1, "image_size", self.image_size, f"larger images for {self.cnn_model_name} with "
-                     f"stride {self.stride}: conv layer {index + 1} gets {sizes[-1]} pixels a side")
+            require(size >= 1, "image_size", self.image_size, f"larger images for {self.cnn_model_name} with "
+                    f"stride {self.stride}: conv layer {index + 1} gets {sizes[-1]} pixels a side")
             sizes.append(size)
         return tuple(sizes)
 
@@ -173,6 +167,6 @@ class HyperTransformerSettings:
         size = int(width * value) if value <= LARGEST_FRACTION else int(value)
         if value <= LARGEST_FRACTION and self.layerwise_generator == "joint":
             size = -(-size // self.heads) * self.heads
-        _require(name == "lw_inner_dim" or (size > 0 and size % self.heads == 0), name, value,
-                 f"what gives a multiple of the {self.heads} heads for tokens of width {width} (this is {size})")
+        require(name == "lw_inner_dim" or (size > 0 and size % self.heads == 0), name, value,
+                f"what gives a multiple of the {self.heads} heads for tokens of width {width} (this is {size})")
         return size
