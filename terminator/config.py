@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -39,13 +39,55 @@ def at_least(settings: Any, group: str, minima: Mapping[str, int]) -> None:
         require(value is None or value >= least, f"{group}.{name}", value, f"an integer of at least {least}")
 
 
-def check_training(train: Any) -> None:
-    """Raise ConfigError for a seed, a division of the batch, a precision or a device that no training can have."""
-    require(0 <= train.seed < 2**32, "train.seed", train.seed, "an integer from 0 to below 2**32")
-    require(train.batch_size % train.accumulate == 0, "train.accumulate", train.accumulate,
-            f"a divisor of train.batch_size={train.batch_size}")
-    require_one_of("train.precision", train.precision, ("float32", "bf16"))
-    require_one_of("train.device", train.device, ("auto", "cpu", "cuda"))
+class Experiment:
+    """Base of a whole experiment's settings, a frozen dataclass whose fields are groups of settings."""
+
+    def updated(self, *dotlist: str, **values: Any) -> Self:
+        """A copy with other values: `config.updated("train.epochs=6", optimizer={"lr": 0.01})`.
+
+        Raises:  ConfigError that names the key, its value and what is allowed.
+        """
+        return _merge(_merge(self, parse_dotlist(dotlist), ""), values, "")
+
+
+@dataclass(frozen=True)
+class Training:
+    """Batch, numbers and machines of a training, whatever is trained; a task adds its length and losses."""
+
+    batch_size: int = 64  # examples per optimiser step, over all processes
+    accumulate: int = 1  # split a batch into so many parts, one after another
+    seed: int = 0
+    precision: str = "float32"  # float32, or bf16 (autocast; what is delicate stays in float32)
+    device: str = "auto"  # auto, cpu, cuda
+    deterministic: bool = False  # torch's deterministic algorithms: the same bits on a GPU, too
+    distributed: bool = False  # under torchrun
+    num_nodes: int = 1  # machines, with torchrun
+    avail_gpus: int = -1  # processes per machine, with torchrun; -1: as many as torchrun started
+
+    def __post_init__(self) -> None:
+        at_least(self, "train", {"batch_size": 1, "accumulate": 1, "num_nodes": 1})
+        require(0 <= self.seed < 2**32, "train.seed", self.seed, "an integer from 0 to below 2**32")
+        require(self.batch_size % self.accumulate == 0, "train.accumulate", self.accumulate,
+                f"a divisor of train.batch_size={self.batch_size}")
+        require_one_of("train.precision", self.precision, ("float32", "bf16"))
+        require_one_of("train.device", self.device, ("auto", "cpu", "cuda"))
+
+
+@dataclass(frozen=True)
+class TrainingInSteps(Training):
+    """A training whose length is a number of steps; an epoch lies between two checkpoints."""
+
+    train_steps: int = 1_000
+    steps_between_saves: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, "train", {"train_steps": 1, "steps_between_saves": 1})
+
+    @property
+    def epochs(self) -> int:
+        """Checkpoints of a whole training; the last epoch may be shorter."""
+        return -(-self.train_steps // self.steps_between_saves)
 
 
 @dataclass(frozen=True)
@@ -250,31 +292,21 @@ class SchedulerConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """Length, losses, numbers and machines of a training."""
+class TrainConfig(Training):
+    """A training of images or sequences."""
 
     do: bool = True  # False: load a model and test it
     epochs: int = 100
-    batch_size: int = 64  # images per optimiser step, over all processes
-    accumulate: int = 1  # split a batch into so many parts, one after another
-    seed: int = 0
     label_smoothing: float = 0.1
     slow_neural_loss: float = 1.0  # its weight; 0: without
     slow_neural_loss_form: str = "kernel"  # kernel, or channel_sum
-    precision: str = "float32"  # float32, or bf16 (autocast)
-    device: str = "auto"  # auto, cpu, cuda
-    deterministic: bool = False  # torch's deterministic algorithms: the same bits on a GPU, too
-    distributed: bool = False  # under torchrun
-    num_nodes: int = 1  # machines, with torchrun
-    avail_gpus: int = -1  # processes per machine, with torchrun; -1: as many as torchrun started
     observe: bool = False  # measure features, slow scores and hyper-kernels of test images after every epoch
 
     def __post_init__(self) -> None:
         require(self.batch_size >= 2, "train.batch_size", self.batch_size,
                 "an integer of at least 2: one image has no batch statistics")
-        for name in ("epochs", "accumulate", "num_nodes"):
-            require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "an integer of at least 1")
-        check_training(self)
+        super().__post_init__()
+        at_least(self, "train", {"epochs": 1})
         require(0 <= self.label_smoothing < 1, "train.label_smoothing", self.label_smoothing, "from 0 to below 1")
         require(self.slow_neural_loss >= 0, "train.slow_neural_loss", self.slow_neural_loss, "0 or more")
         require_one_of("train.slow_neural_loss_form", self.slow_neural_loss_form, ("kernel", "channel_sum"))
@@ -308,7 +340,7 @@ class PretrainedConfig:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Experiment):
     """One experiment, whole."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -322,21 +354,6 @@ class Config:
 
     def __post_init__(self) -> None:
         self.network.check_model(self.model)
-
-    def updated(self, *dotlist: str, **values: Any) -> "Config":
-        """A copy with other values: `config.updated("train.epochs=6", optimizer={"lr": 0.01})`.
-
-        Raises:  ConfigError that names the key, its value and what is allowed.
-        """
-        return updated(self, dotlist, values)
-
-
-def updated(config: Any, dotlist: Iterable[str], values: Mapping[str, Any]) -> Any:
-    """A copy of a configuration dataclass with the values of a dot-list, then with those of nested dictionaries.
-
-    Raises:  ConfigError that names the key, its value and what is allowed.
-    """
-    return _merge(_merge(config, parse_dotlist(dotlist), ""), values, "")
 
 
 def parse_dotlist(dotlist: Iterable[str]) -> dict[str, Any]:

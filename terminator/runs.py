@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from terminator import observations, records, weights
-from terminator.config import ConfigError, from_dict, identity, to_dict, updated
+from terminator.config import ConfigError, from_dict, identity, to_dict
 from terminator.data import DatasetNotFound
 from terminator.deterministic import deterministic_algorithms
 from terminator.distributed import broadcast, processes, rank
@@ -282,7 +282,7 @@ class System(ABC):
                    ) -> dict[Any, list[dict[str, Any]]]:
         """Which of these records are of named configurations, {label: one or more, of any seed}; trains nothing."""
         found = list(found)
-        return {label: [r for r in found if self._is_of(r, updated(config, [], {"train": {"seed": r["seed"]}}))]
+        return {label: [r for r in found if self._is_of(r, config.updated(train={"seed": r["seed"]}))]
                 for label, config in variants.items()}
 
     def _is_of(self, record: dict[str, Any], config: Any) -> bool:

@@ -7,9 +7,8 @@ Source: arXiv 2201.04182 and its reference implementation; the continual method:
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from terminator.config import ConfigError, at_least, check_training, require, updated
+from terminator.config import ConfigError, Experiment, TrainingInSteps, at_least, require
 from terminator.data.episode_augment import EpisodeAugmentation
 from terminator.data.episode_classes import SPLITS, parse_specification
 from terminator.data.episodes import EpisodeSettings
@@ -96,36 +95,21 @@ class FewShotOptimizer:
 
 
 @dataclass(frozen=True)
-class FewShotTrain:
-    """Length, losses, numbers and machines of a training; an epoch lies between two checkpoints."""
+class FewShotTrain(TrainingInSteps):
+    """A training on episodes."""
 
     train_steps: int = 4_000_000
     steps_between_saves: int = 50_000
     batch_size: int = 1  # episodes per step, over all processes; the reference takes one
-    accumulate: int = 1  # split them into so many parts, one after another
-    seed: int = 0
     label_smoothing: float = 0.0
     shared_head_weight: float = 0.0  # of a loss that asks shared features for the real class
     pretrain_shared_feature: bool = False  # train nothing but the shared features, by that loss
     restore_shared_features_from: str = ""  # a model's file: start from its shared features
-    precision: str = "float32"  # float32, or bf16 (autocast)
-    device: str = "auto"  # auto, cpu, cuda
-    deterministic: bool = False  # torch's deterministic algorithms: the same bits on a GPU, too
-    distributed: bool = False  # under torchrun
-    num_nodes: int = 1  # machines, with torchrun
-    avail_gpus: int = -1  # processes per machine, with torchrun; -1: as many as torchrun started
 
     def __post_init__(self) -> None:
-        at_least(self, "train", {"train_steps": 1, "steps_between_saves": 1, "batch_size": 1, "accumulate": 1,
-                                 "num_nodes": 1, "seed": 0})
-        check_training(self)
+        super().__post_init__()
         require(0 <= self.label_smoothing < 1, "train.label_smoothing", self.label_smoothing, "from 0 to below 1")
         require(self.shared_head_weight >= 0, "train.shared_head_weight", self.shared_head_weight, "0 or more")
-
-    @property
-    def epochs(self) -> int:
-        """Checkpoints of a whole training; the last epoch may be shorter."""
-        return -(-self.train_steps // self.steps_between_saves)
 
 
 @dataclass(frozen=True)
@@ -145,7 +129,7 @@ class FewShotTest:
 
 
 @dataclass(frozen=True)
-class FewShotConfig:
+class FewShotConfig(Experiment):
     """One few-shot experiment, whole.
 
     Raises:  ConfigError, from the constructor, for settings that do not go together.
@@ -188,13 +172,6 @@ class FewShotConfig:
                                ("test.eval_batch_size", self.test.eval_batch_size)):
                 require(value % e.num_labels == 0, key, value,
                         f"a multiple of episodes.num_labels={e.num_labels} for method.name=continual")
-
-    def updated(self, *dotlist: str, **values: Any) -> "FewShotConfig":
-        """A copy with other values: `config.updated("train.seed=1", optimizer={"name": "Adam"})`.
-
-        Raises:  ConfigError that names the key, its value and what is allowed.
-        """
-        return updated(self, dotlist, values)
 
     def resolved(self, in_channels: int, real_classes: int = 0) -> "FewShotConfig":
         """The same with the episodes' ways and sizes, and the data's channels, filled into the model."""

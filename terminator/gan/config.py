@@ -4,9 +4,8 @@ Source: arXiv 2109.04553 and its released code.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from terminator.config import ConfigError, at_least, check_training, require, updated
+from terminator.config import ConfigError, Experiment, TrainingInSteps, at_least, require
 
 CONTEXTS = ("none", "attention", "NMF", "VQ", "CD")  # NMF, VQ, CD: a Hamburger with that ham
 SMALLEST = 4  # pixels a side where the generator starts and the discriminator ends
@@ -70,29 +69,18 @@ class GanOptimizer:
 
 
 @dataclass(frozen=True)
-class GanTrain:
-    """Length, numbers and machine of a training; an epoch lies between two checkpoints."""
+class GanTrain(TrainingInSteps):
+    """A training of a generator and a discriminator, which take turns in one process."""
 
     train_steps: int = 2_000_000
     steps_between_saves: int = 10_000
     batch_size: int = 256
-    accumulate: int = 1
-    seed: int = 0
-    precision: str = "float32"  # float32, or bf16 (autocast)
-    device: str = "auto"  # auto, cpu, cuda
-    deterministic: bool = False  # torch's deterministic algorithms: the same bits on a GPU, too
-    distributed: bool = False  # no: the two networks take turns in one process
 
     def __post_init__(self) -> None:
-        at_least(self, "train", {"train_steps": 1, "steps_between_saves": 1, "batch_size": 2, "seed": 0})
+        super().__post_init__()
+        at_least(self, "train", {"batch_size": 2})
         require(self.accumulate == 1, "train.accumulate", self.accumulate, "1: a GAN takes its batches whole")
-        check_training(self)
         require(not self.distributed, "train.distributed", self.distributed, "false: a GAN trains in one process")
-
-    @property
-    def epochs(self) -> int:
-        """Checkpoints of a whole training; the last epoch may be shorter."""
-        return -(-self.train_steps // self.steps_between_saves)
 
 
 @dataclass(frozen=True)
@@ -114,7 +102,7 @@ class GanTest:
 
 
 @dataclass(frozen=True)
-class GanConfig:
+class GanConfig(Experiment):
     """One GAN experiment, whole.
 
     Raises:  ConfigError, from the constructor, for settings that do not go together.
@@ -148,13 +136,6 @@ class GanConfig:
             raise ConfigError(f"data.channels is {channels!r}, model.classes {classes!r}; allowed: integers; "
                               "GanConfig.resolved fills in the data's")
         return channels, classes
-
-    def updated(self, *dotlist: str, **values: Any) -> "GanConfig":
-        """A copy with other values: `config.updated("train.seed=1", model={"context": "none"})`.
-
-        Raises:  ConfigError that names the key, its value and what is allowed.
-        """
-        return updated(self, dotlist, values)
 
     def resolved(self, channels: int, classes: int) -> "GanConfig":
         """The same with the images' channels and classes filled in."""

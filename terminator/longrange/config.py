@@ -8,7 +8,7 @@ Source: arXiv 2305.19534 and its released code.
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from terminator.config import ConfigError, at_least, check_training, require, updated
+from terminator.config import ConfigError, Experiment, Training, at_least, require
 from terminator.data.listops import ListOpsSettings
 from terminator.data.pathfinder import PathfinderSettings
 from terminator.related.attention import MIXERS
@@ -129,23 +129,15 @@ class LongRangeOptimizer:
 
 
 @dataclass(frozen=True)
-class LongRangeTrain:
-    """Length, numbers and machines of a training."""
+class LongRangeTrain(Training):
+    """A training on sequences; Fourier transforms stay in float32."""
 
     epochs: int = 20
     batch_size: int = 32  # sequences (or pairs) per step, over all processes
-    accumulate: int = 1  # split a batch into so many parts, one after another
-    seed: int = 0
-    precision: str = "float32"  # float32, or bf16 (autocast; Fourier transforms stay in float32)
-    device: str = "auto"  # auto, cpu, cuda
-    deterministic: bool = False  # torch's deterministic algorithms
-    distributed: bool = False  # under torchrun
-    num_nodes: int = 1  # machines, with torchrun
-    avail_gpus: int = -1  # processes per machine, with torchrun; -1: as many as torchrun started
 
     def __post_init__(self) -> None:
-        at_least(self, "train", {"epochs": 1, "batch_size": 1, "accumulate": 1, "num_nodes": 1, "seed": 0})
-        check_training(self)
+        super().__post_init__()
+        at_least(self, "train", {"epochs": 1})
 
 
 @dataclass(frozen=True)
@@ -162,7 +154,7 @@ class LongRangeTest:
 
 
 @dataclass(frozen=True)
-class LongRangeConfig:
+class LongRangeConfig(Experiment):
     """One long range experiment, whole.
 
     Raises:  ConfigError, from the constructor, for settings that do not go together.
@@ -196,13 +188,6 @@ class LongRangeConfig:
     def network_settings(self) -> NetworkSettings:
         """The network's settings, whole; the classes are the task's until the data are known."""
         return self.network.settings(self.data.length)
-
-    def updated(self, *dotlist: str, **values: Any) -> "LongRangeConfig":
-        """A copy with other values: `config.updated("train.seed=1", network={"mixer": "none"})`.
-
-        Raises:  ConfigError that names the key, its value and what is allowed.
-        """
-        return updated(self, dotlist, values)
 
     def resolved(self, classes: int, examples: int) -> "LongRangeConfig":
         """The same with the data's classes, and the number of examples in all splits.

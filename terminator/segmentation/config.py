@@ -6,9 +6,8 @@ Source: arXiv 2109.04553 and its released segmentation code.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from terminator.config import at_least, check_training, require, updated
+from terminator.config import Experiment, TrainingInSteps, at_least, require
 from terminator.data.segmentation import TRAINED
 from terminator.data.segmentation_augment import ScaleCropFlip
 from terminator.related.hamburger.hamnet import HamNetSettings
@@ -65,35 +64,22 @@ class PolyOptimizer:
 
 
 @dataclass(frozen=True)
-class SegmentationTrain:
-    """Length, loss, numbers and machines of a training; an epoch lies between two checkpoints."""
+class SegmentationTrain(TrainingInSteps):
+    """A training of a segmentation network; the ham stays in float32."""
 
     train_steps: int = 60_000
     steps_between_saves: int = 1_000
     batch_size: int = 16  # pictures per step, over all processes
-    accumulate: int = 1  # split them into so many parts, one after another
     seed: int = 66  # the release's
     loss_mean: str = "all"  # over all pixels of the crop, ignored ones as zeros; labelled: over the others only
     auxiliary_weight: float = 0.4  # of the second classifier's loss, with model.auxiliary
     start_from: str = ""  # a model's file: the second stage starts from the weights of the first
-    precision: str = "float32"  # float32, or bf16 (autocast; the ham stays in float32)
-    device: str = "auto"  # auto, cpu, cuda
-    deterministic: bool = False  # torch's deterministic algorithms
-    distributed: bool = False  # under torchrun
-    num_nodes: int = 1  # machines, with torchrun
-    avail_gpus: int = -1  # processes per machine, with torchrun; -1: as many as torchrun started
 
     def __post_init__(self) -> None:
-        at_least(self, "train", {"train_steps": 1, "steps_between_saves": 1, "batch_size": 2, "accumulate": 1,
-                                 "num_nodes": 1, "seed": 0})
-        check_training(self)
+        super().__post_init__()
+        at_least(self, "train", {"batch_size": 2})
         require(self.loss_mean in ("all", "labelled"), "train.loss_mean", self.loss_mean, "all, labelled")
         require(self.auxiliary_weight >= 0, "train.auxiliary_weight", self.auxiliary_weight, "0 or more")
-
-    @property
-    def epochs(self) -> int:
-        """Checkpoints of a whole training; the last epoch may be shorter."""
-        return -(-self.train_steps // self.steps_between_saves)
 
 
 @dataclass(frozen=True)
@@ -117,7 +103,7 @@ class SegmentationTest:
 
 
 @dataclass(frozen=True)
-class SegmentationConfig:
+class SegmentationConfig(Experiment):
     """One segmentation experiment, whole.
 
     Raises:  ConfigError, from the constructor, for settings that do not go together.
@@ -135,13 +121,6 @@ class SegmentationConfig:
         require(self.ham.dimensions == 2, "ham.dimensions", self.ham.dimensions, "2, for pictures")
         require(self.model.context != "bread" or self.ham.mode != "dual", "model.context", "bread",
                 "another with ham.mode=dual")
-
-    def updated(self, *dotlist: str, **values: Any) -> "SegmentationConfig":
-        """A copy with other values: `config.updated("train.seed=1", ham={"kind": "CD"})`.
-
-        Raises:  ConfigError that names the key, its value and what is allowed.
-        """
-        return updated(self, dotlist, values)
 
     def resolved(self, in_channels: int, classes: int) -> "SegmentationConfig":
         """The same with the data's channels and classes filled into the model."""
