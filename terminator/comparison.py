@@ -105,8 +105,7 @@ def rate_table(records: Records) -> pd.DataFrame:
         rows.append({"candidate": label, "rate": rate, "accuracy": accuracies(group).mean(),
                      "cross_entropy": entropy.mean()})
     table = pd.DataFrame(rows)
-    ranked = table.dropna().sort_values(["accuracy", "cross_entropy"], ascending=[False, True], kind="stable")
-    best = ranked.drop_duplicates("candidate").set_index("candidate")["rate"]
+    best = _ranked(table).drop_duplicates("candidate").set_index("candidate")["rate"]
     if missing := set(table["candidate"]) - set(best.index):
         raise ValueError(f"every rate diverged for {', '.join(sorted(missing))}; add a lower one")
     table["chosen"] = table["rate"] == table["candidate"].map(best)
@@ -116,10 +115,13 @@ def rate_table(records: Records) -> pd.DataFrame:
     return table
 
 
-def chosen_rates(table: pd.DataFrame) -> dict[str, float]:
-    """{candidate: chosen learning rate} of a rate_table."""
-    chosen = table[table["chosen"]]
-    return dict(zip(chosen["candidate"], chosen["rate"], strict=True))
+def ranked_rates(table: pd.DataFrame) -> dict[str, list[float]]:
+    """{candidate: its learning rates, the chosen one first} of a rate_table; without those that diverged."""
+    return {name: list(rows["rate"]) for name, rows in _ranked(table).groupby("candidate", sort=False)}
+
+
+def _ranked(table: pd.DataFrame) -> pd.DataFrame:
+    return table.dropna().sort_values(["accuracy", "cross_entropy"], ascending=[False, True], kind="stable")
 
 
 # -- curves ----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from terminator.progress import say
 from terminator.runs import FinishedRun, check_names, describe, file_record, once, run_name
 from terminator.slow_net import forget_kernels
 from terminator.standardization import is_calibrated
-from terminator.studies import Study
+from terminator.studies import Contest, Study
 from terminator.trainer import Trainer, TrainingDiverged
 
 
@@ -85,6 +85,24 @@ def runs(study: Study, profile: str, seeds: Sequence[int] = (), device: str = "a
             except TrainingDiverged as error:
                 say(f"{label}, seed {seed}: {error}")
     return found
+
+
+def finals(contest: Contest, rates: Mapping[str, Sequence[float]], profile: str, seeds: Sequence[int] = (),
+           device: str = "auto") -> dict[str, list["Run"]]:
+    """The final runs of a contest, {candidate: one per seed}.
+
+    Args:  rates: {candidate: learning rates, the best first} (comparison.ranked_rates).
+    A rate at which a candidate diverges with any seed, now that it trains on all images, gives way to its next one.
+    """
+    left = {label: list(of) for label, of in rates.items()}
+    while True:
+        found = runs(contest.final({label: of[0] for label, of in left.items()}), profile, seeds, device)
+        failed = [label for label, of in left.items()
+                  if len(found[label]) < len(tuple(seeds) or contest.seeds) and len(of) > 1]
+        if not failed:
+            return found
+        for label in failed:
+            say(f"{label}: at {left[label].pop(0):g} not every seed trains to the end; next {left[label][0]:g}")
 
 
 def records_of(study: Study, profile: str) -> dict[Any, list[dict[str, Any]]]:

@@ -9,9 +9,10 @@ import torch
 
 from terminator import ConfigError, Terminator, calibrate, experiments, records
 from terminator.data import DatasetNotFound
-from terminator.experiments import evaluate_file, load_data, resolve, run, run_id
+from terminator.experiments import evaluate_file, finals, load_data, resolve, run, run_id
 from terminator.paths import results_dir
 from terminator.presets import PRESETS, preset
+from terminator.studies import Contest
 from terminator.trainer import Trainer, TrainingDiverged
 
 
@@ -93,6 +94,16 @@ def test_a_run_that_diverged_leaves_no_record(tiny_config, tiny_data):
     with pytest.raises(TrainingDiverged):
         run(config, "images", data=tiny_data())
     assert records.load_records() == []
+
+
+def test_a_rate_that_diverges_on_all_images_gives_way_to_the_next(tiny_config, capsys):
+    base = tiny_config(dataset={"name": "digits", "channels": 3, "train_size": 32, "test_size": 16},
+                       optimizer={"name": "SGD"})
+    contest = Contest("try", base, {"SGD": {}}, {"SGD": (0.01, 1e30)}, {}, (0,))
+    found = finals(contest, {"SGD": [1e30, 0.01]}, "smoke")
+    assert [done.record["config"]["optimizer"]["lr"] for done in found["SGD"]] == [0.01]
+    assert "SGD: at 1e+30 not every seed trains to the end; next 0.01" in capsys.readouterr().out
+    assert finals(contest, {"SGD": [1e30]}, "smoke") == {"SGD": []}
 
 
 def test_the_saved_model_is_calibrated_and_knows_its_data(tiny_config, tiny_data):

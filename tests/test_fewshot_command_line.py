@@ -165,17 +165,22 @@ from terminator.fewshot.data import load_episode_data
 from terminator.fewshot.tasks import build_network
 from terminator.fewshot.trainer import EpisodeTrainer
 
-config = read_flags([*{words!r}, "--use_ddp", "--warmup_steps", "3", "train.device=cpu"]).config
-data = load_episode_data(config.data)
-with processes(config.train):
-    config = config.resolved(1, data.real_classes)
-    trainer = EpisodeTrainer(build_network(config), config, data)
-    rows = trainer.fit()
-    parts = [x.batch for step, generator in trainer._batches(0) for x, _ in trainer._parts(step, generator)]
-    draws = [part.draw.support.index.tolist() for part in parts]
-    found = gather([sum(p.double().sum().item() for p in trainer.model.parameters()), draws, rows,
-                    trainer.evaluate("test")["accuracy"]])
-    Path({out!r}).write_text(json.dumps(found))
+
+def main():  # whose locals, the wrapped network among them, are gone before the interpreter ends
+    config = read_flags([*{words!r}, "--use_ddp", "--warmup_steps", "3", "train.device=cpu"]).config
+    data = load_episode_data(config.data)
+    with processes(config.train):
+        config = config.resolved(1, data.real_classes)
+        trainer = EpisodeTrainer(build_network(config), config, data)
+        rows = trainer.fit()
+        parts = [x.batch for step, generator in trainer._batches(0) for x, _ in trainer._parts(step, generator)]
+        draws = [part.draw.support.index.tolist() for part in parts]
+        found = gather([sum(p.double().sum().item() for p in trainer.model.parameters()), draws, rows,
+                        trainer.evaluate("test")["accuracy"]])
+        Path({out!r}).write_text(json.dumps(found))
+
+
+main()
 """
 
 

@@ -178,7 +178,7 @@ def test_rates_are_chosen_by_held_out_accuracy_then_cross_entropy():
              ("b", 0.1): [record(70.0, entropy=0.9)], ("b", 0.2): [record(70.0, entropy=0.5)], ("b", 0.3): [],
              ("c", 0.1): [record(10.0)]}
     table = comparison.rate_table(sweep)
-    assert comparison.chosen_rates(table) == {"a": 0.2, "b": 0.2, "c": 0.1}
+    assert comparison.ranked_rates(table) == {"a": [0.2, 0.3, 0.1], "b": [0.2, 0.1], "c": [0.1]}
     assert not table["at_edge"].any()
     edge = comparison.rate_table({("a", 0.1): [record(80.0)], ("a", 0.2): [record(60.0)]})
     assert list(edge["at_edge"]) == [True, False]

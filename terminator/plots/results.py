@@ -115,7 +115,7 @@ def difference_dots(table: pd.DataFrame, kinds: Mapping[str, str], title: str | 
             axis.plot([], [], look["marker"], color=look["color"], linestyle="none", label=name)
     axis.set_yticks(range(len(rows)), rows["variant"])
     axis.set_ylim(len(rows) - 0.4, -0.6)
-    axis.set_xlabel("difference in test accuracy (points); bars: 2 standard errors; filled: beyond them")
+    axis.set_xlabel("difference in test accuracy (points)\nbars: 2 standard errors; filled: beyond them")
     axis.grid(False, axis="y")
     figure.legend(loc="outside lower center", ncols=3)
     return figure
