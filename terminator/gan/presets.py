@@ -20,7 +20,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "digits": {**_small("digits", 8, 30, 15, 16, channels=1, train_size=640, test_size=300),
                "test": {"samples": 300, "samples_per_epoch": 200, "repeats": 2, "classifier_epochs": 1,
                         "grid_rows": 2}},  # smoke: that every part works
-    "mnist": {**_small("MNIST", 16, 1800, 200, 32, train_size=10_000, test_size=4000),
+    "mnist": {**_small("MNIST", 16, 1200, 200, 32, train_size=10_000, test_size=4000),
               "test": {"samples": 4000, "samples_per_epoch": 1000, "repeats": 3, "classifier_epochs": 3}},
     "cifar10-laptop": {**_small("cifar10-jpeg", 16, 1800, 200, 32, train_size=10_000, test_size=4000),
                        "test": {"samples": 4000, "samples_per_epoch": 1000, "repeats": 3, "classifier_epochs": 4}},
