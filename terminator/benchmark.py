@@ -1,7 +1,8 @@
 """How fast the network trains and answers here, beside what the machine could do; and against another revision.
 
 Every measurement runs in a process of its own (`benchmark_step`), so that its peak memory is its own. The floors are
-the network's floating point operations over the measured rate of a large matrix product, and the bytes that its
+the network's floating point operations over the better of two measured rates, a large matrix product's and a large
+convolution's (libraries for one may know a processor that those for the other do not), and the bytes that its
 operations read and write over the measured rate of a copy: no operation-by-operation program is faster than these.
 """
 
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -103,20 +105,40 @@ def summary(case: Case, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Rates:
-    """What the machine does in the best case: operations/s of a matrix product, bytes/s of a copy (read and write)."""
+    """What the machine does in the best case: operations/s of large products, bytes/s of a copy (read and write)."""
 
-    flops: float
+    matrix_product: float
+    convolution: float
     bytes: float
 
+    @property
+    def flops(self) -> float:
+        """The better rate of arithmetic, operations/s."""
+        return max(self.matrix_product, self.convolution)
 
-def machine_rates(precision: str = "float32", device: str = "cpu", side: int = 2048, megabytes: int = 256) -> Rates:
-    """Measure both rates: side x side matrices in that precision, and a copy too large for any cache."""
+
+def machine_rates(precision: str = "float32", device: str = "cpu", threads: int | None = None, side: int = 2048,
+                  megabytes: int = 256) -> Rates:
+    """Measure the rates: side x side matrices and a 3x3 convolution in that precision, a copy too large for any cache.
+
+    Args:  threads: CPU threads (default: torch's).
+    """
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
     a = torch.randn(side, side, device=device).to(kind)
+    images = torch.randn(8, side // 4, 32, 32, device=device).to(kind, memory_format=torch.channels_last)
+    kernels = torch.randn(side // 8, side // 4, 3, 3, device=device).to(kind)
     source = torch.ones(megabytes * 2**18, device=device)
     target = torch.ones_like(source)
-    return Rates(2 * side**3 / best_seconds(lambda: a @ a, device),
-                 2 * source.nbytes / best_seconds(lambda: target.copy_(source), device))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        product = best_seconds(lambda: a @ a, device)
+        convolution = best_seconds(lambda: F.conv2d(images, kernels, padding=1), device)
+        copy = best_seconds(lambda: target.copy_(source), device)
+    finally:
+        torch.set_num_threads(before)
+    return Rates(2 * side**3 / product, 2 * 8 * 32 * 32 * 9 * (side // 4) * (side // 8) / convolution,
+                 2 * source.nbytes / copy)
 
 
 def best_seconds(function: Callable[[], object], device: str = "cpu", repeats: int = 7) -> float:
@@ -143,6 +165,15 @@ class _Traffic(TorchDispatchMode):
         return out
 
 
+def _convolution_gradients(gradient: Any, x: Any, weight: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    """Operations of a convolution's gradients: torch counts a depth-wise kernel's as if it had no groups."""
+    given = [shape for shape in out_shape[:2] if shape is not None]
+    return len(given) * 2 * torch.Size([gradient[0], *gradient[2:], *weight]).numel()
+
+
+COUNTED = {torch.ops.aten.convolution_backward: _convolution_gradients}  # in place of torch's own formulas
+
+
 def work(case: Case) -> tuple[int, int]:
     """Floating point operations and bytes read or written by one step of the case, counted on the CPU."""
     case = dataclasses.replace(case, device="cpu", compiled=False)
@@ -151,7 +182,7 @@ def work(case: Case) -> tuple[int, int]:
         step = benchmark_step.training_step(model, model, x, labels, case.precision)
     else:
         step = benchmark_step.inference_step(model.eval(), x, case.precision)
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=COUNTED) as counter:
         step()
     with _Traffic() as traffic:
         step()
@@ -166,6 +197,11 @@ def with_floors(row: dict[str, Any], case: Case, rates: Rates) -> dict[str, Any]
     return {**row, **floors, "over_floor": row["ms"] / max(floors["flop_floor_ms"], floors["byte_floor_ms"])}
 
 
+def _conditions(case: Case) -> tuple[str, str, int]:
+    """What the machine's rates depend on."""
+    return case.precision, case.device, case.threads
+
+
 # -- whole benchmarks ----------------------------------------------------------------------------------------
 
 
@@ -176,16 +212,16 @@ def run(cases: Sequence[Case], profile: str = "laptop", floors: bool = True,
     A record is evidence of one moment on one machine: it is never reused, every call measures and adds one.
     """
     rows, started = [], records.now()
-    rates = {(c.precision, c.device): machine_rates(c.precision, c.device) for c in cases} if floors else {}
+    rates = {key: machine_rates(*key) for key in {_conditions(case): None for case in cases} if floors}
     with bar(len(cases), "benchmark", "case") as progress:
         for case in cases:
             row = summary(case, [measure(case)])
             if floors and case.what != "optimizer":
-                row = with_floors(row, case, rates[case.precision, case.device])
+                row = with_floors(row, case, rates[_conditions(case)])
             rows.append(row)
             progress.update()
     write_record(rows, profile, started, experiment,
-                 rates={f"{p} {d}": dataclasses.asdict(r) for (p, d), r in rates.items()})
+                 rates={f"{p} {d}, {t} threads": dataclasses.asdict(r) for (p, d, t), r in rates.items()})
     return pd.DataFrame(rows).reindex(columns=list(dict.fromkeys([*COLUMNS, *rows[0]])))
 
 
@@ -229,24 +265,25 @@ def recorded(profile: str, experiment: str, device: str, measured: Callable[[], 
 
 
 def readme_table(profile: str = "laptop") -> str:
-    """The README's table of speed, Markdown: the newest measurement of every case among the records."""
+    """The README's table of speed, Markdown: the newest measurement of every case on every processor."""
     rows: dict[tuple, str] = {}
     for record in load(profile):
         compared = record.get("comparison")
         for row in record["rows"][:1] if compared else record["rows"]:
             what = f"Step of {row['optimizer']}" if row["what"] == "optimizer" else row["what"].capitalize()
             shape = "" if row["what"] == "optimizer" else f"{row['batch']} of {row['size']}x{row['size']}"
-            key = (what, shape, row["precision"], row["compiled"], row["threads"], bool(compared))
+            on = record["machine"].rpartition(", ")[0] or record["machine"]  # without its number of threads
+            key = (what, shape, row["precision"], row["compiled"], row["threads"], bool(compared), on)
             against = f"{compared['ratio']:.2f} times as fast, {1 / compared['memory_ratio']:.2f} of its memory" \
                 if compared else ""
             floor = f"{row['over_floor']:.1f}" if row.get("over_floor") else ""
             rows[key] = (f"| {what} | {shape} | {row['precision']}{', compiled' * row['compiled']} | "
                          f"{row['threads']} | "
                          f"{row['ms']:.1f} ({row['ms_low']:.1f} to {row['ms_high']:.1f}) | {row['peak_mib']:,.0f} | "
-                         f"{floor} | {against} |")
+                         f"{floor} | {against} | {on} |")
     head = ("| what | images | precision | threads | ms (quartiles) | peak memory, MiB | times the floor | "
-            "against the plain translation |")
-    return "\n".join([head, "|---" * 8 + "|", *(rows[key] for key in sorted(rows))])
+            "against the plain translation | on |")
+    return "\n".join([head, "|---" * 9 + "|", *(rows[key] for key in sorted(rows))])
 
 
 @contextmanager

@@ -7,11 +7,14 @@ statistic a sum over neighbouring numbers. Any other memory layout gives the sam
 Source: arXiv 2401.17948, where every linear map is a 1x1 convolution.
 """
 
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from terminator.machine import cpu_name
 
 
 def rows(x: Tensor) -> Tensor:
@@ -35,13 +38,44 @@ def computing_type(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
+@functools.cache
+def _convolutions_are_faster() -> bool:
+    """Whether oneDNN's float32 convolutions beat MKL's products here: MKL keeps its best code from AMD's processors."""
+    return torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available() and "AMD" in cpu_name()
+
+
+def _by_convolution(x: Tensor, width: int) -> bool:
+    """Whether a product of contiguous float32 rows x (I, M) and a matrix (width, I) is worth oneDNN's memory format."""
+    return (x.dtype is torch.float32 and x.device.type == "cpu" and min(width, len(x)) >= 64 and x.is_contiguous()
+            and _convolutions_are_faster() and not torch.compiler.is_compiling())
+
+
+def product(weight: Tensor, x: Tensor) -> Tensor:
+    """W x for W (O, I), x (I, M), by the faster library on this processor."""
+    if not _by_convolution(x, len(weight)):
+        return weight @ x
+    kernel = weight.contiguous()[:, :, None, None]
+    return torch.mkldnn_convolution(x[None, :, None], kernel, None, (0, 0), (1, 1), (1, 1), 1)[0, :, 0]
+
+
+def product_with_transpose(gradient: Tensor, x: Tensor) -> Tensor:
+    """G x^T for G (O, M), x (I, M): the gradient of `product` by W."""
+    if not _by_convolution(x, len(gradient)):
+        return gradient @ x.t()
+    kernel = gradient.new_empty(len(gradient), len(x), 1, 1)
+    # a dilation means nothing to a kernel of one point, but with it torch never takes its own convolution for oneDNN's
+    return torch.ops.aten.convolution_backward(
+        gradient[None, :, None], x[None, :, None], kernel, None, (1, 1), (0, 0), (2, 2), False, (0, 0), 1,
+        (False, True, False))[1][:, :, 0, 0]
+
+
 def _back_through(weight: Tensor, x: Tensor, gradient: Tensor, needed: bool) -> tuple[Tensor | None, Tensor]:
     """Gradients of W x: of x (if needed, in x's memory layout) and of W."""
     grad_x = None
     if needed:
         innermost = x.stride(0) == 1 and x.stride(1) != 1  # x's channels
-        grad_x = (gradient.t() @ weight).t() if innermost else weight.t().contiguous() @ gradient
-    return grad_x, gradient @ x.t()
+        grad_x = (gradient.t() @ weight).t() if innermost else product(weight.t().contiguous(), gradient)
+    return grad_x, product_with_transpose(gradient, x)
 
 
 def _linear_gradients(ctx: Any, gradient: Tensor, needed: bool) -> tuple[Tensor | None, ...]:
@@ -57,7 +91,7 @@ class _LinearMap(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, cancels: bool) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.cancels = cancels
-        y = weight @ x
+        y = product(weight, x)
         return y if cancels else y.add_(bias[:, None])
 
     @staticmethod
@@ -85,7 +119,7 @@ class _ConcatenatedMap(torch.autograd.Function):
         weight = ctx.saved_tensors[1]
         gradient = gradient.contiguous()
         _, grad_weight, grad_bias, _ = _linear_gradients(ctx, gradient, needed=False)
-        return grad_weight, grad_bias, None, *(part.t().contiguous() @ gradient
+        return grad_weight, grad_bias, None, *(product(part.t().contiguous(), gradient)
                                                for part in weight.split(ctx.heights, 1))
 
 
@@ -94,7 +128,7 @@ class _GatedMap(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        both = (weight @ x).add_(bias[:, None])
+        both = product(weight, x).add_(bias[:, None])
         ctx.save_for_backward(x, weight, both)
         first, second = both.chunk(2)
         return first * second

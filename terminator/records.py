@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 from terminator.config import Config, from_dict, identity
+from terminator.machine import cpu_name
 from terminator.notebooks import package_hash
 from terminator.paths import atomic_write, project_root, results_dir
 
@@ -61,23 +62,13 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
 def device_name(kind: str) -> str:
     """What ran it: the GPU's name, or the processor's with the number of threads in use."""
     import torch
 
     if kind == "cuda":
         return torch.cuda.get_device_name()
-    return f"{_cpu_name()}, {torch.get_num_threads()} threads"
+    return f"{cpu_name()}, {torch.get_num_threads()} threads"
 
 
 def peak_memory_bytes(kind: str) -> int:

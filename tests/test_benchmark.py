@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from terminator import benchmark, benchmark_step
 from terminator.config import ConfigError
@@ -41,6 +42,23 @@ def test_run_writes_a_record_with_floors(results):
     (record,) = benchmark.load("smoke")
     assert record["rows"][0]["ms"] == table["ms"][0]
     assert benchmark.load("paper") == []
+
+
+@pytest.mark.parametrize("groups", [1, 4, 16])
+def test_a_convolution_and_its_gradients_take_three_times_its_operations(groups):
+    layer = torch.nn.Conv2d(16, 32, 5, padding=2, groups=groups)
+    x = torch.randn(3, 16, 8, 8, requires_grad=True)
+    with FlopCounterMode(display=False, custom_mapping=benchmark.COUNTED) as counter:
+        layer(x).sum().backward()
+    assert counter.get_total_flops() == 3 * 2 * 3 * 32 * 8 * 8 * 5 * 5 * 16 // groups
+
+
+def test_rates_are_those_of_the_threads_asked_for():
+    before = torch.get_num_threads()
+    rates = benchmark.machine_rates(threads=1, side=256, megabytes=1)
+    assert torch.get_num_threads() == before
+    assert rates.flops == max(rates.matrix_product, rates.convolution)
+    assert min(rates.flops, rates.bytes) > 1e8
 
 
 def test_traffic_counts_what_is_read_and_written_but_no_views():

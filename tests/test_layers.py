@@ -33,6 +33,30 @@ def test_linear_map_and_gradients_in_every_layout(layout, positions):
     assert torch.autograd.gradcheck(layers.linear_map, inputs)
 
 
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_products_by_convolution_are_the_same_products(monkeypatch, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        given = [numbers(72, 70), numbers(70, 300, seed=1), numbers(72, 300, seed=2)]
+        found = {}
+        for faster in (True, False):
+            monkeypatch.setattr(layers, "_convolutions_are_faster", lambda answer=faster: answer)
+            weight, x, gradient = (number.float() for number in given)
+            assert layers._by_convolution(x, len(weight)) is faster
+            assert not layers._by_convolution(x.bfloat16(), len(weight))
+            assert not layers._by_convolution(x[:, ::2], len(weight))
+            found[faster] = layers.product(weight, x), layers.product_with_transpose(gradient, x)
+    finally:
+        torch.set_num_threads(before)
+    expected = given[0] @ given[1], given[2] @ given[1].T
+    for products in found.values():
+        for ours, exact in zip(products, expected, strict=True):
+            assert ours.is_contiguous()
+            torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=1e-4)
+
+
 def test_rows_of_both_good_layouts_are_views():
     x = numbers(2, 3, 4, 4)
     for layout in ("channels outermost", "channels innermost"):

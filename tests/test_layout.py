@@ -9,7 +9,7 @@ import terminator
 
 PACKAGE = Path(terminator.__file__).parent
 FLOORS = (  # from the ground up; a module may import from lower floors, and on one floor as long as no circle comes
-    {"config", "paths", "layers", "memory", "progress", "deterministic"},
+    {"config", "paths", "layers", "machine", "memory", "progress", "deterministic"},
     {"hyperzzw", "standardization", "checkpoint", "weights", "losses", "optim", "data"},
     {"slow_net", "notebooks", "results_page", "headless"},
     {"related", "ham_analysis"},
