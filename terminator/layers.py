@@ -11,6 +11,7 @@ import functools
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -44,6 +45,9 @@ def _convolutions_are_faster() -> bool:
     return torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available() and "AMD" in cpu_name()
 
 
+_ANY = 2  # dilation, which means nothing to a kernel of one point; but with one torch never prefers its own convolution
+
+
 def _by_convolution(x: Tensor, width: int) -> bool:
     """Whether a product of contiguous float32 rows x (I, M) and a matrix (width, I) is worth oneDNN's memory format."""
     return (x.dtype is torch.float32 and x.device.type == "cpu" and min(width, len(x)) >= 64 and x.is_contiguous()
@@ -54,8 +58,7 @@ def product(weight: Tensor, x: Tensor) -> Tensor:
     """W x for W (O, I), x (I, M), by the faster library on this processor."""
     if not _by_convolution(x, len(weight)):
         return weight @ x
-    kernel = weight.contiguous()[:, :, None, None]
-    return torch.mkldnn_convolution(x[None, :, None], kernel, None, (0, 0), (1, 1), (1, 1), 1)[0, :, 0]
+    return F.conv2d(x[None, :, None], weight.contiguous()[:, :, None, None], dilation=_ANY)[0, :, 0]
 
 
 def product_with_transpose(gradient: Tensor, x: Tensor) -> Tensor:
@@ -63,9 +66,8 @@ def product_with_transpose(gradient: Tensor, x: Tensor) -> Tensor:
     if not _by_convolution(x, len(gradient)):
         return gradient @ x.t()
     kernel = gradient.new_empty(len(gradient), len(x), 1, 1)
-    # a dilation means nothing to a kernel of one point, but with it torch never takes its own convolution for oneDNN's
     return torch.ops.aten.convolution_backward(
-        gradient[None, :, None], x[None, :, None], kernel, None, (1, 1), (0, 0), (2, 2), False, (0, 0), 1,
+        gradient[None, :, None], x[None, :, None], kernel, None, (1, 1), (0, 0), (_ANY, _ANY), False, (0, 0), 1,
         (False, True, False))[1][:, :, 0, 0]
 
 
