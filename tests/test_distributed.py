@@ -26,7 +26,7 @@ torch.set_num_threads(1)
 sys.path.insert(0, {tests!r})
 import conftest
 from terminator.config import Config, from_dict
-from terminator.distributed import gather, processes, rank
+from terminator.distributed import gather, leave, processes, rank
 from terminator.trainer import Trainer
 
 make = {{name: getattr(conftest, name).__wrapped__() for name in ("tiny_model", "tiny_config", "tiny_data")}}
@@ -45,6 +45,7 @@ with processes(from_dict(Config, {{"train": {{"distributed": True, "device": "cp
         found["odd batch"] = str(error)
     if rank() == 0:
         Path({out!r}).write_text(json.dumps(found))
+leave(0)
 """
 
 SGD = {"optimizer": {"name": "SGD", "lr": 0.02}}
@@ -153,3 +154,15 @@ def test_the_setting_without_torchrun(monkeypatch):
         pass
     with processes(TrainConfig(avail_gpus=8, num_nodes=3)):  # nothing to join: accepted and ignored
         pass
+
+
+@pytest.mark.parametrize("started_by_torchrun", [True, False])
+@pytest.mark.parametrize("status", [0, 3])
+def test_leaving_keeps_the_exit_status_and_what_was_printed(started_by_torchrun, status):
+    environment = {name: value for name, value in os.environ.items() if name != "TORCHELASTIC_RUN_ID"}
+    done = subprocess.run([sys.executable, "-c", "import atexit; from terminator.distributed import leave\n"
+                           f"atexit.register(print, 'good-bye'); print('done'); leave({status})"],
+                          env=environment | ({"TORCHELASTIC_RUN_ID": "1"} if started_by_torchrun else {}),
+                          capture_output=True, text=True)
+    assert done.returncode == status
+    assert done.stdout.split() == ["done"] if started_by_torchrun else ["done", "good-bye"]

@@ -159,14 +159,14 @@ from pathlib import Path
 import torch
 
 torch.set_num_threads(1)
-from terminator.distributed import gather, processes
+from terminator.distributed import gather, leave, processes
 from terminator.fewshot.flags import read_flags
 from terminator.fewshot.data import load_episode_data
 from terminator.fewshot.tasks import build_network
 from terminator.fewshot.trainer import EpisodeTrainer
 
 
-def main():  # whose locals, the wrapped network among them, are gone before the interpreter ends
+def main():
     config = read_flags([*{words!r}, "--use_ddp", "--warmup_steps", "3", "train.device=cpu"]).config
     data = load_episode_data(config.data)
     with processes(config.train):
@@ -181,6 +181,7 @@ def main():  # whose locals, the wrapped network among them, are gone before the
 
 
 main()
+leave(0)
 """
 
 

@@ -104,3 +104,25 @@ def test_path_x_geometry():
 def test_impossible_settings(changes, message):
     with pytest.raises(ConfigError, match=message):
         PathfinderSettings(**changes)
+
+
+@pytest.mark.parametrize("level", ["easy", "hard"])
+def test_dots_are_found_where_they_were_put(monkeypatch, level):
+    monkeypatch.setattr(pathfinder, "PART", 40)
+    put, finish = [], pathfinder._finish
+
+    def watched(image, tips, *more):
+        put.append(tips)
+        return finish(image, tips, *more)
+
+    monkeypatch.setattr(pathfinder, "_finish", watched)
+    images = torch.from_numpy(pathfinder.make_part(PathfinderSettings(level), 0)["images"])
+    places, tips = pathfinder.dots(images), torch.tensor(np.array(put[:40]))
+    either = [(places - order).abs().amax((1, 2)) for order in (tips, tips.flip(1))]
+    assert (torch.minimum(*either) <= 1).double().mean() > 0.94
+
+
+def test_the_distance_of_the_dots_answers_more_than_half():
+    images, labels = pathfinder.generate(PathfinderSettings("easy"), 1500)
+    accuracy = pathfinder.answer_by_distance((images[:1000], labels[:1000]), (images[1000:], labels[1000:]))
+    assert 54 < accuracy < 70

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from terminator.config import ConfigError
@@ -268,3 +269,36 @@ def generate(settings: PathfinderSettings, count: int, processes: int | None = N
     images = np.concatenate([part["images"] for part in made])[:count]
     labels = np.concatenate([part["labels"] for part in made])[:count]
     return torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
+
+
+def dots(images: Tensor) -> Tensor:
+    """Where the two dots are: (row, column) of each, int64 (N, 2, 2), brighter first.
+
+    A dot is the only thing that fills two by two pixels, whose lower right one is its place.
+
+    Args:  images: (N, S, S).
+    """
+    squares = -F.max_pool2d(-images[:, None].float(), 2, stride=1)[:, 0]  # the darkest of each two by two
+    side = squares.shape[-1]
+    grid = torch.cartesian_prod(torch.arange(side), torch.arange(side))
+    found = []
+    squares = squares.flatten(1)
+    for _ in range(2):
+        place = squares.argmax(1)
+        found.append(grid[place] + 1)
+        near = (grid[None] - grid[place, None]).abs().amax(-1) <= 2
+        squares = squares.masked_fill(near, -1)
+    return torch.stack(found, dim=1)
+
+
+def answer_by_distance(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> float:
+    """Test accuracy (%) of a decision tree that sees nothing but how far the two dots are apart.
+
+    Args:  train, test: images (N, S, S) and labels (N,).
+    """
+    from sklearn.tree import DecisionTreeClassifier
+
+    x, asked = ((places[:, 0] - places[:, 1]).double().norm(dim=-1)[:, None].numpy()
+                for places in (dots(train[0]), dots(test[0])))
+    tree = DecisionTreeClassifier(max_leaf_nodes=8, min_samples_leaf=10, random_state=0).fit(x, train[1].numpy())
+    return 100 * float(tree.score(asked, test[1].numpy()))

@@ -13,7 +13,7 @@ from torch import Tensor
 from terminator import records
 from terminator.comparison import Gap, gap
 from terminator.config import identity
-from terminator.data import listops
+from terminator.data import listops, pathfinder
 from terminator.data.tokens import Split, TokenData
 from terminator.longrange.config import LongRangeConfig
 from terminator.longrange.data import load_long_range
@@ -141,8 +141,8 @@ def claims(studies: Mapping[str, Runs]) -> pd.DataFrame:
 def baselines(name: str, profile: str) -> pd.DataFrame:
     """Test accuracy (%) of answers without any attention on a study's data; measured once, kept as a record.
 
-    most frequent label; ListOps: from the first operator alone; else: logistic regression on how often every token
-    occurs. Empty where the profile has no data for the study.
+    most frequent label; ListOps: from the first operator alone; Pathfinder: from the distance of the two dots; but for
+    ListOps: logistic regression on how often every token occurs. Empty where the profile has no data for the study.
     """
     if profile not in MAIN.get(name, {}):
         study(name, profile)  # an unknown name or profile is an error
@@ -176,6 +176,11 @@ def simple_answers(data: TokenData) -> dict[str, float]:
         return listops.baselines(train, test)
     most = int(train.labels.bincount().argmax())
     found = {"most frequent label": 100 * float((test.labels == most).double().mean())}
+    if data.info.name == "pathfinder":
+        side = math.isqrt(data.info.length)
+        sides = [(part.texts[0].batch(torch.arange(len(part)), side**2).view(-1, side, side), part.labels)
+                 for part in (train, test)]
+        found["distance of the dots"] = pathfinder.answer_by_distance(*sides)
     return found | {"bag of tokens": bag_of_tokens(train, test, data.info.length, data.info.vocabulary)}
 
 
