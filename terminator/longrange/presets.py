@@ -53,10 +53,10 @@ _LAPTOP: dict[str, dict[str, Any]] = {
         "network": {"task": "listops", **_SMALL, "layers": 2}, "train": {"epochs": 5},
         "optimizer": {"decay_rate": 0.9, "decay_examples": 20_000}},
     "pathfinder-easy": {
-        "data": {"kind": "pathfinder", "length": 1024, "train_size": 4000, "test_size": 2000},
+        "data": {"kind": "pathfinder", "length": 1024, "train_size": 40_000, "test_size": 2000},
         "pathfinder": {"level": "easy"},
-        "network": {"task": "pathfinder", **_SMALL}, "train": {"epochs": 3},
-        "optimizer": {"decay_rate": 0.9, "decay_examples": 4000}},
+        "network": {"task": "pathfinder", **_SMALL}, "train": {"epochs": 1, "batch_size": 8},
+        "optimizer": {"decay_rate": 0.9, "decay_examples": 40_000}},
 }
 _TINY = {"layers": 1, "width": 32, "mlp_width": 32, "heads": 2}
 _SMOKE: dict[str, dict[str, Any]] = {
