@@ -169,6 +169,18 @@ def precision(profile: str) -> Study:
                  _CONTEST_SEEDS[profile])
 
 
+def pathfinder_pictures(profile: str) -> Study:
+    """What sees Pathfinder as pictures rather than sequences; none in smoke, whose few images teach nothing."""
+    small = Config().updated(
+        dataset={"name": "pathfinder-easy", "train_size": 40_000, "test_size": 2_000, "crop_padding": 0, "flip": False},
+        network={"name": "cnn"}, optimizer={"name": "AdamW", "lr": 0.004, "weight_decay": 0.01},
+        train={"epochs": 2, "batch_size": 64})
+    large = small.updated(dataset={"name": "pathfinder-hard", "train_size": 160_000, "test_size": 20_000},
+                          train={"epochs": 10})
+    variants = _of_profile({"smoke": {}, "laptop": {"small CNN": small}, "paper": {"small CNN": large}}, profile)
+    return Study("pathfinder_pictures", variants, default_seeds(profile)[:1])
+
+
 # -- sequences -------------------------------------------------------------------------------------------------------
 
 _TWO = ("matrix", "convolution")

@@ -37,6 +37,7 @@ TITLES = {  # {experiment: what is compared, the notebook that shows it}, in the
     "segmentation_camvid": ("Segmentation with and without a Hamburger", "20_hamburger"),
     "segmentation_voc": ("Segmentation of PASCAL VOC 2012, in two stages", "20_hamburger"),
     "longrange": ("Long range tasks", "21_hrrformer"),
+    "pathfinder_pictures": ("Pathfinder seen as pictures", "21_hrrformer"),
     "fewshot": ("Few-shot learning", "22_hypertransformer"),
     "gan": ("HamGAN", "20_hamburger"),
     "classifiers": ("Classifiers that judge generated images", "20_hamburger"),
@@ -101,7 +102,7 @@ def named(experiment: str, profile: str) -> dict[str, Config]:
     """{what a reader calls it: configuration} of a study's variants, at every rate where rates are compared."""
     found: dict[str, Config] = {}
     for make in (studies.ablations, studies.global_mixers, studies.sequences, studies.slow_neural_loss,
-                 studies.feature_statistics, studies.mixers, studies.precision):
+                 studies.feature_statistics, studies.mixers, studies.precision, studies.pathfinder_pictures):
         study = make(profile)
         if study.experiment == experiment:
             found |= {_label(label): config for label, config in study.variants.items()}

@@ -283,7 +283,7 @@ def test_download_lands_in_the_cache_whole_and_is_used_again(tmp_path, monkeypat
 
 def test_unknown_names_are_answered_with_known_and_close_ones(tmp_path):
     pack(tmp_path / "flowers.zip", class_files())
-    with pytest.raises(DatasetNotFound, match="Did you mean CIFAR10.*Known: digits, MNIST.*flowers"):
+    with pytest.raises(DatasetNotFound, match="Did you mean CIFAR10.*Known: digits, pathfinder-easy.*, MNIST.*flowers"):
         load("cifar-10", data_dir=tmp_path)
     with pytest.raises(DatasetNotFound, match="no such folder or archive: .*nothing"):
         load(str(tmp_path / "nothing"))

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from terminator.config import ConfigError
-from terminator.data import pathfinder
+from terminator.data import DatasetNotFound, available, load, pathfinder
 from terminator.data import pathfinder_drawing as drawing
 from terminator.data.pathfinder import PathfinderSettings
+from terminator.longrange.data import load_long_range
+from terminator.longrange.presets import preset as longrange_preset
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -126,3 +128,23 @@ def test_the_distance_of_the_dots_answers_more_than_half():
     images, labels = pathfinder.generate(PathfinderSettings("easy"), 1500)
     accuracy = pathfinder.answer_by_distance((images[:1000], labels[:1000]), (images[1000:], labels[1000:]))
     assert 54 < accuracy < 70
+
+
+def test_as_pictures_they_are_the_sequences_of_the_long_range_task(monkeypatch):
+    monkeypatch.setattr(pathfinder, "PART", 10)
+    pictures = load("pathfinder-easy", train_size=12, test_size=6)
+    assert pictures.info.shape == (1, 32, 32)
+    assert pictures.info.classes == ("apart", "connected")
+    assert pictures.info.title == "Pathfinder 32, easy (generated)"
+    data = load_long_range(longrange_preset("pathfinder-easy", data={"train_size": 12, "test_size": 6}))
+    for split, images, labels in (("train", pictures.train_images, pictures.train_labels),
+                                  ("test", pictures.test_images, pictures.test_labels)):
+        tokens = data.splits[split].texts[0].batch(torch.arange(len(labels)), 1024)
+        assert torch.equal(tokens, images.flatten(1).long())
+        assert torch.equal(data.splits[split].labels, labels)
+
+
+def test_the_pictures_are_listed_and_suggested():
+    assert {row.name: row.status for row in available()}["pathfinder-hard"].startswith("ready: made")
+    with pytest.raises(DatasetNotFound, match="Did you mean pathfinder-easy"):
+        load("pathfinder_easy")

@@ -1,7 +1,8 @@
 """Image data sets by name, in memory: uint8 tensors, labels, and what is worth knowing about them.
 
 Sources in this order: the folders of --data-dir and TERMINATOR_DATA (torchvision's own layouts, a folder of
-class folders, or an archive of one), then torchvision's download. `digits` needs neither.
+class folders, or an archive of one), then torchvision's download. `digits` needs neither, and Pathfinder's pictures are
+made here.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from terminator.data import folders, sources
+from terminator.data import folders, pathfinder, sources
 from terminator.data.decoding import convert_channels, load_class_folders, resize_stack
 from terminator.data.sequences import permutation, permute, to_sequence
 from terminator.data.sources import STANDARD, DatasetCorrupt, DatasetNotFound, RawSplits, stratified_choice
@@ -87,8 +88,9 @@ def load(
     """Load a data set by name.
 
     Args:
-        name:        "digits", a torchvision name (MNIST, FashionMNIST, CIFAR10, CIFAR100, STL10), a path to a
-                     class folder or an archive of one, or the bare name of one in a data folder.
+        name:        "digits"; "pathfinder-easy", "-intermediate" or "-hard" (made here, as many as are asked
+                     for); a torchvision name (MNIST, FashionMNIST, CIFAR10, CIFAR100, STL10); a path to a class
+                     folder or an archive of one, or the bare name of one in a data folder.
         data_dir:    searched before TERMINATOR_DATA.
         image_size:  resize the shorter side to this and crop the centre; None keeps the size.
         channels:    1 (luma) or 3 (grey repeated); None keeps what is there.
@@ -104,7 +106,11 @@ def load(
     """
     _check_arguments(name, image_size, channels, train_size, test_size, view)
     name = os.fspath(name)
-    splits, name, title = _find_and_read(name, data_dir, image_size, channels, download)
+    if name in pathfinder.PICTURES:
+        title = f"Pathfinder 32, {pathfinder.PICTURES[name]} (generated)"
+        splits = pathfinder.load_pictures(name, train_size, test_size)
+    else:
+        splits, name, title = _find_and_read(name, data_dir, image_size, channels, download)
     notes = list(splits.notes)
     parts: list[Tensor] = []
     for split, wanted in (("train", train_size), ("test", test_size)):
@@ -219,7 +225,7 @@ def _class_folder_path(name: str, data_dir: str | os.PathLike | None) -> Path:
         )
     if is_path:
         raise DatasetNotFound(f"no such folder or archive: {path}")
-    known = ["digits", *STANDARD, *(row.name for row in _class_folder_rows(places))]
+    known = ["digits", *pathfinder.PICTURES, *STANDARD, *(row.name for row in _class_folder_rows(places))]
     lower = {key.lower(): key for key in known}
     close = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=2, cutoff=0.5)]
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
@@ -280,6 +286,8 @@ def available(data_dir: str | os.PathLike | None = None) -> list[DatasetRow]:
     rows = [
         DatasetRow("digits", "digits (8x8)", (1, 8, 8), 10, "ready: scikit-learn (embedded)", "nothing to do")
     ]
+    rows += [DatasetRow(name, f"Pathfinder, {level} (32x32)", (1, 32, 32), 2, "ready: made when first asked for",
+                        "nothing to do") for name, level in pathfinder.PICTURES.items()]
     places = data_dirs(data_dir)
     for name, known in STANDARD.items():
         where = next((p for p in (*places, sources.download_root(name)) if sources.is_present(name, p)), None)

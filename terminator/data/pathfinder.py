@@ -22,10 +22,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from terminator.config import ConfigError
-from terminator.data.generated import Arrays, parts
+from terminator.data.generated import NOTE, Arrays, parts
 from terminator.data.pathfinder_drawing import GEOMETRIES, Dashes, dashes, dilated, disc, moved
+from terminator.data.sources import RawSplits
 
 LEVELS = {"easy": 6, "intermediate": 9, "hard": 14}  # dashes of a contour
+PICTURES = {f"pathfinder-{level}": level for level in LEVELS}  # names of image data sets
+TRAIN_SIZE, TEST_SIZE = 40_000, 2_000
+CLASSES = ("apart", "connected")
 PART = 250  # images in one part of the cache
 VERSION = 1
 TRIES, DISTRACTOR_TRIES = 3, 5  # of one dash; of one distractor
@@ -269,6 +273,17 @@ def generate(settings: PathfinderSettings, count: int, processes: int | None = N
     images = np.concatenate([part["images"] for part in made])[:count]
     labels = np.concatenate([part["labels"] for part in made])[:count]
     return torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
+
+
+def load_pictures(name: str, train_size: int | None = None, test_size: int | None = None) -> RawSplits:
+    """One of PICTURES at 32 pixels as an image data set: the long range task's own images, the first ones for testing.
+
+    Args:  train_size, test_size: how many to make (default: TRAIN_SIZE, TEST_SIZE).
+    """
+    train, test = train_size or TRAIN_SIZE, test_size or TEST_SIZE
+    images, labels = generate(PathfinderSettings(PICTURES[name]), train + test)
+    pixels, answers = images[:, None].numpy(), labels.numpy()
+    return RawSplits(pixels[test:], answers[test:], pixels[:test], answers[:test], CLASSES, (NOTE,))
 
 
 def dots(images: Tensor) -> Tensor:

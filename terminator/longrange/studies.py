@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from terminator import records
+from terminator import experiments, records
 from terminator.comparison import Gap, gap
 from terminator.config import identity
 from terminator.data import listops, pathfinder
@@ -23,6 +23,7 @@ from terminator.longrange.tasks import build_network
 from terminator.paths import results_dir
 from terminator.related.hrrformer.network import NetworkParts
 from terminator.runs import once, run_name
+from terminator.studies import pathfinder_pictures
 
 EXPERIMENT = "longrange"
 BASELINES = "longrange_baselines"
@@ -138,11 +139,12 @@ def claims(studies: Mapping[str, Runs]) -> pd.DataFrame:
 # -- what simpler answers reach --------------------------------------------------------------------------------
 
 
-def baselines(name: str, profile: str) -> pd.DataFrame:
-    """Test accuracy (%) of answers without any attention on a study's data; measured once, kept as a record.
+def baselines(name: str, profile: str, device: str = "auto") -> pd.DataFrame:
+    """Test accuracy (%) of answers without any attention on a study's data; measured once, kept as records.
 
-    most frequent label; ListOps: from the first operator alone; Pathfinder: from the distance of the two dots; but for
-    ListOps: logistic regression on how often every token occurs. Empty where the profile has no data for the study.
+    most frequent label; ListOps: from the first operator alone; Pathfinder: from the distance of the two dots, and a
+    small CNN that sees pictures; but for ListOps: logistic regression on how often every token occurs. Empty where the
+    profile has no data for the study.
     """
     if profile not in MAIN.get(name, {}):
         study(name, profile)  # an unknown name or profile is an error
@@ -160,7 +162,10 @@ def baselines(name: str, profile: str) -> pd.DataFrame:
         records.write_record(folder / "record.json", record)
         return record
 
-    found = once(folder, measure)["results"]
+    found = dict(once(folder, measure)["results"])
+    if name == "pathfinder":
+        trained = experiments.runs(pathfinder_pictures(profile), profile, device=device)
+        found |= {f"{label}, on pictures": mean(run.accuracy() for run in runs) for label, runs in trained.items()}
     return pd.DataFrame({"test": found}).rename_axis("answer")
 
 
