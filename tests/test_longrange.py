@@ -337,6 +337,21 @@ def test_study_runs_tables_and_verdicts(monkeypatch):
     assert studies.table({}).empty
 
 
+def test_accuracy_against_length_has_a_row_per_length_and_a_column_per_network():
+    class Answered:
+        def __init__(self, length, value):
+            self.config, self.value = preset("text-short", data={"length": length}), value
+
+        def accuracy(self):
+            return self.value
+
+    found = {f"{label}, {length} tokens": [Answered(length, value), Answered(length, value + 2)]
+             for label, value in (("branch removed", 50.0), ("Hrrformer", 60.0)) for length in (64, 128)}
+    table = studies.length_table(found)
+    assert table.to_dict() == {"branch removed": {64: 51.0, 128: 51.0}, "Hrrformer": {64: 61.0, 128: 61.0}}
+    assert studies.length_table({}).empty
+
+
 def test_chance_is_at_least_that_of_the_test_examples():
     assert studies.interval(50, 400) == pytest.approx(4.9)
 

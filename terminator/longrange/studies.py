@@ -92,6 +92,14 @@ def table(study_runs: Runs) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("setting") if rows else pd.DataFrame()
 
 
+def length_table(found: Runs) -> pd.DataFrame:
+    """Test accuracy (%) of the study `lengths`: index tokens of a text, a column per network; empty without runs."""
+    rows = [{"tokens": run.config.data.length, "network": label.rpartition(", ")[0], "test": run.accuracy()}
+            for label, runs in found.items() for run in runs]
+    table = pd.DataFrame(rows, columns=["tokens", "network", "test"])
+    return table.pivot_table("test", "tokens", "network", sort=False).rename_axis(columns=None)
+
+
 def branch_ratio(found: Sequence[LongRangeRun], epoch: int) -> float:
     """||mixer branch|| / ||residual|| after an epoch (index), mean over layers and runs."""
     values = [value for r in found for name, value in r.record["epochs"][epoch].items() if "branch_ratio" in name]
