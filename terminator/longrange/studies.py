@@ -17,7 +17,7 @@ from terminator.data import listops, pathfinder
 from terminator.data.tokens import Split, TokenData
 from terminator.longrange.config import LongRangeConfig
 from terminator.longrange.data import load_long_range
-from terminator.longrange.presets import MAIN, MANY_SEEDS, SEEDS, preset, study
+from terminator.longrange.presets import MAIN, SEEDS, SEEDS_USED, preset, study
 from terminator.longrange.runs import LongRangeRun, run
 from terminator.longrange.tasks import build_network
 from terminator.paths import results_dir
@@ -34,9 +34,8 @@ Runs = Mapping[str, Sequence[LongRangeRun]]
 
 def run_study(name: str, profile: str, seeds: Sequence[int] = (), device: str = "auto", need_model: bool = False
               ) -> dict[str, list[LongRangeRun]]:
-    """All runs of a study by label, see presets.study: with every seed for the Image task, else with the first."""
-    chosen = tuple(seeds) or SEEDS[profile]
-    chosen = chosen if name in MANY_SEEDS else chosen[:1]
+    """All runs of a study by label, see presets.study: with as many of the seeds as presets.SEEDS_USED says."""
+    chosen = (tuple(seeds) or SEEDS[profile])[:SEEDS_USED.get(name, 1)]
     found: dict[str, list[LongRangeRun]] = {}
     for label, config in study(name, profile).items():
         for seed in chosen[:1] if "permuted" in label else chosen:
