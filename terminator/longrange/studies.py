@@ -149,8 +149,8 @@ def claims(studies: Mapping[str, Runs]) -> pd.DataFrame:
 def baselines(name: str, profile: str, device: str = "auto") -> pd.DataFrame:
     """Test accuracy (%) of answers without any attention on a study's data; measured once, kept as records.
 
-    most frequent label; ListOps: from the first operator alone; Pathfinder: from the distance of the two dots, and a
-    small CNN that sees pictures; but for ListOps: logistic regression on how often every token occurs. Empty where the
+    most frequent label; ListOps: from the first operator alone; Pathfinder: from the distance of the two dots, and by
+    CNNs that see pictures; but for ListOps: logistic regression on how often every token occurs. Empty where the
     profile has no data for the study.
     """
     if profile not in MAIN.get(name, {}):
