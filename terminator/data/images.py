@@ -107,7 +107,7 @@ def load(
     _check_arguments(name, image_size, channels, train_size, test_size, view)
     name = os.fspath(name)
     if name in pathfinder.PICTURES:
-        title = f"Pathfinder 32, {pathfinder.PICTURES[name]} (generated)"
+        title = pathfinder.PathfinderSettings(pathfinder.PICTURES[name]).title
         splits = pathfinder.load_pictures(name, train_size, test_size)
     else:
         splits, name, title = _find_and_read(name, data_dir, image_size, channels, download)

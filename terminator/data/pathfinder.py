@@ -55,6 +55,11 @@ class PathfinderSettings:
             raise ConfigError(f"pathfinder.generator_seed is {self.generator_seed}; allowed: 0 or more")
 
     @property
+    def title(self) -> str:
+        """What a reader of numbers calls these images."""
+        return f"Pathfinder {self.size}, {self.level} (generated)"
+
+    @property
     def distractors(self) -> tuple[int, int]:
         """Number of distractors, and their dashes."""
         length = LEVELS[self.level] // 3
@@ -287,9 +292,9 @@ def load_pictures(name: str, train_size: int | None = None, test_size: int | Non
 
 
 def dots(images: Tensor) -> Tensor:
-    """Where the two dots are: (row, column) of each, int64 (N, 2, 2), brighter first.
+    """Where the two dots of 32-pixel images are: (row, column) of each, int64 (N, 2, 2), brighter first.
 
-    A dot is the only thing that fills two by two pixels, whose lower right one is its place.
+    A dot is the only thing there that fills two by two pixels, whose lower right one is its place.
 
     Args:  images: (N, S, S).
     """

@@ -74,8 +74,7 @@ def _pathfinder(config: LongRangeConfig, data_dir: str | os.PathLike | None) -> 
     sizes, use = _sizes(config), config.pathfinder
     pixels, labels = pathfinder_data.generate(use, sum(sizes.values()))
     found = Split((Sequences.equal(pixels.flatten(1)),), labels)
-    title = f"Pathfinder {use.size}, {use.level} (generated)"
-    return split_up(found, sizes), title, GREY_LEVELS, pathfinder_data.CLASSES, (generated.NOTE,)
+    return split_up(found, sizes), use.title, GREY_LEVELS, pathfinder_data.CLASSES, (generated.NOTE,)
 
 
 def _listops_files(config: LongRangeConfig, data_dir: str | os.PathLike | None) -> Loaded:
