@@ -7,7 +7,6 @@ statistic a sum over neighbouring numbers. Any other memory layout gives the sam
 Source: arXiv 2401.17948, where every linear map is a 1x1 convolution.
 """
 
-import functools
 from typing import Any
 
 import torch
@@ -39,36 +38,25 @@ def computing_type(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
-@functools.cache
-def _convolutions_are_faster() -> bool:
-    """Whether oneDNN's float32 convolutions beat MKL's products here: MKL keeps its best code from AMD's processors."""
-    return torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available() and "AMD" in cpu_name()
+# MKL keeps its best code from AMD's processors
+ONEDNN = torch.backends.mkl.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise") and "AMD" in cpu_name()
 
 
-_ANY = 2  # dilation, which means nothing to a kernel of one point; but with one torch never prefers its own convolution
+def _onednn_product(a: Tensor, b: Tensor) -> Tensor:
+    # as torch.compile does linear layers; eager ones go to MKL
+    return torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "")
 
 
-def _by_convolution(x: Tensor, width: int) -> bool:
-    """Whether a product of contiguous float32 rows x (I, M) and a matrix (width, I) is worth oneDNN's memory format."""
-    return (x.dtype is torch.float32 and x.device.type == "cpu" and min(width, len(x)) >= 64 and x.is_contiguous()
-            and _convolutions_are_faster() and not torch.compiler.is_compiling())
+# in compiled code, whose own version of the call wants constant weights
+_opaque_product = torch.library.custom_op("terminator::product", _onednn_product, mutates_args=())
+_opaque_product.register_fake(lambda a, b: a.new_empty(len(a), b.shape[1]))
 
 
-def product(weight: Tensor, x: Tensor) -> Tensor:
-    """W x for W (O, I), x (I, M), by the faster library on this processor."""
-    if not _by_convolution(x, len(weight)):
-        return weight @ x
-    return F.conv2d(x[None, :, None], weight.contiguous()[:, :, None, None], dilation=_ANY)[0, :, 0]
-
-
-def product_with_transpose(gradient: Tensor, x: Tensor) -> Tensor:
-    """G x^T for G (O, M), x (I, M): the gradient of `product` by W."""
-    if not _by_convolution(x, len(gradient)):
-        return gradient @ x.t()
-    kernel = gradient.new_empty(len(gradient), len(x), 1, 1)
-    return torch.ops.aten.convolution_backward(
-        gradient[None, :, None], x[None, :, None], kernel, None, (1, 1), (0, 0), (_ANY, _ANY), False, (0, 0), 1,
-        (False, True, False))[1][:, :, 0, 0]
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """The matrix product of a (I, K) and b (K, J), by the faster library on this processor: `ONEDNN` says which."""
+    if not ONEDNN or a.device.type != "cpu" or a.dtype is not torch.float32:
+        return a @ b
+    return (_opaque_product if torch.compiler.is_compiling() else _onednn_product)(a, b)
 
 
 def _back_through(weight: Tensor, x: Tensor, gradient: Tensor, needed: bool) -> tuple[Tensor | None, Tensor]:
@@ -77,7 +65,7 @@ def _back_through(weight: Tensor, x: Tensor, gradient: Tensor, needed: bool) -> 
     if needed:
         innermost = x.stride(0) == 1 and x.stride(1) != 1  # x's channels
         grad_x = (gradient.t() @ weight).t() if innermost else product(weight.t().contiguous(), gradient)
-    return grad_x, product_with_transpose(gradient, x)
+    return grad_x, product(gradient, x.t())
 
 
 def _linear_gradients(ctx: Any, gradient: Tensor, needed: bool) -> tuple[Tensor | None, ...]:

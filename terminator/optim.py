@@ -10,10 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+from torch._utils import _unflatten_dense_tensors
 from torch.optim import Optimizer
-
-CPU = ("cpu", torch.float32)
 
 
 class _Kar(Optimizer):
@@ -31,7 +29,12 @@ class _Kar(Optimizer):
     def __init__(self, params: Iterable[Any], lr: float, betas: tuple[float, ...], foreach: bool = True):
         self._check(lr, betas)
         super().__init__(params, dict(lr=lr, betas=tuple(betas), foreach=foreach))
-        self._vectors: dict[tuple[str, int], tuple[Tensor, list[Tensor]]] = {}
+        self._vectors: dict[tuple[str, int], tuple[list, Tensor, tuple[Tensor, ...]]] = {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of a copy, or of what was saved: its vectors are made anew."""
+        super().__setstate__(state)
+        self._vectors = {}
 
     def _check(self, lr: float, betas: tuple[float, ...]) -> None:
         if not lr > 0:
@@ -55,13 +58,14 @@ class _Kar(Optimizer):
             grads = [p.grad for p in params]
             if any(g.is_sparse for g in grads):
                 raise RuntimeError(f"{type(self).__name__} does not take sparse gradients")
-            averages = [[self.state[p].get(name) for p in params] for name in self._names]
+            states = [self.state[p] for p in params]
+            averages = [[state.get(name) for state in states] for name in self._names]
             if any(average is None for average in averages[-1]):
-                averages = [[self.state[p].setdefault(name, torch.zeros_like(p)) for p in params]
+                averages = [[state.setdefault(name, torch.zeros_like(p)) for p, state in zip(params, states, strict=True)]
                             for name in self._names]
             update = self._plain
             if group["foreach"]:
-                update = self._flat if {(g.device.type, g.dtype) for g in grads} == {CPU} else self._foreach
+                update = self._flat if all(g.is_cpu and g.dtype is torch.float32 for g in grads) else self._foreach
             if params:
                 update(params, grads, averages, group["lr"], group["betas"])
         return loss
@@ -88,24 +92,32 @@ class _Kar(Optimizer):
             torch._foreach_lerp_(average, grads, 1 - beta)
         torch._foreach_add_(params, directions, alpha=-lr)
 
-
     def _flat(self, params: list, grads: list, averages: list[list], lr: float, betas: tuple[float, ...]) -> None:
         """On a CPU, where foreach operations go from tensor to tensor: one operation over all of them, end to end."""
-        grad = _flatten_dense_tensors(grads)
-        direction = torch.sign(grad)
+        grad, grad_parts = self._vector("gradient", params)
+        direction, directions = self._vector("direction", params)
+        torch._foreach_copy_(grad_parts, grads)
+        torch.sign(grad, out=direction)
         for name, parts, beta in zip(self._names, averages, betas, strict=True):
-            average = self._vector(name, params, parts)
+            average = self._average(name, params, parts)
             direction += torch.sign(average)
             average.lerp_(grad, 1 - beta)
-        torch._foreach_add_(params, _unflatten_dense_tensors(direction, params), alpha=-lr)
+        torch._foreach_add_(params, directions, alpha=-lr)
 
-    def _vector(self, name: str, params: list, averages: list) -> Tensor:
+    def _vector(self, name: str, params: list) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """A vector as long as these parameters together, and its parts in their shapes; kept from step to step."""
+        owners, vector, parts = self._vectors.get((name, id(params[0])), ([], None, ()))
+        if len(owners) != len(params) or not all(map(operator.is_, owners, params)):
+            vector = torch.cat([p.flatten() for p in params])
+            parts = _unflatten_dense_tensors(vector, params)
+            self._vectors[name, id(params[0])] = params, vector, parts
+        return vector, parts
+
+    def _average(self, name: str, params: list, averages: list) -> Tensor:
         """All these averages as one vector, of which the state holds the parts."""
-        vector, parts = self._vectors.get((name, id(params[0])), (torch.empty(0), []))
-        if len(parts) != len(averages) or not all(map(operator.is_, parts, averages)):
-            vector = _flatten_dense_tensors(averages)
-            parts = _unflatten_dense_tensors(vector, averages)
-            self._vectors[name, id(params[0])] = vector, parts
+        vector, parts = self._vector(name, params)
+        if not all(map(operator.is_, parts, averages)):
+            torch._foreach_copy_(parts, averages)
             for p, part in zip(params, parts, strict=True):
                 self.state[p][name] = part
         return vector

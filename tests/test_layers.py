@@ -35,26 +35,24 @@ def test_linear_map_and_gradients_in_every_layout(layout, positions):
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
 @pytest.mark.parametrize("threads", [1, 2])
-def test_products_by_convolution_are_the_same_products(monkeypatch, threads):
+@pytest.mark.parametrize("sizes", [(72, 70, 300), (3, 3, 5), (40, 33, 4096)])
+def test_products_of_both_libraries_are_the_same(monkeypatch, threads, sizes):
+    rows, inner, columns = sizes
+    a, b = numbers(rows, inner), numbers(inner, columns, seed=1)
+    layouts = [(a, b), (a.t().contiguous().t(), b), (a, b.t().contiguous().t())]
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        given = [numbers(72, 70), numbers(70, 300, seed=1), numbers(72, 300, seed=2)]
-        found = {}
         for faster in (True, False):
-            monkeypatch.setattr(layers, "_convolutions_are_faster", lambda answer=faster: answer)
-            weight, x, gradient = (number.float() for number in given)
-            assert layers._by_convolution(x, len(weight)) is faster
-            assert not layers._by_convolution(x.bfloat16(), len(weight))
-            assert not layers._by_convolution(x[:, ::2], len(weight))
-            found[faster] = layers.product(weight, x), layers.product_with_transpose(gradient, x)
+            monkeypatch.setattr(layers, "ONEDNN", faster)
+            for left, right in layouts:
+                ours = layers.product(left.float(), right.float())
+                assert ours.is_contiguous()
+                torch.testing.assert_close(ours.double(), a @ b, rtol=1e-5, atol=1e-4)
+                assert torch.equal(ours, layers.product(left.float(), right.float()))  # runs can be repeated
+            assert layers.product(a, b).dtype is torch.float64
     finally:
         torch.set_num_threads(before)
-    expected = given[0] @ given[1], given[2] @ given[1].T
-    for products in found.values():
-        for ours, exact in zip(products, expected, strict=True):
-            assert ours.is_contiguous()
-            torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=1e-4)
 
 
 def test_rows_of_both_good_layouts_are_views():

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,22 @@ def test_learning_rate_schedulers_and_copies_of_torch_work(kind):
     schedule.step()
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05)
     assert copy.deepcopy(optimizer).param_groups[0]["betas"] == optimizer.param_groups[0]["betas"]
+
+
+@KINDS
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
+def test_a_copy_goes_on_like_its_original(kind, copied):
+    params = parameters()
+    optimizer = kind(params, lr=0.1)
+    set_gradients(params, 0)
+    optimizer.step()
+    other = copied(optimizer)
+    copies = other.param_groups[0]["params"]
+    for step in (1, 2):
+        for ours, one in ((params, optimizer), (copies, other)):
+            set_gradients(ours, step)
+            one.step()
+    assert all(torch.equal(a, b) and a is not b for a, b in zip(params, copies, strict=True))
 
 
 @KINDS
