@@ -10,9 +10,9 @@ Source: arXiv 2401.17948, where every linear map is a 1x1 convolution.
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from terminator.machine import cpu_name
 
@@ -45,6 +45,11 @@ ONEDNN = torch.backends.mkl.is_available() and hasattr(torch.ops.mkldnn, "_linea
 def _onednn_product(a: Tensor, b: Tensor) -> Tensor:
     # as torch.compile does linear layers; eager ones go to MKL
     return torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "")
+
+
+if ONEDNN and torch.ops.mkldnn._linear_pointwise not in flop_registry:  # else torch's counter would not see it
+    register_flop_formula(torch.ops.mkldnn._linear_pointwise)(
+        lambda a, transposed, *_, **__: 2 * a.numel() * transposed[0])
 
 
 # in compiled code, whose own version of the call wants constant weights

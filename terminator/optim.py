@@ -61,8 +61,8 @@ class _Kar(Optimizer):
             states = [self.state[p] for p in params]
             averages = [[state.get(name) for state in states] for name in self._names]
             if any(average is None for average in averages[-1]):
-                averages = [[state.setdefault(name, torch.zeros_like(p)) for p, state in zip(params, states, strict=True)]
-                            for name in self._names]
+                averages = [[state.setdefault(name, torch.zeros_like(p))
+                             for p, state in zip(params, states, strict=True)] for name in self._names]
             update = self._plain
             if group["foreach"]:
                 update = self._flat if all(g.is_cpu and g.dtype is torch.float32 for g in grads) else self._foreach
@@ -106,7 +106,7 @@ class _Kar(Optimizer):
 
     def _vector(self, name: str, params: list) -> tuple[Tensor, tuple[Tensor, ...]]:
         """A vector as long as these parameters together, and its parts in their shapes; kept from step to step."""
-        owners, vector, parts = self._vectors.get((name, id(params[0])), ([], None, ()))
+        owners, vector, parts = self._vectors.get((name, id(params[0])), ([], torch.empty(0), ()))
         if len(owners) != len(params) or not all(map(operator.is_, owners, params)):
             vector = torch.cat([p.flatten() for p in params])
             parts = _unflatten_dense_tensors(vector, params)

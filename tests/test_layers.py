@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from terminator import layers
 from terminator.sfne import RGU, Bottleneck
@@ -53,6 +54,12 @@ def test_products_of_both_libraries_are_the_same(monkeypatch, threads, sizes):
             assert layers.product(a, b).dtype is torch.float64
     finally:
         torch.set_num_threads(before)
+
+
+def test_every_product_is_counted():
+    with FlopCounterMode(display=False) as counter:
+        layers.product(torch.ones(3, 4), torch.ones(5, 4).t())
+    assert counter.get_total_flops() == 2 * 3 * 4 * 5
 
 
 def test_rows_of_both_good_layouts_are_views():
