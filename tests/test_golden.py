@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from terminator import hyperzzw, losses, optim, released, sfne
+from terminator import hyperzzw, layers, losses, optim, released, sfne
 from terminator.config import ModelConfig
 from terminator.slow_net import LocalSlowNet, SlowNet, coordinates
 from terminator.standardization import GroupStandardization
@@ -139,10 +139,14 @@ def small_model():
     return case, released.load(state, config)
 
 
-def test_whole_small_model_with_gradients():
+@pytest.mark.parametrize(("traced", "onednn"), [(False, False), (False, True), (True, layers.ONEDNN)])
+def test_whole_small_model_with_gradients(monkeypatch, traced, onednn):
+    """With either library for products, and as torch.compile traces it, in one graph."""
+    monkeypatch.setattr(layers, "ONEDNN", onednn and torch.backends.mkldnn.is_available())
     case, model = small_model()
     x = case["x"].requires_grad_()
-    logits, kernels = model.train()(x, return_kernels=True)
+    network = torch.compile(model.train(), fullgraph=True, backend="aot_eager") if traced else model.train()
+    logits, kernels = network(x, return_kernels=True)
     close(logits, case["logits"])
     slow = losses.slow_neural_loss(kernels)
     close(slow, case["slow_neural_loss"])

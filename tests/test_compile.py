@@ -1,0 +1,40 @@
+"""torch.compile: one graph, the same results."""
+
+import shutil
+
+import pytest
+import torch
+
+from terminator.standardization import calibrate
+
+pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler for the CPU")
+
+
+@pytest.fixture(autouse=True)
+def afresh():
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def gradients(model, network, x):
+    model.zero_grad()
+    out = network(x)
+    out.square().sum().backward()
+    return out, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def test_a_compiled_training_step_gives_the_same(tiny_model):
+    model = tiny_model(factors=(4,))
+    x = torch.randn(4, 3, 8, 8)
+    eager, compiled = (gradients(model, network, x) for network in (model, torch.compile(model, fullgraph=True)))
+    torch.testing.assert_close(compiled[0], eager[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(compiled[1], eager[1], rtol=1e-3, atol=1e-5 * eager[1].abs().max().item())
+
+
+def test_a_compiled_answer_is_the_same(tiny_model):
+    model = tiny_model(factors=(4,))
+    calibrate(model, [torch.randn(8, 3, 8, 8) for _ in range(2)])
+    with torch.inference_mode():
+        torch.testing.assert_close(torch.compile(model, fullgraph=True)(torch.ones(1, 3, 8, 8)),
+                                   model(torch.ones(1, 3, 8, 8)), rtol=1e-4, atol=1e-5)
