@@ -1,11 +1,11 @@
 """Single image files through a saved, calibrated model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from terminator.data import normalize
 from terminator.data.decoding import decode
@@ -40,6 +40,29 @@ def read_image(path: str | Path, model: Terminator) -> Tensor:
     pixels, _ = decode(content, str(path), model.config.size, model.config.in_channels)
     data = model.info["data"]
     return normalize(torch.from_numpy(pixels.copy())[None], tuple(data["mean"]), tuple(data["std"]))[0]
+
+
+def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The model's evaluation as compiled code with weights and hyper-kernels as constants: the soonest single answer.
+
+    The first image of every shape takes the time to compile, some of a minute. Weights that change later, or another
+    way to evaluate (`set_evaluation`), are not noticed: compile again then.
+    """
+    from torch._inductor import config
+
+    model.eval()
+    network, known = torch.compile(model), set()
+
+    def answer(x: Tensor) -> Tensor:
+        kind = x.shape, x.dtype, x.device, torch.is_autocast_enabled(x.device.type)
+        # asking each of hundreds of constants whether it is still the same would take 2 ms
+        stance = torch.compiler.set_stance(skip_guard_eval_unsafe=kind in known)
+        with torch.inference_mode(), config.patch(freezing=True), stance:
+            out = network(x)
+        known.add(kind)
+        return out
+
+    return answer
 
 
 @torch.no_grad()
