@@ -40,7 +40,8 @@ def test_linear_map_and_gradients_in_every_layout(layout, positions):
 def test_products_of_both_libraries_are_the_same(monkeypatch, threads, sizes):
     rows, inner, columns = sizes
     a, b = numbers(rows, inner), numbers(inner, columns, seed=1)
-    layouts = [(a, b), (a.t().contiguous().t(), b), (a, b.t().contiguous().t())]
+    layouts = [(a, b), (a.t().contiguous().t(), b), (a, b.t().contiguous().t()), (a, torch.cat([b, b], 1)[:, :columns]),
+               (a, torch.stack([b, b], 2)[..., 0])]
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
