@@ -3,7 +3,8 @@
 Every measurement runs in a process of its own (`benchmark_step`), so that its peak memory is its own. The floors are
 the network's floating point operations over the better of two measured rates, a large matrix product's and a large
 convolution's (libraries for one may know a processor that those for the other do not), and the bytes that its
-operations read and write over the measured rate of a copy: no operation-by-operation program is faster than these.
+operations read and write over the measured rate of a copy. A program that runs one operation after the other takes at
+least the sum of every operation's larger floor, unless what it reads is still in a cache.
 """
 
 import dataclasses
@@ -37,7 +38,8 @@ from terminator.paths import project_root, results_dir
 from terminator.progress import bar
 
 COLUMNS = ["what", "size", "batch", "precision", "compiled", "optimizer", "ms", "ms_low", "ms_high", "images_per_s",
-           "peak_mib", "first_s", "flop_floor_ms", "byte_floor_ms", "over_floor"]  # of a printed table
+           "peak_mib", "first_s", "flop_floor_ms", "byte_floor_ms", "over_floor", "serial_floor_ms",
+           "over_serial_floor"]  # of a printed table
 OPTIMIZERS = ("Kar3", "Kar3 plain", "AdamW fused")
 
 
@@ -148,21 +150,27 @@ def best_seconds(function: Callable[[], object], device: str = "cpu", repeats: i
     return min(times[1:])
 
 
-class _Traffic(TorchDispatchMode):
-    """Adds up the bytes that operations read and write; views cost nothing."""
+class _Work(TorchDispatchMode):
+    """What every operation does: `operations`, pairs of floating point operations and bytes read or written.
 
-    def __init__(self):
+    Views cost nothing.
+    """
+
+    def __init__(self, counter: FlopCounterMode):
         super().__init__()
-        self.bytes = 0
+        self.operations: list[tuple[int, int]] = []
+        self._counter = counter
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        before = self._counter.get_total_flops()
         out = func(*args, **(kwargs or {}))
         given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         made = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
         storages = {t.untyped_storage()._cdata for t in given}
         is_view = made and all(t.untyped_storage()._cdata in storages for t in made) and not func._schema.is_mutable
         if not is_view:
-            self.bytes += sum(t.numel() * t.element_size() for t in (*given, *made))
+            self.operations.append((self._counter.get_total_flops() - before,
+                                    sum(t.numel() * t.element_size() for t in (*given, *made))))
         return out
 
 
@@ -175,27 +183,34 @@ def _convolution_gradients(gradient: Any, x: Any, weight: Any, *_: Any, out_shap
 COUNTED = {torch.ops.aten.convolution_backward: _convolution_gradients}  # in place of torch's own formulas
 
 
-def work(case: Case) -> tuple[int, int]:
-    """Floating point operations and bytes read or written by one step of the case, counted on the CPU."""
-    case = dataclasses.replace(case, device="cpu", compiled=False)
+def work(step: Callable[[], object]) -> list[tuple[int, int]]:
+    """Floating point operations and bytes read or written, of every operation of a step on the CPU."""
+    with FlopCounterMode(display=False, custom_mapping=COUNTED) as counter, _Work(counter) as done:
+        step()
+    return done.operations
+
+
+def _cpu_step(case: Case) -> Callable[[], object]:
+    """The step of the case on the CPU, eagerly."""
     model, x, labels = benchmark_step.build(case.size, case.batch, case.dimensions, "cpu")
     if case.what == "training":
-        step = benchmark_step.training_step(model, model, x, labels, case.precision)
-    else:
-        step = benchmark_step.inference_step(model.eval(), x, case.precision)
-    with FlopCounterMode(display=False, custom_mapping=COUNTED) as counter:
-        step()
-    with _Traffic() as traffic:
-        step()
-    return counter.get_total_flops(), traffic.bytes
+        return benchmark_step.training_step(model, model, x, labels, case.precision)
+    return benchmark_step.inference_step(model.eval(), x, case.precision)
 
 
 def with_floors(row: dict[str, Any], case: Case, rates: Rates) -> dict[str, Any]:
-    """The row with both floors (ms) and the step's time over the larger of them."""
-    flops, traffic = work(case)
-    floors = {"flops": flops, "bytes": traffic, "flop_floor_ms": 1e3 * flops / rates.flops,
-              "byte_floor_ms": 1e3 * traffic / rates.bytes}
-    return {**row, **floors, "over_floor": row["ms"] / max(floors["flop_floor_ms"], floors["byte_floor_ms"])}
+    """The row with its floors (ms), and its time over the larger of both and over the serial one.
+
+    flop_floor_ms, byte_floor_ms: all operations together;  serial_floor_ms: the sum of every operation's larger one.
+    """
+    step = _cpu_step(case)
+    step()  # makes what later steps keep
+    done = np.array(work(step))  # (operations, 2)
+    floors = 1e3 * done / (rates.flops, rates.bytes)  # ms
+    whole, serial = floors.sum(0), floors.max(1).sum()
+    return {**row, "flops": int(done[:, 0].sum()), "bytes": int(done[:, 1].sum()),
+            "flop_floor_ms": whole[0], "byte_floor_ms": whole[1], "over_floor": row["ms"] / whole.max(),
+            "serial_floor_ms": serial, "over_serial_floor": row["ms"] / serial}
 
 
 def _conditions(case: Case) -> tuple[str, str, int]:
@@ -277,13 +292,13 @@ def readme_table(profile: str = "laptop") -> str:
             key = (what, shape, row["precision"], row["compiled"], row["threads"], bool(compared), on)
             against = f"{compared['ratio']:.2f} times as fast, {1 / compared['memory_ratio']:.2f} of its memory" \
                 if compared else ""
-            floor = f"{row['over_floor']:.1f}" if row.get("over_floor") else ""
+            floor = ", ".join(f"{row[key]:.1f}" for key in ("over_floor", "over_serial_floor") if row.get(key))
             rows[key] = (f"| {what} | {shape} | {row['precision']}{', compiled' * row['compiled']} | "
                          f"{row['threads']} | "
                          f"{row['ms']:.1f} ({row['ms_low']:.1f} to {row['ms_high']:.1f}) | {row['peak_mib']:,.0f} | "
                          f"{floor} | {against} | {on} |")
-    head = ("| what | images | precision | threads | ms (quartiles) | peak memory, MiB | times the floor | "
-            "against the plain translation | on |")
+    head = ("| what | images | precision | threads | ms (quartiles) | peak memory, MiB | "
+            "times the floor, the serial one | against the plain translation | on |")
     return "\n".join([head, "|---" * 9 + "|", *(rows[key] for key in sorted(rows))])
 
 

@@ -39,6 +39,7 @@ def test_run_writes_a_record_with_floors(results):
     assert (table["ms"] <= table["ms_high"]).all()
     assert table["flops"][0] > 2 * table["flops"][1] > 0
     assert (table["over_floor"] > 1).all()
+    assert (table["over_serial_floor"] <= table["over_floor"]).all()
     (record,) = benchmark.load("smoke")
     assert record["rows"][0]["ms"] == table["ms"][0]
     assert benchmark.load("paper") == []
@@ -61,16 +62,23 @@ def test_rates_are_those_of_the_threads_asked_for():
     assert min(rates.flops, rates.bytes) > 1e8
 
 
-def test_traffic_counts_what_is_read_and_written_but_no_views():
+def test_work_counts_what_is_read_and_written_but_no_views():
     x = torch.ones(100)
-    with benchmark._Traffic() as traffic:
-        y = x + 1
-        y.view(10, 10).t()
-    assert traffic.bytes >= 2 * x.nbytes
-    assert traffic.bytes < 3 * x.nbytes + 64
-    with benchmark._Traffic() as traffic:
-        x.add_(1)
-    assert traffic.bytes >= 2 * x.nbytes
+    (add,) = benchmark.work(lambda: (x + 1).view(10, 10).t())
+    assert add[0] == 0
+    assert 2 * x.nbytes <= add[1] < 3 * x.nbytes + 64
+    (in_place,) = benchmark.work(lambda: x.add_(1))
+    assert in_place[1] >= 2 * x.nbytes
+
+
+def test_the_serial_floor_takes_every_operation_by_its_larger_part():
+    a = torch.ones(50, 50)
+    assert benchmark.work(lambda: a @ a + 1) == [(2 * 50**3, 3 * a.nbytes), (0, 2 * a.nbytes)]
+    case = benchmark.Case(**TINY)
+    few, many = (benchmark.with_floors({"ms": 1.0}, case, benchmark.Rates(1e9, 1e9, rate)) for rate in (1e15, 1e9))
+    assert few["serial_floor_ms"] == pytest.approx(few["flop_floor_ms"], rel=1e-3)  # copies take no time
+    assert many["serial_floor_ms"] > max(many["flop_floor_ms"], many["byte_floor_ms"])
+    assert many["serial_floor_ms"] < many["flop_floor_ms"] + many["byte_floor_ms"]
 
 
 def test_compare_runs_another_revision_in_turns(results, tmp_path, monkeypatch):
