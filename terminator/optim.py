@@ -29,7 +29,7 @@ class _Kar(Optimizer):
     def __init__(self, params: Iterable[Any], lr: float, betas: tuple[float, ...], foreach: bool = True):
         self._check(lr, betas)
         super().__init__(params, dict(lr=lr, betas=tuple(betas), foreach=foreach))
-        self._vectors: dict[tuple[str, int], tuple[list, Tensor, tuple[Tensor, ...]]] = {}
+        self._vectors: dict[int, tuple[list, dict[str, tuple[Tensor, tuple[Tensor, ...]]]]] = {}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Of a copy, or of what was saved: its vectors are made anew."""
@@ -94,33 +94,32 @@ class _Kar(Optimizer):
 
     def _flat(self, params: list, grads: list, averages: list[list], lr: float, betas: tuple[float, ...]) -> None:
         """On a CPU, where foreach operations go from tensor to tensor: one operation over all of them, end to end."""
-        grad, grad_parts = self._vector("gradient", params)
-        direction, directions = self._vector("direction", params)
+        vectors = self._vectors_of(params)
+        (grad, grad_parts), (direction, directions) = vectors["gradient"], vectors["direction"]
         torch._foreach_copy_(grad_parts, grads)
         torch.sign(grad, out=direction)
-        for name, parts, beta in zip(self._names, averages, betas, strict=True):
-            average = self._average(name, params, parts)
+        for name, found, beta in zip(self._names, averages, betas, strict=True):
+            average, parts = vectors[name]
+            if not all(map(operator.is_, parts, found)):  # new parameters, or a state that was loaded
+                torch._foreach_copy_(parts, found)
+                for p, part in zip(params, parts, strict=True):
+                    self.state[p][name] = part
             direction += torch.sign(average)
             average.lerp_(grad, 1 - beta)
         torch._foreach_add_(params, directions, alpha=-lr)
 
-    def _vector(self, name: str, params: list) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """A vector as long as these parameters together, and its parts in their shapes; kept from step to step."""
-        owners, vector, parts = self._vectors.get((name, id(params[0])), ([], torch.empty(0), ()))
-        if len(owners) != len(params) or not all(map(operator.is_, owners, params)):
-            vector = torch.cat([p.flatten() for p in params])
-            parts = _unflatten_dense_tensors(vector, params)
-            self._vectors[name, id(params[0])] = params, vector, parts
-        return vector, parts
+    def _vectors_of(self, params: list) -> dict[str, tuple[Tensor, tuple[Tensor, ...]]]:
+        """By name, vectors as long as these parameters together, and their parts in the parameters' shapes.
 
-    def _average(self, name: str, params: list, averages: list) -> Tensor:
-        """All these averages as one vector, of which the state holds the parts."""
-        vector, parts = self._vector(name, params)
-        if not all(map(operator.is_, parts, averages)):
-            torch._foreach_copy_(parts, averages)
-            for p, part in zip(params, parts, strict=True):
-                self.state[p][name] = part
-        return vector
+        Kept from step to step: gradient and direction to write to, the averages, of which the state holds the parts.
+        """
+        owners, vectors = self._vectors.get(id(params[0]), ([], {}))
+        if len(owners) != len(params) or not all(map(operator.is_, owners, params)):
+            length = sum(p.numel() for p in params)
+            made = {name: params[0].new_empty(length) for name in ("gradient", "direction", *self._names)}
+            vectors = {name: (vector, _unflatten_dense_tensors(vector, params)) for name, vector in made.items()}
+            self._vectors[id(params[0])] = params, vectors
+        return vectors
 
 
 class Kar3(_Kar):

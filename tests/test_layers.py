@@ -39,7 +39,8 @@ def test_linear_map_and_gradients_in_every_layout(layout, positions):
 @pytest.mark.parametrize("sizes", [(72, 70, 300), (3, 3, 5), (40, 33, 4096)])
 def test_products_of_both_libraries_are_the_same(monkeypatch, threads, sizes):
     rows, inner, columns = sizes
-    a, b = numbers(rows, inner), numbers(inner, columns, seed=1)
+    exact = numbers(rows, inner) @ numbers(inner, columns, seed=1)
+    a, b = numbers(rows, inner).float(), numbers(inner, columns, seed=1).float()
     layouts = [(a, b), (a.t().contiguous().t(), b), (a, b.t().contiguous().t()), (a, torch.cat([b, b], 1)[:, :columns]),
                (a, torch.stack([b, b], 2)[..., 0])]
     before = torch.get_num_threads()
@@ -48,11 +49,12 @@ def test_products_of_both_libraries_are_the_same(monkeypatch, threads, sizes):
         for faster in (True, False):
             monkeypatch.setattr(layers, "ONEDNN", faster)
             for left, right in layouts:
-                ours = layers.product(left.float(), right.float())
+                ours = layers.product(left, right)
                 assert ours.is_contiguous()
-                torch.testing.assert_close(ours.double(), a @ b, rtol=1e-5, atol=1e-4)
-                assert torch.equal(ours, layers.product(left.float(), right.float()))  # runs can be repeated
-            assert layers.product(a, b).dtype is torch.float64
+                torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=1e-4)
+                assert torch.equal(ours, layers.product(left, right))  # runs can be repeated
+            for kind in (torch.float64, torch.bfloat16):
+                assert layers.product(a.to(kind), b.to(kind)).dtype is kind
     finally:
         torch.set_num_threads(before)
 
