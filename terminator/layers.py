@@ -42,9 +42,14 @@ def computing_type(x: Tensor) -> torch.dtype:
 ONEDNN = torch.backends.mkl.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise") and "AMD" in cpu_name()
 
 
+def _packed(matrix: Tensor) -> Tensor:
+    """The matrix, or a copy where there are gaps between its rows or columns, as in a part of a larger one."""
+    return matrix if matrix.is_contiguous() or matrix.t().is_contiguous() else matrix.contiguous()
+
+
 def _onednn_product(a: Tensor, b: Tensor) -> Tensor:
-    # as torch.compile does linear layers; eager ones go to MKL
-    return torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "")
+    # As torch.compile does linear layers; eager ones go to MKL. For matrices with gaps there is a slow fallback only.
+    return torch.ops.mkldnn._linear_pointwise(_packed(a), _packed(b).t(), None, "none", [], "")
 
 
 if ONEDNN and torch.ops.mkldnn._linear_pointwise not in flop_registry:  # else torch's counter would not see it
