@@ -32,6 +32,11 @@ def channels_outermost(x: Tensor) -> Tensor:
     return x.transpose(0, 1).contiguous().transpose(0, 1)
 
 
+def mean_over(x: Tensor, axis: int, keepdim: bool = False, dtype: torch.dtype | None = None) -> Tensor:
+    """x.mean(axis); several times as fast in bf16, with a gradient that is a view where torch's is as large as x."""
+    return x.sum(axis, keepdim=keepdim, dtype=dtype or x.dtype) / x.shape[axis]
+
+
 def computing_type(x: Tensor) -> torch.dtype:
     """The type of large products: that of autocast where it is on, else x's own."""
     kind = x.device.type

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from terminator import weights
 from terminator.config import ConfigError, ModelConfig, from_dict, to_dict
-from terminator.layers import channels_outermost, computing_type
+from terminator.layers import channels_outermost, computing_type, mean_over
 from terminator.link import Connectable
 from terminator.sfne import RGU, BlockParts, SFNEBlock, product_scale
 from terminator.slow_net import SlowNet
@@ -67,7 +67,7 @@ class Terminator(Connectable, nn.Module):
             kernels.append(part.hyper_kernel)
             if return_parts:
                 parts.append(part)
-        logits = self.classifier(x.flatten(2).mean(-1))  # (N, classes)
+        logits = self.classifier(mean_over(x.flatten(2), -1))  # (N, classes)
         if return_parts:
             return Parts(logits, tuple(parts))
         return (logits, kernels) if return_kernels else logits

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from terminator import hyperzzw
 from terminator.config import ModelConfig
-from terminator.layers import Pointwise, concatenated_map, gated_map
+from terminator.layers import Pointwise, concatenated_map, gated_map, mean_over
 from terminator.related.host import Ham
 from terminator.slow_net import LocalSlowNet, SlowNet, resample
 from terminator.standardization import BatchStandardization, InstanceStandardization, make_standardization
@@ -63,7 +63,7 @@ class HyperChannelInteraction(nn.Module):
 
 def hyper_channel_interaction(x: Tensor, channel_kernel: Tensor) -> Tensor:
     """x (N, C, *positions) and channel_kernel (1, 1, C) to (N, C, *positions)."""
-    y = x.flatten(2).mean(-1)[:, None]  # (N, 1, C)
+    y = mean_over(x.flatten(2), -1)[:, None]  # (N, 1, C)
     score = torch.sigmoid(hyperzzw.two_elementwise(channel_kernel.to(y.dtype), y))
     return x * score.view(*x.shape[:2], *[1] * (x.ndim - 2))
 
@@ -89,9 +89,9 @@ class HyperInteraction(nn.Module):
 
 def interaction_score(y: Tensor, channel_kernel: Tensor, spatial_kernel: Tensor) -> Tensor:
     """sigmoid(s_s * s_c) of y (N, C, *positions), channel_kernel (1, 1, C), spatial_kernel (1, 1, *positions)."""
-    channel_mean = y.flatten(2).mean(-1)[:, None]  # (N, 1, C)
+    channel_mean = mean_over(y.flatten(2), -1)[:, None]  # (N, 1, C)
     channel = hyperzzw.two_elementwise(channel_kernel.to(y.dtype), channel_mean)
-    spatial = hyperzzw.two_elementwise(spatial_kernel.to(y.dtype), y.mean(1, keepdim=True))  # (N, 1, *positions)
+    spatial = hyperzzw.two_elementwise(spatial_kernel.to(y.dtype), mean_over(y, 1, keepdim=True))  # (N, 1, *positions)
     return torch.sigmoid(spatial * channel.view(*y.shape[:2], *[1] * (y.ndim - 2)))
 
 

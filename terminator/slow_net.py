@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terminator.deterministic import pooled
-from terminator.layers import Pointwise
+from terminator.layers import Pointwise, mean_over
 from terminator.standardization import BatchStatistic
 
 
@@ -180,7 +180,7 @@ class LocalSlowNet(SlowNet):
         if self.context_mean.is_fixed:
             mean = self.context_mean.value.to(self.bias_map.dtype)
         else:
-            image = x.mean(0, keepdim=True, dtype=self.bias_map.dtype)  # (1, C, *positions)
+            image = mean_over(x, 0, keepdim=True, dtype=self.bias_map.dtype)  # (1, C, *positions)
             pool = F.adaptive_avg_pool1d if x.ndim == 3 else F.adaptive_avg_pool2d
             if image.is_cuda and torch.are_deterministic_algorithms_enabled():
                 pool = pooled
