@@ -214,8 +214,8 @@ def benchmark(args: argparse.Namespace) -> None:
 
     from terminator import benchmark as bench
 
-    common = {"compiled": args.compile, "device": args.device, "repeats": args.repeats,
-              "threads": torch.get_num_threads() if args.threads is None else args.threads}
+    common = {"compiled": args.compile or args.graphs, "graphs": args.graphs, "device": args.device,
+              "repeats": args.repeats, "threads": torch.get_num_threads() if args.threads is None else args.threads}
     if args.compare:
         case = bench.Case(args.what[0], args.size[0], args.batch[0], args.precision[0], **common)
         result = bench.compare(case, args.compare, args.rounds, args.profile, args.other_precision)
@@ -303,6 +303,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--batch", nargs="+", type=int, default=[32], help="images a step (default: 32)")
     sub.add_argument("--precision", nargs="+", default=["float32"], help="float32, bf16")
     sub.add_argument("--compile", action="store_true", help="with torch.compile")
+    sub.add_argument("--graphs", action="store_true", help="compiled, with CUDA graphs (training only)")
     sub.add_argument("--device", default="cpu", help="cpu, cuda")
     sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     sub.add_argument("--repeats", type=int, default=5, help="steps a measurement, after two to warm up")

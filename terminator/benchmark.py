@@ -52,6 +52,7 @@ class Case:
     batch: int = 32
     precision: str = "float32"  # float32, bf16
     compiled: bool = False  # torch.compile
+    graphs: bool = False  # CUDA graphs: compiled training in torch's mode reduce-overhead
     device: str = "cpu"
     threads: int = dataclasses.field(default_factory=torch.get_num_threads)
     repeats: int = 5
@@ -68,6 +69,9 @@ class Case:
         for name, least in {"size": 2, "batch": 1 + (self.what == "training"), "threads": 1, "repeats": 1}.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; allowed: an integer of at least {least}")
+        if self.graphs and not (self.compiled and self.what == "training"):
+            raise ConfigError(f"graphs is True for {self.what}{' that is not compiled' * (not self.compiled)}; "
+                              "allowed: for compiled training")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("device is 'cuda', but torch sees no CUDA device here; allowed: cpu")
 
@@ -289,12 +293,13 @@ def readme_table(profile: str = "laptop") -> str:
             what = f"Step of {row['optimizer']}" if row["what"] == "optimizer" else row["what"].capitalize()
             shape = "" if row["what"] == "optimizer" else f"{row['batch']} of {row['size']}x{row['size']}"
             on = record["machine"].rpartition(", ")[0] or record["machine"]  # without its number of threads
-            key = (what, shape, row["precision"], row["compiled"], row["threads"], bool(compared), on)
+            graphs = row.get("graphs", False)  # older records have no such field
+            key = (what, shape, row["precision"], row["compiled"], graphs, row["threads"], bool(compared), on)
             against = f"{compared['ratio']:.2f} times as fast, {1 / compared['memory_ratio']:.2f} of its memory" \
                 if compared else ""
             floor = ", ".join(f"{row[key]:.1f}" for key in ("over_floor", "over_serial_floor") if row.get(key))
-            rows[key] = (f"| {what} | {shape} | {row['precision']}{', compiled' * row['compiled']} | "
-                         f"{row['threads']} | "
+            how = row["precision"] + ", compiled" * row["compiled"] + ", CUDA graphs" * graphs
+            rows[key] = (f"| {what} | {shape} | {how} | {row['threads']} | "
                          f"{row['ms']:.1f} ({row['ms_low']:.1f} to {row['ms_high']:.1f}) | {row['peak_mib']:,.0f} | "
                          f"{floor} | {against} | {on} |")
     head = ("| what | images | precision | threads | ms (quartiles) | peak memory, MiB | "

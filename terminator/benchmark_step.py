@@ -100,8 +100,8 @@ def peak_bytes(device: str) -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def main(what: str, size: int, batch: int, precision: str, compiled: bool, device: str, threads: int, repeats: int,
-         warm_up: int, dimensions: int, optimizer: str) -> dict:
+def main(what: str, size: int, batch: int, precision: str, compiled: bool, graphs: bool, device: str, threads: int,
+         repeats: int, warm_up: int, dimensions: int, optimizer: str) -> dict:
     torch.set_num_threads(threads)
     if device == "cpu":
         keep_freed_memory()
@@ -114,7 +114,8 @@ def main(what: str, size: int, batch: int, precision: str, compiled: bool, devic
     elif what == "optimizer":
         step = optimizer_step(model, optimizer)
     else:
-        step = training_step(model, torch.compile(model) if compiled else model, x, labels, precision)
+        network = torch.compile(model, mode="reduce-overhead" if graphs else "default") if compiled else model
+        step = training_step(model, network, x, labels, precision)
     times = seconds(step, repeats, warm_up, device)
     return {"first_s": times[0], "seconds": times[warm_up:], "peak_bytes": peak_bytes(device)}
 

@@ -50,6 +50,9 @@ class Experiment:
         return _merge(_merge(self, parse_dotlist(dotlist), ""), values, "")
 
 
+COMPILE_MODES = ("none", "default", "reduce-overhead")
+
+
 @dataclass(frozen=True)
 class Training:
     """Batch, numbers and machines of a training, whatever is trained; a task adds its length and losses."""
@@ -58,6 +61,7 @@ class Training:
     accumulate: int = 1  # split a batch into so many parts, one after another
     seed: int = 0
     precision: str = "float32"  # float32, or bf16 (autocast; what is delicate stays in float32)
+    compile: str = "none"  # torch.compile of training's network: none, default, reduce-overhead (with CUDA graphs)
     device: str = "auto"  # auto, cpu, cuda
     deterministic: bool = False  # torch's deterministic algorithms: the same bits on a GPU, too
     distributed: bool = False  # under torchrun
@@ -70,6 +74,10 @@ class Training:
         require(self.batch_size % self.accumulate == 0, "train.accumulate", self.accumulate,
                 f"a divisor of train.batch_size={self.batch_size}")
         require_one_of("train.precision", self.precision, ("float32", "bf16"))
+        require_one_of("train.compile", self.compile, COMPILE_MODES)
+        require(self.compile != "reduce-overhead" or self.accumulate == 1, "train.compile", self.compile,
+                f"none or default with train.accumulate={self.accumulate}: a CUDA graph's next run overwrites the "
+                "gradients of the part before")
         require_one_of("train.device", self.device, ("auto", "cpu", "cuda"))
 
 

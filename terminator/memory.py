@@ -1,6 +1,9 @@
-"""Memory of the process: what was freed is kept for the next step instead of handed back to the system."""
+"""Memory: freed pieces are kept for the next step, and what goes to a GPU goes without a wait."""
 
 import ctypes
+
+import torch
+from torch import Tensor
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of malloc.h
 
@@ -16,3 +19,19 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_MMAP_MAX, 0)
         mallopt(_TRIM_THRESHOLD, -1)
+
+
+def to_device(x: Tensor, device: torch.device | str) -> Tensor:
+    """x on the device; to a GPU by way of pinned memory, so that the program does not wait for the work queued there.
+
+    (From other memory, torch waits until the GPU has done all that was asked of it before.)
+    """
+    device = torch.device(device)
+    if device.type == "cuda" and x.device.type == "cpu":
+        x = x.pin_memory()
+    return x.to(device, non_blocking=True)
+
+
+def can_be_read(x: Tensor) -> bool:
+    """Whether a check may look at x's values at no price: on the CPU, in code that is not being compiled."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()

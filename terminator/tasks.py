@@ -51,10 +51,12 @@ class Classification:
 
         Args:  batches: (x, labels, counted): only the first `counted` images of a batch count.
         """
-        sums = torch.zeros(3, dtype=torch.float64)
+        sums, images = torch.zeros(2, dtype=torch.float64), 0
         for x, labels, counted in batches:
             logits, labels = self.model(x).float()[:counted], labels[:counted]
             correct = (logits.argmax(1) == labels).sum()
             entropy = F.cross_entropy(logits, labels, reduction="sum")
-            sums += torch.stack([correct.double(), entropy.double(), correct.new_tensor(counted).double()]).cpu()
-        return {"correct": sums[0].item(), "cross_entropy": sums[1].item(), "images": sums[2].item()}
+            sums = sums.to(x.device) + torch.stack([correct.double(), entropy.double()])
+            images += counted
+        correct, entropy = sums.tolist()
+        return {"correct": correct, "cross_entropy": entropy, "images": float(images)}

@@ -18,7 +18,7 @@ from terminator import checkpoint, observations
 from terminator.config import BETAS, Config, ConfigError, OptimizerConfig, identity
 from terminator.data import Augmentation, ImageData, normalize
 from terminator.distributed import choose_device, gather, rank, world_size, wrap
-from terminator.memory import keep_freed_memory
+from terminator.memory import keep_freed_memory, to_device
 from terminator.optim import Kar2, Kar3, Lion, learning_rate_factor
 from terminator.progress import bar, say
 from terminator.standardization import calibrate, set_evaluation
@@ -133,7 +133,7 @@ class Loop:
         rows = self._resume()
         if not rows:
             self._observe(0)
-        self.network = wrap(self.model, self.device)
+        self.network = self._network()
         epochs = self.config.train.epochs
         for epoch in range(len(rows), epochs):
             started = time.perf_counter()
@@ -149,6 +149,11 @@ class Loop:
                 say(f"epoch {epoch + 1:3d}/{epochs}  loss {row['loss']:.4f}  {self._reached(row)}  "
                     f"{speed:.0f} {self.unit}/s")
         return rows
+
+    def _network(self) -> nn.Module:
+        """What is trained: the model, compiled if that is asked for, and wrapped for several processes."""
+        mode = self.config.train.compile
+        return wrap(self.model if mode == "none" else torch.compile(self.model, mode=mode), self.device)
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         """One epoch of steps; mean loss terms and accuracy."""
@@ -279,7 +284,7 @@ class Trainer(Loop):
         for part in range(train.accumulate):
             first = (part * world_size() + rank()) * size
             mine = slice(first, first + size)
-            index = batch[mine].to(self.device)
+            index = to_device(batch[mine], self.device)
             images = self.images[index]
             if draws is not None:
                 images = self.augmentation.apply(images, draws[mine])
@@ -323,7 +328,7 @@ class Trainer(Loop):
             if fill and counted < test.batch_size and test.drop_last and len(labels) >= test.batch_size:
                 continue
             index = index % len(labels) if fill else index[:counted]
-            yield self._inputs(images[index].to(self.device)), labels[index].to(self.device), counted
+            yield self._inputs(to_device(images[index], self.device)), to_device(labels[index], self.device), counted
 
     def _observe(self, epoch: int) -> None:
         """Measure the network on the first test batch, if that is asked for (epoch 0: before training)."""

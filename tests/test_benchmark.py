@@ -104,6 +104,7 @@ def test_compare_runs_another_revision_in_turns(results, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("changes", "named"), [
     ({"what": "training", "batch": 1}, "batch is 1; allowed: an integer of at least 2"),
+    ({"graphs": True}, "graphs is True for training that is not compiled; allowed: for compiled training"),
     ({"precision": "half"}, "precision is 'half'; allowed: float32, bf16"),
     ({"what": "nothing"}, "what is 'nothing'; allowed: training"),
     ({"repeats": 0}, "repeats is 0"),

@@ -180,7 +180,8 @@ def test_every_other_setting_is(field):
     default = getattr(getattr(Config(), group), name)
     other = {"name": {"network": "ccnn", "dataset": "MNIST", "optimizer": "AdamW", "scheduler": "constant"}.get(group),
              "operator": "convolution", "standardization": "batch", "view": "permuted", "precision": "bf16",
-             "slow_neural_loss_form": "channel_sum", "filename": "a.ckpt", "channels": 3, "betas": (0.1, 0.2),
+             "compile": "default", "slow_neural_loss_form": "channel_sum", "filename": "a.ckpt",
+             "channels": 3, "betas": (0.1, 0.2),
              "global_mixer": "none", "mixer": "attention_fused", "factors": (4, 2), "local_sizes": (3, 3, 3, 3),
              "dimensions": 1,
              "dropout": 0.5 if group == "network" else (0.5,), "accumulate": 2, "label_smoothing": 0.2}.get(name)

@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from gpu_rehearsal import waits_of_a_step
 
 from terminator import records
 from terminator.config import ConfigError, identity, to_dict
 from terminator.data import DatasetNotFound
+from terminator.data.episode_augment import STEPS
 from terminator.fewshot import contrasts, runs, studies
 from terminator.fewshot.config import FewShotConfig
 from terminator.fewshot.data import load_episode_data
@@ -289,7 +291,7 @@ def test_a_sequence_is_cut_into_tasks_with_their_own_labels(continual, data):
     trainer = trainer_of(continual(), data)
     (step, generator), *_ = trainer._batches(0)
     (x, targets), = trainer._parts(step, generator)
-    images, labels = trainer.task._sequences(x.batch.support_images, x.batch.support_labels)
+    images, labels = trainer.task._support(x.batch)
     assert images.shape == (4, 2, 3, 1, 16, 16)
     assert labels.sort(-1).values.tolist() == [[[0, 1, 2]] * 2] * 4
     for e in range(4):
@@ -308,8 +310,8 @@ def test_the_continual_loss_is_that_of_its_answers(continual, data, candidates):
     (step, generator), *_ = trainer._batches(0)
     (x, targets), = trainer._parts(step, generator)
     terms, logits = trainer.task.loss_terms(trainer.model, x, targets)
-    images, labels = trainer.task._sequences(x.batch.support_images, x.batch.support_labels)
-    queries, query_labels = trainer.task._sequences(x.batch.query_images, x.batch.query_labels)
+    images, labels = trainer.task._support(x.batch)
+    queries, query_labels = trainer.task._queries(x.batch)
     answers = trainer.model(images, labels, queries)
     assert [part.shape for part in answers] == [(4, 6, 3), (4, 12, 6)]
     losses = [F.cross_entropy(answers[0].flatten(0, 1), query_labels[:, 0].flatten(), reduction="sum")]
@@ -618,3 +620,11 @@ def test_which_runs_take_every_seed(monkeypatch):
     asked.clear()
     studies.run_study("shots", "laptop", seeds=[4, 5])
     assert asked == [4, 4]
+
+
+@pytest.mark.parametrize("method", ["hypertransformer", "prototypical", "continual"])
+def test_no_step_waits_for_a_gpu(make, data, monkeypatch, method):
+    augmentation = {"random_rotate_by_90": True, "apply_image_augmentations": True}
+    augmentation |= {f"{step}_probability": 0.5 for step in STEPS}
+    config = make(method={"name": method, "tasks": 2, "test_tasks": 1}, augmentation=augmentation)
+    assert not waits_of_a_step(monkeypatch, lambda: trainer_of(config, data))

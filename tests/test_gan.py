@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from gpu_rehearsal import waits_of_a_step
 
 from terminator import checkpoint, records
 from terminator.__main__ import main
@@ -317,3 +318,10 @@ def test_bad_presets_and_unresolved_settings_are_named(images):
         tiny(model={"classes": 7}).resolved(1, 10)
     with pytest.raises(ValueError, match="data.judge is None; allowed: a judge"):
         GanTrainer(build(tiny().resolved(1, 10)), tiny().resolved(1, 10), GanImages(images[8]))
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_no_step_waits_for_a_gpu(images, monkeypatch, context):
+    config = tiny(**(WITH_HAM | {"model": {**WITH_HAM["model"], "context": context}}))
+    monkeypatch.setattr(Judge, "look", lambda self, images: (images, images))  # which measures, and reads
+    assert not waits_of_a_step(monkeypatch, lambda: trainer_of(config, images))

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gpu_rehearsal import waits_of_a_step
 
 from terminator import records
 from terminator.config import ConfigError, from_dict, to_dict
@@ -394,3 +395,9 @@ def test_published_accuracies_agree_with_their_printed_means():
 def test_smoke_presets_learn(name, chance):
     run = runs.run(preset(name, train={"device": "cpu"}), "smoke")
     assert run.accuracy() > 2 * chance
+
+
+@pytest.mark.parametrize("padding", ["full", "batch"])
+def test_no_step_waits_for_a_gpu(monkeypatch, padding):
+    config = small_config(data={"padding": padding})
+    assert not waits_of_a_step(monkeypatch, lambda: small_trainer(config))

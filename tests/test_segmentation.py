@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from data_files import write
+from gpu_rehearsal import waits_of_a_step
 from segmentation_files import camvid_files, make_voc
 from sklearn.metrics import confusion_matrix as their_matrix
 from sklearn.metrics import jaccard_score
@@ -399,3 +400,8 @@ def test_settings_that_the_data_contradict_are_refused(make, data):
         SEGMENTATION.resolve(make("model.classes=5"), data)
     with pytest.raises(ConfigError, match="preset is .coco.; allowed: context, shapes"):
         preset("coco")
+
+
+@pytest.mark.parametrize("kind", ["NMF", "VQ", "CD"])
+def test_no_step_waits_for_a_gpu(make, data, monkeypatch, kind):
+    assert not waits_of_a_step(monkeypatch, lambda: trainer_of(make(ham={"kind": kind}), data))

@@ -7,6 +7,7 @@ import time
 
 import pytest
 import torch
+from gpu_rehearsal import waits_of_a_step
 
 from terminator import ConfigError, Terminator, records
 from terminator.checkpoint import CheckpointError
@@ -321,3 +322,25 @@ def test_as_released_and_calibrated_can_be_taken_in_turns(tiny_model, tiny_confi
     assert trainer.evaluate("released") == before
     limited = Trainer(trainer.model, tiny_config("test.calibration_images=20"), tiny_data())
     assert limited.calibrate() == 20
+
+
+# -- as on a GPU -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("optimizer", "accumulate"), [("Kar3", 1), ("Kar2", 2), ("AdamW", 1), ("Lion", 1)])
+def test_no_step_waits_for_a_gpu(tiny_model, tiny_config, tiny_data, monkeypatch, optimizer, accumulate):
+    config = tiny_config(optimizer={"name": optimizer}, train={"accumulate": accumulate},
+                         dataset={"crop_padding": 2, "flip": True})
+    assert not waits_of_a_step(monkeypatch, lambda: Trainer(tiny_model(), config, tiny_data()))
+
+
+def test_a_step_that_waits_is_found(tiny_model, tiny_config, tiny_data, monkeypatch):
+    def careless():
+        trainer = Trainer(tiny_model(), tiny_config(), tiny_data())
+        trainer._inputs = lambda images: images.float() + torch.ones(3, 1, 1).to(images.device)
+        return trainer
+
+    assert waits_of_a_step(monkeypatch, careless) == ["aten._to_copy.default"]
+    monkeypatch.setattr(Trainer, "_step", lambda self, batch, generator: {"loss": self.labels.sum().item()})
+    with pytest.raises(RuntimeError, match="meta tensors"):
+        waits_of_a_step(monkeypatch, careless)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from terminator.memory import to_device
+
 MODES = ("symmetric", "reflect", "constant")
 
 
@@ -32,8 +34,8 @@ def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
     if not all(value > 0 for value in std):
         raise ValueError(f"std must be above 0 in every channel, got {tuple(std)}")
     shape = (1, -1) + (1,) * (images.ndim - 2)
-    mean_map = torch.tensor(mean, dtype=torch.float32, device=images.device).view(shape)  # (1, C, 1, ...)
-    std_map = torch.tensor(std, dtype=torch.float32, device=images.device).view(shape)  # (1, C, 1, ...)
+    moments = to_device(torch.tensor([mean, std], dtype=torch.float32), images.device)
+    mean_map, std_map = moments.view(2, *shape)  # (1, C, 1, ...) each
     return images.to(torch.float32).div_(255).sub_(mean_map).div_(std_map)
 
 
@@ -57,7 +59,7 @@ class Draws:
 def _positions(shift: Tensor | None, size: int, device: torch.device) -> Tensor:
     """Return the source position of every output position along one axis, (n or 1, size), before folding."""
     positions = torch.arange(size, device=device).unsqueeze(0)  # (1, size)
-    return positions if shift is None else positions + shift.to(device).unsqueeze(1)  # (n, size)
+    return positions if shift is None else positions + to_device(shift, device).unsqueeze(1)  # (n, size)
 
 
 def _fold(positions: Tensor, size: int, mode: str) -> Tensor:
@@ -134,7 +136,7 @@ class Augmentation:
         rows = _positions(shifts[0], height, images.device)  # (N or 1, H)
         columns = _positions(shifts[1], width, images.device)  # (N or 1, W)
         if draws.flips is not None:
-            flips = draws.flips.to(images.device).unsqueeze(1)  # (N, 1)
+            flips = to_device(draws.flips, images.device).unsqueeze(1)  # (N, 1)
             columns = torch.where(flips, columns.flip(1), columns)  # (N, W)
         from_rows = _fold(rows, height, self.mode).unsqueeze(2)  # (N or 1, H, 1)
         index = from_rows * width + _fold(columns, width, self.mode).unsqueeze(1)  # (N or 1, H, W)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from terminator.config import ConfigError
+from terminator.memory import to_device
 
 INHERIT = -1.0  # of a test flag: the same as in training
 STEPS = ("rotation", "roll", "resize", "contrast", "smooth", "negate")  # in the order of application
@@ -120,13 +121,13 @@ def apply_configuration(images: Tensor, configuration: Configuration) -> Tensor:
     for step in STEPS:
         if c.is_on[step].any():
             at = c.is_on[step].nonzero()[:, 0]
-            rows = at.to(images.device)
+            rows = to_device(at, images.device)
             images[rows] = operations[step](images[rows], at)
     return images
 
 
 def _rows(where: Tensor, images: Tensor) -> Tensor:
-    return where.nonzero()[:, 0].to(images.device)
+    return to_device(where.nonzero()[:, 0], images.device)
 
 
 def _check_square(images: Tensor, turns: bool) -> None:
@@ -135,7 +136,7 @@ def _check_square(images: Tensor, turns: bool) -> None:
 
 
 def _column(values: Tensor, images: Tensor) -> Tensor:
-    return values.to(images.device, images.dtype)[:, None, None, None]  # (T, 1, 1, 1)
+    return to_device(values.to(images.dtype), images.device)[:, None, None, None]  # (T, 1, 1, 1)
 
 
 def normalized(images: Tensor) -> Tensor:
@@ -147,7 +148,7 @@ def normalized(images: Tensor) -> Tensor:
 def rotate(images: Tensor, degrees: Tensor) -> Tensor:
     """Turn each image counter-clockwise about its centre ((W - 1)/2, (H - 1)/2); bilinear, 0 outside."""
     height, width = images.shape[-2:]
-    angle = torch.deg2rad(degrees.to(images.device, images.dtype))[:, None, None]
+    angle = torch.deg2rad(_column(degrees, images)[..., 0])
     y = torch.arange(height, device=images.device, dtype=images.dtype)[:, None] - (height - 1) / 2  # (H, 1)
     x = torch.arange(width, device=images.device, dtype=images.dtype) - (width - 1) / 2  # (W)
     from_x = angle.cos() * x - angle.sin() * y  # (T, H, W), pixels from the centre
@@ -160,7 +161,7 @@ def roll(images: Tensor, share_x: Tensor, share_y: Tensor) -> Tensor:
     """Shift each image cyclically by int(share * size): share_x along H, share_y along W."""
     for dim, share in ((-2, share_x), (-1, share_y)):
         size = images.shape[dim]
-        shift = (share * size).trunc().long().to(images.device)[:, None]  # (T, 1)
+        shift = to_device((share * size).trunc().long(), images.device)[:, None]  # (T, 1)
         index = (torch.arange(size, device=images.device) - shift).remainder(size)  # (T, size)
         index = index[:, None, :, None] if dim == -2 else index[:, None, None, :]
         images = images.gather(dim, index.expand_as(images))
@@ -229,7 +230,7 @@ def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
     span = (high - low).clamp(min=1e-12)
     hue = torch.where(high == red, ((green - blue) / span).remainder(6),
                       torch.where(high == green, (blue - red) / span + 2, (red - green) / span + 4))
-    offsets = torch.tensor([5.0, 3.0, 1.0], device=images.device, dtype=images.dtype).view(1, 3, 1, 1)
+    offsets = to_device(torch.tensor([5.0, 3.0, 1.0], dtype=images.dtype), images.device).view(1, 3, 1, 1)
     k = (offsets + hue + 6 * shift).remainder(6)
     return high - (high - low) * torch.minimum(k, 4 - k).clamp(0, 1)
 

@@ -24,6 +24,7 @@ from terminator.data.episode_augment import (
     network_input,
 )
 from terminator.data.episode_classes import ClassImages
+from terminator.memory import to_device
 
 OVERLAPS = ("disjoint", "parity")
 
@@ -225,14 +226,14 @@ class Episodes:
             if self.augmentation.apply_image_augmentations:
                 images = augment_images(images, self.augmentation.augment_images_individually, generator)
             real = draw.classes.gather(1, samples.place)
-            parts += [images, samples.label.to(self.device), real.to(self.device)]
-        mask = None if draw.support_mask is None else draw.support_mask.to(self.device)
+            parts += [images, to_device(samples.label, self.device), to_device(real, self.device)]
+        mask = None if draw.support_mask is None else to_device(draw.support_mask, self.device)
         class_range = (int(self.classes[0]), int(self.classes[-1]))
         return EpisodeBatch(*parts, mask, class_range, draw)
 
     def _augmented(self, samples: Samples, configuration: Configuration) -> Tensor:
         episodes, count = samples.index.shape
-        images = self.images[samples.index.flatten().to(self.device)].float()  # (E N, C, H, W)
+        images = self.images[to_device(samples.index.flatten(), self.device)].float()  # (E N, C, H, W)
         rows = torch.arange(episodes)[:, None].expand(-1, count)
         images = apply_configuration(images, configuration.at((rows.flatten(), samples.place.flatten())))
         return network_input(images, self.settings.image_size).unflatten(0, (episodes, count))

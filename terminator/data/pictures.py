@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from terminator.data.sources import DatasetCorrupt
+from terminator.memory import to_device
 from terminator.progress import bar
 
 IGNORE = 255  # label of a pixel that neither the loss nor an evaluation counts
@@ -31,7 +32,8 @@ class PictureBatch(NamedTuple):
     sizes: Tensor  # int64 (N, 2), height and width of each
 
     def to(self, device: torch.device | str) -> PictureBatch:
-        return PictureBatch(*(part.to(device) for part in self))
+        """With images and labels on the device; sizes stay, as crops are chosen from them."""
+        return PictureBatch(to_device(self.images, device), to_device(self.labels, device), self.sizes)
 
     def part(self, where: slice) -> PictureBatch:
         return PictureBatch(*(tensor[where] for tensor in self))

@@ -15,6 +15,7 @@ from torch import Tensor
 from terminator.config import ConfigError
 from terminator.data.augment import normalize
 from terminator.data.pictures import IGNORE, PictureBatch
+from terminator.memory import to_device
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 
@@ -63,7 +64,7 @@ class ScaleCropFlip:
 
         Args:  batch: on any device;  draws: of the same pictures;  mean, std: see augment.normalize.
         """
-        sizes = batch.sizes.cpu()
+        sizes = batch.sizes
         if self.crop is None and not bool((sizes == sizes[:1]).all()):
             raise ConfigError("augmentation.crop is nothing, but pictures differ in size; allowed: a crop, data.size")
         crop = self.crop or tuple(sizes[0].tolist())
@@ -74,7 +75,7 @@ class ScaleCropFlip:
             positions = start[:, None] + torch.arange(crop[axis])  # (N, length), in the scaled picture
             if axis == 1:
                 positions = torch.where(draws.flips[:, None], positions.flip(1), positions)
-            axes.append([part.to(device) for part in _sources(positions, sizes[:, axis], scaled)])
+            axes.append([to_device(part, device) for part in _sources(positions, sizes[:, axis], scaled)])
         return self._gather(batch, axes, mean, std)
 
     @staticmethod
@@ -87,8 +88,7 @@ class ScaleCropFlip:
         def at(rows: Tensor, columns: Tensor) -> Tensor:
             return x[picture, rows[:, :, None], columns[:, None, :]]  # (N, h, w, C)
 
-        last = torch.tensor(x.shape[1:3], device=x.device) - 1
-        below, beside = (top + 1).clamp(max=last[0]), (left + 1).clamp(max=last[1])
+        below, beside = (top + 1).clamp(max=x.shape[1] - 1), (left + 1).clamp(max=x.shape[2] - 1)
         right, down = right[:, None, :, None].float(), down[:, :, None, None].float()
         upper = torch.lerp(at(top, left), at(top, beside), right)
         lower = torch.lerp(at(below, left), at(below, beside), right)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from terminator.data.sources import stratified_choice
+from terminator.memory import to_device
 
 SUBSET_SEED = 0  # every training seed sees the same subset
 
@@ -74,21 +75,24 @@ class Sequences:
         return Sequences(self.values[where], starts, self.shift)
 
     def to(self, device: torch.device | str) -> Sequences:
-        """The same in that device's memory."""
-        return Sequences(self.values.to(device), self.starts.to(device), self.shift)
+        """The same with its values in that device's memory; starts stay, to be asked without a wait for a GPU."""
+        return Sequences(self.values.to(device), self.starts, self.shift)
 
     def batch(self, index: Tensor, length: int, fit: bool = False) -> Tensor:
         """Tokens (B, T) of the sequences `index`, int64, cut to `length` and padded with 0 on the right.
 
-        Args:  fit: T is the longest of these sequences, where that is shorter than `length` (else T = length).
+        Args:  index: on the CPU;
+               fit: T is the longest of these sequences, where that is shorter than `length` (else T = length).
         """
         first = self.starts[index]
         counts = (self.starts[index + 1] - first).clamp_max(length)
         width = max(1, int(counts.max())) if fit else length
-        position = torch.arange(width, device=self.values.device)
+        device = self.values.device
+        first, counts = to_device(torch.stack([first, counts]), device)
+        position = torch.arange(width, device=device)
         where = (first[:, None] + position).clamp_max(max(len(self.values) - 1, 0))
         if not len(self.values):
-            return torch.zeros(len(index), width, dtype=torch.int64, device=self.values.device)
+            return torch.zeros(len(index), width, dtype=torch.int64, device=device)
         return (self.values[where].long() + self.shift) * (position < counts[:, None])
 
 

@@ -101,10 +101,16 @@ class Continual(FewShot):
         tasks = self.config.method.tasks
         return self.config.episodes.samples_cnn * tasks * (tasks + 1) // 2
 
-    def _sequences(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _support(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
+        return self._sequences(batch.support_images, batch.support_labels, batch.draw.classes.shape[1])
+
+    def _queries(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
+        return self._sequences(batch.query_images, batch.query_labels, batch.draw.classes.shape[1])
+
+    def _sequences(self, images: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
         """Episodes of T n classes as sequences (E, T, N, ...) of tasks with labels (E, T, N) in 0..n-1."""
         ways = self.config.episodes.num_labels
-        tasks = int(labels.max()) // ways + 1
+        tasks = classes // ways
         order = labels.argsort(dim=1, stable=True)  # (E, T N)
         sorted_images = images[torch.arange(len(images), device=images.device)[:, None], order]
         return sorted_images.unflatten(1, (tasks, -1)), labels.gather(1, order).unflatten(1, (tasks, -1)) % ways
@@ -115,12 +121,12 @@ class Continual(FewShot):
         return (query_labels[:, :upto] + shift).flatten(1)
 
     def targets(self, batch: EpisodeBatch) -> Tensor:
-        _, labels = self._sequences(batch.query_images, batch.query_labels)
+        _, labels = self._queries(batch)
         return torch.cat([self._numbered(labels, upto).flatten() for upto in range(1, labels.shape[1] + 1)])
 
     def _answers(self, network: Callable[..., Any], batch: EpisodeBatch) -> tuple[list[Tensor], Tensor]:
-        images, labels = self._sequences(batch.support_images, batch.support_labels)
-        query_images, query_labels = self._sequences(batch.query_images, batch.query_labels)
+        images, labels = self._support(batch)
+        query_images, query_labels = self._queries(batch)
         return network(images, labels, query_images), query_labels
 
     def _among_own(self, logits: Tensor) -> Tensor:

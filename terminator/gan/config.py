@@ -80,6 +80,7 @@ class GanTrain(TrainingInSteps):
         super().__post_init__()
         at_least(self, "train", {"batch_size": 2})
         require(self.accumulate == 1, "train.accumulate", self.accumulate, "1: a GAN takes its batches whole")
+        require(self.compile == "none", "train.compile", self.compile, "none: a GAN's two networks train as they are")
         require(not self.distributed, "train.distributed", self.distributed, "false: a GAN trains in one process")
 
 

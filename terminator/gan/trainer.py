@@ -17,6 +17,7 @@ from terminator.data.episodes import episode_generator
 from terminator.gan.config import GanConfig
 from terminator.gan.frechet import Judge, frechet_distance
 from terminator.gan.networks import Gan
+from terminator.memory import to_device
 from terminator.trainer import Loop
 
 SAMPLE_SEED = 2**31  # of z and bases in evaluation: the same for every network, seed and step
@@ -102,7 +103,8 @@ class GanTrainer(Loop):
 
     def _discriminator_loss(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The hinge loss, and how many images are on the right side of 0."""
-        index = torch.randint(len(self.labels), (self.config.train.batch_size,), generator=generator).to(self.device)
+        index = torch.randint(len(self.labels), (self.config.train.batch_size,), generator=generator)
+        index = to_device(index, self.device)
         real = self.images[index].float() / 127.5 - 1
         z, labels = self._draw(generator)
         with torch.no_grad():
@@ -117,7 +119,7 @@ class GanTrainer(Loop):
         size, use = self.config.train.batch_size, self.config.model
         z = torch.randn(size, use.latent, generator=generator)
         labels = torch.randint(len(self.data.info.classes), (size,), generator=generator)
-        return z.to(self.device), labels.to(self.device)
+        return to_device(z, self.device), to_device(labels, self.device)
 
     def _update(self, loss: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)

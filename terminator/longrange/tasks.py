@@ -40,13 +40,15 @@ class SequenceClassification:
     @torch.no_grad()
     def evaluate(self, batches: Iterator[tuple[Tokens, Tensor]]) -> dict[str, float]:
         """Sums over a split: correct answers, cross entropy without smoothing, and examples counted."""
-        sums = torch.zeros(3, dtype=torch.float64)
+        sums, examples = torch.zeros(2, dtype=torch.float64), 0
         for x, labels in batches:
             logits = self.model(*x).float()
             correct = (logits.argmax(1) == labels).sum()
             entropy = F.cross_entropy(logits, labels, reduction="sum")
-            sums += torch.stack([correct.double(), entropy.double(), correct.new_tensor(len(labels)).double()]).cpu()
-        return {"correct": sums[0].item(), "cross_entropy": sums[1].item(), "examples": sums[2].item()}
+            sums = sums.to(labels.device) + torch.stack([correct.double(), entropy.double()])
+            examples += len(labels)
+        correct, entropy = sums.tolist()
+        return {"correct": correct, "cross_entropy": entropy, "examples": float(examples)}
 
     @torch.no_grad()
     def branch_ratios(self, x: Tokens) -> list[float]:

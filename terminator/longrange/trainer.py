@@ -11,6 +11,7 @@ from terminator.data.tokens import Split, TokenData
 from terminator.distributed import gather, rank, world_size
 from terminator.longrange.config import LongRangeConfig
 from terminator.longrange.tasks import SequenceClassification, Tokens, flops_per_example
+from terminator.memory import to_device
 from terminator.related.hypertransformer.schedules import decayed_rate
 from terminator.trainer import Loop, shuffled
 
@@ -65,8 +66,9 @@ class SequenceTrainer(Loop):
 
     def _examples(self, split: str, index: Tensor) -> tuple[Tokens, Tensor]:
         """Tokens and labels of these examples, on the device."""
-        use, part, index = self.config.data, self.splits[split], index.to(self.device)
-        return tuple(text.batch(index, use.length, use.padding == "batch") for text in part.texts), part.labels[index]
+        use, part = self.config.data, self.splits[split]
+        tokens = tuple(text.batch(index, use.length, use.padding == "batch") for text in part.texts)
+        return tokens, part.labels[to_device(index, self.device)]
 
     # -- evaluation ------------------------------------------------------------------------------------------
 

@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from terminator.memory import can_be_read
+
 EPS = 1e-6  # in the denominators of the updates, and least norm of a base
 NORM_EPS = 1e-12  # least norm of a column of X, and of a base that is drawn
 KINDS = ("NMF", "VQ", "CD")
@@ -52,7 +54,7 @@ def nmf(x: Tensor, bases: Tensor, steps: int = 6, one_step: bool = True) -> Deco
     Args:    x: X >= 0 (..., D, N);  bases: U_0 >= 0 (..., D, R), R at most min(D, N);  steps: K;
              one_step: differentiate the last coefficients only, not the steps before.
     Returns: Decomposition, both parts non-negative, bases of any length. A column of zeros stays zero.
-    Raises:  ValueError for shapes that do not fit, R or K out of range, or a negative entry.
+    Raises:  ValueError for shapes that do not fit, R or K out of range, or (on a CPU) a negative entry.
     Source:  arXiv 2109.04553; the updates are Lee and Seung's.  Golden: hamburger_nmf.
     """
     _check(x, bases, steps)
@@ -181,6 +183,6 @@ def _check(x: Tensor, bases: Tensor, steps: int, **positive: float) -> None:
 
 def _check_non_negative(**tensors: Tensor) -> None:
     for name, tensor in tensors.items():
-        if tensor.numel() and (least := tensor.detach().amin().item()) < 0:
+        if tensor.numel() and can_be_read(tensor) and (least := tensor.detach().amin().item()) < 0:
             raise ValueError(f"{name} has an entry of {least:g}; allowed: nothing below 0 in an NMF "
                              "(put a ReLU before it)")

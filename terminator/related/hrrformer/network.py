@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terminator.config import ConfigError
+from terminator.memory import can_be_read
 from terminator.related.attention import MIXERS, Luna, make_mixer, options_of
 from terminator.related.hrrformer.attention import AttentionParts, HolographicAttention, lecun_linear
 from terminator.related.hrrformer.settings import NetworkSettings, task_settings
@@ -183,7 +184,7 @@ class Hrrformer(nn.Module):
         if tokens.shape[1] > s.length:
             raise ValueError(f"the sequence has {tokens.shape[1]} tokens; this network has positions for {s.length}")
         tokens = tokens.long()
-        if tokens.numel() and not torch.compiler.is_compiling():
+        if tokens.numel() and can_be_read(tokens):
             low, high = torch.stack(tokens.aminmax()).tolist()
             if low < 0 or high >= s.vocabulary:
                 raise ValueError(f"token {low if low < 0 else high} is outside the vocabulary 0..{s.vocabulary - 1}")

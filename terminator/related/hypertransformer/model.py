@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terminator.config import ConfigError, from_dict, to_dict
+from terminator.memory import can_be_read
 from terminator.related.hypertransformer.allocation import ConvWeights, HeadWeights
 from terminator.related.hypertransformer.cnn import ConvLayer, HeadLayer
 from terminator.related.hypertransformer.features import SharedFeatures, fold
@@ -168,6 +169,6 @@ class HyperTransformer(nn.Module):
                 raise ValueError(f"{what} have shape {tuple(found.shape)}; allowed: {tuple(images.shape[:2])}, one "
                                  "per support image")
         ways = self.settings.num_labels
-        if labels.device.type == "cpu" and not 0 <= labels.min() <= labels.max() <= ways:  # free of a GPU's wait
+        if can_be_read(labels) and not 0 <= labels.min() <= labels.max() <= ways:
             raise ValueError(f"support labels reach from {labels.min()} to {labels.max()}; allowed: 0 to {ways - 1}, "
                              f"and {ways} for no label")
