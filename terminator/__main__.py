@@ -306,7 +306,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--graphs", action="store_true", help="compiled, with CUDA graphs (training only)")
     sub.add_argument("--device", default="cpu", help="cpu, cuda")
     sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
-    sub.add_argument("--repeats", type=int, default=5, help="steps a measurement, after two to warm up")
+    sub.add_argument("--repeats", type=int, default=5, help="steps a measurement, after four to warm up")
     sub.add_argument("--compare", metavar="REV", help="measure this revision of the repository in turns with this kit")
     sub.add_argument("--rounds", type=int, default=3, help="turns of --compare (default: 3)")
     sub.add_argument("--other-precision", help="precision of the other revision (default: the same)")

@@ -56,7 +56,7 @@ class Case:
     device: str = "cpu"
     threads: int = dataclasses.field(default_factory=torch.get_num_threads)
     repeats: int = 5
-    warm_up: int = 2
+    warm_up: int = 4  # steps before; until then the process still asks the system for memory
     dimensions: int = 2
     optimizer: str = "Kar3"
 
