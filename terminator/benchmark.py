@@ -194,20 +194,13 @@ def work(step: Callable[[], object]) -> list[tuple[int, int]]:
     return done.operations
 
 
-def _cpu_step(case: Case) -> Callable[[], object]:
-    """The step of the case on the CPU, eagerly."""
-    model, x, labels = benchmark_step.build(case.size, case.batch, case.dimensions, "cpu")
-    if case.what == "training":
-        return benchmark_step.training_step(model, model, x, labels, case.precision)
-    return benchmark_step.inference_step(model.eval(), x, case.precision)
-
-
 def with_floors(row: dict[str, Any], case: Case, rates: Rates) -> dict[str, Any]:
     """The row with its floors (ms), and its time over the larger of both and over the serial one.
 
     flop_floor_ms, byte_floor_ms: all operations together;  serial_floor_ms: the sum of every operation's larger one.
     """
-    step = _cpu_step(case)
+    step = benchmark_step.make_step(case.what, case.size, case.batch, case.precision, compiled=False, graphs=False,
+                                    device="cpu", dimensions=case.dimensions, optimizer=case.optimizer)
     step()  # makes what later steps keep
     done = np.array(work(step))  # (operations, 2)
     floors = 1e3 * done / (rates.flops, rates.bytes)  # ms

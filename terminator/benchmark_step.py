@@ -100,22 +100,25 @@ def peak_bytes(device: str) -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def main(what: str, size: int, batch: int, precision: str, compiled: bool, graphs: bool, device: str, threads: int,
-         repeats: int, warm_up: int, dimensions: int, optimizer: str) -> dict:
-    torch.set_num_threads(threads)
-    if device == "cpu":
-        keep_freed_memory()
+def make_step(what: str, size: int, batch: int, precision: str, compiled: bool, graphs: bool, device: str,
+              dimensions: int, optimizer: str):
     model, x, labels = build(size, batch, dimensions, device)
     if what == "inference":
         from terminator.standardization import calibrate
 
         calibrate(model, [torch.randn(16, *x.shape[1:], device=device) for _ in range(2)])
-        step = inference_step(compiled_inference(model) if compiled else model, x, precision)
-    elif what == "optimizer":
-        step = optimizer_step(model, optimizer)
-    else:
-        network = torch.compile(model, mode="reduce-overhead" if graphs else "default") if compiled else model
-        step = training_step(model, network, x, labels, precision)
+        return inference_step(compiled_inference(model) if compiled else model, x, precision)
+    if what == "optimizer":
+        return optimizer_step(model, optimizer)
+    network = torch.compile(model, mode="reduce-overhead" if graphs else "default") if compiled else model
+    return training_step(model, network, x, labels, precision)
+
+
+def main(threads: int, repeats: int, warm_up: int, device: str, **case: Any) -> dict:
+    torch.set_num_threads(threads)
+    if device == "cpu":
+        keep_freed_memory()
+    step = make_step(device=device, **case)
     times = seconds(step, repeats, warm_up, device)
     return {"first_s": times[0], "seconds": times[warm_up:], "peak_bytes": peak_bytes(device)}
 

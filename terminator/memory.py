@@ -29,7 +29,7 @@ def to_device(x: Tensor, device: torch.device | str) -> Tensor:
     device = torch.device(device)
     if device.type == "cuda" and x.device.type == "cpu":
         x = x.pin_memory()
-    return x.to(device, non_blocking=True)
+    return x.to(device, non_blocking=device.type != "cpu")  # the way back has to be waited for
 
 
 def can_be_read(x: Tensor) -> bool:

@@ -106,7 +106,7 @@ class Hrrformer(nn.Module):
     Returns of forward(tokens, tokens2=None): logits (B, classes); log-softmax belongs to `loss`. tokens2 are
              the second texts of a pair, as long as the first. With return_parts=True: NetworkParts.
     Raises:  ValueError for settings that make no network, or tokens that do not fit (not (B, T), too long,
-             empty, outside the vocabulary).
+             empty; on a CPU also: outside the vocabulary).
     Differs: positions are cut to the batch's length, where the release fails for a short EMBER batch.
     """
 
