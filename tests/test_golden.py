@@ -21,7 +21,7 @@ def golden(name):
 
 
 def close(ours, expected, rtol=1e-4, atol=1e-5):
-    torch.testing.assert_close(ours, expected.to(ours.dtype), rtol=rtol, atol=atol)
+    torch.testing.assert_close(ours, expected.to(ours), rtol=rtol, atol=atol)
 
 
 def fill(module, case, prefix):
@@ -139,11 +139,17 @@ def small_model():
     return case, released.load(state, config)
 
 
-@pytest.mark.parametrize(("traced", "onednn"), [(False, False), (False, True), (True, layers.ONEDNN)])
-def test_whole_small_model_with_gradients(monkeypatch, traced, onednn):
-    """With either library for products, and as torch.compile traces it, in one graph."""
+@pytest.mark.parametrize(("device", "traced", "onednn"), [
+    ("cpu", False, False), ("cpu", False, True), ("cpu", True, layers.ONEDNN), ("cuda", False, False)])
+def test_whole_small_model_with_gradients(monkeypatch, device, traced, onednn):
+    """With either library for products, as torch.compile traces it, in one graph, and on a GPU."""
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     monkeypatch.setattr(layers, "ONEDNN", onednn and torch.backends.mkldnn.is_available())
     case, model = small_model()
+    case, model = {key: value.to(device) for key, value in case.items()}, model.to(device)
     x = case["x"].requires_grad_()
     network = torch.compile(model.train(), fullgraph=True, backend="aot_eager") if traced else model.train()
     logits, kernels = network(x, return_kernels=True)

@@ -229,6 +229,29 @@ def test_on_a_gpu(tiny_model, tiny_config, tiny_data, tmp_path, precision):
         Trainer(trainer.model, config, tiny_data(train=64, test=20)).evaluate("calibrated")["accuracy"], abs=10)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_graphs_change_no_loss(tiny_model, tiny_config, tiny_data):
+    config = tiny_config("train.device=cuda", "train.epochs=1")
+    eager, ours = (Trainer(tiny_model(), config.updated(f"train.compile={mode}"), tiny_data()).fit()[0]
+                   for mode in ("none", "reduce-overhead"))
+    for name in ("loss", "cross_entropy", "slow_neural_loss"):
+        assert ours[name] == pytest.approx(eager[name], rel=0.02), name
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_no_step_waits_on_the_gpu_itself(tiny_model, tiny_config, tiny_data):
+    config = tiny_config("train.device=cuda", dataset={"crop_padding": 2, "flip": True})
+    trainer = Trainer(tiny_model(), config, tiny_data())
+    trainer.optimizer, trainer.network = trainer._make_optimizer(), trainer._network()
+    batches = trainer._batches(0)
+    trainer._step(*next(batches))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        trainer._step(*next(batches))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 # -- errors ------------------------------------------------------------------------------------------------------
 
 
