@@ -464,7 +464,7 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if hint is float and is_number and math.isfinite(value):
         return float(value)
-    if hint is str and is_number:
+    if hint is str and isinstance(value, (int, float)):  # true and false, too: what is allowed is said later
         return str(value)
     require(type(value) is hint and hint is not float, key, value,
             {int: "an integer", float: "a finite number", bool: "true or false", str: "text"}[hint])

@@ -68,6 +68,7 @@ def test_nothing_can_be_asked_for():
     ("train.epochs=six", ["train.epochs is 'six'", "an integer"]),
     ("train.epochs=1.5", ["train.epochs is 1.5", "an integer"]),
     ("train.epochs=true", ["train.epochs is True", "an integer"]),
+    ("train.compile=on", ["train.compile is 'True'", "none, default, reduce-overhead"]),
     ("train.epochs=0", ["train.epochs is 0", "at least 1"]),
     ("train.epochs=", ["train.epochs is", "an integer"]),
     ("train.epochs=[1,", ["cannot read", "train.epochs=[1,"]),
