@@ -43,6 +43,8 @@ def test_compiled_answers_are_the_same(tiny_model):
     for x in (torch.ones(1, 3, 8, 8), torch.randn(1, 3, 8, 8), torch.randn(1, 3, 8, 8), torch.randn(2, 3, 8, 8)):
         with torch.inference_mode():
             torch.testing.assert_close(network(x), model(x), rtol=1e-4, atol=1e-5)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(network(x).float(), model(x).float(), rtol=0.05, atol=0.05)
 
 
 def test_a_compiled_training_is_the_eager_one(tiny_model, tiny_config, tiny_data):
