@@ -46,8 +46,8 @@ def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
     """The model's evaluation as compiled code with weights and hyper-kernels as constants: the soonest single answer.
 
     The first image of every shape takes the time to compile, some of a minute. Weights that change later, or another
-    way to evaluate (`set_evaluation`), are not noticed: compile again then. Inside torch.autocast in bfloat16 it answers
-    sooner still, where the processor multiplies that.
+    way to evaluate (`set_evaluation`), are not noticed: compile again then. Inside torch.autocast in bfloat16 it
+    answers sooner still, where the processor multiplies that.
     """
     from torch._inductor import config
 
