@@ -50,9 +50,6 @@ class Experiment:
         return _merge(_merge(self, parse_dotlist(dotlist), ""), values, "")
 
 
-COMPILE_MODES = ("none", "default", "reduce-overhead")
-
-
 @dataclass(frozen=True)
 class Training:
     """Batch, numbers and machines of a training, whatever is trained; a task adds its length and losses."""
@@ -74,7 +71,7 @@ class Training:
         require(self.batch_size % self.accumulate == 0, "train.accumulate", self.accumulate,
                 f"a divisor of train.batch_size={self.batch_size}")
         require_one_of("train.precision", self.precision, ("float32", "bf16"))
-        require_one_of("train.compile", self.compile, COMPILE_MODES)
+        require_one_of("train.compile", self.compile, ("none", "default", "reduce-overhead"))
         require(self.compile != "reduce-overhead" or self.accumulate == 1, "train.compile", self.compile,
                 f"none or default with train.accumulate={self.accumulate}: a CUDA graph's next run overwrites the "
                 "gradients of the part before")

@@ -3,7 +3,7 @@
 A task gives the trainer `loss_terms` (training) and `evaluate` (a whole split); the trainer knows no more.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,12 +51,20 @@ class Classification:
 
         Args:  batches: (x, labels, counted): only the first `counted` images of a batch count.
         """
-        sums, images = torch.zeros(2, dtype=torch.float64), 0
-        for x, labels, counted in batches:
-            logits, labels = self.model(x).float()[:counted], labels[:counted]
-            correct = (logits.argmax(1) == labels).sum()
-            entropy = F.cross_entropy(logits, labels, reduction="sum")
-            sums = sums.to(x.device) + torch.stack([correct.double(), entropy.double()])
-            images += counted
-        correct, entropy = sums.tolist()
-        return {"correct": correct, "cross_entropy": entropy, "images": float(images)}
+        return summed_answers(((self.model(x)[:counted], labels[:counted]) for x, labels, counted in batches), "images")
+
+
+def summed_answers(answers: Iterable[tuple[Tensor, Tensor]], unit: str) -> dict[str, float]:
+    """Sums over batches of logits and labels: correct, cross_entropy, and under the name `unit` how many there are.
+
+    They are added up where they lie: a GPU is waited for once, at the end.
+    """
+    sums, count = torch.zeros(2, dtype=torch.float64), 0
+    for logits, labels in answers:
+        logits = logits.float()
+        correct = (logits.argmax(1) == labels).sum()
+        entropy = F.cross_entropy(logits, labels, reduction="sum")
+        sums = sums.to(logits.device) + torch.stack([correct.double(), entropy.double()])
+        count += len(labels)
+    correct, entropy = sums.tolist()
+    return {"correct": correct, "cross_entropy": entropy, unit: float(count)}

@@ -59,7 +59,7 @@ class Draws:
 def _positions(shift: Tensor | None, size: int, device: torch.device) -> Tensor:
     """Return the source position of every output position along one axis, (n or 1, size), before folding."""
     positions = torch.arange(size, device=device).unsqueeze(0)  # (1, size)
-    return positions if shift is None else positions + to_device(shift, device).unsqueeze(1)  # (n, size)
+    return positions if shift is None else positions + shift.unsqueeze(1)  # (n, size)
 
 
 def _fold(positions: Tensor, size: int, mode: str) -> Tensor:
@@ -132,7 +132,7 @@ class Augmentation:
             if values is not None and len(values) != count:
                 raise ValueError(f"draws are for {len(values)} images, the batch has {count}")
         self._check_size(height, width)
-        shifts = (None, None) if draws.offsets is None else draws.offsets.unbind(1)
+        shifts = (None, None) if draws.offsets is None else to_device(draws.offsets, images.device).unbind(1)
         rows = _positions(shifts[0], height, images.device)  # (N or 1, H)
         columns = _positions(shifts[1], width, images.device)  # (N or 1, W)
         if draws.flips is not None:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terminator.longrange.config import LongRangeConfig
 from terminator.related.hrrformer.network import Hrrformer
+from terminator.tasks import summed_answers
 
 Tokens = tuple[Tensor, ...]  # one text (B, T), or the two of a pair
 
@@ -40,15 +40,7 @@ class SequenceClassification:
     @torch.no_grad()
     def evaluate(self, batches: Iterator[tuple[Tokens, Tensor]]) -> dict[str, float]:
         """Sums over a split: correct answers, cross entropy without smoothing, and examples counted."""
-        sums, examples = torch.zeros(2, dtype=torch.float64), 0
-        for x, labels in batches:
-            logits = self.model(*x).float()
-            correct = (logits.argmax(1) == labels).sum()
-            entropy = F.cross_entropy(logits, labels, reduction="sum")
-            sums = sums.to(labels.device) + torch.stack([correct.double(), entropy.double()])
-            examples += len(labels)
-        correct, entropy = sums.tolist()
-        return {"correct": correct, "cross_entropy": entropy, "examples": float(examples)}
+        return summed_answers(((self.model(*x), labels) for x, labels in batches), "examples")
 
     @torch.no_grad()
     def branch_ratios(self, x: Tokens) -> list[float]:
