@@ -35,9 +35,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from terminator import headless, paths  # these four need no torch, so that --list is instant
-from terminator import notebooks as books
-from terminator import results_page as pages
+from terminator.runner import headless  # these four need no torch, so that --list is instant
+from terminator.runner import notebooks as books
+from terminator.runner import results_page as pages
+from terminator.runtime import paths, provenance
 
 ROOT = Path(__file__).resolve().parent
 PROFILES = {"smoke": 900, "laptop": 3 * 3600, "paper": None}  # seconds that one cell may take
@@ -186,7 +187,7 @@ class Runner:
 
     def __init__(self, notebooks, parameters, args, results, data):
         self.notebooks, self.parameters, self.args = notebooks, parameters, args
-        self.results, self.data, self.source = results, data, books.package_hash()
+        self.results, self.data, self.source = results, data, provenance.package_hash()
         self.folder = results / "notebooks" / args.profile
         self.state = pages.load_state(self.folder)
         self.outcomes, self.running, self.events = {}, {}, queue.Queue()

@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 _HOMES = {  # public name: module; loaded on first use, so that `import terminator` is instant
     "Terminator": "model", "Parts": "model", "count_parameters": "model",
     "connect": "link",
-    "ModelConfig": "config", "Config": "config", "ConfigError": "config",
+    "ModelConfig": "config", "Config": "classification.config", "ConfigError": "runtime.settings",
     "Kar2": "optim", "Kar3": "optim",
     "slow_neural_loss": "losses", "norm_penalty": "losses",
     "calibrate": "standardization", "set_evaluation": "standardization", "is_calibrated": "standardization",

@@ -18,7 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from terminator.config import Config, ConfigError, changed_settings
+from terminator.classification.config import Config
+from terminator.runtime.settings import ConfigError, changed_settings
 
 
 def _named(words: list[str], standard: str) -> tuple[str, list[str]]:
@@ -34,7 +35,7 @@ def build_config(words: list[str]) -> Config:
 
     Without preset or dataset.name it is the preset "digits", which needs no data set.
     """
-    from terminator.presets import preset
+    from terminator.classification.presets import preset
 
     name, changes = _named(words, "")
     if not name and not any(word.startswith("dataset.name=") for word in changes):
@@ -44,8 +45,8 @@ def build_config(words: list[str]) -> Config:
 
 
 def train(args: argparse.Namespace) -> None:
-    from terminator import experiments
-    from terminator.distributed import processes, rank
+    from terminator.classification import runs as experiments
+    from terminator.runtime.distributed import processes, rank
 
     config = build_config(args.settings)
     if not config.train.do:
@@ -65,7 +66,7 @@ def train(args: argparse.Namespace) -> None:
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    from terminator import experiments
+    from terminator.classification import runs as experiments
 
     config = experiments.trained_with(args.model)
     if config is None or any(word.startswith("preset=") for word in args.settings):
@@ -79,9 +80,9 @@ def evaluate(args: argparse.Namespace) -> None:
 
 def _fewshot_experiment(args: argparse.Namespace):
     """Configuration, data, folder and remarks of a few-shot command line."""
-    from terminator.fewshot.data import load_episode_data
-    from terminator.fewshot.flags import read_flags
-    from terminator.fewshot.presets import preset
+    from terminator.hypertransformer.fewshot.data import load_episode_data
+    from terminator.hypertransformer.fewshot.flags import read_flags
+    from terminator.hypertransformer.fewshot.presets import preset
 
     name, words = _named(args.flags, "")
     read = read_flags(words, preset(name) if name else None)
@@ -92,8 +93,8 @@ def _fewshot_experiment(args: argparse.Namespace):
 
 
 def fewshot(args: argparse.Namespace) -> None:
-    from terminator.distributed import processes, rank
-    from terminator.fewshot import runs
+    from terminator.hypertransformer.fewshot import runs
+    from terminator.runtime.distributed import processes, rank
 
     config, data, folder, remarks = _fewshot_experiment(args)
     with processes(config.train):
@@ -107,8 +108,8 @@ def fewshot(args: argparse.Namespace) -> None:
 
 
 def fewshot_evaluate(args: argparse.Namespace) -> None:
-    from terminator.fewshot import runs
-    from terminator.fewshot.watch import watch
+    from terminator.hypertransformer.fewshot import runs
+    from terminator.hypertransformer.fewshot.watch import watch
 
     config, data, folder, remarks = _fewshot_experiment(args)
     print(*remarks, sep="\n", end="\n" * bool(remarks))
@@ -119,22 +120,22 @@ def fewshot_evaluate(args: argparse.Namespace) -> None:
 
 
 def longrange(args: argparse.Namespace) -> None:
-    from terminator.longrange import commands
+    from terminator.hrrformer.longrange import commands
 
     name, changes = _named(args.settings, "")
     commands.train(name or None, changes, args.experiment, args.profile, args.data_dir, args.force)
 
 
 def longrange_data(args: argparse.Namespace) -> None:
-    from terminator.longrange import commands
+    from terminator.hrrformer.longrange import commands
 
     name, changes = _named(args.settings, "")
     commands.describe(name or None, changes, args.data_dir)
 
 
 def segmentation(args: argparse.Namespace) -> None:
-    from terminator.distributed import processes, rank
-    from terminator.segmentation import presets, runs
+    from terminator.hamburger.segmentation import presets, runs
+    from terminator.runtime.distributed import processes, rank
 
     name, changes = _named(args.settings, "context")
     config = presets.preset(name).updated(*changes)
@@ -148,15 +149,15 @@ def segmentation(args: argparse.Namespace) -> None:
 
 
 def segment(args: argparse.Namespace) -> None:
-    from terminator.segmentation.predict import segment_files
+    from terminator.hamburger.segmentation.predict import segment_files
 
     table = segment_files(args.model, args.images, args.out, args.multi_scale)
     print(table.to_string(index=False, float_format=lambda value: f"{value:.1f} %"))
 
 
 def gan(args: argparse.Namespace) -> None:
-    from terminator.gan.presets import preset
-    from terminator.gan.runs import run
+    from terminator.hamburger.gan.presets import preset
+    from terminator.hamburger.gan.runs import run
 
     name, changes = _named(args.settings, "digits")
     config = preset(name).updated(*changes)
@@ -177,7 +178,7 @@ def _show(result: dict) -> None:
 
 
 def predict(args: argparse.Namespace) -> None:
-    from terminator.predict import predict_files
+    from terminator.classification.predict import predict_files
 
     print(predict_files(args.model, args.images).to_string(index=False))
 
@@ -197,8 +198,8 @@ def datasets(args: argparse.Namespace) -> None:
 
 
 def presets(args: argparse.Namespace) -> None:
-    from terminator import presets as images
-    from terminator.longrange import presets as sequences
+    from terminator.classification import presets as images
+    from terminator.hrrformer.longrange import presets as sequences
 
     known: Any = {"images": images, "longrange": sequences}[args.of]
     for name in known.PRESETS:
@@ -212,13 +213,14 @@ def presets(args: argparse.Namespace) -> None:
 def benchmark(args: argparse.Namespace) -> None:
     import torch
 
-    from terminator import benchmark as bench
+    from terminator.bench import case as bench
+    from terminator.bench import revision, whole
 
     common = {"compiled": args.compile or args.graphs, "graphs": args.graphs, "device": args.device,
               "repeats": args.repeats, "threads": torch.get_num_threads() if args.threads is None else args.threads}
     if args.compare:
         case = bench.Case(args.what[0], args.size[0], args.batch[0], args.precision[0], **common)
-        result = bench.compare(case, args.compare, args.rounds, args.profile, args.other_precision)
+        result = revision.compare(case, args.compare, args.rounds, args.profile, args.other_precision)
         for name in ("here", "there"):
             row = result[name]
             print(f"{name:>6}: {row['ms']:9.1f} ms (quartiles {row['ms_low']:.1f} to {row['ms_high']:.1f}), "
@@ -231,23 +233,24 @@ def benchmark(args: argparse.Namespace) -> None:
              for size in args.size for batch in args.batch for precision in args.precision]
     if "optimizer" in args.what:
         cases += [bench.Case("optimizer", optimizer=name, **common) for name in bench.OPTIMIZERS]
-    table = bench.run(cases, args.profile)
+    table = whole.run(cases, args.profile)
     print(table[bench.COLUMNS].to_string(index=False, float_format=lambda value: f"{value:.1f}", na_rep=""))
 
 
 def tables(args: argparse.Namespace) -> None:
-    from terminator import benchmark, claims, records
-    from terminator import tables as tables_of
-    from terminator.paths import project_root, results_dir
+    from terminator.classification import report
+    from terminator.report import claims, readme
+    from terminator.report import tables as tables_of
+    from terminator.runtime.paths import project_root, results_dir
 
-    indices = [records.rebuild_index(), *(system.rebuild_index() for system in tables_of.SYSTEMS)]
+    indices = [report.rebuild_index(), *(system.rebuild_index() for system in tables_of.SYSTEMS)]
     for path in (*indices, claims.write_page()):
         if path is not None:
             print(path)
     root = project_root()
     if root is not None and results_dir() == root / "results":  # other results are not this README's
-        records.update_readme(root / "README.md", tables_of.readme_tables())
-        records.update_readme(root / "README.md", benchmark.readme_table(), "speed")
+        readme.update_readme(root / "README.md", tables_of.readme_tables())
+        readme.update_readme(root / "README.md", readme.speed_table(), "speed")
         print(root / "README.md")
 
 
@@ -353,7 +356,7 @@ def main(argv: list[str] | None = None) -> int:
         parser().error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:  # argparse takes settings in one row only; here options may stand between them
         args.settings = [*args.settings, *rest]
-    from terminator.checkpoint import CheckpointError
+    from terminator.runtime.checkpoint import CheckpointError
     from terminator.trainer import TrainingDiverged
 
     try:
@@ -370,6 +373,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    from terminator.distributed import leave
+    from terminator.runtime.distributed import leave
 
     leave(main())

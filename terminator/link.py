@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from terminator import hyperzzw
-from terminator.slow_net import SlowNet, coordinates
+from terminator.slow_net import grid
 
 
 def connect(slow_network: nn.Module | Sequence[nn.Module], fast_network: nn.Module, *, at: str | Sequence[str] = "",
@@ -177,128 +177,9 @@ def evaluating(*networks: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def grid(sizes: Sequence[int]) -> Tensor:
-    """Coordinates in [-1, 1] of a grid of these sizes: (1, d, *sizes)."""
-    axes = [coordinates(1, size)[0, 0] for size in sizes]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
-
-
 def check_hyper_kernel(kernel: Any, shape: Sequence[int]) -> None:
     """Raise ValueError if a hyper-kernel does not fit activations of this shape (N, C, *positions)."""
     given = tuple(kernel.shape) if isinstance(kernel, Tensor) else type(kernel).__name__
     if not isinstance(kernel, Tensor) or given[1:] != tuple(shape[1:]) or given[0] not in (1, shape[0]):
         wanted = ", ".join(map(str, shape[1:]))
         raise ValueError(f"the slow network gives {given}; allowed: (1, {wanted}) or ({shape[0]}, {wanted})")
-
-
-class FourierSlowNet(nn.Module):
-    """W = V [sin(2 pi B c), cos(2 pi B c)] + v, with B fixed and drawn from a normal distribution.
-
-    Args:   dimensions: d of the coordinates;  out_channels: C;  features: rows of B;  sigma: their deviation, in
-            periods per unit of coordinate.
-    Shapes: coordinates (1, d, *positions) to (1, C, *positions).
-    """
-
-    def __init__(self, dimensions: int, out_channels: int, features: int = 32, sigma: float = 1.0):
-        super().__init__()
-        self.register_buffer("frequencies", sigma * torch.randn(features, dimensions))
-        self.output = nn.Linear(2 * features, out_channels)
-
-    def forward(self, coords: Tensor) -> Tensor:
-        if coords.shape[1] != self.frequencies.shape[1]:
-            raise ValueError(f"the coordinates are {tuple(coords.shape)}; allowed: {self.frequencies.shape[1]} "
-                             "dimensions, (1, d, *positions)")
-        phase = 2 * torch.pi * torch.einsum("fd,nd...->n...f", self.frequencies, coords)
-        return self.output(torch.cat([phase.sin(), phase.cos()], dim=-1)).movedim(-1, 1)  # (1, C, *positions)
-
-
-# -- the same for the parts of a Terminator ----------------------------------------------------------------------
-
-
-class ConnectedSlowNet(SlowNet):
-    """A slow network of the user's in the place of a block's own; losses, penalties and sizes treat it as one."""
-
-    def __init__(self, network: nn.Module, dimensions: int, size: int):
-        nn.Module.__init__(self)
-        self.network = network
-        self.register_buffer("coords", coordinates(dimensions, size), persistent=False)
-        self.data: Tensor | None = None
-
-    def forward(self) -> Tensor:
-        return self.network(self.coords if self.data is None else self.data)
-
-    def at_size(self, size: int) -> None:
-        """Sample the coordinates anew, in place."""
-        self.coords = coordinates(self.coords.shape[1], size).to(self.coords)
-
-
-class Connectable:
-    """What makes a network of SFNE blocks take slow and fast networks from outside; a base of `Terminator`."""
-
-    is_connected = False
-
-    def connect(self, slow_network: Sequence[nn.Module | None] | None = None,
-                fast_network: Sequence[nn.Module | None] | None = None) -> Self:
-        """Put networks in the place of the blocks' own, in place; None leaves a block's own.
-
-        Args:
-            slow_network: per block, coordinates (1, d, *positions) to the hyper-kernel (1, C, *positions);
-            fast_network: per block, (N, C, *positions) to the same, in the place of the gated unit of the
-                activations (`rgu_fast`); C of block i is `config.channels[i]`.
-        Raises: ValueError if there are not as many as blocks, or a shape does not fit (see start).
-        """
-        for name, networks in (("slow_network", slow_network), ("fast_network", fast_network)):
-            if networks is not None and len(networks) != len(self.blocks):
-                raise ValueError(f"{name} has {len(networks)} networks; allowed: {len(self.blocks)}, one per block, "
-                                 "None for a block that keeps its own")
-        config, own = self.config, [(block.slow_net, block.rgu_fast) for block in self.blocks]
-        for block, network in zip(self.blocks, slow_network or (), strict=False):
-            if network is not None:
-                block.slow_net = ConnectedSlowNet(network, config.dimensions, config.size).to(self.classifier.weight)
-        for block, network in zip(self.blocks, fast_network or (), strict=False):
-            block.rgu_fast = block.rgu_fast if network is None else network
-        try:
-            self.start()
-        except ValueError:
-            for block, (slow, fast) in zip(self.blocks, own, strict=True):
-                block.slow_net, block.rgu_fast = slow, fast
-            raise
-        self.is_connected = True
-        return self
-
-    def start(self) -> Self:
-        """Check that every block's slow and fast network fit it.
-
-        Raises:  ValueError that lists what does not.
-        """
-        config, problems = self.config, []
-        for i, block in enumerate(self.blocks):
-            z = torch.zeros(2, config.channels[i], *[config.size] * config.dimensions).to(self.classifier.weight)
-            try:
-                with evaluating(block.slow_net, block.rgu_fast):
-                    kernel, given = block.slow_net(), tuple(block.rgu_fast(z).shape)
-                check_hyper_kernel(kernel, z.shape)
-                if given != tuple(z.shape):
-                    raise ValueError(f"the fast network gives {given} for {tuple(z.shape)}; allowed: the same shape")
-            except (ValueError, RuntimeError) as error:
-                problems.append(f"block {i + 1}: {error}")
-        if problems:
-            raise ValueError("the connected networks do not fit:\n  " + "\n  ".join(problems))
-        return self
-
-    def send_data(self, slow_network_data: Tensor | None = None) -> list[Tensor]:
-        """Hand the connected slow networks other coordinates or a context (None: the grid again).
-
-        Returns: the hyper-kernels of all blocks, with their gradients.
-        """
-        for block in self.blocks:
-            if isinstance(block.slow_net, ConnectedSlowNet):
-                block.slow_net.data = slow_network_data
-        kernels = [block.slow_net() for block in self.blocks]
-        for kernel, channels in zip(kernels, self.config.channels, strict=False):
-            check_hyper_kernel(kernel, (len(kernel), channels, *[self.config.size] * self.config.dimensions))
-        return kernels
-
-    def receive_data(self, fast_network_data: Tensor) -> Tensor:
-        """Logits of a batch; the slow networks are asked anew with what they were sent."""
-        return self(fast_network_data)

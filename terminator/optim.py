@@ -225,3 +225,8 @@ def learning_rate_factor(name: str, step: int, total: int, warmup: int) -> float
         raise ValueError(f"the warm-up has {warmup} of {total} iterations; the {name} schedule allows fewer than "
                          f"{limit:g} (scheduler.warmup_epochs, train.epochs)")
     return (cosine_factor if name == "cosine" else released_factor)(step, total, warmup)
+
+
+def decayed_rate(step: int, rate: float, decay_rate: float = 1.0, decay_steps: int = 10000) -> float:
+    """Learning rate with continuous exponential decay: rate * decay_rate^(step / decay_steps)."""
+    return rate * decay_rate ** (step / decay_steps)

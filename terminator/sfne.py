@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from terminator import hyperzzw
 from terminator.config import ModelConfig
 from terminator.layers import Pointwise, concatenated_map, gated_map, mean_over
-from terminator.related.host import Ham
+from terminator.mixers.registry import MAP_MIXERS
 from terminator.slow_net import LocalSlowNet, SlowNet, resample
 from terminator.standardization import BatchStandardization, InstanceStandardization, make_standardization
 
@@ -152,7 +152,8 @@ def make_global_mixer(config: ModelConfig, channels: int) -> nn.Module | None:
     One for all three values that the operator is applied to, as they share the slow score; it does not see the score.
     """
     if config.global_mixer == "hamburger":
-        return Ham(channels, min(HAM_RANK, max(1, channels // 2), config.size**config.dimensions))
+        rank = min(HAM_RANK, max(1, channels // 2), config.size**config.dimensions)
+        return MAP_MIXERS["hamburger"].make({"channels": channels}, {"rank": rank})
     return Pointwise(channels, channels) if config.global_mixer == "none" else None
 
 

@@ -8,14 +8,14 @@ Golden: terminator_slow_net_global, _channel, _local.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terminator.deterministic import pooled
 from terminator.layers import Pointwise, mean_over
+from terminator.ops.pooling import pooled
 from terminator.standardization import BatchStatistic
 
 
@@ -204,3 +204,30 @@ class LocalSlowNet(SlowNet):
             if q is not None:
                 h = h * self.gates[i].of_rows(q)
         return self.hyper_kernel(self.output.of_rows(h)).transpose(0, 1)  # (C, 1, k[, k])
+
+
+def grid(sizes: Sequence[int]) -> Tensor:
+    """Coordinates in [-1, 1] of a grid of these sizes: (1, d, *sizes)."""
+    axes = [coordinates(1, size)[0, 0] for size in sizes]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
+
+
+class FourierSlowNet(nn.Module):
+    """W = V [sin(2 pi B c), cos(2 pi B c)] + v, with B fixed and drawn from a normal distribution.
+
+    Args:   dimensions: d of the coordinates;  out_channels: C;  features: rows of B;  sigma: their deviation, in
+            periods per unit of coordinate.
+    Shapes: coordinates (1, d, *positions) to (1, C, *positions).
+    """
+
+    def __init__(self, dimensions: int, out_channels: int, features: int = 32, sigma: float = 1.0):
+        super().__init__()
+        self.register_buffer("frequencies", sigma * torch.randn(features, dimensions))
+        self.output = nn.Linear(2 * features, out_channels)
+
+    def forward(self, coords: Tensor) -> Tensor:
+        if coords.shape[1] != self.frequencies.shape[1]:
+            raise ValueError(f"the coordinates are {tuple(coords.shape)}; allowed: {self.frequencies.shape[1]} "
+                             "dimensions, (1, d, *positions)")
+        phase = 2 * torch.pi * torch.einsum("fd,nd...->n...f", self.frequencies, coords)
+        return self.output(torch.cat([phase.sin(), phase.cos()], dim=-1)).movedim(-1, 1)  # (1, C, *positions)

@@ -15,7 +15,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terminator.layers import from_rows, rows
+from terminator.ops.layout import from_rows, rows
 
 EPS = 1e-5
 KINDS = ("g_ibs", "batch", "instance", "batch_affine")

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from terminator import Config, ModelConfig, Terminator
-from terminator.config import from_dict
 from terminator.data import DatasetInfo, ImageData
+from terminator.runtime.settings import from_dict
 
 TINY = {"size": 8, "factors": (4, 1, 1), "classes": 4, "global_hidden": 4, "local_hidden": 4, "channel_hidden": 4,
         "interaction_hidden": 4, "dropout": (0.0,)}

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import conftest
 from safetensors.torch import load_file
 
-from terminator import experiments
+from terminator.classification import runs as experiments
 
 make = {name: getattr(conftest, name).__wrapped__() for name in ("tiny_model", "tiny_config", "tiny_data")}
 EPOCHS = 8

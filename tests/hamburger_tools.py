@@ -1,14 +1,13 @@
 """What the tests of Hamburger share: its golden cases, features, and how near is near enough."""
 
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from places import GOLDEN
 
-from terminator.related.hamburger import cd, nmf, vq
+from terminator.hamburger import cd, nmf, vq
 
-GOLDEN = Path(__file__).parent / "golden"
 HAMS = {"NMF": nmf, "VQ": vq, "CD": cd}
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 5e-5}
 each_kind = pytest.mark.parametrize("kind", HAMS)

@@ -1,14 +1,13 @@
 """What the HyperTransformer's tests share: golden cases, and models that hold their parameters."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import torch
+from places import GOLDEN
 
-from terminator.related.hypertransformer import HyperTransformer
+from terminator.hypertransformer import HyperTransformer
 
-GOLDEN = Path(__file__).parent / "golden"
 NONLINEARITY = {"relu": "relu", "leaky_relu_0.1": "lrelu", "leaky_relu_0.01": "lrelu"}
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from places import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 PARAMETERS = """profile = "smoke"  # smoke | laptop | paper
 seeds = [0]  # integers
 device = "auto"  # auto | cpu | cuda

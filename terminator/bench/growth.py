@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from terminator import analysis, benchmark
-from terminator.benchmark import Case
-from terminator.distributed import choose_device
+from terminator.bench import measure, records, whole
+from terminator.bench.case import Case
+from terminator.runtime.distributed import choose_device
 
 EXPERIMENT = "costs"
 THEORY = {"image side": "2 to 3", "batch": "at most 1", "sequence length": "1"}
@@ -37,11 +37,11 @@ def cases(profile: str, device: str = "cpu") -> list[tuple[str, Case]]:
 def recorded(profile: str, device: str = "auto", again: bool = False) -> dict[str, Any]:
     """The newest record of this profile and kind of device, or a new one."""
     kind = choose_device(device).type
-    found = None if again else benchmark.newest(profile, EXPERIMENT, kind)
+    found = None if again else records.newest(profile, EXPERIMENT, kind)
     if found is None:
-        benchmark.run([case for _, case in cases(profile, kind)], profile, floors=profile != "smoke",
+        whole.run([case for _, case in cases(profile, kind)], profile, floors=profile != "smoke",
                       experiment=EXPERIMENT)
-        found = benchmark.newest(profile, EXPERIMENT, kind)
+        found = records.newest(profile, EXPERIMENT, kind)
     assert found is not None
     return found
 
@@ -63,7 +63,7 @@ def growth_table(costs: pd.DataFrame, axes: Iterable[str] = tuple(THEORY)) -> pd
     for axis in axes:
         group = costs[costs["axis"] == axis]
         rows.append({"axis": axis, "from": group["amount"].min(), "to": group["amount"].max(),
-                     "time, fitted": analysis.exponent(group["amount"], group["ms_low"]),
+                     "time, fitted": measure.exponent(group["amount"], group["ms_low"]),
                      "time, theory": THEORY[axis],
-                     "memory, fitted": analysis.exponent(group["amount"], group["peak_mib"])})
+                     "memory, fitted": measure.exponent(group["amount"], group["peak_mib"])})
     return pd.DataFrame(rows).set_index("axis")

@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from terminator import analysis, benchmark
-from terminator.benchmark_step import clock_of, seconds
-from terminator.distributed import choose_device
-from terminator.progress import bar
-from terminator.related.host import CHANNELS, MAKERS, POWERS, make_context
+from terminator.bench import measure as bench_measure
+from terminator.bench import records
+from terminator.bench.network import clock_of, seconds
+from terminator.classification.host import CHANNELS
+from terminator.mixers.registry import MAP_MIXERS, Mixer, make_map_mixer
+from terminator.runtime.distributed import choose_device
+from terminator.runtime.progress import bar
 
 EXPERIMENT = "operators"
 SIDES = {"smoke": (8, 12, 16, 24, 32), "laptop": (8, 16, 32, 48, 64, 96, 128), "paper": (8, 16, 32, 64, 128, 256)}
@@ -42,14 +44,14 @@ def measure(function: Callable[[], object], repeats: int = 5, device: str = "cpu
         function()
         peak = torch.cuda.max_memory_allocated() - before
     else:
-        peak = analysis.peak_bytes(function)
+        peak = bench_measure.peak_bytes(function)
     return Measured(float(np.median(times)), min(times), max(times), peak)
 
 
 def step(name: str, side: int, batch: int, device: str) -> tuple[Callable[[], None], int]:
     """A forward and backward pass of a mixer on random maps, as a function; and its number of parameters."""
     torch.manual_seed(0)
-    mixer = make_context(name, CHANNELS, side).to(device)
+    mixer = make_map_mixer(name, CHANNELS, side).to(device)
     x = torch.randn(batch, CHANNELS, side, side, device=device, requires_grad=True)
     cotangent = torch.randn_like(x)
 
@@ -62,7 +64,7 @@ def step(name: str, side: int, batch: int, device: str) -> tuple[Callable[[], No
     return run, sum(p.numel() for p in mixer.parameters())
 
 
-def cost_table(sides: Iterable[int], limit: float, names: Iterable[str] = tuple(MAKERS), batch: int = 2,
+def cost_table(sides: Iterable[int], limit: float, names: Iterable[str] = tuple(MAP_MIXERS), batch: int = 2,
                device: str = "cpu", repeats: int = 5) -> pd.DataFrame:
     """A row per mixer and side; `note` says why a row has no numbers.
 
@@ -74,7 +76,7 @@ def cost_table(sides: Iterable[int], limit: float, names: Iterable[str] = tuple(
             last = None
             for side in sides:
                 row = {"operator": name, "side": side, "positions": side * side}
-                row["note"] = too_much(last, side * side, POWERS[name], limit)
+                row["note"] = too_much(last, side * side, powers(MAP_MIXERS[name]), limit)
                 if not row["note"]:
                     run, parameters = step(name, side, batch, device)
                     found = measure(run, repeats, device)
@@ -84,6 +86,11 @@ def cost_table(sides: Iterable[int], limit: float, names: Iterable[str] = tuple(
                 rows.append(row)
                 progress.update()
     return pd.DataFrame(rows)
+
+
+def powers(mixer: Mixer) -> tuple[float, float]:
+    """Of the number of positions: how a mixer's time and memory must grow at last."""
+    return mixer.time, mixer.memory
 
 
 def too_much(last: dict[str, Any] | None, positions: int, powers: tuple[float, float], limit: float) -> str:
@@ -107,9 +114,9 @@ def growth_table(costs: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for name, group in costs.dropna(subset="seconds").groupby("operator", sort=False):
-        fits = {key: analysis.exponent(group["positions"], group[key]) if len(group) > 1 else math.nan
+        fits = {key: bench_measure.exponent(group["positions"], group[key]) if len(group) > 1 else math.nan
                 for key in ("low", "bytes")}
-        time, memory = POWERS[name]
+        time, memory = powers(MAP_MIXERS[name])
         rows.append({"operator": name, "time, fitted": fits["low"], "time, theory": time,
                      "memory, fitted": fits["bytes"], "memory, theory": memory, "largest side": group["side"].max()})
     return pd.DataFrame(rows).set_index("operator")
@@ -124,7 +131,7 @@ def recorded(profile: str, device: str = "auto", again: bool = False) -> dict[st
         costs = costs.assign(device=kind, threads=torch.get_num_threads())
         return {"rows": costs.astype(object).where(costs.notna(), None).to_dict("records")}
 
-    return benchmark.recorded(profile, EXPERIMENT, kind, measured, again)
+    return records.recorded(profile, EXPERIMENT, kind, measured, again)
 
 
 def table_of(record: dict[str, Any]) -> pd.DataFrame:

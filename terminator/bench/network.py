@@ -4,6 +4,7 @@ A script rather than a module, so that it also runs on other revisions of the ki
 version did not have, and is handed over by `terminator.benchmark`. The last line that it prints is its result.
 """
 
+import importlib
 import json
 import resource
 import sys
@@ -17,16 +18,19 @@ from terminator.losses import norm_penalty, slow_neural_loss
 from terminator.model import Terminator
 from terminator.optim import Kar3
 
-try:
-    from terminator.memory import keep_freed_memory  # as the trainer does, in revisions that have it
-except ImportError:
-    def keep_freed_memory() -> None:
-        pass
 
-try:
-    from terminator.predict import compiled as compiled_inference
-except ImportError:
-    compiled_inference = torch.compile
+def of_revision(name: str, *modules: str) -> Any:
+    """A function of the kit that is measured, wherever that revision keeps it; None where it has none."""
+    for module in modules:
+        try:
+            return getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError):
+            continue
+    return None
+
+
+keep_freed_memory = of_revision("keep_freed_memory", "terminator.runtime.memory", "terminator.memory") or (lambda: None)
+compiled_inference = of_revision("compiled", "terminator.classification.predict", "terminator.predict") or torch.compile
 
 
 def build(size: int, batch: int, dimensions: int, device: str) -> tuple[Terminator, torch.Tensor, torch.Tensor]:

@@ -14,20 +14,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from terminator import analysis, benchmark, operators_bench, records, sequence_step
-from terminator.config import ConfigError
-from terminator.distributed import choose_device
-from terminator.progress import bar
-from terminator.related.attention import MIXERS, make_mixer
+from terminator.bench import case as benchmark
+from terminator.bench import measure as bench_measure
+from terminator.bench import mixers, token_step
+from terminator.bench import records as bench_records
+from terminator.mixers.registry import TOKEN_MIXERS, make_mixer
+from terminator.runs import literature
+from terminator.runtime.distributed import choose_device
+from terminator.runtime.progress import bar
+from terminator.runtime.settings import ConfigError
 
 EXPERIMENT = "sequence_mixers"
 LENGTHS = {"smoke": (64, 256, 1024), "laptop": (256, 1024, 4096, 16_384, 65_536),
            "paper": (256, 1024, 4096, 16_384, 65_536, 131_072)}
 LIMITS = {"smoke": 0.3, "laptop": 6.0, "paper": 6.0}  # seconds of one pass
 FAR = 4096  # from this length on linear mixers are expected to grow in proportion
-POWERS = {  # of the length: how time and memory must grow at last; logarithms left out
-    name: (2, 2) if name in ("softmax_explicit", "synthesizer") else (2, 1) if name == "softmax_fused" else (1, 1)
-    for name in MIXERS}
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class Case:
     repeats: int = 5
 
     def __post_init__(self) -> None:
-        if self.name not in MIXERS:
-            raise ConfigError(f"name is {self.name!r}; allowed: {', '.join(MIXERS)}")
+        if self.name not in TOKEN_MIXERS:
+            raise ConfigError(f"name is {self.name!r}; allowed: {', '.join(TOKEN_MIXERS)}")
         for name in ("length", "width", "heads", "batch", "threads", "repeats"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; allowed: an integer of at least 1")
@@ -61,7 +62,7 @@ def measure(case: Case, apart: bool = True) -> dict[str, Any]:
              the fixed matrix product), units = low / unit, bytes (largest sum of tensors alive; on a GPU torch's own
              peak), process_bytes (growth of the process's peak; nothing where it shares this one).
     """
-    found = benchmark.in_process(sequence_step, case) if apart else sequence_step.main(**dataclasses.asdict(case))
+    found = benchmark.in_process(token_step, case) if apart else token_step.main(**dataclasses.asdict(case))
     times = found.pop("seconds")
     low = min(times)
     memory = found["process_bytes"] if case.device == "cuda" else found["bytes"]
@@ -70,7 +71,7 @@ def measure(case: Case, apart: bool = True) -> dict[str, Any]:
             "process_bytes": found["process_bytes"] if apart else None}
 
 
-def cost_table(lengths: Iterable[int], limit: float, names: Iterable[str] = tuple(MIXERS), apart: bool = True,
+def cost_table(lengths: Iterable[int], limit: float, names: Iterable[str] = tuple(TOKEN_MIXERS), apart: bool = True,
                **common: Any) -> pd.DataFrame:
     """A row per mixer and length, as `measure` gives it; `note` says why a row has no numbers.
 
@@ -82,7 +83,7 @@ def cost_table(lengths: Iterable[int], limit: float, names: Iterable[str] = tupl
             last = None
             for length in lengths:
                 case = Case(name, length, **common)
-                note = operators_bench.too_much(last, length, POWERS[name], limit)
+                note = mixers.too_much(last, length, mixers.powers(TOKEN_MIXERS[name]), limit)
                 row = {"operator": name, "positions": length, **dataclasses.asdict(case), "note": note}
                 if not note:
                     last = measure(case, apart)
@@ -103,7 +104,7 @@ def recorded(profile: str, device: str = "auto", again: bool = False) -> dict[st
         costs = cost_table(LENGTHS[profile], LIMITS[profile], apart=not smoke, device=kind, repeats=3 if smoke else 5)
         return {"rows": costs.astype(object).where(costs.notna(), None).to_dict("records")}
 
-    return benchmark.recorded(profile, EXPERIMENT, kind, measured, again)
+    return bench_records.recorded(profile, EXPERIMENT, kind, measured, again)
 
 
 def slopes(costs: pd.DataFrame, far: int = FAR) -> pd.DataFrame:
@@ -118,9 +119,9 @@ def slopes(costs: pd.DataFrame, far: int = FAR) -> pd.DataFrame:
         group = beyond if len(beyond) > 1 else group.nlargest(3, "positions")
         if len(group) < 2:
             continue
-        time, memory = (analysis.exponent(group["positions"], group[key], len(group)) for key in ("units", "bytes"))
-        rows.append({"mixer": name, "time": time, "time, theory": POWERS[name][0], "memory": memory,
-                     "memory, theory": POWERS[name][1], "from": group["positions"].min(),
+        time, memory = (bench_measure.exponent(group["positions"], group[key], len(group)) for key in ("units", "bytes"))
+        rows.append({"mixer": name, "time": time, "time, theory": TOKEN_MIXERS[name].time, "memory": memory,
+                     "memory, theory": TOKEN_MIXERS[name].memory, "from": group["positions"].min(),
                      "to": group["positions"].max()})
     return pd.DataFrame(rows).set_index("mixer")
 
@@ -134,7 +135,7 @@ def beside_literature(costs: pd.DataFrame) -> pd.DataFrame:
     kinds = {"time": ("time (ms)", "low", 1e3), "extra memory": ("memory (MB)", "bytes", 1e-6)}
     ours = costs.dropna(subset="seconds").set_index(["operator", "positions"])
     rows = []
-    for row in records.literature("token mixers").itertuples():
+    for row in literature.literature("token mixers").itertuples():
         key = (row.model, int(row.dataset.removeprefix("T = ")))
         if key in ours.index:
             name, column, factor = kinds[row.metric]

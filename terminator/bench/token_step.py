@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from terminator import analysis, benchmark_step
-from terminator.memory import keep_freed_memory
-from terminator.related.attention import make_mixer
+from terminator.bench import measure, network
+from terminator.mixers.registry import make_mixer
+from terminator.runtime.memory import keep_freed_memory
 
 UNIT = 512  # side of the matrices whose product is the unit of time
 
@@ -39,23 +39,23 @@ def step_of(name: str, length: int, width: int, heads: int, batch: int, device: 
 def unit_seconds(device: str, clock: Callable[[], float]) -> float:
     """The shortest time of a float32 matrix product of fixed size."""
     a = torch.randn(UNIT, UNIT, device=device)
-    return min(benchmark_step.seconds(lambda: a @ a, 5, 1, device, clock)[1:])
+    return min(network.seconds(lambda: a @ a, 5, 1, device, clock)[1:])
 
 
 def main(name: str, length: int, width: int, heads: int, batch: int, device: str, threads: int, repeats: int
          ) -> dict[str, Any]:
     """Times of every repeat (s), the unit's before and after (the shorter), the tensors' peak, the process's growth."""
-    before_threads, clock = torch.get_num_threads(), benchmark_step.clock_of(device, threads)
+    before_threads, clock = torch.get_num_threads(), network.clock_of(device, threads)
     torch.set_num_threads(threads)
     try:
         unit = unit_seconds(device, clock)
-        before = benchmark_step.peak_bytes(device)
+        before = network.peak_bytes(device)
         if device == "cpu":
             keep_freed_memory()
         run, parameters = step_of(name, length, width, heads, batch, device)
-        times = benchmark_step.seconds(run, repeats, 1, device, clock)
-        grown = benchmark_step.peak_bytes(device) - before
-        tensors = analysis.peak_bytes(run)
+        times = network.seconds(run, repeats, 1, device, clock)
+        grown = network.peak_bytes(device) - before
+        tensors = measure.peak_bytes(run)
         return {"parameters": parameters, "clock": "process" if clock is time.process_time else "wall",
                 "seconds": times[1:], "unit": min(unit, unit_seconds(device, clock)), "bytes": tensors,
                 "process_bytes": grown}

@@ -15,9 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terminator import weights
-from terminator.config import ModelConfig, NetworkConfig, to_dict
+from terminator.classification.config import NetworkConfig
+from terminator.config import ModelConfig
 from terminator.layers import Pointwise
+from terminator.runtime import weights
+from terminator.runtime.settings import to_dict
 from terminator.slow_net import SlowNet
 from terminator.standardization import BatchStandardization, is_calibrated
 

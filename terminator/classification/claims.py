@@ -1,13 +1,13 @@
 """What the Terminator paper and its release claim."""
 
-from terminator.claims.base import Claim
-from terminator.claims.verdicts import (
+from terminator.classification.verdicts import (
     better_with,
     features_keep_mean_zero,
     keeps_accuracy_when_calibrated,
     reaches,
     sequences_reach,
 )
+from terminator.runs.claims import Claim
 
 PAPER = "arXiv 2401.17948"
 LOG = "accuracy logs of the released code"

@@ -5,11 +5,13 @@ from pathlib import Path
 
 from torch import nn
 
-from terminator import weights
-from terminator.config import Config, ConfigError, ModelConfig, NetworkConfig, from_dict
+from terminator.classification.baselines import CCNN, Baseline, ResNet18, SmallCNN
+from terminator.classification.config import Config, NetworkConfig
+from terminator.classification.host import Host
+from terminator.config import ModelConfig
 from terminator.model import Terminator
-from terminator.related.baselines import CCNN, Baseline, ResNet18, SmallCNN
-from terminator.related.host import Host
+from terminator.runtime import weights
+from terminator.runtime.settings import ConfigError, from_dict
 from terminator.standardization import set_evaluation
 
 BASELINES: dict[str, type[Baseline]] = {"resnet18": ResNet18, "ccnn": CCNN, "host": Host, "cnn": SmallCNN}
@@ -34,7 +36,7 @@ def load(path: str | Path) -> nn.Module:
     Raises:  FileNotFoundError; ValueError if the file is corrupt, no such model, or does not fit itself.
     """
     if not str(path).endswith(".safetensors"):
-        from terminator import released
+        from terminator.classification import released
 
         return released.load(path)
     tensors, metadata = weights.read(path)

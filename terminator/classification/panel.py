@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
-from terminator import plots
 from terminator.model import BlockParts
-from terminator.progress import HEADLESS_VARIABLE
+from terminator.plots import fields as plots_fields
+from terminator.runtime.progress import HEADLESS_VARIABLE
 
 Fields = Callable[[BlockParts, int, int], Mapping[str, Tensor]]  # (block's parts, image, channel) to named (H, W)
 
@@ -53,16 +53,16 @@ class Panel:
     def figure(self, image: int = 0, block: int = 1, channel: int = 1):
         """The picture of one choice; blocks and channels count from 1."""
         self.shown = dict(self.fields(self.blocks[block - 1], image, channel - 1))
-        return plots.block_view(self.images[image], self.shown,
+        return plots_fields.block_view(self.images[image], self.shown,
                                 f"image {self.names[image]}, block {block}, channel {channel}")
 
     def grid(self, image: int = 0, channel: int = 1):
         """The picture without choice: every block, one channel."""
         columns = [self.fields(part, image, channel - 1) for part in self.blocks]
-        rows = [plots.Row(name, [column[name] for column in columns]) for name in columns[0]]
-        picture = plots.Row("image", [self.images[image]] * len(columns), "image")
+        rows = [plots_fields.Row(name, [column[name] for column in columns]) for name in columns[0]]
+        picture = plots_fields.Row("image", [self.images[image]] * len(columns), "image")
         titles = [f"block {i}" for i in range(1, len(columns) + 1)]
-        return plots.field_grid([picture, *rows], titles, f"image {self.names[image]}, channel {channel}")
+        return plots_fields.field_grid([picture, *rows], titles, f"image {self.names[image]}, channel {channel}")
 
     def widget(self) -> Any:
         """Three controls above the picture (ipywidgets); a choice redraws it."""

@@ -7,11 +7,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from terminator.classification.networks import load
 from terminator.data import normalize
 from terminator.data.decoding import decode
 from terminator.data.folders import read_files
 from terminator.model import Terminator
-from terminator.networks import load
 from terminator.standardization import is_calibrated
 
 

@@ -3,12 +3,10 @@
 A preset holds only what differs from the defaults, which are the released CIFAR-10 settings.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
-from terminator.config import Config, ConfigError, from_dict
-
-PROFILES = ("smoke", "laptop", "paper")
+from terminator.classification.config import Config
+from terminator.runtime.settings import ConfigError, from_dict
 
 _DIGITS = {"dataset": {"name": "digits", "channels": 3, "crop_padding": 0, "flip": False}, "optimizer": {"lr": 0.0012},
            "scheduler": {"warmup_epochs": 1}}
@@ -63,15 +61,8 @@ def preset(name: str, **changes: Any) -> Config:
 
 # the same images in another form, where the original is not on this machine
 SUBSTITUTES = {"CIFAR10": "cifar10-jpeg"}
-
 # the model that the first notebooks look at, per profile
 TOUR = {"smoke": "tour", "laptop": "cifar10-laptop", "paper": "cifar10"}
-
 # the presets of the 2-D table, per profile
 IMAGES = {"smoke": ("digits",), "laptop": ("digits", "mnist-laptop", "cifar10-laptop"),
           "paper": ("mnist", "cifar10", "cifar100", "stl10")}
-
-
-def default_seeds(profile: str, seeds: Sequence[int] = ()) -> tuple[int, ...]:
-    """The seeds given, else the profile's own: one in smoke, three elsewhere."""
-    return tuple(seeds) or ((0,) if profile == "smoke" else (0, 1, 2))

@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
-from terminator.checkpoint import load_checked
 from terminator.config import ModelConfig
 from terminator.model import Terminator
+from terminator.runtime.checkpoint import load_checked
 
 # our name -> released name, applied in this order to every one of our keys
 _RENAMES = (

@@ -3,11 +3,21 @@
 Everything takes one table, made by `gathered`; see observations.py for what its quantities mean.
 """
 
+import hashlib
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from terminator.classification.config import Config
+from terminator.runs.comparison import mean_and_spread
+from terminator.runs.literature import literature
+from terminator.runs.records import evidence, write_csv
+from terminator.runtime.paths import results_dir
+from terminator.runtime.settings import from_dict, identity
 
 ZERO = 0.1  # a mean below this share of the standard deviation is called zero
 STABLE = 1.5  # a deviation that changes by less than this factor during training is called stable
@@ -136,3 +146,87 @@ def feature_verdict(table: pd.DataFrame) -> str:
                      f"({offset:.2f} sd); the deviation is {'stable' if drift < STABLE else 'not stable'} "
                      f"(it changes up to {drift:.2f}-fold).")
     return "\n".join(lines)
+
+
+def setting(record: dict[str, Any]) -> str:
+    """A short hash of configuration and data, without the seed: runs that may be averaged share it."""
+    changes = identity(from_dict(Config, record["config"]).updated(train={"seed": Config().train.seed}))
+    text = json.dumps([changes, record["data"]["fingerprint"]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
+
+
+def runs_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """One row per run: what it was, how well, how long, on what."""
+    rows = [{
+        "run_id": r["run_id"], "experiment": r["experiment"], "profile": r["profile"], "dataset": r["data"]["title"],
+        "train_images": r["data"]["train_size"], "test_images": r["data"]["test_size"],
+        "image_size": r["data"]["shape"][-1], "model": r["model"], "parameters": r["parameters"],
+        "optimizer": r["config"]["optimizer"]["name"], "setting": setting(r),
+        "epochs": r["config"]["train"]["epochs"], "seed": r["seed"],
+        "accuracy_released": r["results"]["released"]["accuracy"],
+        "accuracy_calibrated": r["results"].get("calibrated", {}).get("accuracy"),
+        "wall_s": r["wall_s"], "images_per_s": r["images_per_s"], "peak_memory_mb": round(r["peak_memory_bytes"] / 1e6),
+        "device": r["device"], "commit": (r["provenance"]["commit"] or "")[:10], "dirty": r["provenance"]["dirty"],
+        "finished": r["finished"],
+    } for r in records]
+    return pd.DataFrame(rows)
+
+
+GROUP = ["experiment", "profile", "dataset", "train_images", "image_size", "model", "parameters", "optimizer", "epochs",
+         "setting"]
+
+
+def summary_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """One row per setting: mean and standard deviation of the last epoch's accuracies (%) over seeds."""
+    runs = runs_table(records)
+    if runs.empty:
+        return runs
+    rows = []
+    for key, group in runs.groupby(GROUP, sort=True):
+        row = dict(zip(GROUP, key, strict=True)) | {"seeds": len(group)}
+        for protocol in ("released", "calibrated"):
+            values = group[f"accuracy_{protocol}"]
+            row[protocol] = round(values.mean(), 2)
+            row[f"{protocol}_sd"] = round(values.std(ddof=1), 2) if len(values) > 1 else None
+        row["device"] = "; ".join(sorted(set(group["device"])))
+        row["minutes"] = round(group["wall_s"].mean() / 60, 1)
+        row["images_per_s"] = round(group["images_per_s"].mean(), 1)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def table_beside_published(records: Iterable[dict[str, Any]], table: str = "images") -> pd.DataFrame:
+    """Published numbers and ours in one table, each row saying what kind of number it is and where it is from.
+
+    Ours are last-epoch means over seeds, as released (statistics of the test batch), with standard deviation.
+    """
+    columns = ["dataset", "model", "parameters", "epochs", "accuracy", "calibrated", "kind", "source"]
+    published = literature(table)
+    rows = [{"dataset": r.dataset, "model": r.model, "parameters": r.parameters, "epochs": r.epoch,
+             "accuracy": mean_and_spread(r.value, None), "calibrated": "-", "kind": r.kind, "source": r.source}
+            for r in published.itertuples()]
+    for r in summary_table(records).itertuples():
+        rows.append({"dataset": f"{r.dataset}, {r.image_size} px, {r.train_images} images", "model": r.model,
+                     "parameters": r.parameters, "epochs": r.epochs,
+                     "accuracy": mean_and_spread(r.released, r.released_sd),
+                     "calibrated": mean_and_spread(r.calibrated, r.calibrated_sd),
+                     "kind": f"ours, {r.profile}, {r.seeds} seed{'s' if r.seeds > 1 else ''}",
+                     "source": f"results/runs/{r.experiment}"})
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.astype({"parameters": "Int64", "epochs": "Int64"})
+
+
+def headline_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """One row per setting and protocol: experiment, dataset, profile, metric, value, spread, n_seeds."""
+    rows = []
+    for r in summary_table(records).itertuples():
+        for protocol in ("released", "calibrated"):
+            rows.append({"experiment": r.experiment, "dataset": r.dataset, "profile": r.profile,
+                         "metric": f"test accuracy (%), {protocol}", "value": getattr(r, protocol),
+                         "spread": getattr(r, f"{protocol}_sd"), "n_seeds": r.seeds})
+    return pd.DataFrame(rows, columns=["experiment", "dataset", "profile", "metric", "value", "spread", "n_seeds"])
+
+
+def rebuild_index() -> Path:
+    """Write results/index.csv, one row per run that is evidence."""
+    return write_csv(results_dir() / "index.csv", runs_table(evidence()))

@@ -15,19 +15,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from terminator import networks, observations, records
-from terminator.config import SHAPE, Config, ConfigError, ModelConfig, changed_settings, from_dict, identity, to_dict
+from terminator.classification import networks, report
+from terminator.classification.config import Config
+from terminator.classification.presets import IMAGES, SUBSTITUTES, TOUR, preset
+from terminator.classification.trainer import Trainer
+from terminator.config import SHAPE, ModelConfig
 from terminator.data import DatasetNotFound, ImageData, available, load
-from terminator.deterministic import deterministic_algorithms
-from terminator.distributed import barrier, choose_device, processes, rank
-from terminator.paths import results_dir
-from terminator.presets import IMAGES, SUBSTITUTES, TOUR, default_seeds, preset
-from terminator.progress import say
-from terminator.runs import FinishedRun, check_names, describe, file_record, once, run_name
+from terminator.runs import observations, records
+from terminator.runs.study import Contest, Study, default_seeds
+from terminator.runs.system import FinishedRun, check_names, describe, file_record, once, run_name
+from terminator.runtime import provenance
+from terminator.runtime.deterministic import deterministic_algorithms
+from terminator.runtime.distributed import barrier, choose_device, processes, rank
+from terminator.runtime.paths import results_dir
+from terminator.runtime.progress import say
+from terminator.runtime.settings import ConfigError, changed_settings, from_dict, identity, to_dict
 from terminator.slow_net import forget_kernels
 from terminator.standardization import is_calibrated
-from terminator.studies import Contest, Study
-from terminator.trainer import Trainer, TrainingDiverged
+from terminator.trainer import TrainingDiverged
 
 
 def first_ready(names: Iterable[str], data_dir: str | None = None) -> str | None:
@@ -268,17 +273,17 @@ load_model = networks.load  # a model from a file of this kit or a released chec
 def _train(config: Config, data: ImageData, experiment: str, profile: str, folder: Path,
            keep_record: bool) -> dict[str, Any]:
     """Train, evaluate, write model and record; a record that is there already is kept, if so wished."""
-    began = {"provenance": records.provenance(), "started": records.now()}
+    began = {"provenance": provenance.provenance(), "started": provenance.now()}
     trainer = Trainer(build_model(config), config, data, folder)
     rows = trainer.fit()
     record = {"run_id": folder.name, "experiment": experiment, "status": "ok", "profile": profile,
-              **_describe(trainer, rows), "results": evaluate_both(trainer), **began, "finished": records.now()}
+              **_describe(trainer, rows), "results": evaluate_both(trainer), **began, "finished": provenance.now()}
     record = json.loads(json.dumps(record))  # as it will be read again
     if rank() > 0:
         return record
     info = {key: record["data"][key] for key in ("name", "title", "shape", "classes", "mean", "std", "fingerprint")}
     trainer.model.save(folder / "model.safetensors", data=info, run_id=folder.name, config=identity(config))
-    record = file_record(folder, record, rows, keep_record, records.rebuild_index, trainer.observed)
+    record = file_record(folder, record, rows, keep_record, report.rebuild_index, trainer.observed)
     say(f"{folder.name}: test accuracy {record['results']['released']['accuracy']:.2f} % as released, "
         f"{record['results']['calibrated']['accuracy']:.2f} % calibrated, {record['wall_s']:.0f} s of training")
     return record

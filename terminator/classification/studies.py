@@ -3,31 +3,11 @@
 `experiments.runs` trains a study; everything here says only what is trained.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from terminator.config import CONTEXTS, Config, ConfigError
-from terminator.presets import PROFILES, default_seeds, preset
-
-
-@dataclass(frozen=True)
-class Study:
-    """Named configurations, each trained with every seed.
-
-    experiment: the folder below results/runs;  variants: {label: configuration};  seeds: the study's own.
-    """
-
-    experiment: str
-    variants: dict[Any, Config]
-    seeds: tuple[int, ...]
-
-
-def _of_profile(values: Mapping[str, Any], profile: str) -> Any:
-    if profile not in values:
-        raise ConfigError(f"profile is {profile!r}; allowed: {', '.join(PROFILES)}")
-    return values[profile]
-
+from terminator.classification.presets import preset
+from terminator.mixers.registry import MAP_MIXERS
+from terminator.runs.study import Contest, Study, default_seeds, of_profile
 
 # -- ablations -----------------------------------------------------------------------------------------------------
 
@@ -78,46 +58,11 @@ def ablation_kinds() -> dict[str, str]:
 
 def ablations(profile: str) -> Study:
     """The full network and what it is without each of its parts; a few of them in smoke."""
-    base = _of_profile(_ABLATION_BASES, profile)
+    base = of_profile(_ABLATION_BASES, profile)
     changes = {name: change for variants in ABLATIONS.values() for name, change in variants.items()
                if profile != "smoke" or name in _SMOKE_ABLATIONS}
     variants = {FULL: base} | {name: base.updated(**change) for name, change in changes.items()}
     return Study("ablations", variants, _ABLATION_SEEDS[profile])
-
-
-# -- contests: who learns faster, each at its best learning rate -----------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Contest:
-    """Candidates on a common base, each with some learning rates, one of which is chosen on held-out images.
-
-    candidates: {label: what it changes};  rates: {label: learning rates};  sweep_changes: of the base, in the
-    sweep, where `held_out` training images take the test images' place.
-    """
-
-    experiment: str
-    base: Config
-    candidates: dict[str, dict[str, Any]]
-    rates: Mapping[str, tuple[float, ...]]
-    sweep_changes: dict[str, Any]
-    seeds: tuple[int, ...]
-
-    def sweep(self) -> Study:
-        """Every candidate at every rate, one seed, tested on held-out training images: {(label, rate): ...}."""
-        base = self.base.updated(**self.sweep_changes)
-        return Study(f"{self.experiment}-rates", {
-            (label, rate): _at(base, change, rate)
-            for label, change in self.candidates.items() for rate in self.rates[label]}, self.seeds[:1])
-
-    def final(self, rates: Mapping[str, float]) -> Study:
-        """Every candidate at its rate, on all training images, tested on the test images."""
-        return Study(self.experiment, {
-            label: _at(self.base, change, rates[label]) for label, change in self.candidates.items()}, self.seeds)
-
-
-def _at(base: Config, change: dict[str, Any], rate: float) -> Config:
-    return base.updated(**change).updated(optimizer={"lr": rate})
 
 
 _NETWORKS = {  # each with the optimiser that it is usually trained with
@@ -139,7 +84,7 @@ _CONTEST_SEEDS = {"smoke": (0,), "laptop": (0, 1, 2), "paper": (0, 1, 2)}
 
 def networks(profile: str) -> Contest:
     """Terminator, ResNet-18 and CCNN on the same data, batch, augmentation, schedule and epochs."""
-    base, sweep = _of_profile({
+    base, sweep = of_profile({
         "smoke": (_SMOKE, _SMOKE_SWEEP),
         "laptop": (preset("cifar10-laptop", dataset={"image_size": 12, "train_size": 2000, "test_size": 1000}),
                    {"dataset": {"train_size": 1600, "held_out": 400}}),
@@ -149,7 +94,7 @@ def networks(profile: str) -> Contest:
 
 def optimizers(profile: str) -> Contest:
     """Terminator trained with Kar3, Kar2, Lion, AdamW and SGD with momentum; the rest as in the base."""
-    base, sweep = _of_profile({
+    base, sweep = of_profile({
         "smoke": (_SMOKE.updated(model={"factors": [4, 3]}), _SMOKE_SWEEP),
         "laptop": (preset("digits", train={"epochs": 3}), {"dataset": {"held_out": 360}}),
         "paper": (preset("cifar10"), _PAPER_SWEEP)}, profile)
@@ -158,7 +103,7 @@ def optimizers(profile: str) -> Contest:
 
 def precision(profile: str) -> Study:
     """The same trainings with float32 and with bf16 autocast, {(data, precision): ...}."""
-    bases = _of_profile({
+    bases = of_profile({
         "smoke": {"digits": _SMOKE.updated(model={"factors": [4, 3]})},
         "laptop": {"digits": preset("digits"),
                    "CIFAR-10": preset("cifar10-laptop", dataset={"image_size": 12, "train_size": 2000,
@@ -167,21 +112,6 @@ def precision(profile: str) -> Study:
     return Study("precision", {(data, kind): base.updated(train={"precision": kind})
                                for data, base in bases.items() for kind in ("float32", "bf16")},
                  _CONTEST_SEEDS[profile])
-
-
-def pathfinder_pictures(profile: str) -> Study:
-    """What sees Pathfinder as pictures rather than sequences; none in smoke, whose few images teach nothing."""
-    laptop = Config().updated(
-        dataset={"name": "pathfinder-easy", "train_size": 40_000, "test_size": 2_000, "crop_padding": 0, "flip": False},
-        train={"batch_size": 64})
-    paper = laptop.updated(dataset={"name": "pathfinder-hard", "train_size": 160_000, "test_size": 20_000})
-    base, epochs = _of_profile({"smoke": (laptop, ()), "laptop": (laptop, (2, 1)), "paper": (paper, (10, 10))}, profile)
-    adam = {"name": "AdamW", "weight_decay": 0.01}
-    networks = {"small CNN": {"network": {"name": "cnn"}, "optimizer": {**adam, "lr": 0.004}},
-                "ResNet-18": {"network": {"name": "resnet18"}, "optimizer": {**adam, "lr": 0.001}}}
-    variants = {label: base.updated(train={"epochs": count}, **changes)
-                for (label, changes), count in zip(networks.items(), epochs)}
-    return Study("pathfinder_pictures", variants, default_seeds(profile)[:1])
 
 
 # -- sequences -------------------------------------------------------------------------------------------------------
@@ -197,7 +127,7 @@ _SEQUENCES = {  # profile: {task: (preset, the readings of the global operator t
 
 def sequences(profile: str) -> Study:
     """Images as sequences of pixels, {(task, reading of the global operator): ...}."""
-    tasks = _of_profile(_SEQUENCES, profile)
+    tasks = of_profile(_SEQUENCES, profile)
     return Study("sequences", {(task, reading): preset(name, model={"operator": reading})
                                for task, (name, readings) in tasks.items() for reading in readings},
                  default_seeds(profile))
@@ -215,13 +145,13 @@ _INSIDE = {  # the base whose test images and hyper-kernels are observed after e
 
 def slow_neural_loss(profile: str) -> Study:
     """The same network with and without the slow neural loss, on images whose object is known pixel by pixel."""
-    base = _of_profile(_INSIDE, profile)
+    base = of_profile(_INSIDE, profile)
     return Study("inside", {WITH: base, WITHOUT: base.updated(train={"slow_neural_loss": 0.0})}, default_seeds(profile))
 
 
 def feature_statistics(profile: str) -> Study:
     """Terminator and a batch-normed ResNet-18 on the same data, each with the optimiser it is usually trained with."""
-    base = _of_profile({
+    base = of_profile({
         "smoke": _INSIDE["smoke"],  # a run of slow_neural_loss, and so trained once
         "laptop": preset("cifar10-laptop", dataset={"train_size": 4000, "test_size": 1000},
                          train={"epochs": 2, "observe": True}),
@@ -239,8 +169,6 @@ _BENCHES = {
     "laptop": preset("cifar10-laptop", dataset={"image_size": 12, "train_size": 2000, "test_size": 1000},
                      train={"epochs": 8}, **_BENCH),
     "paper": preset("cifar10", train={"epochs": 30}, scheduler={"name": "cosine"}, **_BENCH)}
-
-
 _LONG_WAYS = ("local", "performer", "luna", "synthesizer", "nystromformer")
 
 
@@ -249,8 +177,8 @@ def mixers(profile: str) -> Study:
 
     In smoke without a few: with 64 positions, local attention is attention and the others are no shorter way.
     """
-    base = _of_profile(_BENCHES, profile)
-    names = [name for name in CONTEXTS if profile != "smoke" or name not in _LONG_WAYS]
+    base = of_profile(_BENCHES, profile)
+    names = [name for name in MAP_MIXERS if profile != "smoke" or name not in _LONG_WAYS]
     seeds = {"smoke": (0,), "laptop": (0, 1), "paper": (0, 1, 2)}[profile]
     return Study("mixers", {name: base.updated(network={"name": "host", "mixer": name}) for name in names}, seeds)
 
@@ -263,6 +191,6 @@ def global_mixers(profile: str) -> Study:
 
     The network, data and recipe are the ablations', whose full network is the first variant.
     """
-    base = _of_profile(_ABLATION_BASES, profile)
+    base = of_profile(_ABLATION_BASES, profile)
     variants = {label: base.updated(model={"global_mixer": name}) for label, name in GLOBAL_MIXERS.items()}
     return Study("ablations", variants, (0,) if profile == "smoke" else _ABLATION_SEEDS[profile])

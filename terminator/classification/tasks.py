@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terminator.config import Config
+from terminator.classification.config import Config
 from terminator.losses import norm_penalty, slow_neural_loss
 
 

@@ -7,8 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from terminator import inside, observations, records
-from terminator.claims.base import (
+from terminator.classification import report
+from terminator.classification import report as classification_report
+from terminator.classification.config import Config
+from terminator.runs import literature, observations
+from terminator.runs.claims import (
     HOLDS,
     NOT,
     NOT_RUN,
@@ -22,8 +25,8 @@ from terminator.claims.base import (
     deviation,
     spread,
 )
-from terminator.config import Config, from_dict, identity, to_dict
-from terminator.paths import results_dir
+from terminator.runtime.paths import results_dir
+from terminator.runtime.settings import from_dict, identity, to_dict
 
 CLOSE, NEAR = 0.5, 2.0  # points of accuracy below a published number that still count as reached, and as partly
 
@@ -64,7 +67,7 @@ def _by_setting(runs: Records) -> dict[str, list[dict[str, Any]]]:
     """Runs that differ in their seed alone, one per seed."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
-        groups.setdefault(records.setting(run) + run["profile"], []).append(run)
+        groups.setdefault(classification_report.setting(run) + run["profile"], []).append(run)
     return {key: list(by_seed(group).values()) for key, group in groups.items()}
 
 
@@ -136,7 +139,7 @@ def sequences_reach(titles: dict[str, tuple[str, str]], model: str) -> Callable[
     Args:  titles: {data set in the literature: (dataset.name, dataset.view)};  model: whose numbers (literature.csv).
     """
     def verdict(found: Records) -> Verdict:
-        table = records.literature("sequences")
+        table = literature.literature("sequences")
         published = table[table["model"] == model].set_index("dataset")["value"]
         single = []
         for title, of in titles.items():
@@ -169,10 +172,10 @@ def features_keep_mean_zero(found: Records) -> Verdict:
         return Verdict(NOT_RUN, "no two seeds of one training that was watched from inside")
     good, texts = [], []
     for group in groups:
-        table = inside.feature_table(pd.concat([observations.read_numbers(_folder(r)).assign(
+        table = report.feature_table(pd.concat([observations.read_numbers(_folder(r)).assign(
             network="Terminator", seed=r["seed"]) for r in group], ignore_index=True))
         largest = table.set_index("features")["largest |mean| / sd"]
-        good += list(largest < inside.ZERO)
+        good += list(largest < report.ZERO)
         each = ", ".join(f"{part} {value:.2f}" for part, value in largest.items())
         texts.append(f"largest |mean| in deviations: {each} ({_place(group[0])}, {described(group)})")
     return Verdict(HOLDS if all(good) else PARTLY if any(good) else NOT, "; ".join(texts))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from terminator.memory import to_device
+from terminator.runtime.memory import to_device
 
 MODES = ("symmetric", "reflect", "constant")
 

@@ -15,8 +15,8 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from terminator.data.folders import base_name, list_files, plan_layout, read_files
 from terminator.data.sources import DatasetCorrupt, RawSplits, stratified_choice
-from terminator.paths import atomic_path, cache_dir
-from terminator.progress import bar
+from terminator.runtime.paths import atomic_path, cache_dir
+from terminator.runtime.progress import bar
 
 SPLIT_SEED = 0  # the 80/20 split and the order of the samples, fixed for ever
 CACHE_VERSION = 2  # raise it when decoding changes

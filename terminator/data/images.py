@@ -20,9 +20,9 @@ from torch import Tensor
 
 from terminator.data import folders, pathfinder, sources
 from terminator.data.decoding import convert_channels, load_class_folders, resize_stack
-from terminator.data.sequences import permutation, permute, to_sequence
 from terminator.data.sources import STANDARD, DatasetCorrupt, DatasetNotFound, RawSplits, stratified_choice
-from terminator.paths import DATA_VARIABLE, data_dirs
+from terminator.data.views import permutation, permute, to_sequence
+from terminator.runtime.paths import DATA_VARIABLE, data_dirs
 
 VIEWS = ("image", "sequence", "permuted")
 SUBSET_SEED = 0  # every training seed sees the same subset

@@ -21,10 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from terminator.config import ConfigError
 from terminator.data.generated import NOTE, Arrays, parts
 from terminator.data.pathfinder_drawing import GEOMETRIES, Dashes, dashes, dilated, disc, moved
 from terminator.data.sources import RawSplits
+from terminator.runtime.settings import ConfigError
 
 LEVELS = {"easy": 6, "intermediate": 9, "hard": 14}  # dashes of a contour
 PICTURES = {f"pathfinder-{level}": level for level in LEVELS}  # names of image data sets

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from terminator.paths import cache_dir
+from terminator.runtime.paths import cache_dir
 
 DIGITS_SEED = 0  # fixed for ever: it decides which 360 digits are the test images
 DIGITS_TEST_SIZE = 360

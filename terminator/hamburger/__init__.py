@@ -12,18 +12,10 @@ block           Hamburger: the blocks V1, V2 and V2+
 Source: arXiv 2109.04553 (ICLR 2021) and its released code.
 """
 
-from terminator.related.hamburger.block import Hamburger
-from terminator.related.hamburger.decompositions import (
-    Decomposition,
-    cd,
-    nmf,
-    online_update,
-    random_bases,
-    reconstruct,
-    vq,
-)
-from terminator.related.hamburger.ham import DualHam, Ham, from_matrix, make_ham, seeded_bases, to_matrix
-from terminator.related.hamburger.settings import HamburgerSettings, HamSettings
+from terminator.hamburger.block import Hamburger
+from terminator.hamburger.decompositions import Decomposition, cd, nmf, online_update, random_bases, reconstruct, vq
+from terminator.hamburger.ham import DualHam, Ham, from_matrix, make_ham, seeded_bases, to_matrix
+from terminator.hamburger.settings import HamburgerSettings, HamSettings
 
 __all__ = ["Decomposition", "DualHam", "Ham", "HamSettings", "Hamburger", "HamburgerSettings", "cd",
            "from_matrix", "make_ham", "nmf", "online_update", "random_bases", "reconstruct", "seeded_bases",

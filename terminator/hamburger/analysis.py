@@ -13,16 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from terminator.related.hamburger.decompositions import (
-    KINDS,
-    Decomposition,
-    cd,
-    nmf,
-    random_bases,
-    reconstruct,
-    vq,
-)
-from terminator.related.hamburger.ham import to_matrix
+from terminator.hamburger.decompositions import KINDS, Decomposition, cd, nmf, random_bases, reconstruct, vq
+from terminator.hamburger.ham import to_matrix
 
 DIFFERENCE = 1e-6  # step of the finite differences, in float64
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from torch import Tensor, nn
 from torchvision.models import resnet
 
-from terminator.checkpoint import load_checked
-from terminator.config import ConfigError
+from terminator.runtime.checkpoint import load_checked
+from terminator.runtime.settings import ConfigError
 
 DEPTHS: dict[str, tuple[type, list[int]]] = {
     "resnet18": (resnet.BasicBlock, [2, 2, 2, 2]), "resnet34": (resnet.BasicBlock, [3, 4, 6, 3]),

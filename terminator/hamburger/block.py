@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terminator.config import ConfigError
-from terminator.related.hamburger.ham import make_ham
-from terminator.related.hamburger.settings import HamburgerSettings, settings_of
+from terminator.hamburger.ham import make_ham
+from terminator.hamburger.settings import HamburgerSettings, settings_of
+from terminator.runtime.settings import ConfigError
 
 BN_MOMENTUM = 3e-4  # weight of the batch in the running statistics
 

@@ -1,19 +1,19 @@
 """What Hamburger's paper claims of accuracies; the comparisons are those of notebook 20."""
 
-from terminator.claims.base import Claim, ahead
-from terminator.gan import studies as gans
-from terminator.gan.presets import study as gan_study
-from terminator.gan.runs import GAN, NAMES
-from terminator.segmentation import studies
-from terminator.segmentation.presets import camvid_arms, context_arms
-from terminator.segmentation.runs import SEGMENTATION
+from terminator.hamburger.gan import report as gans
+from terminator.hamburger.gan.presets import study as gan_study
+from terminator.hamburger.gan.runs import GAN, NAMES
+from terminator.hamburger.segmentation import report
+from terminator.hamburger.segmentation.presets import camvid_arms, context_arms
+from terminator.hamburger.segmentation.runs import SEGMENTATION
+from terminator.runs.claims import Claim, ahead
 
 NOTEBOOK, PAPER = "20_hamburger", "arXiv 2109.04553"
 ARMS = {"context": context_arms, "camvid": camvid_arms}
 SETTLES = "laptop: two seeds or more of both sides; for the published sizes, paper runs"
 
 CLAIMS = [
-    *(Claim("Hamburger", text, PAPER, NOTEBOOK, ahead(SEGMENTATION, ARMS[study], a, b, studies.compare), SETTLES,
-            SEGMENTATION.task) for text, study, a, b in studies.CLAIMS),
+    *(Claim("Hamburger", text, PAPER, NOTEBOOK, ahead(SEGMENTATION, ARMS[study], a, b, report.compare), SETTLES,
+            SEGMENTATION.task) for text, study, a, b in report.CLAIMS),
     *(Claim("Hamburger", f"a GAN with Hamburger comes nearer to the images than one {NAMES[other]}", PAPER, NOTEBOOK,
             ahead(GAN, gan_study, "NMF", other, gans.nearer), SETTLES, GAN.task) for other in ("none", "attention"))]

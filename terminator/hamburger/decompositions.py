@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from terminator.memory import can_be_read
+from terminator.runtime.memory import can_be_read
 
 EPS = 1e-6  # in the denominators of the updates, and least norm of a base
 NORM_EPS = 1e-12  # least norm of a column of X, and of a base that is drawn

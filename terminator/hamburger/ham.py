@@ -12,17 +12,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from terminator.config import ConfigError, to_dict
-from terminator.related.hamburger.decompositions import (
-    Decomposition,
-    cd,
-    nmf,
-    online_update,
-    random_bases,
-    reconstruct,
-    vq,
-)
-from terminator.related.hamburger.settings import HamSettings, settings_of
+from terminator.hamburger.decompositions import Decomposition, cd, nmf, online_update, random_bases, reconstruct, vq
+from terminator.hamburger.settings import HamSettings, settings_of
+from terminator.runtime.settings import ConfigError, to_dict
 
 
 def to_matrix(x: Tensor, heads: int = 1, mode: str = "spatial") -> Tensor:

@@ -14,11 +14,11 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terminator.config import require
-from terminator.related.attention import make_mixer
-from terminator.related.hamburger.backbone import DEPTHS, STEMS, STRIDES, Backbone, initialise
-from terminator.related.hamburger.block import Hamburger
-from terminator.related.hamburger.settings import HamburgerSettings
+from terminator.hamburger.backbone import DEPTHS, STEMS, STRIDES, Backbone, initialise
+from terminator.hamburger.block import Hamburger
+from terminator.hamburger.settings import HamburgerSettings
+from terminator.mixers.registry import make_mixer
+from terminator.runtime.settings import require
 
 CONTEXTS = ("hamburger", "bread", "pooling", "attention", "none")
 

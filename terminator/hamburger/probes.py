@@ -15,15 +15,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from terminator import analysis, benchmark, ham_analysis, records
-from terminator.config import ConfigError
-from terminator.distributed import choose_device
-from terminator.ham_analysis import CD100, HAMS, NMF, VQ100, as_rows
-from terminator.operators_bench import measure
-from terminator.paths import results_dir
-from terminator.progress import bar
-from terminator.related.hamburger.decompositions import reconstruct
-from terminator.runs import once
+from terminator.bench import measure as bench_measure
+from terminator.bench import records as bench_records
+from terminator.bench.mixers import measure
+from terminator.hamburger import analysis as ham_analysis
+from terminator.hamburger.analysis import CD100, HAMS, NMF, VQ100, as_rows
+from terminator.hamburger.decompositions import reconstruct
+from terminator.runs import literature, records
+from terminator.runs.system import once
+from terminator.runtime import provenance
+from terminator.runtime.distributed import choose_device
+from terminator.runtime.paths import results_dir
+from terminator.runtime.progress import bar
+from terminator.runtime.settings import ConfigError
 
 PROBES, COST = "ham_probes", "ham_cost"  # experiments
 SEEDS = {"smoke": 12, "laptop": 12, "paper": 12}  # data sets per probe
@@ -47,14 +51,14 @@ def probes(profile: str) -> dict[str, pd.DataFrame]:
     folder = results_dir() / "runs" / PROBES / name
 
     def run() -> dict[str, Any]:
-        began = {"provenance": records.provenance(), "started": records.now()}
+        began = {"provenance": provenance.provenance(), "started": provenance.now()}
         seeds = SEEDS[profile]
         record = {"run_id": name, "experiment": PROBES, "task": "probes", "status": "ok", "profile": profile, "seed": 0,
                   "config": {"seeds": seeds, "draws": DRAWS[profile], "rank": RANK, "features": 32, "columns": 256,
                              "noise": 0.5},
                   "data": {"title": "non-negative rank-8 matrices with noise", "fingerprint": "a formula"},
                   "results": {key: as_rows(table) for key, table in _tables(seeds, DRAWS[profile]).items()},
-                  **began, "finished": records.now()}
+                  **began, "finished": provenance.now()}
         records.write_record(folder / "record.json", record)
         return records.read_record(folder / "record.json")
 
@@ -141,12 +145,12 @@ def cost(profile: str, device: str = "auto", again: bool = False) -> tuple[pd.Da
     if profile not in SIDES:
         raise ConfigError(f"profile is {profile!r}; allowed: {', '.join(SIDES)}")
     kind = choose_device(device).type
-    found = [record for record in benchmark.load(profile, COST) if record["rows"][0]["device"] == kind]
+    found = [record for record in bench_records.load(profile, COST) if record["rows"][0]["device"] == kind]
     if not found or again:
-        started = records.now()
+        started = provenance.now()
         table = cost_table(SIDES[profile], kind).assign(device=kind, threads=torch.get_num_threads())
-        benchmark.write_record(as_rows(table), profile, started, COST)
-        found = benchmark.load(profile, COST)
+        bench_records.write_record(as_rows(table), profile, started, COST)
+        found = bench_records.load(profile, COST)
     return pd.DataFrame(found[-1]["rows"]), found[-1]
 
 
@@ -157,7 +161,7 @@ def slopes(costs: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (name, what), group in costs.groupby(["operator", "what"], sort=False):
-        fits = {key: analysis.exponent(group["positions"], group[column])
+        fits = {key: bench_measure.exponent(group["positions"], group[column])
                 for key, column in (("operations", "operations"), ("time", "low"), ("memory", "bytes"))}
         rows.append({"operator": name, "what": what, **fits, "largest side": group["side"].max()})
     return pd.DataFrame(rows).set_index(["operator", "what"])
@@ -182,6 +186,6 @@ def beside_published(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
                  ("largest gradient ratio, all steps", case): row.full_max, ("cosine of both", case): row.cosine}
     for row in found["spread"].itertuples():
         ours["spread over first bases", f"{row.ham}, K = {row.steps}"] = row.spread
-    theirs = records.literature("hamburger probes")
+    theirs = literature.literature("hamburger probes")
     return pd.DataFrame([{"quantity": row.metric, "case": row.model, "theirs": row.value,
                           "ours": ours.get((row.metric, row.model))} for row in theirs.itertuples()])

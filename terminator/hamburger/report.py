@@ -13,20 +13,22 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from terminator import ham_analysis, records
-from terminator.comparison import HOLDS, NOT, UNSETTLED, seeds
 from terminator.data import DatasetNotFound, load
 from terminator.data.augment import normalize
-from terminator.gan.runs import NAMES, GanRun
-from terminator.gan.studies import nearer
-from terminator.ham_analysis import CD100, NMF, VQ100, Parts
-from terminator.ham_probes import DRAWS, PROBES
-from terminator.paths import atomic_write, results_dir
-from terminator.runs import once
-from terminator.segmentation import studies as segmentation
-from terminator.segmentation.config import SegmentationConfig
-from terminator.segmentation.evaluation import batches, fixed_bases, predict_logits
-from terminator.segmentation.runs import SEGMENTATION, SegmentationRun, tested
+from terminator.hamburger import analysis
+from terminator.hamburger.analysis import CD100, NMF, VQ100, Parts
+from terminator.hamburger.gan.report import nearer
+from terminator.hamburger.gan.runs import NAMES, GanRun
+from terminator.hamburger.probes import DRAWS, PROBES
+from terminator.hamburger.segmentation import report as segmentation
+from terminator.hamburger.segmentation.config import SegmentationConfig
+from terminator.hamburger.segmentation.evaluation import batches, fixed_bases, predict_logits
+from terminator.hamburger.segmentation.runs import SEGMENTATION, SegmentationRun, tested
+from terminator.runs import records
+from terminator.runs.comparison import HOLDS, NOT, UNSETTLED, seeds
+from terminator.runs.system import once
+from terminator.runtime import provenance
+from terminator.runtime.paths import atomic_write, results_dir
 
 PATCH = 5  # pixels a side of the neighbourhoods that are a picture's features
 PICTURES = {"smoke": ("digits",), "laptop": ("CIFAR10", "cifar10-jpeg", "digits"), "paper": ("CIFAR10", "digits")}
@@ -55,8 +57,8 @@ def picture(profile: str, rank: int = 6, index: int = 3) -> Picture:
         except DatasetNotFound:
             continue
     image = data.test_images[index].float() / 255
-    features = ham_analysis.patches(image, PATCH)
-    found = {ham.title: ham_analysis.parts(features, ham, rank) for ham in (NMF, VQ100, CD100)}
+    features = analysis.patches(image, PATCH)
+    found = {ham.title: analysis.parts(features, ham, rank) for ham in (NMF, VQ100, CD100)}
     return Picture(image, data.info.title, found)
 
 
@@ -107,11 +109,11 @@ def trained_block(found: SegmentationRun, data_dir: str | None = None) -> dict[s
     folder = results_dir() / "runs" / PROBES / name
 
     def run() -> dict[str, Any]:
-        began = {"provenance": records.provenance(), "started": records.now()}
+        began = {"provenance": provenance.provenance(), "started": provenance.now()}
         record = {"run_id": name, "experiment": PROBES, "task": "probes", "status": "ok", "profile": profile,
                   "seed": found.record["seed"], "config": {"draws": DRAWS[profile], "pictures": LOOKED_AT},
                   "data": found.record["data"], "results": _look_into(found, DRAWS[profile], data_dir),
-                  **began, "finished": records.now()}
+                  **began, "finished": provenance.now()}
         records.write_record(folder / "record.json", record)
         return records.read_record(folder / "record.json")
 
@@ -133,7 +135,7 @@ def _look_into(found: SegmentationRun, draws: int, data_dir: str | None) -> dict
                 answers.append(predict_logits(model, config, x).argmax(1))
         rows.append({"steps": steps, "differing": 100 * disagreement(torch.stack(answers))})
     energy = {"before": before, "after": after, "reconstruction": inside}
-    return {"energy": {key: ham_analysis.cumulative_energy(part).tolist() for key, part in energy.items()},
+    return {"energy": {key: analysis.cumulative_energy(part).tolist() for key, part in energy.items()},
             "spread": rows, "pictures": LOOKED_AT, "draws": draws, "run_id": found.record["run_id"]}
 
 

@@ -7,8 +7,8 @@ Source: the released segmentation settings. Where a setting was missing, the rel
 from dataclasses import dataclass
 from typing import Any
 
-from terminator.config import from_dict, require, to_dict
-from terminator.related.hamburger.decompositions import KINDS
+from terminator.hamburger.decompositions import KINDS
+from terminator.runtime.settings import from_dict, require, to_dict
 
 MODES = ("spatial", "channel", "dual")
 VERSIONS = ("V1", "V2", "V2+")

@@ -17,12 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from terminator.layers import widened
+
 EPS = 1e-8  # of the norms in a cosine
-
-
-def widened(x: Tensor) -> Tensor:
-    """x in float32 or wider, whatever autocast says: no device transforms all half-precision types."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def spectrum(x: Tensor) -> Tensor:

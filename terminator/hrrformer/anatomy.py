@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from terminator.analysis import correlation
-from terminator.related.hrrformer import algebra
-from terminator.related.hrrformer.attention import AttentionParts
-from terminator.related.hrrformer.network import Hrrformer, NetworkParts
+from terminator.classification.analysis import correlation
+from terminator.hrrformer import algebra
+from terminator.hrrformer.attention import AttentionParts
+from terminator.hrrformer.network import Hrrformer, NetworkParts
 
 CHUNK = 64  # sequences that go through a network at once
 

@@ -8,44 +8,19 @@ A cosine lies in [-1, 1], so every w_t lies within a factor e^2 of 1/T.
 Source: arXiv 2305.19534 and its released code.  Golden: hrrformer_attention_masked, _unmasked.
 """
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from terminator.related.hrrformer import algebra
+from terminator.hrrformer import algebra
+from terminator.layers import widened
+from terminator.mixers.base import check_heads, check_sequence, lecun_linear
 
 UNBINDINGS = ("approximate", "exact")
 WEIGHTS = ("softmax", "uniform", "off")
 TEMPERATURES = ("one", "learned")
 MASKED = -1e9  # a masked token's score; finite, so that a row of nothing but padding has uniform weights
-
-
-def lecun_linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
-    """A linear map with Flax's initialisation: normal cut at 2 deviations, variance 1/inputs; bias 0."""
-    linear = nn.Linear(inputs, outputs, bias=bias)
-    deviation = 1 / math.sqrt(inputs) / 0.87962566103423978  # a standard normal has this deviation once cut
-    nn.init.trunc_normal_(linear.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
-    if bias:
-        nn.init.zeros_(linear.bias)
-    return linear
-
-
-def check_heads(width: int, heads: int) -> None:
-    """Raise ValueError unless `heads` divides `width`."""
-    if heads < 1 or width < 1 or width % heads:
-        raise ValueError(f"heads is {heads}, width is {width}; the width must be a multiple of the heads")
-
-
-def check_sequence(x: Tensor, width: int, mask: Tensor | None) -> Tensor | None:
-    """Check x (B, T, E) and a mask (B, T), true or 1 for real tokens; return the mask as bool, or None."""
-    if x.ndim != 3 or x.shape[-1] != width:
-        raise ValueError(f"the input has shape {tuple(x.shape)}, this mixer takes (B, T, {width})")
-    if mask is not None and mask.shape != x.shape[:2]:
-        raise ValueError(f"the mask has shape {tuple(mask.shape)}; it must be (B, T) = {tuple(x.shape[:2])}, "
-                         "true for real tokens")
-    return None if mask is None else mask.bool()
 
 
 class AttentionParts(NamedTuple):
@@ -129,7 +104,7 @@ class HolographicAttention(nn.Module):
         """All parts by name, (B, T, h, ...), the value (projected, if so chosen), and the cosines (B, T, h)."""
         query, key = self._split(self.query(x)), self._split(self.key(x))
         with torch.autocast(x.device.type, enabled=False):
-            query, key, value = (algebra.widened(part) for part in (query, key, value))
+            query, key, value = (widened(part) for part in (query, key, value))
             if self.projection:
                 query, key, value = (algebra.project(part) for part in (query, key, value))
             bound = algebra.spectrum(key) * algebra.spectrum(value)  # (B, T, h, D // 2 + 1)

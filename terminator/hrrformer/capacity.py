@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from terminator.progress import bar
-from terminator.related.hrrformer import algebra
+from terminator.hrrformer import algebra
+from terminator.runtime.progress import bar
 
 ARMS = {"raw, approximate inverse": (False, False), "raw, exact inverse": (False, True),
         "projected": (True, False)}  # (projected to unit magnitude, exact inverse); projected, both inverses agree

@@ -13,11 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terminator.config import ConfigError
-from terminator.memory import can_be_read
-from terminator.related.attention import MIXERS, Luna, make_mixer, options_of
-from terminator.related.hrrformer.attention import AttentionParts, HolographicAttention, lecun_linear
-from terminator.related.hrrformer.settings import NetworkSettings, task_settings
+from terminator.hrrformer.attention import AttentionParts, HolographicAttention
+from terminator.hrrformer.settings import NetworkSettings, task_settings
+from terminator.mixers.base import lecun_linear
+from terminator.mixers.low_rank import Luna
+from terminator.mixers.registry import TOKEN_MIXERS, make_mixer, options_of
+from terminator.runtime.memory import can_be_read
+from terminator.runtime.settings import ConfigError
 
 NORM_EPS = 1e-6
 LABEL_SMOOTHING = 0.1
@@ -208,8 +210,8 @@ def _make_mixer(settings: NetworkSettings, index: int) -> nn.Module | None:
     implied = {"bias": s.bias, "mask_superposition": s.masking == "full"}
     if index > 0 and s.mixer == "luna":
         implied["own_memory"] = False  # it is given the layer's before
-    if s.mixer not in MIXERS:
-        raise ConfigError(f"network setting mixer is {s.mixer!r}; allowed: none, {', '.join(MIXERS)}")
+    if s.mixer not in TOKEN_MIXERS:
+        raise ConfigError(f"network setting mixer is {s.mixer!r}; allowed: none, {', '.join(TOKEN_MIXERS)}")
     allowed = options_of(s.mixer)
     options = {name: value for name, value in implied.items() if name in allowed} | s.mixer_options
     mixer = make_mixer(s.mixer, s.width, s.length + s.class_token, s.heads, **options)

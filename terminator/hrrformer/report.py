@@ -14,16 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from terminator import benchmark, records, sequence_bench
-from terminator.comparison import HOLDS, NOT, UNSETTLED
-from terminator.config import ConfigError
-from terminator.data.sequences import permutation
-from terminator.data.tokens import TokenData
-from terminator.distributed import choose_device
-from terminator.hrr_analysis import capacity, inside
-from terminator.longrange import studies
-from terminator.longrange.presets import SEEDS
-from terminator.longrange.tasks import build_network
+from terminator.bench import records as bench_records
+from terminator.bench import token_mixers
+from terminator.data.sequences.tokens import TokenData
+from terminator.data.views import permutation
+from terminator.hrrformer import anatomy, capacity
+from terminator.hrrformer.longrange import report
+from terminator.hrrformer.longrange.presets import SEEDS
+from terminator.hrrformer.longrange.tasks import build_network
+from terminator.runs import literature
+from terminator.runs.comparison import HOLDS, NOT, UNSETTLED
+from terminator.runtime.distributed import choose_device
+from terminator.runtime.settings import ConfigError
 
 EXPERIMENT = "hrr_inside"
 TRAINED, UNTRAINED, PERMUTED = "trained", "untrained", "trained, pixels permuted"
@@ -59,7 +61,7 @@ def recorded(profile: str, seeds: Sequence[int] = (), device: str = "auto", agai
     if profile not in IMAGES:
         raise ConfigError(f"profile is {profile!r}; allowed: {', '.join(IMAGES)}")
     kind = choose_device(device).type
-    return benchmark.recorded(profile, EXPERIMENT, kind, lambda: _measured(profile, seeds, device, kind), again)
+    return bench_records.recorded(profile, EXPERIMENT, kind, lambda: _measured(profile, seeds, device, kind), again)
 
 
 def _measured(profile: str, seeds: Sequence[int], device: str, kind: str) -> dict[str, Any]:
@@ -68,21 +70,21 @@ def _measured(profile: str, seeds: Sequence[int], device: str, kind: str) -> dic
     layers: list[dict[str, Any]] = []
     shown: dict[str, Any] = {}
     for seed in chosen:
-        run, data = studies.main_run("image", profile, MAIN, seed, device)
+        run, data = report.main_run("image", profile, MAIN, seed, device)
         tokens = test_tokens(data, IMAGES[profile])
         networks: dict[str, Any] = {TRAINED: run.model(), UNTRAINED: build_network(run.config)}
         for label, network in networks.items():
             rows += _structure(label, seed, network, tokens, None, kind)
-            layers += [{"network": label, "seed": seed, **row} for row in inside.branch_numbers(network, tokens[:64])]
+            layers += [{"network": label, "seed": seed, **row} for row in anatomy.branch_numbers(network, tokens[:64])]
         if not shown:
             shown = _shown(run.model(), tokens) | {"data": data.info.title, "run_id": run.record["run_id"]}
-    run, data = studies.main_run("image", profile, SHUFFLED, chosen[0], device)
+    run, data = report.main_run("image", profile, SHUFFLED, chosen[0], device)
     order = permutation(data.info.length, run.config.data.permutation_seed or 0)
     tokens = test_tokens(data, IMAGES[profile])[:, torch.argsort(order)]  # in reading order again
     rows += _structure(PERMUTED, chosen[0], run.model(), tokens, order, kind)
     side = math.isqrt(data.info.length)
     return {"rows": rows, "layers": layers, "shown": shown, "row": side,
-            "mean_image": inside.row_contrast(tokens.double().mean(0), side).item(),
+            "mean_image": anatomy.row_contrast(tokens.double().mean(0), side).item(),
             "positions": _positions(profile, chosen[0], device)}
 
 
@@ -91,17 +93,17 @@ def _positions(profile: str, seed: int, device: str) -> dict[str, dict[str, Any]
 
     Controls: as they began, and as they are after training but in a random order.
     """
-    run, data = studies.main_run("pathfinder", profile, MAIN, seed, device)
+    run, data = report.main_run("pathfinder", profile, MAIN, seed, device)
     side = math.isqrt(data.info.length)
     model: Any = run.model()
-    trained = inside.position_similarity(model)
+    trained = anatomy.position_similarity(model)
     order = permutation(len(trained), 0)
-    found = {TRAINED: trained, UNTRAINED: inside.position_similarity(build_network(run.config)),
+    found = {TRAINED: trained, UNTRAINED: anatomy.position_similarity(build_network(run.config)),
              SHUFFLED_POSITIONS: trained[order][:, order]}
     middle = side // 2 * (side + 1)
     for similarity in found.values():
         similarity[middle, middle] = 0  # of a position to itself: it would pale all others in a picture
-    return {label: {"contrast": inside.similarity_contrast(similarity, side), "map": _kept(similarity[middle])}
+    return {label: {"contrast": anatomy.similarity_contrast(similarity, side), "map": _kept(similarity[middle])}
             for label, similarity in found.items()}
 
 
@@ -114,20 +116,20 @@ def test_tokens(data: TokenData, count: int) -> Tensor:
 def _structure(label: str, seed: int, network: Any, tokens: Tensor, order: Tensor | None, device: str
                ) -> list[dict[str, Any]]:
     orders = {} if order is None else {label: order}
-    table = inside.structure_table({label: network}, tokens, orders)
-    means = inside.image_weights(network, tokens, order).mean(0)
+    table = anatomy.structure_table({label: network}, tokens, orders)
+    means = anatomy.image_weights(network, tokens, order).mean(0)
     return [{**row, "seed": seed, "device": device, "images": len(tokens), "mean_map": _kept(mean)}
             for row, mean in zip(table.to_dict("records"), means, strict=True)]
 
 
 def _shown(network: Any, tokens: Tensor) -> dict[str, Any]:
     """What the figures of one network need: images, their weights, and the attention over the first of them."""
-    found = inside.anatomy(network, tokens[0])
+    found = anatomy.anatomy(network, tokens[0])
     cosine = F.normalize(found.retrieved, dim=-1, eps=1e-8) @ F.normalize(found.value, dim=-1, eps=1e-8).mT  # (h, T, T)
     other = cosine[:, torch.arange(cosine.shape[1]), torch.arange(cosine.shape[1]).roll(1)]  # another token's value
-    return {"tokens": _kept(tokens[:SHOWN]), "weights": _kept(inside.weights_over(network, tokens[:SHOWN])),
+    return {"tokens": _kept(tokens[:SHOWN]), "weights": _kept(anatomy.weights_over(network, tokens[:SHOWN])),
             "superposition": _kept(found.superposition), "own": _kept(found.cosine), "other": _kept(other),
-            "width": found.value.shape[-1], "retrieval": inside.retrieval_table(found).reset_index().to_dict("records")}
+            "width": found.value.shape[-1], "retrieval": anatomy.retrieval_table(found).reset_index().to_dict("records")}
 
 
 def _kept(values: Tensor) -> Any:
@@ -189,14 +191,14 @@ def branch_table(record: dict[str, Any]) -> pd.DataFrame:
 # -- trainings with controls -----------------------------------------------------------------------------------------
 
 
-def over_epochs(runs: studies.Runs, column: str) -> pd.DataFrame:
+def over_epochs(runs: report.Runs, column: str) -> pd.DataFrame:
     """A column of the epochs' rows as plots.over_epochs takes it: epoch, value, line (label), panel (column)."""
     parts = [run.metrics[["epoch", column]].set_axis(["epoch", "value"], axis=1).assign(line=label, panel=column)
              for label, found in runs.items() for run in found]
     return pd.concat(parts, ignore_index=True)
 
 
-def branch_growth(runs: studies.Runs) -> pd.DataFrame:
+def branch_growth(runs: report.Runs) -> pd.DataFrame:
     """||branch|| / ||residual|| (%) after every epoch, for plots.over_epochs: a panel per layer; none where removed."""
     layers = 1 + max(int(name.rsplit("_", 1)[1]) for found in runs.values() for run in found
                      for name in run.metrics if name.startswith("branch_ratio_"))
@@ -209,24 +211,24 @@ def branch_growth(runs: studies.Runs) -> pd.DataFrame:
     return table[table["value"] > 0].assign(value=lambda t: 100 * t["value"])
 
 
-def arena_table(runs: Mapping[str, studies.Runs], profile: str) -> pd.DataFrame:
+def arena_table(runs: Mapping[str, report.Runs], profile: str) -> pd.DataFrame:
     """Published accuracies (%) of the long range arena and ours, a row per model, a column per task.
 
     Args:  runs: {study: {label: runs}}; the studies are named like the tasks.
     Ours are those of the profile's own data and sizes: only the paper profile's are the published task.
     """
-    published = studies.published()
-    epochs = records.literature(studies.PUBLISHED).groupby("model")["epoch"].first()
+    published = report.published()
+    epochs = literature.literature(report.PUBLISHED).groupby("model")["epoch"].first()
     rows = [{"model": model, **row, "kind": "published", "epochs": f"{epochs[model]:.0f}", "parameters": ""}
             for model, row in published.to_dict("index").items()]
     for label in dict.fromkeys(label for found in runs.values() for label in found):
-        here = {name: found[label] for name, found in runs.items() if label in found and name in studies.TITLES}
-        if len(here) < len([name for name in runs if name in studies.TITLES]):
+        here = {name: found[label] for name, found in runs.items() if label in found and name in report.TITLES}
+        if len(here) < len([name for name in runs if name in report.TITLES]):
             continue  # a row of one task alone stands in that task's own table
         sizes = [found[0].record["parameters"] for found in here.values()]
         trained = [found[0].config.train.epochs for found in here.values()]
         rows.append({"model": label, "kind": f"ours, {profile}", "epochs": _range(trained), "parameters": _range(sizes),
-                     **{studies.TITLES[name]: np.mean([run.accuracy() for run in found])
+                     **{report.TITLES[name]: np.mean([run.accuracy() for run in found])
                         for name, found in here.items()}})
     columns = ["kind", *published.columns, "epochs", "parameters"]
     return pd.DataFrame(rows).set_index("model").reindex(columns=columns)
@@ -248,10 +250,10 @@ def claims(costs: pd.DataFrame, structure_rows: pd.DataFrame, branches: pd.DataF
     def claim(text: str, evidence: str, word: str) -> None:
         rows.append({"claim": text, "evidence": evidence, "verdict": word})
 
-    found = sequence_bench.slopes(costs).loc["hrrformer"]
+    found = token_mixers.slopes(costs).loc["hrrformer"]
     lengths = f"from T = {int(found['from'])} to {int(found['to'])}"
     for what in ("time", "memory"):
-        known = what == "memory" or found["from"] >= sequence_bench.FAR  # below, times are those of calls
+        known = what == "memory" or found["from"] >= token_mixers.FAR  # below, times are those of calls
         claim(f"{what} grows in proportion to the sequence", f"power {found[what]:.2f} {lengths}",
               _judged(abs(found[what] - 1) <= 0.1) if known else UNSETTLED)
     for other in ("softmax_explicit", "softmax_fused"):
@@ -263,7 +265,7 @@ def claims(costs: pd.DataFrame, structure_rows: pd.DataFrame, branches: pd.DataF
               _judged(ratio > 1))
     for what, column in (("mean maps of the weights show rows beyond those of the controls", "row_contrast"),
                          ("and do so where only positions can make them", "row_contrast_shuffled")):
-        best, ceiling = inside.best_heads(structure_rows, TRAINED, CONTROLS, column)
+        best, ceiling = anatomy.best_heads(structure_rows, TRAINED, CONTROLS, column)
         claim(what, f"row contrast, best head {best:+.2f}, best head of any control {ceiling:+.2f}",
               _judged(best > ceiling))
     before, after = branches.loc["branch_ratio"].mean()

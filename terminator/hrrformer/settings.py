@@ -8,7 +8,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from terminator.config import ConfigError
+from terminator.runtime.settings import ConfigError
 
 POSITIONS = ("learned", "fixed")
 ORDERS = ("pre_norm", "mlp_pre_norm", "post_norm")
@@ -41,7 +41,7 @@ class NetworkSettings:
     activation: str = "gelu"  # its tanh approximation; or relu
     loss: str = "cross_entropy"  # with label smoothing 0.1; or binary, summed over the classes
     dropout: float = 0.1  # of embeddings, mixer outputs, MLP outputs
-    mixer: str = "hrrformer"  # one of terminator.related.attention.MIXERS, or none (branch removed)
+    mixer: str = "hrrformer"  # one of mixers.registry.TOKEN_MIXERS, or none (branch removed)
     mixer_options: dict[str, Any] = field(default_factory=dict)  # e.g. {"weights": "uniform"}
 
     def __post_init__(self) -> None:

@@ -15,10 +15,10 @@ continual     ContinualHyperTransformer: task after task, the weights as memory;
 Source: arXiv 2201.04182 and its reference implementation.
 """
 
-from terminator.related.hypertransformer.continual import ContinualHyperTransformer
-from terminator.related.hypertransformer.model import GeneratedCNN, HyperTransformer, Output
-from terminator.related.hypertransformer.prototypes import PixelMeans, PrototypicalNetwork
-from terminator.related.hypertransformer.settings import HyperTransformerSettings
+from terminator.hypertransformer.continual import ContinualHyperTransformer
+from terminator.hypertransformer.model import GeneratedCNN, HyperTransformer, Output
+from terminator.hypertransformer.prototypes import PixelMeans, PrototypicalNetwork
+from terminator.hypertransformer.settings import HyperTransformerSettings
 
 __all__ = ["ContinualHyperTransformer", "GeneratedCNN", "HyperTransformer", "HyperTransformerSettings", "Output",
            "PixelMeans", "PrototypicalNetwork"]

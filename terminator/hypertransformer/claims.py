@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from terminator.claims.base import NOT_RUN, Claim, Records, Verdict, by_seed, finished, first_of
-from terminator.claims.verdicts import against
-from terminator.fewshot import contrasts
-from terminator.fewshot.presets import preset, study
-from terminator.fewshot.runs import FEW_SHOT, FewShotRun
+from terminator.classification.verdicts import against
+from terminator.hypertransformer.fewshot import contrasts
+from terminator.hypertransformer.fewshot.presets import preset, study
+from terminator.hypertransformer.fewshot.runs import FEW_SHOT, FewShotRun
+from terminator.runs.claims import NOT_RUN, Claim, Records, Verdict, by_seed, finished, first_of
 
 NOTEBOOK = "22_hypertransformer"
 PAPER, CONTINUAL = "arXiv 2201.04182", "arXiv 2301.04584"

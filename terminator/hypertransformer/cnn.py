@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terminator.related.hypertransformer import allocation
-from terminator.related.hypertransformer.allocation import ConvWeights, HeadWeights
-from terminator.related.hypertransformer.features import LocalFeatures, batch_norm, same_padding
-from terminator.related.hypertransformer.generator import Generator
-from terminator.related.hypertransformer.settings import HyperTransformerSettings
+from terminator.hypertransformer import allocation
+from terminator.hypertransformer.allocation import ConvWeights, HeadWeights
+from terminator.hypertransformer.features import LocalFeatures, batch_norm, same_padding
+from terminator.hypertransformer.generator import Generator
+from terminator.hypertransformer.settings import HyperTransformerSettings
 
 LRELU_SLOPE = 0.01
 PENALTY_EPS = 1e-8

@@ -13,12 +13,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from terminator.config import ConfigError
-from terminator.related.hypertransformer.cnn import HeadLayer
-from terminator.related.hypertransformer.features import fold
-from terminator.related.hypertransformer.model import GeneratedCNN, HyperTransformer
-from terminator.related.hypertransformer.prototypes import class_means, distance_logits
-from terminator.related.hypertransformer.settings import HyperTransformerSettings
+from terminator.hypertransformer.cnn import HeadLayer
+from terminator.hypertransformer.features import fold
+from terminator.hypertransformer.model import GeneratedCNN, HyperTransformer
+from terminator.hypertransformer.prototypes import class_means, distance_logits
+from terminator.hypertransformer.settings import HyperTransformerSettings
+from terminator.runtime.settings import ConfigError
 
 PLAIN = {"layerwise_generator": "joint", "number_of_trained_cnn_layers": 0, "warmup_steps": 0, "shared_head_classes": 0,
          "weight_variation_regularization": 0.0, "l2_reg_weight": 0.0, "add_trainable_weights": False}

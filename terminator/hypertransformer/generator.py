@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terminator.related.hypertransformer import tokens
-from terminator.related.hypertransformer.features import LocalFeatures, each_image, per_episode
-from terminator.related.hypertransformer.settings import HyperTransformerSettings
-from terminator.related.hypertransformer.transformer import Decoder, Encoder, sizes_of
+from terminator.hypertransformer import tokens
+from terminator.hypertransformer.features import LocalFeatures, each_image, per_episode
+from terminator.hypertransformer.settings import HyperTransformerSettings
+from terminator.hypertransformer.transformer import Decoder, Encoder, sizes_of
 
 
 class Generator(nn.Module):

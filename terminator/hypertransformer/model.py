@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terminator.config import ConfigError, from_dict, to_dict
-from terminator.memory import can_be_read
-from terminator.related.hypertransformer.allocation import ConvWeights, HeadWeights
-from terminator.related.hypertransformer.cnn import ConvLayer, HeadLayer
-from terminator.related.hypertransformer.features import SharedFeatures, fold
-from terminator.related.hypertransformer.schedules import warmup_weights
-from terminator.related.hypertransformer.settings import HyperTransformerSettings
-from terminator.related.hypertransformer.transformer import glorot_linear
+from terminator.hypertransformer.allocation import ConvWeights, HeadWeights
+from terminator.hypertransformer.cnn import ConvLayer, HeadLayer
+from terminator.hypertransformer.features import SharedFeatures, fold
+from terminator.hypertransformer.schedules import warmup_weights
+from terminator.hypertransformer.settings import HyperTransformerSettings
+from terminator.hypertransformer.transformer import glorot_linear
+from terminator.runtime.memory import can_be_read
+from terminator.runtime.settings import ConfigError, from_dict, to_dict
 
 
 class GeneratedCNN(NamedTuple):

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terminator.related.hypertransformer.cnn import ConvLayer
-from terminator.related.hypertransformer.features import fold
-from terminator.related.hypertransformer.model import Output
-from terminator.related.hypertransformer.settings import HyperTransformerSettings
+from terminator.hypertransformer.cnn import ConvLayer
+from terminator.hypertransformer.features import fold
+from terminator.hypertransformer.model import Output
+from terminator.hypertransformer.settings import HyperTransformerSettings
 
 
 def class_means(vectors: Tensor, labels: Tensor, ways: int) -> Tensor:

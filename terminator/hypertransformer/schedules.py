@@ -4,6 +4,8 @@ Source: the reference implementation of arXiv 2201.04182.  Golden: hypertransfor
 """
 
 
+
+
 def warmup_weights(step: int, warmup_steps: int, heads: int) -> list[float]:
     """Loss weights at a step: of the auxiliary heads in the layers' order, then of the true loss.
 
@@ -18,8 +20,3 @@ def warmup_weights(step: int, warmup_steps: int, heads: int) -> list[float]:
     spacing = warmup_steps / heads
     weights = [max(0.0, 1 - abs(step - j * spacing) / spacing) for j in range(heads)]
     return [*weights, min(1.0, max(0.0, 1 + (step - warmup_steps) / spacing))]
-
-
-def decayed_rate(step: int, rate: float, decay_rate: float = 1.0, decay_steps: int = 10000) -> float:
-    """Learning rate with continuous exponential decay: rate * decay_rate^(step / decay_steps)."""
-    return rate * decay_rate ** (step / decay_steps)

@@ -6,7 +6,7 @@ Source: arXiv 2201.04182 and its reference implementation.
 import math
 from dataclasses import dataclass, fields
 
-from terminator.config import require
+from terminator.runtime.settings import require
 
 CNN_MODELS = {"maxpool-4-layer": 4, "4-layer": 4, "3-layer": 3}  # conv layers, the logits layer aside
 SHARED_EXTRACTORS = ("none", "2-layer", "3-layer", "4-layer", "2-layer-bn", "3-layer-bn")

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terminator.related.hypertransformer.settings import HyperTransformerSettings
+from terminator.hypertransformer.settings import HyperTransformerSettings
 
 MASKED = 1e8  # taken off the attention logits of masked keys
 LRELU_SLOPE = 0.1  # of the MLPs; the generated CNN's is 0.01

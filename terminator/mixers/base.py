@@ -7,7 +7,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terminator.related.hrrformer.attention import check_heads, check_sequence, lecun_linear
+
+def lecun_linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
+    """A linear map with Flax's initialisation: normal cut at 2 deviations, variance 1/inputs; bias 0."""
+    linear = nn.Linear(inputs, outputs, bias=bias)
+    deviation = 1 / math.sqrt(inputs) / 0.87962566103423978  # a standard normal has this deviation once cut
+    nn.init.trunc_normal_(linear.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+    if bias:
+        nn.init.zeros_(linear.bias)
+    return linear
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Raise ValueError unless `heads` divides `width`."""
+    if heads < 1 or width < 1 or width % heads:
+        raise ValueError(f"heads is {heads}, width is {width}; the width must be a multiple of the heads")
+
+
+def check_sequence(x: Tensor, width: int, mask: Tensor | None) -> Tensor | None:
+    """Check x (B, T, E) and a mask (B, T), true or 1 for real tokens; return the mask as bool, or None."""
+    if x.ndim != 3 or x.shape[-1] != width:
+        raise ValueError(f"the input has shape {tuple(x.shape)}, this mixer takes (B, T, {width})")
+    if mask is not None and mask.shape != x.shape[:2]:
+        raise ValueError(f"the mask has shape {tuple(mask.shape)}; it must be (B, T) = {tuple(x.shape[:2])}, "
+                         "true for real tokens")
+    return None if mask is None else mask.bool()
 
 
 def require(condition: bool, key: str, value: Any, allowed: str) -> None:

@@ -1,16 +1,10 @@
-"""Mixers without a product of queries and keys: how tokens mix is a parameter, a transform, or a slow net's."""
+"""Mixers without a product of queries and keys: how tokens mix is a parameter or a transform."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terminator import hyperzzw
-from terminator.layers import Pointwise
-from terminator.related.attention.base import additive_mask, check_length, require
-from terminator.related.hrrformer.algebra import widened
-from terminator.related.hrrformer.attention import check_heads, check_sequence, lecun_linear
-from terminator.slow_net import SlowNet
-from terminator.standardization import InstanceStandardization
+from terminator.layers import widened
+from terminator.mixers.base import additive_mask, check_heads, check_length, check_sequence, lecun_linear, require
 
 
 class Synthesizer(nn.Module):
@@ -66,37 +60,3 @@ class FNet(nn.Module):
         check_sequence(x, self.width, mask)
         with torch.autocast(x.device.type, enabled=False):
             return torch.fft.fft2(widened(x), dim=(1, 2), norm=self.normalization).real.to(x.dtype)
-
-
-class GlobalHyperZZW(nn.Module):
-    """The global branch of an SFNE block on sequences: y = Wo (S (*) IS(Ws S + Wf Z)) with S = W * Z.
-
-    W (1, E, length) is a slow net's hyper-kernel, IS instance standardisation; linear maps stand in for
-    the block's gated units, whose bias maps would be parameters of their own over positions.
-    Args:    length: the longest T, shorter inputs are padded with zeros;  hidden, omega_0: of the slow net;
-             operator: one of hyperzzw.OPERATORS ("matrix" for square lengths only).
-    Source:  arXiv 2401.17948; see terminator.sfne.
-    """
-
-    uses_mask = True
-
-    def __init__(self, width: int, length: int, operator: str = "convolution", hidden: int = 32,
-                 omega_0: float = 2000.0):
-        super().__init__()
-        require(operator in hyperzzw.OPERATORS, "operator", operator, ", ".join(hyperzzw.OPERATORS))
-        self.width, self.length, self.operator = width, length, operator
-        self.slow_net = SlowNet(1, length, width, hidden, omega_0=omega_0)
-        self.slow, self.fast, self.output = (Pointwise(width, width) for _ in range(3))
-        self.standardize = InstanceStandardization()
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        mask = check_sequence(x, self.width, mask)
-        check_length(x.shape[1], self.length)
-        real = None if mask is None else mask[:, None, :]  # (B, 1, T)
-        z = x.transpose(1, 2) if real is None else x.transpose(1, 2) * real  # (B, E, T)
-        score = hyperzzw.slow_score(z, self.slow_net()[..., : x.shape[1]])  # (B, E, T)
-        value = self.standardize(self.slow(score) + self.fast(z))
-        value = value if real is None else value * real
-        score, value = (F.pad(part, (0, self.length - x.shape[1])) for part in (score, value))
-        mixed = hyperzzw.global_operator(self.operator, score, value)[..., : x.shape[1]]
-        return self.output(mixed).transpose(1, 2)

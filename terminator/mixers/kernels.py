@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terminator.related.attention.base import HeadsMixer, require
-from terminator.related.hrrformer.algebra import widened
+from terminator.layers import widened
+from terminator.mixers.base import HeadsMixer, require
 
 
 def kernel_attention(query: Tensor, key: Tensor, value: Tensor, eps: float = 1e-6) -> Tensor:

@@ -1,4 +1,4 @@
-"""Context through a few rows that stand for all tokens: projections, landmarks, a memory, or the bases of a ham."""
+"""Context through a few rows that stand for all tokens: projections, landmarks or a memory."""
 
 import math
 
@@ -6,12 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terminator.layers import Pointwise
-from terminator.related.attention.base import HeadsMixer, SoftmaxAttention, additive_mask, check_length, require
-from terminator.related.hamburger.ham import make_ham
-from terminator.related.hamburger.settings import HamSettings
-from terminator.related.hrrformer.algebra import widened
-from terminator.related.hrrformer.attention import check_sequence
+from terminator.layers import widened
+from terminator.mixers.base import HeadsMixer, SoftmaxAttention, additive_mask, check_length, check_sequence, require
 
 
 class Linformer(HeadsMixer):
@@ -108,37 +104,3 @@ class Luna(nn.Module):
         packed = self.pack(memory, mask, source=x)  # (B, memory, E)
         output = self.unpack(x, source=packed)  # (B, T, E)
         return (output, F.layer_norm(memory + packed, memory.shape[-1:], eps=1e-6)) if return_memory else output
-
-
-class Hamburger(nn.Module):
-    """Hamburger's decomposition (NMF) between two linear maps, without its shortcut: Wu ham(relu(Wl x)).
-
-    The first bases are shared by all inputs, so that an evaluation draws no random numbers.
-    Args:    rank: R, at most the width; nothing: half of it;  steps: K of the decomposition;
-             online_update: of the shared bases, "off", or "training" (as released), see HamSettings.
-    Source:  arXiv 2109.04553; see terminator.related.hamburger.
-    """
-
-    uses_mask = True
-
-    def __init__(self, width: int, rank: int | None = None, steps: int = 6, online_update: str = "off"):
-        super().__init__()
-        self.width = width
-        rank = max(1, width // 2) if rank is None else rank
-        self.lower, self.upper = Pointwise(width, width), Pointwise(width, width)
-        self.ham = make_ham(width, HamSettings(kind="NMF", rank=rank, train_steps=steps, eval_steps=steps,
-                                               random_init=False, online_update=online_update))
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        mask = check_sequence(x, self.width, mask)
-        return self.mix(x.transpose(1, 2), mask).transpose(1, 2)
-
-    def mix(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Mix x (B, E, *positions); a mask (B, P) for one axis of positions only."""
-        lowered = F.relu(self.lower(x)).flatten(2)  # (B, E, P)
-        if mask is not None:
-            lowered = lowered * mask[:, None, :]  # a column of zeros gets no coefficients, and so moves no basis
-        positions = lowered.shape[2]
-        missing = max(0, self.ham.settings.rank - positions)  # a ham takes no fewer columns than bases
-        mixed = self.ham(F.pad(lowered, (0, missing)))[..., :positions]
-        return self.upper(mixed.reshape(x.shape))

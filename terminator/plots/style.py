@@ -6,7 +6,7 @@ import matplotlib
 from cycler import cycler
 from matplotlib.figure import Figure
 
-from terminator.paths import atomic_path, results_dir
+from terminator.runtime.paths import atomic_path, results_dir
 
 # Okabe and Ito's colours, told apart by every kind of colour vision; dashes and markers differ as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -6,15 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from terminator import records
-from terminator.claims import hamburger, hrrformer, hypertransformer, terminator
-from terminator.claims.base import SEEDS, WORDS, Claim, Records
-from terminator.claims.verdicts import CLOSE, NEAR
-from terminator.config import WHERE_KEYS
-from terminator.paths import atomic_write, results_dir
+from terminator.classification import claims as terminator
+from terminator.classification.verdicts import CLOSE, NEAR
+from terminator.hamburger import claims
+from terminator.hrrformer import claims as hrrformer
+from terminator.hypertransformer import claims as hypertransformer
+from terminator.runs import records
+from terminator.runs.claims import SEEDS, WORDS, Claim, Records
+from terminator.runtime.paths import atomic_write, results_dir
+from terminator.runtime.settings import WHERE_KEYS
 
 CLAIMS: list[Claim] = [  # a system's claims stand in a file of its own
-    *terminator.CLAIMS, *hamburger.CLAIMS, *hrrformer.CLAIMS, *hypertransformer.CLAIMS]
+    *terminator.CLAIMS, *claims.CLAIMS, *hrrformer.CLAIMS, *hypertransformer.CLAIMS]
 
 
 def evidence() -> dict[str, Records]:

@@ -10,15 +10,18 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from terminator import records, studies
-from terminator.config import Config, from_dict, identity
-from terminator.experiments import is_of
-from terminator.fewshot.runs import FEW_SHOT
-from terminator.gan.runs import GAN
-from terminator.longrange.runs import LONG_RANGE
-from terminator.presets import PROFILES
-from terminator.runs import System
-from terminator.segmentation.runs import SEGMENTATION
+from terminator.classification import report, studies
+from terminator.classification.config import Config
+from terminator.classification.runs import is_of
+from terminator.hamburger.gan.runs import GAN
+from terminator.hamburger.segmentation.runs import SEGMENTATION
+from terminator.hrrformer.longrange.runs import LONG_RANGE
+from terminator.hrrformer.studies import pathfinder_pictures
+from terminator.hypertransformer.fewshot.runs import FEW_SHOT
+from terminator.runs import comparison, literature, records
+from terminator.runs.study import PROFILES
+from terminator.runs.system import System
+from terminator.runtime.settings import from_dict, identity
 
 SYSTEMS: tuple[System, ...] = (FEW_SHOT, SEGMENTATION, LONG_RANGE, GAN)  # each has records of its own task
 RATES = "-rates"  # ends the name of an experiment that chose learning rates on held-out images
@@ -102,7 +105,7 @@ def named(experiment: str, profile: str) -> dict[str, Config]:
     """{what a reader calls it: configuration} of a study's variants, at every rate where rates are compared."""
     found: dict[str, Config] = {}
     for make in (studies.ablations, studies.global_mixers, studies.sequences, studies.slow_neural_loss,
-                 studies.feature_statistics, studies.mixers, studies.precision, studies.pathfinder_pictures):
+                 studies.feature_statistics, studies.mixers, studies.precision, pathfinder_pictures):
         study = make(profile)
         if study.experiment == experiment:
             found |= {_label(label): config for label, config in study.variants.items()}
@@ -127,7 +130,7 @@ def classification_table(experiment: str, found: Sequence[dict[str, Any]]) -> pd
     """One row per setting of an experiment: what, data, epochs, seeds, accuracies, published, hardware, profile."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for record in found:
-        groups.setdefault((record["profile"], records.setting(record)), []).append(record)
+        groups.setdefault((record["profile"], report.setting(record)), []).append(record)
     labels = {profile: named(experiment, profile) for profile in {profile for profile, _ in groups}}
     rows = []
     for (profile, _), group in groups.items():
@@ -152,8 +155,8 @@ def _classification_row(group: Sequence[dict[str, Any]], name: str) -> dict[str,
     return {
         "what": name, "data": data["title"], "training images": f"{data['train_size']:,} of {size}",
         "epochs": first["config"]["train"]["epochs"], SEEDS: len({r["seed"] for r in group}),
-        "accuracy (%)": records.mean_and_spread(released.mean(), released.std(ddof=1)),
-        "calibrated (%)": records.mean_and_spread(calibrated.mean(), calibrated.std(ddof=1)),
+        "accuracy (%)": comparison.mean_and_spread(released.mean(), released.std(ddof=1)),
+        "calibrated (%)": comparison.mean_and_spread(calibrated.mean(), calibrated.std(ddof=1)),
         "published (%)": "-" if published is None else f"{published:g}",
         "difference": "-" if published is None else f"{released.mean() - published:+.2f}",
         "parameters": first["parameters"], **_costs(group), "profile": first["profile"]}
@@ -173,7 +176,7 @@ def published_number(record: dict[str, Any]) -> float | None:
     changed = identity(from_dict(Config, record["config"]))
     if record["model"] != "Terminator" or record["experiment"] != "images" or reduced or "network" in changed:
         return None
-    table = records.literature()
+    table = literature.literature()
     same = table[(table["dataset"] == record["data"]["title"]) & (table["model"] == record["model"])
                  & (table["epoch"] == record["config"]["train"]["epochs"])]
     return float(same["value"].iloc[0]) if len(same) else None
@@ -195,7 +198,7 @@ def system_table(system: System, found: Sequence[dict[str, Any]]) -> pd.DataFram
         for name in each:
             if name in averaged:
                 values = pd.to_numeric(each[name])
-                measured[averaged[name]] = records.mean_and_spread(values.mean(), values.std(ddof=1))
+                measured[averaged[name]] = comparison.mean_and_spread(values.mean(), values.std(ddof=1))
             elif each[name].astype(str).nunique() == 1:
                 cells[name] = each[name].iloc[0]
         measured = {name: measured[name] for name in averaged.values() if name in measured}  # in the system's order

@@ -19,7 +19,8 @@ import tokenize
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parent
+from terminator.runtime.provenance import package_hash
+
 COMMON = ("profile", "seeds", "device")  # parameters that every notebook knows
 FIRST_READER = 90  # notebooks from this number on read what the others recorded
 
@@ -165,14 +166,6 @@ def choose_parameters(notebooks, args):
                 allowed = f"its default {json.dumps(default)} ({type(default).__name__})"
                 raise Refusal(f"{notebook.name}: {what} does not fit {allowed}; values are read as JSON")
     return chosen
-
-
-def package_hash():
-    """One hash over the package's Python files, names included."""
-    digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        digest.update(f"{path.relative_to(PACKAGE).as_posix()}\0".encode() + path.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 def fingerprint(notebook, parameters, source, data, results):

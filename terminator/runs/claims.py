@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-from terminator import comparison, records
-from terminator.runs import System
+from terminator.runs import comparison, records
+from terminator.runs import comparison as runs_comparison
+from terminator.runs.system import System
 
 HOLDS, PARTLY, NOT, UNSETTLED, NOT_RUN = WORDS = ("holds", "partly", "does not", "not settled", "not run")
 SEEDS = 2  # fewer give no verdict
@@ -84,7 +85,7 @@ def by_seed(runs: Records) -> dict[int, dict[str, Any]]:
 
 def spread(values: Sequence[float]) -> str:
     """"98.12 ± 0.30", mean and standard deviation over seeds."""
-    return records.mean_and_spread(mean(values), deviation(values) if len(values) > 1 else None)
+    return runs_comparison.mean_and_spread(mean(values), deviation(values) if len(values) > 1 else None)
 
 
 def deviation(values: Sequence[float]) -> float:

@@ -196,3 +196,10 @@ def gap(a: Sequence[float], b: Sequence[float], noise: tuple[float, float] = (0.
 def seeds(count: int) -> str:
     """"3 seeds", "one seed"."""
     return f"{count} seeds" if count > 1 else "one seed"
+
+
+def mean_and_spread(mean: float, spread: float | None, digits: int = 2) -> str:
+    """"98.12 ± 0.30", or "98.12" where one seed leaves no spread."""
+    if mean is None or pd.isna(mean):
+        return "-"
+    return f"{mean:.{digits}f}" + ("" if spread is None or pd.isna(spread) else f" ± {spread:.{digits}f}")

@@ -21,15 +21,16 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
-from terminator import observations, records, weights
-from terminator.config import ConfigError, from_dict, identity, to_dict
 from terminator.data import DatasetNotFound
-from terminator.deterministic import deterministic_algorithms
-from terminator.distributed import broadcast, processes, rank
 from terminator.model import count_parameters
-from terminator.paths import results_dir
-from terminator.presets import PROFILES
-from terminator.progress import say
+from terminator.runs import observations, records
+from terminator.runs.study import PROFILES
+from terminator.runtime import provenance, weights
+from terminator.runtime.deterministic import deterministic_algorithms
+from terminator.runtime.distributed import broadcast, processes, rank
+from terminator.runtime.paths import results_dir
+from terminator.runtime.progress import say
+from terminator.runtime.settings import ConfigError, from_dict, identity, to_dict
 from terminator.trainer import Loop
 
 
@@ -136,7 +137,7 @@ def describe(trainer: Loop, rows: Sequence[dict[str, float]]) -> dict[str, Any]:
         "seed": config.train.seed, "model": type(trainer.model).__name__, "parameters": count_parameters(trainer.model),
         "config": to_dict(config), "data": dataclasses.asdict(trainer.data.info), "epochs": list(rows),
         "wall_s": round(sum(row["seconds"] for row in rows), 2),
-        "peak_memory_bytes": records.peak_memory_bytes(kind), "device": records.device_name(kind),
+        "peak_memory_bytes": provenance.peak_memory_bytes(kind), "device": provenance.device_name(kind),
         "precision": config.train.precision,
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
     }
@@ -305,14 +306,14 @@ class System(ABC):
     def _train(self, config: Any, data: Any, experiment: str, profile: str, folder: Path,
                keep_record: bool) -> dict[str, Any]:
         """Train, evaluate, write model and record; a record that is there already is kept, if so wished."""
-        began = {"provenance": records.provenance(), "started": records.now()}
+        began = {"provenance": provenance.provenance(), "started": provenance.now()}
         trainer = self.trainer(self.start(config, data), config, data, folder)
         rows = trainer.fit() if count_parameters(trainer.model) else []  # nothing to train: only tested
         name = self.run_id(config, data, profile)
         record: dict[str, Any] = {
             "run_id": name, "experiment": experiment, "task": self.task, "status": "ok", "profile": profile,
             **describe(trainer, rows), **self.details(trainer, rows), "results": self.results(trainer), **began,
-            "finished": records.now()}
+            "finished": provenance.now()}
         record = json.loads(json.dumps(record))  # as it will be read again
         if rank() > 0:
             return record

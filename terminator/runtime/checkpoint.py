@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from terminator.paths import atomic_path
+from terminator.runtime.paths import atomic_path
 
 FORMAT = "terminator checkpoint 1"
 

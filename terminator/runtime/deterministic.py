@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
 
 @contextmanager
@@ -27,18 +26,3 @@ def deterministic_algorithms(wanted: bool) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0])
         torch.backends.cudnn.benchmark = before[1]
-
-
-def pooled(x: Tensor, size: int) -> Tensor:
-    """Adaptive average pooling of x (N, C, *positions) to `size` per axis, as matrix products.
-
-    torch's own has no deterministic gradient on CUDA.
-    """
-    for axis in range(2, x.ndim):
-        length = x.shape[axis]
-        weight = x.new_zeros(size, length)
-        for i in range(size):
-            start, end = i * length // size, -(-(i + 1) * length // size)
-            weight[i, start:end] = 1.0 / (end - start)
-        x = (x.movedim(axis, -1) @ weight.T).movedim(-1, axis)
-    return x

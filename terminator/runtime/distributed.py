@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from terminator.config import ConfigError
+from terminator.runtime.settings import ConfigError
 
 
 class Processes(Protocol):

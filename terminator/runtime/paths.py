@@ -32,7 +32,7 @@ def project_root() -> Path | None:
     Returns: the folder, or None where the package is used outside a checkout.
     """
     here = Path.cwd()
-    for folder in (Path(__file__).resolve().parents[1], here, *here.parents):
+    for folder in (Path(__file__).resolve().parents[2], here, *here.parents):
         if _is_project(folder):
             return folder
     return None

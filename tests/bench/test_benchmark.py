@@ -3,16 +3,17 @@
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from places import PACKAGE
 from torch.utils.flop_counter import FlopCounterMode
 
-from terminator import benchmark, benchmark_step
-from terminator.config import ConfigError
-from terminator.memory import keep_freed_memory
+from terminator.bench import case as benchmark
+from terminator.bench import floors, network, records, revision, whole
 from terminator.model import Terminator
+from terminator.runtime.memory import keep_freed_memory
+from terminator.runtime.settings import ConfigError
 
 USUAL_STEP = 36.0  # the step of the test below, in products of two 1024 x 1024 matrices
 TINY = {"size": 4, "batch": 2, "threads": 1, "repeats": 2, "warm_up": 1}
@@ -33,30 +34,30 @@ def test_a_case_is_measured_in_its_own_process(what):
 
 
 def test_run_writes_a_record_with_floors(results):
-    table = benchmark.run([benchmark.Case(**TINY), benchmark.Case("inference", **TINY)], "smoke")
+    table = whole.run([benchmark.Case(**TINY), benchmark.Case("inference", **TINY)], "smoke")
     assert list(table["what"]) == ["training", "inference"]
     assert (table["ms_low"] <= table["ms"]).all()
     assert (table["ms"] <= table["ms_high"]).all()
     assert table["flops"][0] > 2 * table["flops"][1] > 0
     assert (table["over_floor"] > 1).all()
     assert (table["over_serial_floor"] <= table["over_floor"]).all()
-    (record,) = benchmark.load("smoke")
+    (record,) = records.load("smoke")
     assert record["rows"][0]["ms"] == table["ms"][0]
-    assert benchmark.load("paper") == []
+    assert records.load("paper") == []
 
 
 @pytest.mark.parametrize("groups", [1, 4, 16])
 def test_a_convolution_and_its_gradients_take_three_times_its_operations(groups):
     layer = torch.nn.Conv2d(16, 32, 5, padding=2, groups=groups)
     x = torch.randn(3, 16, 8, 8, requires_grad=True)
-    with FlopCounterMode(display=False, custom_mapping=benchmark.COUNTED) as counter:
+    with FlopCounterMode(display=False, custom_mapping=floors.COUNTED) as counter:
         layer(x).sum().backward()
     assert counter.get_total_flops() == 3 * 2 * 3 * 32 * 8 * 8 * 5 * 5 * 16 // groups
 
 
 def test_rates_are_those_of_the_threads_asked_for():
     before = torch.get_num_threads()
-    rates = benchmark.machine_rates(threads=1, side=256, megabytes=1)
+    rates = floors.machine_rates(threads=1, side=256, megabytes=1)
     assert torch.get_num_threads() == before
     assert rates.flops == max(rates.matrix_product, rates.convolution)
     assert min(rates.flops, rates.bytes) > 1e8
@@ -64,18 +65,18 @@ def test_rates_are_those_of_the_threads_asked_for():
 
 def test_work_counts_what_is_read_and_written_but_no_views():
     x = torch.ones(100)
-    (add,) = benchmark.work(lambda: (x + 1).view(10, 10).t())
+    (add,) = floors.work(lambda: (x + 1).view(10, 10).t())
     assert add[0] == 0
     assert 2 * x.nbytes <= add[1] < 3 * x.nbytes + 64
-    (in_place,) = benchmark.work(lambda: x.add_(1))
+    (in_place,) = floors.work(lambda: x.add_(1))
     assert in_place[1] >= 2 * x.nbytes
 
 
 def test_the_serial_floor_takes_every_operation_by_its_larger_part():
     a = torch.ones(50, 50)
-    assert benchmark.work(lambda: a @ a + 1) == [(2 * 50**3, 3 * a.nbytes), (0, 2 * a.nbytes)]
+    assert floors.work(lambda: a @ a + 1) == [(2 * 50**3, 3 * a.nbytes), (0, 2 * a.nbytes)]
     case = benchmark.Case(**TINY)
-    few, many = (benchmark.with_floors({"ms": 1.0}, case, benchmark.Rates(1e9, 1e9, rate)) for rate in (1e15, 1e9))
+    few, many = (floors.with_floors({"ms": 1.0}, case, floors.Rates(1e9, 1e9, rate)) for rate in (1e15, 1e9))
     assert few["serial_floor_ms"] == pytest.approx(few["flop_floor_ms"], rel=1e-3)  # copies take no time
     assert many["serial_floor_ms"] > max(many["flop_floor_ms"], many["byte_floor_ms"])
     assert many["serial_floor_ms"] < many["flop_floor_ms"] + many["byte_floor_ms"]
@@ -84,7 +85,7 @@ def test_the_serial_floor_takes_every_operation_by_its_larger_part():
 def test_compare_runs_another_revision_in_turns(results, tmp_path, monkeypatch):
     """A repository whose older revision is this kit, slowed down by a sleep."""
     repository = tmp_path / "kit"
-    shutil.copytree(Path(benchmark.__file__).parent, repository / "terminator",
+    shutil.copytree(PACKAGE, repository / "terminator",
                     ignore=shutil.ignore_patterns("__pycache__"))
     model = repository / "terminator" / "model.py"
     text = model.read_text()
@@ -95,11 +96,11 @@ def test_compare_runs_another_revision_in_turns(results, tmp_path, monkeypatch):
     someone = ["-c", "user.name=a", "-c", "user.email=a@b"]
     for command in (["init", "-q"], ["add", "-A"], [*someone, "commit", "-qm", "slow"]):
         subprocess.run(["git", *command], cwd=repository, check=True, capture_output=True)
-    monkeypatch.setattr(benchmark, "project_root", lambda: repository)
-    result = benchmark.compare(benchmark.Case(**TINY), "HEAD", rounds=1, profile="smoke")
+    monkeypatch.setattr(revision, "project_root", lambda: repository)
+    result = revision.compare(benchmark.Case(**TINY), "HEAD", rounds=1, profile="smoke")
     assert result["there"]["ms"] > 1000 > result["here"]["ms"]
     assert result["ratio"] == pytest.approx(result["there"]["ms"] / result["here"]["ms"])
-    assert benchmark.load("smoke")[0]["comparison"]["revision"] == "HEAD"
+    assert records.load("smoke")[0]["comparison"]["revision"] == "HEAD"
 
 
 @pytest.mark.parametrize(("changes", "named"), [
@@ -117,7 +118,7 @@ def test_cases_that_cannot_be(changes, named):
 
 def test_a_revision_that_is_not_there():
     with pytest.raises(ConfigError, match="revision is 'nowhere'"):
-        benchmark.compare(benchmark.Case(**TINY), "nowhere")
+        revision.compare(benchmark.Case(**TINY), "nowhere")
 
 
 def test_a_failing_process_says_why(tmp_path):
@@ -129,7 +130,7 @@ def test_a_failing_process_says_why(tmp_path):
 
 def test_memory_is_kept_and_reused():
     keep_freed_memory()  # of no effect elsewhere than with glibc, but no error either
-    code = ("import resource, torch; from terminator.memory import keep_freed_memory; keep_freed_memory()\n"
+    code = ("import resource, torch; from terminator.runtime.memory import keep_freed_memory; keep_freed_memory()\n"
             "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
             "for _ in range(40): torch.ones(2**22)\n"
             "before = faults()\n"
@@ -144,13 +145,13 @@ def test_a_training_step_has_not_become_slow():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        model, x, labels = benchmark_step.build(16, 16, 2, "cpu")
-        step = benchmark_step.training_step(model, model, x, labels, "float32")
+        model, x, labels = network.build(16, 16, 2, "cpu")
+        step = network.training_step(model, model, x, labels, "float32")
         step()
         ratios = []
         for _ in range(5):
-            unit = benchmark.reference_seconds()
-            ratios.append(benchmark.best_seconds(step, repeats=1) / unit)
+            unit = floors.reference_seconds()
+            ratios.append(floors.best_seconds(step, repeats=1) / unit)
     finally:
         torch.set_num_threads(threads)
     assert min(ratios) < 2 * USUAL_STEP, ratios
@@ -158,9 +159,9 @@ def test_a_training_step_has_not_become_slow():
 
 def test_kar3_for_all_parameters_at_once_is_faster_than_one_by_one():
     """In one of a few rounds at least: what else the machine does must not decide."""
-    steps = [benchmark_step.optimizer_step(Terminator(size=8), name) for name in ("Kar3", "Kar3 plain")]
+    steps = [network.optimizer_step(Terminator(size=8), name) for name in ("Kar3", "Kar3 plain")]
     ratios = []
     for _ in range(6):
-        together, one_by_one = (benchmark.best_seconds(step, repeats=9) for step in steps)
+        together, one_by_one = (floors.best_seconds(step, repeats=9) for step in steps)
         ratios.append(together / one_by_one)
     assert min(ratios) < 0.8, ratios

@@ -3,8 +3,10 @@
 import pandas as pd
 import pytest
 
-from terminator import benchmark, costs, plots
-from terminator.benchmark import Case
+from terminator.bench import growth as costs
+from terminator.bench import records
+from terminator.bench.case import Case
+from terminator.plots import charts
 
 
 @pytest.mark.parametrize("profile", ["smoke", "laptop", "paper"])
@@ -32,9 +34,9 @@ def test_a_record_is_measured_once_read_again_and_split_by_axis(monkeypatch):
     table = costs.table(record)
     assert {axis: list(group["amount"]) for axis, group in table.groupby("axis")} == {
         "image side": [4, 6], "batch": [2, 4], "sequence length": [9, 16]}
-    assert benchmark.load("smoke") == []  # no row of the README's table
+    assert records.load("smoke") == []  # no row of the README's table
     growth = costs.growth_table(table)
-    plots.growth(table, "ms", "ms", growth["time, fitted"])
+    charts.growth(table, "ms", "ms", growth["time, fitted"])
 
 
 def test_the_fitted_power_is_that_of_the_largest_sizes():

@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 import torch
 
-from terminator import benchmark_step, sequence_bench, sequence_step
-from terminator.config import ConfigError
-from terminator.related.attention import MIXERS
-from terminator.sequence_bench import Case
+from terminator.bench import mixers, network, token_mixers, token_step
+from terminator.bench.token_mixers import Case
+from terminator.mixers.registry import TOKEN_MIXERS
+from terminator.runtime.settings import ConfigError
 
 
 @pytest.fixture
@@ -29,14 +29,13 @@ def table(**costs):
 
 
 def test_every_mixer_has_a_theory():
-    assert tuple(sequence_bench.POWERS) == tuple(MIXERS)
-    assert sequence_bench.POWERS["softmax_fused"] == (2, 1)
+    assert mixers.powers(TOKEN_MIXERS["softmax_fused"]) == (2, 1)
 
 
 def test_a_measurement_here_and_in_its_own_process_agree_on_memory():
     threads = torch.get_num_threads()
     case = Case("hrrformer", 32, width=8, heads=2, repeats=2)
-    here, apart = sequence_bench.measure(case, apart=False), sequence_bench.measure(case)
+    here, apart = token_mixers.measure(case, apart=False), token_mixers.measure(case)
     assert torch.get_num_threads() == threads
     assert here["bytes"] == apart["bytes"] > 32 * 8 * 4
     assert here["parameters"] == 4 * 64
@@ -49,35 +48,35 @@ def test_a_measurement_here_and_in_its_own_process_agree_on_memory():
 
 
 def test_several_threads_are_timed_by_the_wall():
-    clock = benchmark_step.clock_of
+    clock = network.clock_of
     assert clock("cpu", 2) is clock("cuda", 1) is not clock("cpu", 1)
 
 
 def test_a_step_goes_back_to_tokens_and_weights():
-    run, _ = sequence_step.step_of("linear", 16, 8, 2, 1, "cpu")
+    run, _ = token_step.step_of("linear", 16, 8, 2, 1, "cpu")
     with torch.no_grad():
         run()  # needs its own gradients
 
 
 def test_a_record_is_written_once_and_read_again(results, monkeypatch):
-    monkeypatch.setattr(sequence_bench, "LENGTHS", {"smoke": (8, 16)})
-    first = sequence_bench.recorded("smoke", "cpu")
-    assert sequence_bench.recorded("smoke", "cpu") == first
+    monkeypatch.setattr(token_mixers, "LENGTHS", {"smoke": (8, 16)})
+    first = token_mixers.recorded("smoke", "cpu")
+    assert token_mixers.recorded("smoke", "cpu") == first
     rows = pd.DataFrame(first["rows"])
-    assert set(rows["operator"]) == set(MIXERS)
+    assert set(rows["operator"]) == set(TOKEN_MIXERS)
     assert rows["seconds"].notna().all()
-    assert sequence_bench.recorded("smoke", "cpu", again=True)["rows"] != first["rows"]
+    assert token_mixers.recorded("smoke", "cpu", again=True)["rows"] != first["rows"]
     assert len(list(results.glob("runs/sequence_mixers/*/benchmark.json"))) == 2
     with pytest.raises(ConfigError, match="profile is 'huge'; allowed: smoke"):
-        sequence_bench.recorded("huge")
+        token_mixers.recorded("huge")
 
 
 def test_what_would_take_too_long_is_left_out():
-    costs = sequence_bench.cost_table((16, 2**22), 0.5, ["softmax_explicit", "fnet"], apart=False, repeats=1)
+    costs = token_mixers.cost_table((16, 2**22), 0.5, ["softmax_explicit", "fnet"], apart=False, repeats=1)
     explicit = costs[costs["operator"] == "softmax_explicit"]
     assert explicit["seconds"].isna().tolist() == [False, True]
     assert "predicted" in explicit["note"].iloc[1]
-    assert "softmax_explicit: left out from T = 4194304" in sequence_bench.verdict(
+    assert "softmax_explicit: left out from T = 4194304" in token_mixers.verdict(
         pd.concat([costs, table(hrrformer={16: (1.0, 1.0)}, softmax_fused={16: (1.0, 1.0)})]))
 
 
@@ -85,7 +84,7 @@ def test_slopes_are_fitted_from_afar():
     costs = table(hrrformer={n: (1e-3 + 1e-6 * n, 10.0 * n) for n in (256, 1024, 4096, 16_384, 65_536)},
                   softmax_fused={n: (1e-9 * n**2, 10.0 * n) for n in (256, 1024, 4096)},
                   linear={4096: (1.0, 1.0)})
-    found = sequence_bench.slopes(costs)
+    found = token_mixers.slopes(costs)
     assert list(found.index) == ["hrrformer", "softmax_fused"]  # one length has no slope
     assert found.loc["hrrformer", ["from", "to"]].tolist() == [4096, 65_536]
     assert found.loc["hrrformer", "time"] == pytest.approx(0.93, abs=0.02)
@@ -95,17 +94,17 @@ def test_slopes_are_fitted_from_afar():
 
 
 def test_beside_the_independent_implementation():
-    found = sequence_bench.beside_literature(table(hrrformer={4096: (0.034, 2e7), 8: (1.0, 1.0)}))
+    found = token_mixers.beside_literature(table(hrrformer={4096: (0.034, 2e7), 8: (1.0, 1.0)}))
     assert found["what"].tolist() == ["time (ms)", "memory (MB)"]
     assert found["ours"].tolist() == pytest.approx([34.0, 20.0])
     assert found["theirs"].tolist() == [17.0, 40.0]
     assert found["ours / theirs"].tolist() == pytest.approx([2.0, 0.5])
     assert found["matrix products"].tolist() == pytest.approx([3.4, float("nan")], nan_ok=True)
-    assert sequence_bench.beside_literature(table(fnet={4096: (1.0, 1.0)})).empty
+    assert token_mixers.beside_literature(table(fnet={4096: (1.0, 1.0)})).empty
 
 
 def test_the_verdict_says_from_where_on():
-    text = sequence_bench.verdict(table(
+    text = token_mixers.verdict(table(
         hrrformer={n: (n, n) for n in (1, 2, 4, 8)}, softmax_explicit={n: (n * n / 3, 2 * n) for n in (1, 2, 4)},
         softmax_fused={1: (2, 0.5), 2: (1, 1), 4: (5, 2), 8: None}))
     assert "faster than softmax_explicit from T = 4 on (1.3 times at T = 4" in text
@@ -133,7 +132,7 @@ def test_heads_that_do_not_fit_are_named():
 
 def test_the_holographic_layer_grows_in_proportion_and_has_not_become_slow():
     """Process time, in matrix products timed beside it; twice the usual figure is a failure."""
-    rows = [sequence_bench.measure(Case("hrrformer", length), apart=False) for length in (1024, 4096)]
+    rows = [token_mixers.measure(Case("hrrformer", length), apart=False) for length in (1024, 4096)]
     assert rows[1]["units"] < 2 * 4.3, rows[1]
     assert rows[1]["units"] / rows[0]["units"] < 2 * 4, rows
     assert rows[1]["bytes"] / rows[0]["bytes"] < 4.2

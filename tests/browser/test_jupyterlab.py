@@ -17,13 +17,13 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 selenium = pytest.importorskip("selenium", reason="selenium is not installed (pip install -e .[browser])")
 from selenium import webdriver  # noqa: E402
 from selenium.common.exceptions import WebDriverException  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 ALL = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 CHOSEN = ALL if os.environ.get("TERMINATOR_BROWSER_ALL") else ["00_tour", "02_hyperzzw"]

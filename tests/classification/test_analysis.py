@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from terminator import Terminator, analysis, count_parameters, hyperzzw
+from terminator import Terminator, count_parameters, hyperzzw
+from terminator.bench import measure
+from terminator.classification import analysis
 from terminator.slow_net import SlowNet
 
 
@@ -219,11 +221,11 @@ def test_global_slow_nets_do_not_work_harder_for_larger_batches():
 
 def test_exponent_of_a_power_law():
     sizes = [1, 2, 4, 8]
-    assert analysis.exponent(sizes, [100] + [s**1.5 for s in sizes[1:]]) == pytest.approx(1.5)
+    assert measure.exponent(sizes, [100] + [s**1.5 for s in sizes[1:]]) == pytest.approx(1.5)
     with pytest.raises(ValueError, match="at least two positive"):
-        analysis.exponent([4], [1.0])
+        measure.exponent([4], [1.0])
     with pytest.raises(ValueError, match="positive"):
-        analysis.exponent([2, 4], [0.0, 1.0])
+        measure.exponent([2, 4], [0.0, 1.0])
 
 
 def test_peak_bytes_counts_what_lives_at_one_time():
@@ -238,22 +240,22 @@ def test_peak_bytes_counts_what_lives_at_one_time():
         y = x + 1
         return y, x + 2, y.view(10, 100)
 
-    assert analysis.peak_bytes(frees) == 4000
-    assert analysis.peak_bytes(keeps) == 8000
-    assert analysis.peak_bytes(lambda: x.view(10, 100)) == 0
+    assert measure.peak_bytes(frees) == 4000
+    assert measure.peak_bytes(keeps) == 8000
+    assert measure.peak_bytes(lambda: x.view(10, 100)) == 0
 
 
 def test_context_operators_are_what_they_say():
     torch.manual_seed(0)
     z = torch.randn(2, 3, 4, 4)
-    results = {name: function() for name, function in analysis.context_operators(z).items()}
+    results = {name: function() for name, function in measure.context_operators(z).items()}
     fused = results["softmax attention, fused"][:, 0]
     assert torch.allclose(fused, results["softmax attention, written out"], atol=1e-5)
     assert results["HyperZ.Z.W, matrix"].shape == results["HyperZ.Z.W, convolution"].shape == z.shape
 
 
 def test_cost_table_measures_every_operator_at_every_size():
-    table = analysis.cost_table((4, 8), channels=2, repeats=1)
+    table = measure.cost_table((4, 8), channels=2, repeats=1)
     assert len(table) == 8
     assert (table["seconds"] > 0).all()
     written_out = table[table["operator"] == "softmax attention, written out"]

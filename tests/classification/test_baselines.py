@@ -5,21 +5,14 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from terminator import (
-    Config,
-    ConfigError,
-    ModelConfig,
-    Terminator,
-    calibrate,
-    count_parameters,
-    experiments,
-    networks,
-)
-from terminator.config import NetworkConfig, identity
-from terminator.experiments import evaluate_both, resolve, run, run_id
-from terminator.predict import predict_files
-from terminator.related.baselines import CCNN, GlobalConvolution, ResNet18
-from terminator.trainer import Trainer
+from terminator import Config, ConfigError, ModelConfig, Terminator, calibrate, count_parameters
+from terminator.classification import networks, runs
+from terminator.classification.baselines import CCNN, GlobalConvolution, ResNet18
+from terminator.classification.config import NetworkConfig
+from terminator.classification.predict import predict_files
+from terminator.classification.runs import evaluate_both, resolve, run, run_id
+from terminator.classification.trainer import Trainer
+from terminator.runtime.settings import identity
 
 SMALL = {"ccnn": {"name": "ccnn", "hidden": 12, "blocks": 2}, "resnet18": {"name": "resnet18"}, "cnn": {"name": "cnn"}}
 BOTH = pytest.mark.parametrize("name", SMALL)
@@ -188,8 +181,8 @@ def test_files_are_evaluated_and_predict_single_images(name, config, tiny_data, 
     data = tiny_data()
     done = run(config(name), "networks", data=data)
     file = done.folder / "model.safetensors"
-    monkeypatch.setattr(experiments, "load", lambda *arguments, **options: data)
-    result = experiments.evaluate_file(file, experiments.trained_with(file))
+    monkeypatch.setattr(runs, "load", lambda *arguments, **options: data)
+    result = runs.evaluate_file(file, runs.trained_with(file))
     assert result["released"] == done.record["results"]["released"]
     pixels = data.test_images[0].permute(1, 2, 0).numpy()
     Image.fromarray(pixels).save(tmp_path / "one.png")

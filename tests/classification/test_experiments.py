@@ -7,13 +7,16 @@ import pandas as pd
 import pytest
 import torch
 
-from terminator import ConfigError, Terminator, calibrate, experiments, records
+from terminator import ConfigError, Terminator, calibrate
+from terminator.classification import runs
+from terminator.classification.presets import PRESETS, preset
+from terminator.classification.runs import evaluate_file, finals, load_data, resolve, run, run_id
+from terminator.classification.trainer import Trainer
 from terminator.data import DatasetNotFound
-from terminator.experiments import evaluate_file, finals, load_data, resolve, run, run_id
-from terminator.paths import results_dir
-from terminator.presets import PRESETS, preset
-from terminator.studies import Contest
-from terminator.trainer import Trainer, TrainingDiverged
+from terminator.runs import records
+from terminator.runs.study import Contest
+from terminator.runtime.paths import results_dir
+from terminator.trainer import TrainingDiverged
 
 
 @pytest.fixture
@@ -197,7 +200,7 @@ def test_two_processes_train_one_run_once(tiny_config, tmp_path):
     import subprocess
     import sys
 
-    code = ("from terminator import experiments\nfrom terminator.presets import preset\n"
+    code = ("from terminator.classification import runs as experiments\nfrom terminator.classification.presets import preset\n"
             "config = preset('tour', dataset={'train_size': 128, 'test_size': 64}, model={'factors': [4, 1]}, "
             "train={'epochs': 2, 'device': 'cpu'})\n"
             "print('finished', experiments.run(config, 'race', 'smoke').record['finished'])")
@@ -218,7 +221,7 @@ def test_a_record_is_enough_where_its_data_are_not(tiny_config, tiny_data, monke
     def gone(*arguments, **options):
         raise DatasetNotFound("stripes is not here")
 
-    monkeypatch.setattr(experiments, "load", gone)
+    monkeypatch.setattr(runs, "load", gone)
     assert run(config, "here", "laptop").record == done.record
     for changed in (config.updated(train={"seed": 1}), config.updated(model={"si_glu": False})):
         with pytest.raises(DatasetNotFound):
@@ -253,12 +256,12 @@ def test_a_file_is_evaluated_with_its_own_normalisation_and_classes(tiny_model, 
     data, file = tiny_data(), tmp_path / "model.safetensors"
     model = tiny_model()
     model.save(file, data=asdict(data.info))
-    monkeypatch.setattr(experiments, "load", lambda *arguments, **options: data)
+    monkeypatch.setattr(runs, "load", lambda *arguments, **options: data)
     expected = evaluate_file(file, tiny_config())
     other = replace(data, info=replace(data.info, mean=(0.9, 0.9, 0.9), std=(0.1, 0.1, 0.1)))
-    monkeypatch.setattr(experiments, "load", lambda *arguments, **options: other)
+    monkeypatch.setattr(runs, "load", lambda *arguments, **options: other)
     assert evaluate_file(file, tiny_config()) == expected
     wrong = replace(data, info=replace(data.info, classes=tuple("wxyz")))
-    monkeypatch.setattr(experiments, "load", lambda *arguments, **options: wrong)
+    monkeypatch.setattr(runs, "load", lambda *arguments, **options: wrong)
     with pytest.raises(ValueError, match="knows the classes a, b, c, d; stripes has w, x, y, z"):
         evaluate_file(file, tiny_config())

@@ -5,8 +5,10 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from terminator import experiments, inside, plots, studies
-from terminator.observations import EDGES
+from terminator.classification import figures, report, studies
+from terminator.classification import runs as experiments
+from terminator.classification.observations import EDGES
+from terminator.runs import study as runs_study
 
 
 def made(label, seed, rows):
@@ -20,7 +22,7 @@ def joined(*runs):
     for run in runs:
         for label, group in run.items():
             found.setdefault(label, []).extend(group)
-    return inside.gathered(found)
+    return report.gathered(found)
 
 
 def scores(label, seed, score, control, kernel=0.5):
@@ -31,7 +33,7 @@ def scores(label, seed, score, control, kernel=0.5):
 
 
 def test_gain_is_what_the_hyper_kernel_adds_after_training():
-    table = inside.score_table(joined(scores("with", 0, 0.8, 0.7), scores("with", 1, 0.9, 0.7)))
+    table = report.score_table(joined(scores("with", 0, 0.8, 0.7), scores("with", 1, 0.9, 0.7)))
     assert table.loc[("with", 2), ("auroc", "slow score")] == pytest.approx(0.85)
     assert table.loc[("with", 2), ("auroc", "gain")] == pytest.approx(0.15)
 
@@ -40,14 +42,14 @@ def test_gain_is_what_the_hyper_kernel_adds_after_training():
 def test_an_effect_is_clear_against_its_standard_error(spread, word):
     runs = [scores("with", seed, 0.8 + spread * (seed - 1), 0.7) for seed in range(3)]
     runs += [scores("without", seed, 0.7, 0.7) for seed in range(3)]
-    text = inside.score_verdict(joined(*runs), "with", "without")
+    text = report.score_verdict(joined(*runs), "with", "without")
     assert "+0.100" in text.splitlines()[-1]
     assert word in text.splitlines()[-1]
     assert "probability 0.800" in text
 
 
 def test_one_seed_says_nothing_of_chance():
-    text = inside.score_verdict(joined(scores("a", 0, 0.8, 0.7), scores("b", 0, 0.6, 0.7)), "a", "b")
+    text = report.score_verdict(joined(scores("a", 0, 0.8, 0.7), scores("b", 0, 0.6, 0.7)), "a", "b")
     assert "+0.200 (one seed" in text
 
 
@@ -60,7 +62,7 @@ def kernels(cosine, rms):
 @pytest.mark.parametrize(("cosine", "rms", "said"), [
     (0.5, 0.1, ["grow more alike", "factor of 1.00"]), (0.01, 0.02, ["no more alike", "factor of 0.20"])])
 def test_kernels_grow_alike_or_small(cosine, rms, said):
-    text = inside.kernel_verdict(joined(kernels(cosine, rms)))
+    text = report.kernel_verdict(joined(kernels(cosine, rms)))
     assert all(part in text for part in said)
 
 
@@ -74,23 +76,23 @@ def features(mean, offset, sds):
     ((-0.3, 0.5, (1.0, 1.0, 1.1)), ["not zero (at most 0.30 sd)", "channel by channel not zero", "is stable"]),
     ((0.05, 0.5, (1.0, 1.0, 2.0)), ["mean is zero", "channel not zero", "not stable (it changes up to 2.00-fold)"])])
 def test_features_are_judged_by_the_numbers(given, said):
-    text = inside.feature_verdict(joined(features(*given)))
+    text = report.feature_verdict(joined(features(*given)))
     assert all(part in text for part in said), text
 
 
 def test_a_real_study_goes_all_the_way(tiny_config):
     config = tiny_config("train.observe=true", "dataset.train_size=40", "dataset.test_size=20",
                          "model.factors=[12,1,1]")
-    study = studies.Study("inside", {studies.WITH: config,
+    study = runs_study.Study("inside", {studies.WITH: config,
                                      studies.WITHOUT: config.updated(train={"slow_neural_loss": 0.0})}, (0, 1))
     runs = experiments.runs(study, "smoke")
-    seen = inside.gathered(runs)
+    seen = report.gathered(runs)
     assert set(seen["seed"]) == {0, 1}
-    assert inside.score_table(seen).shape == (6, 8)
-    assert len(inside.kernel_table(seen)) == 2
-    assert set(inside.feature_table(seen)["features"]) == {"standardised", "output"}
+    assert report.score_table(seen).shape == (6, 8)
+    assert len(report.kernel_table(seen)) == 2
+    assert set(report.feature_table(seen)["features"]) == {"standardised", "output"}
     assert runs[studies.WITH][0].test_images(3).shape == (3, 1, 8, 8)
-    before = inside.kernel_table(seen)["kernel_rms", "before"]
+    before = report.kernel_table(seen)["kernel_rms", "before"]
     assert before.iloc[0] == before.iloc[1]  # one initialisation
 
 
@@ -109,21 +111,21 @@ def test_lines_over_epochs_show_mean_and_range_per_panel():
                           for epoch, values in ((0, (1.0, 3.0)), (1, (2.0, 6.0))) for value in values
                           ], columns=["epoch", "value", "line", "panel"])
     table.loc[table["panel"] == "q", "value"] += 10
-    figure = plots.over_epochs(table, "a value", reference=0.5)
+    figure = figures.over_epochs(table, "a value", reference=0.5)
     first, second = figure.axes
     assert (first.get_title(), second.get_title()) == ("p", "q")
     assert list(second.lines[0].get_ydata()) == [12.0, 14.0]
     band = first.collections[0].get_paths()[0].get_extents()
     assert (band.y0, band.y1) == (1.0, 6.0)
     with pytest.raises(ValueError, match="lacks panel"):
-        plots.over_epochs(table.drop(columns="panel"), "x")
+        figures.over_epochs(table.drop(columns="panel"), "x")
     with pytest.raises(ValueError, match="no rows"):
-        plots.over_epochs(table.iloc[:0], "x")
+        figures.over_epochs(table.iloc[:0], "x")
 
 
 def test_ridges_lie_one_below_the_other():
     density = [[0.1] * (len(EDGES) - 1)] * 3
-    figure = plots.ridgelines({"a": {0: density, 5: density}, "b": {0: density[:2]}}, EDGES, "value")
+    figure = figures.ridgelines({"a": {0: density, 5: density}, "b": {0: density[:2]}}, EDGES, "value")
     first, second = figure.axes
     assert [text.get_text() for text in first.get_yticklabels()] == ["block 1", "block 2", "block 3"]
     heights = [line.get_ydata()[0] for line in first.lines[:3]]

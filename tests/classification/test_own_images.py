@@ -5,10 +5,11 @@ import pytest
 from data_files import class_files, write
 from PIL import Image
 
-from terminator import experiments, records
+from terminator.classification import runs
+from terminator.classification.predict import predict_files
 from terminator.data import load
 from terminator.data.decoding import write_class_folders
-from terminator.predict import predict_files
+from terminator.runs import records
 
 SMALL = {"model": {"factors": [4, 1], "global_hidden": 4, "local_hidden": 4},
          "dataset": {"image_size": 8, "crop_padding": 0}, "scheduler": {"warmup_epochs": 0},
@@ -29,7 +30,7 @@ def stripes(folder, count=20):
 
 def test_from_a_folder_to_the_classes_of_single_files(tmp_path, capsys):
     folder = stripes(tmp_path / "stripes")
-    run = experiments.own_images(folder, **SMALL)
+    run = runs.own_images(folder, **SMALL)
     assert "train.batch_size=8" in capsys.readouterr().out  # 32 images to train
     assert run.record["data"]["classes"] == ["above", "below"]
     assert run.record["experiment"] == records.OWN
@@ -39,7 +40,7 @@ def test_from_a_folder_to_the_classes_of_single_files(tmp_path, capsys):
     assert list(frame.columns) == ["image", "class", "probability"]
     assert list(frame["class"]) == ["above", "below"]
     assert frame["probability"].between(0.5, 1).all()
-    experiments.own_images(folder, **SMALL)
+    runs.own_images(folder, **SMALL)
     assert "epoch" not in capsys.readouterr().out  # found again
 
 
@@ -70,4 +71,4 @@ def test_arrays_become_a_folder_and_come_back(tmp_path):
 def test_what_is_wrong_with_a_folder_is_named(tmp_path, files, words):
     (tmp_path / "folder").mkdir()
     with pytest.raises(ValueError, match=words):
-        experiments.own_images(write(tmp_path / "folder", files), **SMALL)
+        runs.own_images(write(tmp_path / "folder", files), **SMALL)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from terminator import panel
-from terminator.panel import Panel, explore, operator_fields
+from terminator.classification import panel
+from terminator.classification.panel import Panel, explore, operator_fields
 
 
 @pytest.fixture

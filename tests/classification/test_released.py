@@ -2,14 +2,15 @@
 
 import csv
 import os
-from pathlib import Path
 
 import pytest
 import torch
+from places import GOLDEN
 
-from terminator import ConfigError, Terminator, released
+from terminator import ConfigError, Terminator
+from terminator.classification import released
 
-KEYS = Path(__file__).parent / "golden" / "terminator_released_state_dict.csv"
+KEYS = GOLDEN / "terminator_released_state_dict.csv"
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,11 @@ import pytest
 import torch
 from gpu_rehearsal import waits_of_a_step
 
-from terminator import ConfigError, Terminator, records
-from terminator.checkpoint import CheckpointError
-from terminator.trainer import Trainer, TrainingDiverged
+from terminator import ConfigError, Terminator
+from terminator.classification.trainer import Trainer
+from terminator.runs import records
+from terminator.runtime.checkpoint import CheckpointError
+from terminator.trainer import TrainingDiverged
 
 TIMES = ("seconds", "images_per_s")
 

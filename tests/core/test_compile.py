@@ -7,9 +7,9 @@ import torch
 from torch._dynamo.utils import counters
 
 from terminator import ConfigError
-from terminator.predict import compiled
+from terminator.classification.predict import compiled
+from terminator.classification.trainer import Trainer
 from terminator.standardization import calibrate
-from terminator.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler for the CPU")
 

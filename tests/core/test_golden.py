@@ -1,18 +1,18 @@
 """Every part of Terminator against numbers computed beforehand (tests/golden/)."""
 
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from places import GOLDEN
 
-from terminator import hyperzzw, layers, losses, optim, released, sfne
+from terminator import hyperzzw, losses, optim, sfne
+from terminator.classification import released
 from terminator.config import ModelConfig
+from terminator.ops import products
 from terminator.slow_net import LocalSlowNet, SlowNet, coordinates
 from terminator.standardization import GroupStandardization
-
-GOLDEN = Path(__file__).parent / "golden"
 
 
 def golden(name):
@@ -140,14 +140,14 @@ def small_model():
 
 
 @pytest.mark.parametrize(("device", "traced", "onednn"), [
-    ("cpu", False, False), ("cpu", False, True), ("cpu", True, layers.ONEDNN), ("cuda", False, False)])
+    ("cpu", False, False), ("cpu", False, True), ("cpu", True, products.ONEDNN), ("cuda", False, False)])
 def test_whole_small_model_with_gradients(monkeypatch, device, traced, onednn):
     """With either library for products, as torch.compile traces it, in one graph, and on a GPU."""
     if device == "cuda":
         if not torch.cuda.is_available():
             pytest.skip("no CUDA device")
         monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    monkeypatch.setattr(layers, "ONEDNN", onednn and torch.backends.mkldnn.is_available())
+    monkeypatch.setattr(products, "ONEDNN", onednn and torch.backends.mkldnn.is_available())
     case, model = small_model()
     case, model = {key: value.to(device) for key, value in case.items()}, model.to(device)
     x = case["x"].requires_grad_()

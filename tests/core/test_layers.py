@@ -5,7 +5,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from terminator import layers
-from terminator.benchmark import best_seconds
+from terminator.bench.floors import best_seconds
+from terminator.ops import layout
+from terminator.ops import products
 from terminator.sfne import RGU, Bottleneck
 
 
@@ -17,7 +19,7 @@ def plain(x, weight, bias):
     return torch.einsum("oi,ni...->no...", weight, x) + bias.view(1, -1, *[1] * (x.ndim - 2))
 
 
-LAYOUTS = {"images outermost": lambda x: x.contiguous(), "channels outermost": layers.channels_outermost,
+LAYOUTS = {"images outermost": lambda x: x.contiguous(), "channels outermost": layout.channels_outermost,
            "channels innermost": lambda x: x.movedim(1, -1).contiguous().movedim(-1, 1)}
 
 
@@ -48,30 +50,30 @@ def test_products_of_both_libraries_are_the_same(monkeypatch, threads, sizes):
     torch.set_num_threads(threads)
     try:
         for faster in (True, False):
-            monkeypatch.setattr(layers, "ONEDNN", faster)
+            monkeypatch.setattr(products, "ONEDNN", faster)
             for left, right in layouts:
-                ours = layers.product(left, right)
+                ours = products.product(left, right)
                 assert ours.is_contiguous()
                 torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=1e-4)
-                assert torch.equal(ours, layers.product(left, right))  # runs can be repeated
+                assert torch.equal(ours, products.product(left, right))  # runs can be repeated
             for kind in (torch.float64, torch.bfloat16):
-                assert layers.product(a.to(kind), b.to(kind)).dtype is kind
+                assert products.product(a.to(kind), b.to(kind)).dtype is kind
     finally:
         torch.set_num_threads(before)
 
 
 def test_every_product_is_counted():
     with FlopCounterMode(display=False) as counter:
-        layers.product(torch.ones(3, 4), torch.ones(5, 4).t())
+        products.product(torch.ones(3, 4), torch.ones(5, 4).t())
     assert counter.get_total_flops() == 2 * 3 * 4 * 5
 
 
 def test_rows_of_both_good_layouts_are_views():
     x = numbers(2, 3, 4, 4)
-    for layout in ("channels outermost", "channels innermost"):
-        laid = LAYOUTS[layout](x)
-        assert layers.rows(laid).data_ptr() == laid.data_ptr()
-        assert torch.equal(layers.from_rows(layers.rows(laid).contiguous(), like=x), x)
+    for name in ("channels outermost", "channels innermost"):
+        laid = LAYOUTS[name](x)
+        assert layout.rows(laid).data_ptr() == laid.data_ptr()
+        assert torch.equal(layout.from_rows(layout.rows(laid).contiguous(), like=x), x)
 
 
 def test_a_bias_that_cancels_is_left_out_and_has_no_gradient():
@@ -129,5 +131,5 @@ def test_mixed_precision_multiplies_in_bfloat16_and_learns_in_float32():
 def test_a_product_with_part_of_a_matrix_is_not_slower():
     a, wide = torch.ones(64, 128), torch.ones(128, 2048)
     part = wide[:, :1024]
-    whole = best_seconds(lambda: layers.product(a, part.contiguous()))
-    assert best_seconds(lambda: layers.product(a, part)) < 20 * whole  # oneDNN's fallback takes 1,000 times
+    whole = best_seconds(lambda: products.product(a, part.contiguous()))
+    assert best_seconds(lambda: products.product(a, part)) < 20 * whole  # oneDNN's fallback takes 1,000 times

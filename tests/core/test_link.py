@@ -7,10 +7,10 @@ from torch import nn
 
 import terminator
 from terminator import Terminator, hyperzzw
-from terminator.link import ConnectedSlowNet, FourierSlowNet, grid
+from terminator.classification.trainer import Trainer
 from terminator.losses import norm_penalty, slow_neural_loss
-from terminator.slow_net import coordinates
-from terminator.trainer import Trainer
+from terminator.model import ConnectedSlowNet
+from terminator.slow_net import FourierSlowNet, coordinates, grid
 
 
 def fast_network(channels=6, classes=4):

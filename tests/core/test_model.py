@@ -6,9 +6,10 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from terminator import ConfigError, ModelConfig, Terminator, count_parameters, hyperzzw
-from terminator.config import Config, identity
+from terminator.classification.config import Config
 from terminator.losses import norm_penalty, slow_neural_loss
 from terminator.model import skip_sources
+from terminator.runtime.settings import identity
 
 
 def images(count=3, channels=3, size=8, seed=0):

@@ -3,11 +3,11 @@
 import copy
 import math
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from places import GOLDEN
 
 from terminator import Kar2, Kar3
 from terminator.optim import Lion, learning_rate_factor
@@ -263,7 +263,7 @@ def test_the_released_schedule_exceeds_its_nominal_peak(epochs, warmup, per_epoc
 
 
 def test_the_85_percent_are_those_of_the_golden_schedule():
-    with np.load(Path(__file__).parent / "golden" / "terminator_lr_schedule.npz") as case:
+    with np.load(GOLDEN / "terminator_lr_schedule.npz") as case:
         assert (case["epochs"], case["warmup_epochs"], case["iters_per_epoch"]) == (6, 2, 10)
         assert case["lr"].max() / case["peak_lr"] == pytest.approx(1.85, abs=0.005)
 

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from terminator import Terminator, calibrate, is_calibrated, set_evaluation
+from terminator.classification.predict import predict_files
 from terminator.data import normalize
-from terminator.predict import predict_files
 from terminator.standardization import (
     BatchStandardization,
     GroupStandardization,

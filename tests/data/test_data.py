@@ -25,11 +25,11 @@ from data_files import (
 from PIL import Image
 from torchvision import datasets
 
-from terminator import paths
 from terminator.data import DatasetCorrupt, DatasetNotFound, available, load
 from terminator.data.decoding import convert_channels, resize_stack
-from terminator.data.sequences import permutation, permute, to_image, to_sequence
 from terminator.data.sources import download_root, stratified_choice
+from terminator.data.views import permutation, permute, to_image, to_sequence
+from terminator.runtime import paths
 
 __all__ = ["own_places"]  # a fixture that every test here uses
 
@@ -340,7 +340,7 @@ def test_folders_follow_argument_environment_and_project(tmp_path, monkeypatch):
     monkeypatch.setenv("TERMINATOR_RESULTS", str(tmp_path / "r"))
     assert paths.results_dir() == tmp_path / "r"
     monkeypatch.delenv("TERMINATOR_RESULTS")
-    monkeypatch.setattr(paths, "__file__", str(tmp_path / "site" / "terminator" / "paths.py"))
+    monkeypatch.setattr(paths, "__file__", str(tmp_path / "site" / "terminator" / "runtime" / "paths.py"))
     monkeypatch.chdir(tmp_path)
     assert paths.project_root() is None
     assert paths.results_dir() == tmp_path / "results"

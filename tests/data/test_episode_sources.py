@@ -10,15 +10,15 @@ from PIL import Image
 from torchvision import datasets
 
 from terminator.data import DatasetCorrupt, DatasetNotFound
-from terminator.data.episode_classes import (
+from terminator.data.episodes.classes import (
     SPLITS,
     ClassImages,
     parse_specification,
     split_by_groups,
     split_by_ranges,
 )
-from terminator.data.episode_sources import load_classes
-from terminator.data.episode_strokes import CHARACTERS
+from terminator.data.episodes.sources import load_classes
+from terminator.data.episodes.strokes import CHARACTERS
 
 
 def pixels(*shape, seed=0):

@@ -9,12 +9,12 @@ import pytest
 import torch
 from hypertransformer_tools import golden
 
-from terminator.config import ConfigError
-from terminator.data import episode_augment as augment
-from terminator.data.episode_augment import EpisodeAugmentation
-from terminator.data.episode_classes import ClassImages, split_by_ranges
-from terminator.data.episode_sources import load_classes
-from terminator.data.episodes import Episodes, EpisodeSettings, episode_generator, removal_mask
+from terminator.data.episodes import augment
+from terminator.data.episodes.augment import EpisodeAugmentation
+from terminator.data.episodes.classes import ClassImages, split_by_ranges
+from terminator.data.episodes.sampling import Episodes, EpisodeSettings, episode_generator, removal_mask
+from terminator.data.episodes.sources import load_classes
+from terminator.runtime.settings import ConfigError
 
 
 def numbered(classes=12, drawings=10, size=4, name="numbered"):

@@ -1,18 +1,18 @@
 """ListOps: values, tokens, generator and baselines, against numbers computed beforehand and the published procedure."""
 
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from places import GOLDEN
 
-from terminator.config import ConfigError
-from terminator.data import generated, listops
-from terminator.data.listops import ListOpsSettings, decode, encode, evaluate
+from terminator.data import generated
+from terminator.data.sequences import listops
+from terminator.data.sequences.listops import ListOpsSettings, decode, encode, evaluate
+from terminator.data.sequences.tokens import split_up
 from terminator.data.sources import DatasetCorrupt
-from terminator.data.tokens import split_up
+from terminator.runtime.settings import ConfigError
 
-GOLDEN = Path(__file__).parent / "golden"
 SHORT = ListOpsSettings(min_length=4, max_length=32, max_depth=4, max_arguments=4)
 
 

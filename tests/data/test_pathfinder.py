@@ -1,19 +1,17 @@
 """Pathfinder: the statistics of generated images against those of samples of the published generator."""
 
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from places import GOLDEN
 
-from terminator.config import ConfigError
 from terminator.data import DatasetNotFound, available, load, pathfinder
 from terminator.data import pathfinder_drawing as drawing
 from terminator.data.pathfinder import PathfinderSettings
-from terminator.longrange.data import load_long_range
-from terminator.longrange.presets import preset as longrange_preset
-
-GOLDEN = Path(__file__).parent / "golden"
+from terminator.hrrformer.longrange.data import load_long_range
+from terminator.hrrformer.longrange.presets import preset as longrange_preset
+from terminator.runtime.settings import ConfigError
 
 
 def statistics(images):

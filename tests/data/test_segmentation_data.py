@@ -10,13 +10,13 @@ from data_files import encode, own_places, pack, pixels_of, write
 from PIL import Image
 from segmentation_files import camvid_files, make_voc, street, voc_labels
 
-from terminator.config import ConfigError
 from terminator.data import DatasetCorrupt, DatasetNotFound, normalize
-from terminator.data.context import LENGTH, NOISE, RANGE, draw_context, prototypes
-from terminator.data.pictures import IGNORE, PictureBatch, StackedPictures
-from terminator.data.segmentation import IMAGENET, load_segmentation
-from terminator.data.segmentation_augment import ScaleCropFlip
-from terminator.data.shapes import draw_shapes
+from terminator.data.pictures.augment import ScaleCropFlip
+from terminator.data.pictures.batches import IGNORE, PictureBatch, StackedPictures
+from terminator.data.pictures.context import LENGTH, NOISE, RANGE, draw_context, prototypes
+from terminator.data.pictures.segmentation import IMAGENET, load_segmentation
+from terminator.data.pictures.shapes import draw_shapes
+from terminator.runtime.settings import ConfigError
 
 __all__ = ["own_places"]  # a fixture that every test here uses
 REAL_DATA = os.environ.get("TERMINATOR_DATA")  # read before the fixture hides it

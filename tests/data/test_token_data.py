@@ -2,17 +2,16 @@
 
 import gzip
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from places import GOLDEN
 
-from terminator.data import DatasetNotFound, byte_files, pixels, text
+from terminator.data import DatasetNotFound
+from terminator.data.sequences import byte_files, pixels, text
+from terminator.data.sequences.tokens import Sequences, Split, describe
 from terminator.data.sources import DatasetCorrupt
-from terminator.data.tokens import Sequences, Split, describe
-
-GOLDEN = Path(__file__).parent / "golden"
 
 
 def ragged(shift=1):

@@ -6,18 +6,21 @@ import pytest
 import torch
 from gpu_rehearsal import waits_of_a_step
 
-from terminator import checkpoint, records
 from terminator.__main__ import main
-from terminator.config import ConfigError, ModelConfig, NetworkConfig, from_dict, identity
+from terminator.classification.baselines import SmallCNN
+from terminator.classification.config import NetworkConfig
+from terminator.config import ModelConfig
 from terminator.data import load
-from terminator.gan import runs, studies
-from terminator.gan.config import GanConfig
-from terminator.gan.frechet import Judge, frechet_distance
-from terminator.gan.layers import AttentionContext, HamContext
-from terminator.gan.networks import Context, Discriminator, Generator, build
-from terminator.gan.presets import PRESETS, preset, study
-from terminator.gan.trainer import GRID_SEED, GanImages, GanTrainer, to_uint8
-from terminator.related.baselines import SmallCNN
+from terminator.hamburger.gan import report, runs
+from terminator.hamburger.gan.config import GanConfig
+from terminator.hamburger.gan.frechet import Judge, frechet_distance
+from terminator.hamburger.gan.layers import AttentionContext, HamContext
+from terminator.hamburger.gan.networks import Context, Discriminator, Generator, build
+from terminator.hamburger.gan.presets import PRESETS, preset, study
+from terminator.hamburger.gan.trainer import GRID_SEED, GanImages, GanTrainer, to_uint8
+from terminator.runs import records
+from terminator.runtime import checkpoint
+from terminator.runtime.settings import ConfigError, from_dict, identity
 
 CONTEXTS = ("none", "attention", "NMF", "VQ", "CD")
 
@@ -260,9 +263,9 @@ def test_a_record_names_its_classifier_and_is_read_again(there, capsys):
     run = runs.GanRun(record, records.results_dir() / "runs" / "gan" / record["run_id"])
     assert {epoch: tuple(grid.shape) for epoch, grid in run.grids().items()} == dict.fromkeys(
         (0, 1, 2), (16, 1, 16, 16))
-    table = studies.table({"NMF": [run]})
+    table = report.table({"NMF": [run]})
     assert table.loc["with Hamburger (NMF)", "Frechet distance"] == record["results"]["test"]["frechet"]
-    assert all(curve["value"].iloc[0] == 0 for curve in studies.sigma_curves({"NMF": [run]}).values())
+    assert all(curve["value"].iloc[0] == 0 for curve in report.sigma_curves({"NMF": [run]}).values())
     assert runs.rebuild_index().is_file()
 
 

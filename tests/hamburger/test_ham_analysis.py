@@ -6,12 +6,13 @@ import pandas as pd
 import pytest
 import torch
 
-from terminator import ham_analysis, ham_probes, ham_studies, plots, records
-from terminator.config import ConfigError
-from terminator.gan.runs import GanRun
-from terminator.ham_analysis import CD10, CD100, HAMS, NMF, VQ10, VQ100, noisy_low_rank
-from terminator.segmentation.presets import preset
-from terminator.segmentation.runs import run
+from terminator.hamburger import analysis, figures, probes, report
+from terminator.hamburger.analysis import CD10, CD100, HAMS, NMF, VQ10, VQ100, noisy_low_rank
+from terminator.hamburger.gan.runs import GanRun
+from terminator.hamburger.segmentation.presets import preset
+from terminator.hamburger.segmentation.runs import run
+from terminator.runs import records
+from terminator.runtime.settings import ConfigError
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +27,7 @@ def here(tmp_path, monkeypatch):
 @pytest.mark.parametrize("ham", HAMS, ids=lambda ham: ham.title)
 def test_parts_make_up_the_reconstruction(ham):
     features = noisy_low_rank(0, 12, 40).unflatten(1, (5, 8))
-    found = ham_analysis.parts(features, ham, 4)
+    found = analysis.parts(features, ham, 4)
     again = torch.einsum("cr,rhw->chw", found.bases, found.maps)
     assert torch.allclose(again, found.reconstruction, atol=1e-9)
     assert torch.allclose(found.bases.norm(dim=0), torch.ones(4, dtype=torch.float64))
@@ -37,7 +38,7 @@ def test_parts_make_up_the_reconstruction(ham):
 
 def test_patches_are_the_neighbourhoods():
     image = torch.rand(2, 6, 7)
-    found = ham_analysis.patches(image, 3)
+    found = analysis.patches(image, 3)
     assert found.shape == (18, 6, 7)
     assert torch.equal(found[:, 2, 3], image[:, 1:4, 2:5].flatten())
     assert torch.equal(found[4], image[0])  # the middle of the first channel's
@@ -46,7 +47,7 @@ def test_patches_are_the_neighbourhoods():
 @pytest.mark.parametrize("ham", HAMS, ids=lambda ham: ham.title)
 def test_no_ham_is_below_the_svd_and_nmf_never_rises(ham):
     x = torch.stack([noisy_low_rank(seed) for seed in range(2)])
-    table = ham_analysis.error_table(x, 8, (0, 1, 2, 5, 20), [ham])
+    table = analysis.error_table(x, 8, (0, 1, 2, 5, 20), [ham])
     assert list(table["steps"]) == [-1, 0, 1, 2, 5, 20]
     assert (table["error"] >= table["floor"]).all()
     if ham.kind == "NMF":
@@ -57,8 +58,8 @@ def test_the_floor_is_that_of_the_truncated_svd():
     x = noisy_low_rank(1, 10, 30)
     u, s, v = torch.linalg.svd(x, full_matrices=False)
     best = u[:, :3] * s[:3] @ v[:3]
-    assert ham_analysis.svd_floor(x, 3).item() == pytest.approx(((x - best).square().sum() / x.square().sum()).item())
-    assert ham_analysis.svd_floor(x, 10).item() == pytest.approx(0)
+    assert analysis.svd_floor(x, 3).item() == pytest.approx(((x - best).square().sum() / x.square().sum()).item())
+    assert analysis.svd_floor(x, 10).item() == pytest.approx(0)
 
 
 # -- gradients -----------------------------------------------------------------------------------------------------
@@ -68,7 +69,7 @@ def test_the_floor_is_that_of_the_truncated_svd():
 def test_full_back_propagation_is_the_gradient_and_one_step_is_not(ham):
     x = noisy_low_rank(3, 8, 24, rank=3)
     upstream = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
-    found = ham_analysis.gradients(x, upstream, ham, 3, 4)
+    found = analysis.gradients(x, upstream, ham, 3, 4)
     assert found.full_off < 1e-4
     assert found.one_step_off > 1e-2
 
@@ -76,7 +77,7 @@ def test_full_back_propagation_is_the_gradient_and_one_step_is_not(ham):
 def test_the_one_step_gradient_of_cd_is_its_closed_form():
     x = noisy_low_rank(4, 8, 24, rank=3)
     upstream = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
-    found = ham_analysis.gradients(x, upstream, CD10, 3, 4)
+    found = analysis.gradients(x, upstream, CD10, 3, 4)
     u = CD10.decompose(x, CD10.first_bases(x, 3, 0), 4).bases
     expected = u @ torch.linalg.solve(u.mT @ u + 0.1 * torch.eye(3, dtype=u.dtype), u.mT @ upstream)
     assert torch.allclose(found.one_step, expected, atol=1e-9)
@@ -88,43 +89,43 @@ def test_the_one_step_gradient_of_cd_is_its_closed_form():
 def test_energy_of_a_matrix_of_known_rank():
     x = torch.zeros(2, 4, 3, 3)
     x[:, 0, 0, 0], x[:, 1, 1, 1] = 3.0, 4.0
-    assert ham_analysis.cumulative_energy(x).tolist() == pytest.approx([16 / 25, 1, 1, 1])
+    assert analysis.cumulative_energy(x).tolist() == pytest.approx([16 / 25, 1, 1, 1])
 
 
 def test_spread_of_known_outputs():
-    assert ham_analysis.spread(torch.tensor([[1.0, 1.0], [3.0, 3.0]])) == pytest.approx(0.5)
-    assert ham_analysis.spread(torch.ones(3, 4)) == 0
-    assert ham_studies.disagreement(torch.tensor([[1, 2, 3, 4], [1, 2, 0, 0], [1, 2, 3, 4]])) == pytest.approx(1 / 3)
-    table = ham_analysis.spread_table(noisy_low_rank(0, 8, 20, 3), 3, (1, 30), 4, (NMF, CD10))
+    assert analysis.spread(torch.tensor([[1.0, 1.0], [3.0, 3.0]])) == pytest.approx(0.5)
+    assert analysis.spread(torch.ones(3, 4)) == 0
+    assert report.disagreement(torch.tensor([[1, 2, 3, 4], [1, 2, 0, 0], [1, 2, 3, 4]])) == pytest.approx(1 / 3)
+    table = analysis.spread_table(noisy_low_rank(0, 8, 20, 3), 3, (1, 30), 4, (NMF, CD10))
     assert (table["spread"] >= 0).all()
     assert table.query("ham == 'CD, tau 10' and steps == 30")["spread"].item() < 1e-6  # all bases coincide
 
 
 def test_operations_are_those_of_the_published_comparison():
     positions = 128 * 128
-    assert ham_analysis.attention_operations(positions, 512) / 1e9 == pytest.approx(292.06, abs=0.01)
+    assert analysis.attention_operations(positions, 512) / 1e9 == pytest.approx(292.06, abs=0.01)
     for kind, count in (("NMF", 17.54), ("CD", 16.71), ("VQ", 16.64)):
-        assert ham_analysis.ham_operations(kind, positions, 512, 64, 6, 512) / 1e9 == pytest.approx(count, abs=0.01)
+        assert analysis.ham_operations(kind, positions, 512, 64, 6, 512) / 1e9 == pytest.approx(count, abs=0.01)
     with pytest.raises(ValueError, match="kind is 'SVD'; allowed: NMF, VQ, CD"):
-        ham_analysis.ham_operations("SVD", 4, 4, 2)
+        analysis.ham_operations("SVD", 4, 4, 2)
 
 
 @pytest.mark.parametrize("name", ["NMF", "CD", "VQ"])
 def test_operations_agree_with_a_count_of_the_matrix_products(name):
     from torch.utils.flop_counter import FlopCounterMode
 
-    x = torch.rand(1, ham_probes.WIDTH, 100)
+    x = torch.rand(1, probes.WIDTH, 100)
     with FlopCounterMode(display=False) as counter:
-        ham_probes.mixing(name, x)
+        probes.mixing(name, x)
     counted = counter.get_total_flops() / 2
-    whole = ham_probes.operations(name, 100)
-    start = ham_probes.WIDTH * ham_probes.RANK * 100  # V_0, which only NMF computes
+    whole = probes.operations(name, 100)
+    start = probes.WIDTH * probes.RANK * 100  # V_0, which only NMF computes
     assert counted == pytest.approx(whole if name == "NMF" else whole - start, rel=0.02)
 
 
 def test_both_attentions_are_one():
-    x = torch.randn(2, ham_probes.WIDTH, 30)
-    first, second = (ham_probes.mixing(name, x) for name in ham_probes.OPERATORS[:2])
+    x = torch.randn(2, probes.WIDTH, 30)
+    first, second = (probes.mixing(name, x) for name in probes.OPERATORS[:2])
     assert torch.allclose(first, second, atol=1e-5)
 
 
@@ -132,26 +133,26 @@ def test_both_attentions_are_one():
 
 
 def test_probes_are_run_once(monkeypatch):
-    monkeypatch.setitem(ham_probes.SEEDS, "smoke", 2)
-    monkeypatch.setitem(ham_probes.DRAWS, "smoke", 3)
-    first = ham_probes.probes("smoke")
+    monkeypatch.setitem(probes.SEEDS, "smoke", 2)
+    monkeypatch.setitem(probes.DRAWS, "smoke", 3)
+    first = probes.probes("smoke")
     (record,) = records.load_records("ham_probes")
     assert record["provenance"]["versions"]["torch"] == torch.__version__.split("+")[0]
-    monkeypatch.setattr(ham_probes, "_tables", None)
-    again = ham_probes.probes("smoke")
+    monkeypatch.setattr(probes, "_tables", None)
+    again = probes.probes("smoke")
     for name, table in first.items():
         pd.testing.assert_frame_equal(table, again[name])
-    beside = ham_probes.beside_published(first)
+    beside = probes.beside_published(first)
     assert beside["ours"].notna().all()
     assert (beside.query("quantity == 'gradient ratio, one step'").eval("abs(ours - theirs)") < 0.2).all()
 
 
 def test_cost_is_measured_once_per_request_and_grows_as_it_must(monkeypatch):
-    monkeypatch.setitem(ham_probes.SIDES, "smoke", (8, 12, 16))
-    costs, record = ham_probes.cost("smoke", "cpu")
-    assert ham_probes.cost("smoke", "cpu")[1] == record
-    slopes = ham_probes.slopes(costs)
-    assert set(costs["operator"]) == set(ham_probes.OPERATORS)
+    monkeypatch.setitem(probes.SIDES, "smoke", (8, 12, 16))
+    costs, record = probes.cost("smoke", "cpu")
+    assert probes.cost("smoke", "cpu")[1] == record
+    slopes = probes.slopes(costs)
+    assert set(costs["operator"]) == set(probes.OPERATORS)
     for name, power in (("attention, written out", 2), ("attention, fused", 2), ("NMF", 1), ("CD", 1), ("VQ", 1)):
         assert slopes.loc[(name, "training"), "operations"] == pytest.approx(power, abs=0.1)
     assert slopes.loc[("attention, written out", "forward"), "memory"] > 1.7
@@ -159,8 +160,8 @@ def test_cost_is_measured_once_per_request_and_grows_as_it_must(monkeypatch):
 
 
 def test_a_size_beyond_the_memory_limit_is_left_out(monkeypatch):
-    monkeypatch.setattr(ham_probes, "MEMORY_LIMIT", 16 * 10**4)
-    found = ham_probes.cost_table((8, 12), repeats=1)
+    monkeypatch.setattr(probes, "MEMORY_LIMIT", 16 * 10**4)
+    found = probes.cost_table((8, 12), repeats=1)
     assert list(found.query("operator == 'attention, written out'")["side"].unique()) == [8]
     assert list(found.query("operator == 'NMF'")["side"].unique()) == [8, 12]
 
@@ -172,33 +173,33 @@ def trained(here):
 
 
 def test_a_trained_block_is_looked_into_once(trained, monkeypatch):
-    monkeypatch.setitem(ham_probes.DRAWS, "smoke", 2)
-    found = ham_studies.trained_block(trained)
+    monkeypatch.setitem(probes.DRAWS, "smoke", 2)
+    found = report.trained_block(trained)
     assert found["run_id"] == trained.record["run_id"]
     energy = found["energy"]
     assert energy["reconstruction"][3] == pytest.approx(1, abs=1e-6)  # rank 4
     assert energy["before"][3] < 1
     assert all(0 <= row["differing"] <= 100 for row in found["spread"])
-    monkeypatch.setattr(ham_studies, "_look_into", None)
-    assert ham_studies.trained_block(trained) == found
+    monkeypatch.setattr(report, "_look_into", None)
+    assert report.trained_block(trained) == found
 
 
 def test_answers_are_kept_with_the_run(trained, monkeypatch):
-    first = ham_studies.answers(trained, 2)
+    first = report.answers(trained, 2)
     assert first.images.shape[0] == first.predicted.shape[0] == 2
-    monkeypatch.setattr(ham_studies.segmentation, "model_of", None)
-    again = ham_studies.answers(trained, 2)
+    monkeypatch.setattr(report.segmentation, "model_of", None)
+    again = report.answers(trained, 2)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    whole, predicted = ham_studies.all_answers({"NMF": [trained]}, ["NMF"], 2)
+    whole, predicted = report.all_answers({"NMF": [trained]}, ["NMF"], 2)
     assert torch.equal(predicted["NMF"], whole.predicted)
 
 
 def test_features_around_the_block_are_its_input_and_output(trained):
-    from terminator.segmentation.studies import model_of
+    from terminator.hamburger.segmentation.report import model_of
     model, config, _ = model_of(trained)
     x = torch.randn(2, 6, 24, 24)
-    before, after, inside = ham_studies.features_around(model, config, x)
-    with ham_studies.fixed_bases(model, 0), torch.no_grad():
+    before, after, inside = report.features_around(model, config, x)
+    with report.fixed_bases(model, 0), torch.no_grad():
         assert torch.allclose(model.context(before), after, atol=1e-6)
     assert torch.linalg.matrix_rank(inside.flatten(2), rtol=1e-4).max() <= 4
 
@@ -215,17 +216,17 @@ def errors(values):
     ([0.9, 0.3, 0.35, 0.10], ["contradicted here", "contradicted here"]),
     ([0.9, 0.8, 0.70, 0.10], ["holds here", "contradicted here"])])
 def test_verdicts_on_convergence(values, verdicts):
-    assert [row["verdict"] for row in ham_studies._convergence(errors(values))] == verdicts
+    assert [row["verdict"] for row in report._convergence(errors(values))] == verdicts
 
 
 def test_verdicts_on_gradients():
     table = pd.DataFrame([
         {"ham": ham, "steps": 6, "one_step_max": one_step, "full_max": full, "one_step_off": 0.5, "full_off": 1e-7}
         for ham, one_step, full in (("NMF", 0.2, 0.5), ("VQ, tau 100", 0.5, 45), ("VQ, tau 10", 1e-8, 0.1))])
-    assert [row["verdict"] for row in ham_studies._gradients(table)] == [
+    assert [row["verdict"] for row in report._gradients(table)] == [
         "holds here", "contradicted here", "holds here", "not settled"]
     table.loc[0, "full_off"] = 0.1
-    assert ham_studies._gradients(table)[0]["verdict"] == "contradicted here"
+    assert report._gradients(table)[0]["verdict"] == "contradicted here"
 
 
 def gan(frechet, sigma=None):
@@ -240,50 +241,50 @@ def gan(frechet, sigma=None):
     ([20.0], [10.0], 0.3, ["not settled", "holds here"])])
 def test_verdicts_on_gans(without, nmf, sigma, expected):
     gans = {"none": [gan(value) for value in without], "NMF": [gan(value, sigma) for value in nmf]}
-    assert [row["verdict"] for row in ham_studies._gan(gans)] == expected
+    assert [row["verdict"] for row in report._gan(gans)] == expected
 
 
 @pytest.mark.parametrize(("before", "after", "expected"), [
     ([0.5, 1.0], [0.7, 1.1], "holds here"), ([0.7, 1.1], [0.5, 1.0], "contradicted here"),
     ([0.5, 1.0], [0.7, 0.9], "not settled")])
 def test_verdicts_on_spectra(before, after, expected):
-    assert ham_studies._spectrum({"before": before, "after": after})[0]["verdict"] == expected
+    assert report._spectrum({"before": before, "after": after})[0]["verdict"] == expected
 
 
 # -- figures and bad input -----------------------------------------------------------------------------------------
 
 
 def test_figures_have_what_they_are_of(monkeypatch):
-    monkeypatch.setitem(ham_probes.SIDES, "smoke", (8, 12))
-    picture = ham_studies.picture("smoke", rank=3)
+    monkeypatch.setitem(probes.SIDES, "smoke", (8, 12))
+    picture = report.picture("smoke", rank=3)
     assert all(part.shape == (3, 5, 5) for part in picture.base_pictures().values())
-    drawn = plots.ham_parts(picture.image, {name: part.maps for name, part in picture.parts.items()})
+    drawn = figures.ham_parts(picture.image, {name: part.maps for name, part in picture.parts.items()})
     assert len(drawn.axes) == 4 * 3 + 3  # and the colour bars
-    assert len(plots.bases(picture.base_pictures()).axes) == 3 * 3 + 3
+    assert len(figures.bases(picture.base_pictures()).axes) == 3 * 3 + 3
     x = noisy_low_rank(0, 8, 20, 3)
-    axis, = plots.ham_errors(ham_analysis.error_table(x[None], 3, (0, 1))).axes
+    axis, = figures.ham_errors(analysis.error_table(x[None], 3, (0, 1))).axes
     assert [line.get_label() for line in axis.lines] == [ham.title for ham in HAMS] + ["truncated SVD"]
-    assert len(plots.ham_cost(ham_probes.cost("smoke", "cpu")[0]).axes) == 3
-    axis, = plots.energy_curves({"a": [0.5, 1.0], "b": [0.7, 1.0]}).axes
+    assert len(figures.ham_cost(probes.cost("smoke", "cpu")[0]).axes) == 3
+    axis, = figures.energy_curves({"a": [0.5, 1.0], "b": [0.7, 1.0]}).axes
     assert [line.get_ydata()[0] for line in axis.lines] == [0.5, 0.7]
-    axis, = plots.spread_lines(ham_analysis.spread_table(x, 3, (1, 2), 2, (NMF, VQ100))).axes
+    axis, = figures.spread_lines(analysis.spread_table(x, 3, (1, 2), 2, (NMF, VQ100))).axes
     assert len(axis.lines) == 2
     grids = {"a": torch.zeros(6, 1, 4, 4, dtype=torch.uint8), "b": torch.zeros(6, 3, 4, 4, dtype=torch.uint8)}
-    assert [axis.images[0].get_array().shape[:2] for axis in plots.gan_grids(grids, 3).axes] == [(8, 12)] * 2
-    axis, = plots.sigma_curves({"a": pd.DataFrame({"step": [0, 1], "value": [0.0, 0.1]})}).axes
+    assert [axis.images[0].get_array().shape[:2] for axis in figures.gan_grids(grids, 3).axes] == [(8, 12)] * 2
+    axis, = figures.sigma_curves({"a": pd.DataFrame({"step": [0, 1], "value": [0.0, 0.1]})}).axes
     assert list(axis.lines[0].get_ydata()) == [0.0, 0.1]
 
 
 def test_bad_input_is_named():
     with pytest.raises(ConfigError, match="profile is 'phone'; allowed: smoke, laptop, paper"):
-        ham_probes.probes("phone")
+        probes.probes("phone")
     with pytest.raises(ConfigError, match="profile is 'phone'; allowed"):
-        ham_probes.cost("phone")
+        probes.cost("phone")
     with pytest.raises(ConfigError, match="operator is 'SVD'; allowed: attention, written out; attention, fused; NMF"):
-        ham_probes.mixing("SVD", torch.ones(1, 8, 8))
+        probes.mixing("SVD", torch.ones(1, 8, 8))
     with pytest.raises(ValueError, match=r"the features have shape \(4, 4\); allowed: \(C, H, W\)"):
-        ham_analysis.parts(torch.ones(4, 4), NMF, 2)
+        analysis.parts(torch.ones(4, 4), NMF, 2)
     with pytest.raises(ValueError, match="rank R of bases is 9; allowed: 1 to 4"):
-        ham_analysis.parts(torch.ones(4, 4, 4), NMF, 9)
+        analysis.parts(torch.ones(4, 4, 4), NMF, 9)
     with pytest.raises(ValueError, match="x has an entry of -1; allowed: nothing below 0"):
-        ham_analysis.parts(-torch.ones(4, 4, 4), NMF, 2)
+        analysis.parts(-torch.ones(4, 4, 4), NMF, 2)

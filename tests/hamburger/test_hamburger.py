@@ -6,17 +6,8 @@ import torch
 import torch.multiprocessing
 from hamburger_tools import HAMS, draw, each_dtype, each_kind, golden, near
 
-from terminator.related.hamburger import (
-    Ham,
-    Hamburger,
-    cd,
-    nmf,
-    random_bases,
-    reconstruct,
-    to_matrix,
-    vq,
-)
-from terminator.related.hamburger.decompositions import EPS, memberships, unit
+from terminator.hamburger import Ham, Hamburger, cd, nmf, random_bases, reconstruct, to_matrix, vq
+from terminator.hamburger.decompositions import EPS, memberships, unit
 
 # -- golden cases --------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from hamburger_tools import HAMS, draw, each_kind
 from torch import nn
 
 from terminator import ConfigError
-from terminator.related.hamburger import DualHam, Ham, Hamburger, HamburgerSettings, HamSettings, random_bases
+from terminator.hamburger import DualHam, Ham, Hamburger, HamburgerSettings, HamSettings, random_bases
 
 # -- the blocks ----------------------------------------------------------------------------------------------
 

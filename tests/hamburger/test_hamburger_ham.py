@@ -6,7 +6,7 @@ import torch.multiprocessing
 from hamburger_tools import HAMS, draw, each_kind
 from torch import nn
 
-from terminator.related.hamburger import (
+from terminator.hamburger import (
     DualHam,
     Ham,
     Hamburger,

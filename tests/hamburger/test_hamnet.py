@@ -7,11 +7,11 @@ import torch
 from torch import nn
 from torchvision.models import resnet
 
-from terminator.config import ConfigError
+from terminator.hamburger import Hamburger, HamburgerSettings
+from terminator.hamburger.backbone import Backbone
+from terminator.hamburger.hamnet import CONTEXTS, HamNet, HamNetSettings
 from terminator.model import count_parameters
-from terminator.related.hamburger import Hamburger, HamburgerSettings
-from terminator.related.hamburger.backbone import Backbone
-from terminator.related.hamburger.hamnet import CONTEXTS, HamNet, HamNetSettings
+from terminator.runtime.settings import ConfigError
 
 SMALL = {"backbone": "resnet18", "stem": "plain", "squeeze": 16, "align": 8, "classes": 5}
 HAM = HamburgerSettings(width=16, rank=4)

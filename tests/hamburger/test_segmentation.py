@@ -12,16 +12,22 @@ from sklearn.metrics import confusion_matrix as their_matrix
 from sklearn.metrics import jaccard_score
 from torch import nn
 
-from terminator.config import ConfigError
-from terminator.data.pictures import IGNORE
-from terminator.data.segmentation import load_segmentation
-from terminator.related.hamburger import Ham, HamburgerSettings
-from terminator.segmentation.config import PolyOptimizer, SegmentationConfig
-from terminator.segmentation.evaluation import batches, draws_bases, fixed_bases, logits_of, pad_to_fit
-from terminator.segmentation.presets import PRESETS, preset
-from terminator.segmentation.runs import SEGMENTATION
-from terminator.segmentation.tasks import Segmentation, build_network, confusion_matrix, parameter_groups, scores
-from terminator.segmentation.trainer import SegmentationTrainer
+from terminator.data.pictures.batches import IGNORE
+from terminator.data.pictures.segmentation import load_segmentation
+from terminator.hamburger import Ham, HamburgerSettings
+from terminator.hamburger.segmentation.config import PolyOptimizer, SegmentationConfig
+from terminator.hamburger.segmentation.evaluation import batches, draws_bases, fixed_bases, logits_of, pad_to_fit
+from terminator.hamburger.segmentation.presets import PRESETS, preset
+from terminator.hamburger.segmentation.runs import SEGMENTATION
+from terminator.hamburger.segmentation.tasks import (
+    Segmentation,
+    build_network,
+    confusion_matrix,
+    parameter_groups,
+    scores,
+)
+from terminator.hamburger.segmentation.trainer import SegmentationTrainer
+from terminator.runtime.settings import ConfigError
 from terminator.trainer import TrainingDiverged
 
 TIMES = ("seconds", "images_per_s")

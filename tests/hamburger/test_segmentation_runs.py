@@ -13,18 +13,19 @@ from data_files import pixels_of, write
 from PIL import Image
 from segmentation_files import camvid_files
 
-from terminator import plots, records
+from terminator import plots
 from terminator.__main__ import main
-from terminator.config import ConfigError
 from terminator.data import DatasetNotFound
-from terminator.data.pictures import IGNORE
-from terminator.paths import results_dir
-from terminator.segmentation import presets, runs, studies
-from terminator.segmentation.config import SegmentationConfig
-from terminator.segmentation.predict import load_segmenter, segment, segment_files
-from terminator.segmentation.presets import SMOKE_ARMS, camvid_arms, context_arms, preset
-from terminator.segmentation.runs import method_name, run
-from terminator.tables import study_tables
+from terminator.data.pictures.batches import IGNORE
+from terminator.hamburger.segmentation import figures, presets, report, runs
+from terminator.hamburger.segmentation.config import SegmentationConfig
+from terminator.hamburger.segmentation.predict import load_segmenter, segment, segment_files
+from terminator.hamburger.segmentation.presets import SMOKE_ARMS, camvid_arms, context_arms, preset
+from terminator.hamburger.segmentation.runs import method_name, run
+from terminator.report.tables import study_tables
+from terminator.runs import records
+from terminator.runtime.paths import results_dir
+from terminator.runtime.settings import ConfigError
 
 TINY = ["augmentation.scales=[1.0]", "augmentation.crop=[17,17]", "data.size=null", "model.squeeze=16", "model.align=8",
         "ham.width=16", "ham.rank=2", "train.train_steps=2", "train.steps_between_saves=1", "train.batch_size=2",
@@ -110,7 +111,7 @@ def test_the_second_stage_starts_from_the_weights_of_the_first(config, street, m
     changes = {"train": {"train_steps": 1, "steps_between_saves": 1, "batch_size": 2}, "data": {"size": None},
                "augmentation": {"scales": [1.0], "crop": [17, 17]}, "optimizer": {"lr": 1e-9},
                "ham": {"rank": 2}, "test": {"repeats": 1}}
-    first, second = studies.two_stages("smoke", "cpu", str(street), **changes)
+    first, second = report.two_stages("smoke", "cpu", str(street), **changes)
     before, after = first.model().state_dict(), second.model().state_dict()
     assert first.folder != second.folder
     torch.testing.assert_close(after["squeeze.0.weight"], before["squeeze.0.weight"])
@@ -158,28 +159,28 @@ def brief(monkeypatch):
     """The context study with two arms of three steps."""
     monkeypatch.setitem(presets.CONTEXT_STEPS, "smoke", 3)
     monkeypatch.setattr(presets, "SMOKE_ARMS", ("no context", "NMF, one-step"))
-    return studies.context("smoke", seeds=(0, 1), device="cpu")
+    return report.context("smoke", seeds=(0, 1), device="cpu")
 
 
 def test_the_context_study_its_tables_and_what_is_looked_at(brief):
-    table = studies.table(brief)
+    table = report.table(brief)
     assert list(table.index) == ["no context", "NMF, one-step"]
     assert list(table["seeds"]) == [2, 2]
     assert table["spread of bases"].isna().tolist() == [True, False]
-    assert studies.class_table(brief).shape == (8, 2)
-    assert list(studies.learning(brief)["no context"]["step"]) == [3]
-    found = studies.recorded("context", "smoke")
+    assert report.class_table(brief).shape == (8, 2)
+    assert list(report.learning(brief)["no context"]["step"]) == [3]
+    found = report.recorded("context", "smoke")
     assert {label: [r.record["seed"] for r in part] for label, part in found.items()} == {
         "no context": [0, 1], "NMF, one-step": [0, 1]}
     with pytest.raises(ConfigError, match="study is 'voc'; allowed: context, camvid"):
-        studies.recorded("voc", "smoke")
-    model, config, data = studies.model_of(brief["NMF, one-step"][0])
-    seen = studies.examples(model, config, data, "val", count=3)
+        report.recorded("voc", "smoke")
+    model, config, data = report.model_of(brief["NMF, one-step"][0])
+    seen = report.examples(model, config, data, "val", count=3)
     assert seen.predicted.shape == seen.labels.shape == (3, 24, 24)
-    assert torch.equal(studies.examples(model, config, data, "val", count=3).predicted, seen.predicted)
+    assert torch.equal(report.examples(model, config, data, "val", count=3).predicted, seen.predicted)
     with pytest.raises(ConfigError, match="split is 'dev'"):
-        studies.examples(model, config, data, "dev")
-    sweep = studies.steps_sweep(brief["NMF, one-step"][0], (1, 6), repeats=2, split="val")
+        report.examples(model, config, data, "dev")
+    sweep = report.steps_sweep(brief["NMF, one-step"][0], (1, 6), repeats=2, split="val")
     assert list(sweep["steps"]) == [1, 6]
     assert (sweep["low"] <= sweep["miou"]).all()
     assert (sweep["miou"] <= sweep["high"]).all()
@@ -191,14 +192,14 @@ def fake(mious):
 
 def test_verdicts_come_from_seeds():
     a, b = fake([50.0, 52.0, 54.0]), fake([40.0, 41.0, 42.0])
-    found = studies.compare(a, b)
+    found = report.compare(a, b)
     assert found == (pytest.approx(11), pytest.approx(1.96 * (4 / 3 + 1 / 3) ** 0.5), 3)
-    assert (found.word, studies.compare(b, a).word) == ("holds here", "contradicted here")
-    table = studies.claims({"NMF, one-step": b, "no context": a, "NMF, BPTT": a}, {"with Hamburger": fake([1.0]),
+    assert (found.word, report.compare(b, a).word) == ("holds here", "contradicted here")
+    table = report.claims({"NMF, one-step": b, "no context": a, "NMF, BPTT": a}, {"with Hamburger": fake([1.0]),
                                                                                   "without Hamburger": fake([0.0])})
     assert list(table["verdict"]) == ["contradicted here", "contradicted here", "not settled"]
     assert "one seed" in table["evidence"].iloc[-1]
-    assert studies.claims().empty
+    assert report.claims().empty
 
 
 # -- predictions and commands --------------------------------------------------------------------------------------
@@ -296,7 +297,7 @@ def test_label_maps_have_a_legend_of_what_occurs():
     labels = torch.tensor([[[0, 3], [3, IGNORE]]] * 2)
     predicted = torch.tensor([[[0, 3], [8, 8]]] * 2)
     classes = [f"thing {i}" for i in range(11)]
-    figure = plots.segmentations(torch.zeros(2, 3, 2, 2, dtype=torch.uint8), labels, {"ours": predicted}, classes)
+    figure = figures.segmentations(torch.zeros(2, 3, 2, 2, dtype=torch.uint8), labels, {"ours": predicted}, classes)
     assert len(figure.axes) == 6
     assert [axis.get_ylabel() for axis in figure.axes[::2]] == ["picture", "labels", "ours"]
     assert [text.get_text() for text in figure.legends[0].texts] == ["thing 0", "thing 3", "thing 8", "not counted"]
@@ -314,14 +315,14 @@ def test_every_class_has_a_colour_of_its_own(count):
 
 def test_dots_bars_and_curves_show_the_numbers():
     table = pd.DataFrame({"miou": [40.0, 52.5], "sd": [1.0, 2.0], "seeds": [3, 3]}, index=["none", "ham"])
-    axis, = plots.miou_dots(table).axes
+    axis, = figures.miou_dots(table).axes
     assert [text.get_text() for text in axis.texts] == ["40.0", "52.5"]
     classes = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]}, index=["sky", "road"])
-    axis, = plots.class_ious(classes).axes
+    axis, = figures.class_ious(classes).axes
     assert [patch.get_height() for patch in axis.patches] == [1, 2, 3, 4]
     frame = pd.DataFrame({"step": [1, 2], "miou": [3.0, 4.0]})
-    axis, = plots.miou_curves({"a": frame}).axes
+    axis, = figures.miou_curves({"a": frame}).axes
     assert axis.lines[0].get_ydata().tolist() == [3, 4]
     sweep = pd.DataFrame({"steps": [1, 6], "miou": [3.0, 4.0], "low": [2.0, 4.0], "high": [3.5, 4.5]})
-    axis, = plots.steps_curve(sweep, 6).axes
+    axis, = figures.steps_curve(sweep, 6).axes
     assert axis.get_xlabel() == "steps K of the ham in evaluation"

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from terminator import Config, records
+from terminator import Config
 from terminator.__main__ import build_config, main
-from terminator.presets import PRESETS, preset
+from terminator.classification.presets import PRESETS, preset
+from terminator.runs import records
 
 SMALL = ["dataset.name=digits", "dataset.channels=3", "dataset.train_size=64", "dataset.test_size=40",
          "model.factors=[4,1]", "model.global_hidden=4", "model.local_hidden=4", "train.batch_size=16",

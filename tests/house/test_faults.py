@@ -11,10 +11,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from places import TESTS
 
-from terminator import records
-
-TESTS = Path(__file__).parent
+from terminator.runs import records
 
 
 def killed(folder, kills, processes, seed=0, timeout=900):

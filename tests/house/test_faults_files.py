@@ -13,14 +13,18 @@ from pathlib import Path
 import pytest
 import torch
 from data_files import class_files, make_mnist, pack, write
+from places import ROOT
 from test_checkpoint import same
 
-from terminator import Terminator, calibrate, checkpoint, experiments, notebooks, records
+from terminator import Terminator, calibrate
+from terminator.classification import runs
 from terminator.data import load
 from terminator.data.decoding import load_class_folders
-from terminator.results_page import index_page, load_state
+from terminator.runner import notebooks
+from terminator.runner.results_page import index_page, load_state
+from terminator.runs import records
+from terminator.runtime import checkpoint
 
-ROOT = Path(__file__).resolve().parents[1]
 MANY = 5 if os.environ.get("TERMINATOR_ALL_FAULTS") else 1  # times as many mutations
 
 
@@ -112,7 +116,7 @@ def test_checkpoints(tmp_path):
 
 @pytest.fixture
 def record(tiny_config, tiny_data):
-    run = experiments.run(tiny_config("train.epochs=1"), "faults", data=tiny_data())
+    run = runs.run(tiny_config("train.epochs=1"), "faults", data=tiny_data())
     return run.folder / "record.json"
 
 

@@ -1,114 +1,150 @@
-"""Imports go one way: every module imports from floors below its own, also inside functions."""
+"""The house as it is drawn in CONTRIBUTING.md: imports go down, without a circle, and the core stands alone."""
 
 import ast
-from pathlib import Path
+import subprocess
+import sys
 
 import pytest
+from places import PACKAGE
 
 import terminator
 
-PACKAGE = Path(terminator.__file__).parent
-FLOORS = (  # from the ground up; a module may import from lower floors, and on one floor as long as no circle comes
-    {"config", "paths", "layers", "machine", "memory", "progress", "deterministic"},
-    {"hyperzzw", "standardization", "checkpoint", "weights", "losses", "optim", "data"},
-    {"slow_net", "notebooks", "results_page", "headless"},
-    {"related", "ham_analysis"},
-    {"sfne", "link"},
-    {"model"},
-    {"released", "analysis", "distributed", "tasks", "observations", "hrr_analysis"},
-    {"networks"},
-    {"trainer", "records", "plots", "presets", "studies", "comparison", "inside", "predict", "benchmark_step"},
-    {"runs"},
-    {"experiments", "benchmark", "fewshot", "segmentation", "longrange", "panel"},
-    {"operators_bench", "costs", "gan", "ham_probes", "sequence_bench", "sequence_step", "hrr_studies"},
-    {"ham_studies", "tables", "claims"},
-    {"__main__"},
-)
-FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}
+# From the ground up: who may be imported by whoever stands after it. Core: the modules beside the packages.
+ROOMS = ("runtime", "runner", "ops", "data", "registry", "core", "mixers", "runs", "plots", "classification", "bench",
+         "hamburger", "hypertransformer", "hrrformer", "report", "__main__")
+LEVEL = {name: level for level, name in enumerate(ROOMS)}
+CORE = {"model", "sfne", "slow_net", "hyperzzw", "standardization", "layers", "link", "losses", "optim", "trainer",
+        "config"}
+MODULES = {path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__"): path
+           for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"}
 
 
-def modules():
-    return {path.relative_to(PACKAGE).with_suffix("").as_posix().removesuffix("/__init__"): path
-            for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"}
+def room(module):
+    """The room of a module: its package, the core for what stands beside the packages."""
+    if module == "mixers.registry":
+        return "registry"  # names only, loaded on use; that it imports nothing above is tested like all else
+    top = module.split(".")[0]
+    return "core" if top in CORE else top
 
 
 def imported(path):
-    """Full names of everything a file imports, wherever the statement stands: {"torch.nn", "terminator.paths"}."""
+    """Full names of everything a file imports, wherever the statement stands: {"torch.nn", "terminator.config"}."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path} imports relatively"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 
-def own(names):
-    """Top-level parts of this package among full names: {"config", "data"}."""
-    parts = {name.split(".")[1] for name in names if name.startswith("terminator.")}
-    return {part for part in parts if (PACKAGE / f"{part}.py").is_file() or (PACKAGE / part / "__init__.py").is_file()}
+def own(path):
+    """The package's modules that a file imports: {"config", "data.images"}."""
+    found = set()
+    for name in imported(path):
+        parts = name.split(".")[1:] if name.split(".")[0] == "terminator" else []
+        while parts and ".".join(parts) not in MODULES:
+            parts.pop()
+        found |= {".".join(parts)} if parts else set()
+    return found
 
 
-def test_the_walk_finds_something():
-    assert "terminator.config" in imported(PACKAGE / "trainer.py")
-    assert "released" in own(imported(PACKAGE / "networks.py"))  # inside a function
-    assert len(modules()) > 20
+ARROWS = {name: own(path) - {name} for name, path in MODULES.items()}
 
 
-@pytest.mark.parametrize("name", modules())
-def test_imports_go_down(name):
-    part = name.split("/")[0]
-    assert part in FLOOR, f"give {part} a floor in tests/test_layout.py"
-    for other in own(imported(modules()[name])) - {part}:
-        assert FLOOR[other] <= FLOOR[part], f"{name} imports {other} from a floor above"
-
-
-@pytest.mark.parametrize("part_of", ["top", "data", "plots", "fewshot", "segmentation", "longrange", "gan", "claims"])
-def test_no_circles(part_of):
-    everything = modules()
-    if part_of == "top":
-        graph = {}
-        for name, path in everything.items():
-            part = name.split("/")[0]
-            graph.setdefault(part, set()).update(own(imported(path)) - {part})
-    else:
-        prefix = f"terminator.{part_of}."
-        graph = {name.split("/")[1]: {n.removeprefix(prefix).split(".")[0] for n in imported(path)
-                                      if n.startswith(prefix)}
-                 for name, path in everything.items() if name.startswith(f"{part_of}/")}
+def ordered(graph):
+    """The names of a graph from which no circle is reached."""
     done = set()
     while ready := {name for name, others in graph.items() if name not in done and others & graph.keys() <= done}:
         done |= ready
-    assert done == graph.keys(), f"a circle among {sorted(graph.keys() - done)}"
+    return done
 
 
-def test_matplotlib_only_in_plots_and_no_runner_or_notebook_tools_in_what_trains():
-    for name, path in modules().items():
+def test_the_walk_finds_something():
+    assert "config" in ARROWS["trainer"]
+    assert "classification.released" in ARROWS["classification.networks"]  # inside a function
+    assert len(MODULES) > 100
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_go_down(name):
+    assert room(name) in LEVEL, f"give {name} a room in tests/house/test_layout.py"
+    for other in ARROWS[name]:
+        assert LEVEL[room(other)] <= LEVEL[room(name)], f"{name} imports {other} from a floor above"
+
+
+def test_no_circles_of_modules():
+    assert ordered(ARROWS) == ARROWS.keys(), f"a circle among {sorted(ARROWS.keys() - ordered(ARROWS))}"
+
+
+def packages(parent):
+    """{child of a package: the children that it imports}, `parent` being "" for the rooms themselves."""
+    prefix = f"{parent}." if parent else ""
+
+    def child(module):
+        if not parent:
+            return room(module)
+        return module.removeprefix(prefix).split(".")[0] if module.startswith(prefix) else None
+
+    graph = {}
+    for name, others in ARROWS.items():
+        if child(name):
+            graph.setdefault(child(name), set()).update({child(other) for other in others} - {child(name), None})
+    return graph
+
+
+@pytest.mark.parametrize("parent", ["", *sorted({name.rpartition(".")[0] for name in MODULES if "." in name})])
+def test_no_circles_of_packages(parent):
+    graph = packages(parent)
+    assert ordered(graph) == graph.keys(), f"a circle among {sorted(graph.keys() - ordered(graph))}"
+
+
+def test_the_core_is_eleven_files():
+    assert {path.stem for path in PACKAGE.glob("*.py")} == CORE | {"__init__", "__main__"}
+
+
+def test_the_model_loads_core_ops_and_runtime_only():
+    code = "import sys, terminator.model; print(*(name for name in sys.modules if name.startswith('terminator.')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.removeprefix("terminator.") for name in done.stdout.split()}
+    assert {room(name) for name in loaded} <= {"core", "ops", "runtime", "registry", "mixers"}
+    assert {name for name in loaded if room(name) == "mixers"} == {"mixers"}  # the registry's package, a docstring
+    assert "model" in loaded
+    assert len(loaded) < 25
+
+
+def test_matplotlib_stands_where_figures_are_made_and_no_notebook_tool_in_what_trains():
+    for name, path in MODULES.items():
         tops = {other.split(".")[0] for other in imported(path)}
-        assert "papermill" not in tops, name
-        if not name.startswith("plots"):
+        assert not tops & {"papermill", "notebooks", "run_all"}, name
+        if room(name) != "plots" and not name.endswith(".figures"):
             assert not tops & {"matplotlib", "seaborn"}, name
-        assert "notebooks" not in tops, name
-        assert "run_all" not in tops, name
 
 
-def test_plots_know_no_trainer_and_read_no_records():
-    for name, path in modules().items():
-        if name.startswith("plots"):
-            assert not own(imported(path)) & {"trainer", "experiments", "records", "tasks", "data"}, name
+def test_figures_know_no_trainer_and_read_no_records():
+    for name in MODULES:
+        if room(name) == "plots" or name.endswith(".figures"):
+            assert {room(other) for other in ARROWS[name]} <= {"plots", "runtime"}, name
 
 
-def test_the_ground_floor_needs_no_torch():
-    for name in ("config", "paths", "records", "progress"):
-        statements = ast.parse(modules()[name].read_text(encoding="utf8")).body
+def test_the_runner_loads_no_torch():
+    code = "import sys; from terminator.runner import headless, notebooks, results_page; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_settings_records_and_paths_need_no_torch():
+    for name in ("config", "runtime.settings", "runtime.paths", "runtime.progress", "runtime.provenance",
+                 "runs.records"):
+        statements = ast.parse(MODULES[name].read_text(encoding="utf8")).body
         top = {alias.name.split(".")[0] for node in statements if isinstance(node, ast.Import) for alias in node.names}
         top |= {node.module.split(".")[0] for node in statements if isinstance(node, ast.ImportFrom)}
         assert "torch" not in top, name
 
 
 def test_no_device_is_hard_wired():
-    for name, path in modules().items():
+    for name, path in MODULES.items():
         assert ".cuda()" not in path.read_text(encoding="utf8"), name
 
 

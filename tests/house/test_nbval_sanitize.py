@@ -4,14 +4,14 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from nbval.plugin import get_sanitize_patterns
+from places import TESTS
 
-SANITISER = Path(__file__).resolve().parent / "nbval_sanitize.cfg"
+SANITISER = TESTS / "nbval_sanitize.cfg"
 
 
 def sanitise(text):

@@ -2,15 +2,14 @@
 
 import json
 import re
-from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from places import ROOT
 
-from terminator.notebooks import COMMON, Refusal, read_notebook
+from terminator.runner.notebooks import COMMON, Refusal, read_notebook
 
-ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 IGNORED = {"nbval-ignore-output", "nbval-skip"}
 IGNORING = re.compile(r"^\s*#+\s*(?:NBVAL_IGNORE_OUTPUT|NBVAL_SKIP)\s*$", re.MULTILINE)

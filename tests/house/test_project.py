@@ -4,14 +4,15 @@ import re
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 import yaml
+from places import ROOT
 
-from terminator import benchmark, records, tables
-
-ROOT = Path(__file__).parents[1]
+from terminator.classification import report
+from terminator.report import readme, tables
+from terminator.report import readme as report_readme
+from terminator.runs import records
 
 
 def project():
@@ -31,16 +32,16 @@ def test_environment_lists_the_same_dependencies():
 def test_readme_table_is_made_from_the_records(monkeypatch):
     monkeypatch.setenv("TERMINATOR_RESULTS", str(ROOT / "results"))
     text = (ROOT / "README.md").read_text(encoding="utf8")
-    block = text.split(records.README_START, 1)[1].split(records.README_END, 1)[0].strip()
+    block = text.split(report_readme.README_START, 1)[1].split(report_readme.README_END, 1)[0].strip()
     assert block == tables.readme_tables()
-    start, end = (mark.replace("results", "speed") for mark in (records.README_START, records.README_END))
-    assert text.split(start, 1)[1].split(end, 1)[0].strip() == benchmark.readme_table()
+    start, end = (mark.replace("results", "speed") for mark in (report_readme.README_START, report_readme.README_END))
+    assert text.split(start, 1)[1].split(end, 1)[0].strip() == readme.speed_table()
 
 
 def test_index_is_made_from_the_records(monkeypatch):
     monkeypatch.setenv("TERMINATOR_RESULTS", str(ROOT / "results"))
     committed = records.evidence()
-    assert (ROOT / "results" / "index.csv").read_text() == records.runs_table(committed).to_csv(index=False)
+    assert (ROOT / "results" / "index.csv").read_text() == report.runs_table(committed).to_csv(index=False)
 
 
 @pytest.mark.parametrize("system", tables.SYSTEMS, ids=lambda system: system.task)

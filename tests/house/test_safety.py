@@ -17,16 +17,18 @@ import pytest
 import torch
 from data_files import encode, make_cifar, pack, pixels_of, write
 from PIL import Image
+from places import ROOT
 from test_notebooks import MACHINE_PATH, output_texts
 
 import terminator
-from terminator import Terminator, checkpoint, released
+from terminator import Terminator
 from terminator.__main__ import main
+from terminator.classification import released
+from terminator.classification.predict import predict_files, read_image
 from terminator.data import decoding, folders, load
-from terminator.predict import predict_files, read_image
+from terminator.runtime import checkpoint
 
 PACKAGE = Path(terminator.__file__).parent
-ROOT = Path(__file__).resolve().parents[1]
 
 # -- nothing is unpickled, run or unpacked ---------------------------------------------------------------------------
 

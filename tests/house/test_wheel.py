@@ -8,8 +8,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 TINY = ["dataset.name=digits", "dataset.channels=3", "dataset.train_size=64", "dataset.test_size=40",
         "model.factors=[4]", "model.global_hidden=4", "model.local_hidden=4", "train.batch_size=16",
         "train.epochs=1", "train.device=cpu", "scheduler.warmup_epochs=0"]
@@ -38,7 +38,7 @@ def test_a_wheel_trains_and_predicts_from_an_empty_folder(tmp_path):
     build = "from setuptools import build_meta; print(build_meta.build_wheel('.'))"
     wheel = source / call(sys.executable, "-c", build, cwd=source).splitlines()[-1]
     names = zipfile.ZipFile(wheel).namelist()
-    assert "terminator/related/hamburger/ham.py" in names
+    assert "terminator/hamburger/ham.py" in names
     assert not [name for name in names if name.startswith(("tests", "notebooks", "results"))]
 
     venv.create(tmp_path / "venv", with_pip=False)

@@ -6,9 +6,8 @@ import pandas as pd
 import pytest
 import torch
 
-from terminator.hrr_analysis import capacity, inside
-from terminator.related.hrrformer import algebra
-from terminator.related.hrrformer.network import build
+from terminator.hrrformer import algebra, anatomy, capacity
+from terminator.hrrformer.network import build
 
 SIDE = 8
 
@@ -66,12 +65,12 @@ def test_pairs_held_stops_at_the_first_that_fails():
     (lambda: capacity.capacity_table([8], [0]), "pairs is 0; allowed: 1 to 1023"),
     (lambda: capacity.capacity_table([8], [16], items=16), "pairs is 16; allowed: 1 to 15"),
     (lambda: capacity.capacity_table([8], [1], ["best"]), "arm is 'best'; allowed: raw, approximate inverse; raw"),
-    (lambda: inside.row_contrast(torch.zeros(64), 1), "row is 1; allowed: 2 to 32"),
-    (lambda: inside.row_contrast(torch.zeros(64), 33), "row is 33; allowed: 2 to 32"),
-    (lambda: inside.anatomy(network(), images()[0], 2), "layer is 2; allowed: 0 to 1"),
-    (lambda: inside.anatomy(network(mixer="fnet"), images()[0]), "layer 0 has no holographic attention"),
-    (lambda: inside.anatomy(network(mixer_options={"weights": "uniform"}), images()[0]), "with weights=softmax"),
-    (lambda: inside.structure_table({"a": network(length=60)}, images()[:, :60]), "length 60; allowed: square"),
+    (lambda: anatomy.row_contrast(torch.zeros(64), 1), "row is 1; allowed: 2 to 32"),
+    (lambda: anatomy.row_contrast(torch.zeros(64), 33), "row is 33; allowed: 2 to 32"),
+    (lambda: anatomy.anatomy(network(), images()[0], 2), "layer is 2; allowed: 0 to 1"),
+    (lambda: anatomy.anatomy(network(mixer="fnet"), images()[0]), "layer 0 has no holographic attention"),
+    (lambda: anatomy.anatomy(network(mixer_options={"weights": "uniform"}), images()[0]), "with weights=softmax"),
+    (lambda: anatomy.structure_table({"a": network(length=60)}, images()[:, :60]), "length 60; allowed: square"),
 ])
 def test_refusals(call, message):
     with pytest.raises(ValueError, match=message):
@@ -83,7 +82,7 @@ def test_refusals(call, message):
 
 def test_anatomy_is_the_attention_by_hand():
     net, tokens = network(), images()[0]
-    found = inside.anatomy(net, tokens, layer=1)
+    found = anatomy.anatomy(net, tokens, layer=1)
     assert net.training  # as it was
     net.eval()
     with torch.no_grad():
@@ -100,20 +99,20 @@ def test_anatomy_is_the_attention_by_hand():
 
 def test_a_memory_that_works_is_recognised():
     value = torch.eye(8)[None]
-    table = inside.retrieval_table(inside.Anatomy(torch.zeros(1, 8), value, value + 0.1, torch.ones(1, 8),
+    table = anatomy.retrieval_table(anatomy.Anatomy(torch.zeros(1, 8), value, value + 0.1, torch.ones(1, 8),
                                                   torch.ones(1, 8)))
     assert table["first"].tolist() == [100.0]
     assert table["chance"].tolist() == [12.5]
     assert table.loc[1, "own"] > 0.9 > 0.3 > table.loc[1, "other"]
-    swapped = inside.Anatomy(torch.zeros(1, 8), value, value.flip(1), torch.ones(1, 8), torch.ones(1, 8))
-    assert inside.retrieval_table(swapped).loc[1, "first"] == 0
-    random = inside.retrieval_table(inside.anatomy(network(), images()[0]))
+    swapped = anatomy.Anatomy(torch.zeros(1, 8), value, value.flip(1), torch.ones(1, 8), torch.ones(1, 8))
+    assert anatomy.retrieval_table(swapped).loc[1, "first"] == 0
+    random = anatomy.retrieval_table(anatomy.anatomy(network(), images()[0]))
     assert random["first"].max() < 50
 
 
 def test_branch_numbers():
     net, tokens = network(), images()
-    rows = pd.DataFrame(inside.branch_numbers(net, tokens)).pivot(index="block", columns="quantity", values="value")
+    rows = pd.DataFrame(anatomy.branch_numbers(net, tokens)).pivot(index="block", columns="quantity", values="value")
     net.eval()
     with torch.no_grad():
         layers = net(tokens, return_parts=True).layers
@@ -121,11 +120,11 @@ def test_branch_numbers():
     assert rows["weight_spread"].between(1, math.e**2).all()
     weight = layers[0].attention.weight
     assert rows.loc[1, "weight_spread"] == pytest.approx((weight.amax(2) / weight.amin(2)).mean().item(), rel=1e-5)
-    off = pd.DataFrame(inside.branch_numbers(network(mixer="none"), tokens))
+    off = pd.DataFrame(anatomy.branch_numbers(network(mixer="none"), tokens))
     assert off["value"].tolist() == [0, 0]
     padded = torch.nn.functional.pad(images() % 200 + 1, (0, 3))
     text = network(length=SIDE * SIDE + 3, masking="released")
-    assert math.isfinite(inside.branch_numbers(text, padded)[1]["value"])
+    assert math.isfinite(anatomy.branch_numbers(text, padded)[1]["value"])
 
 
 # -- structure ---------------------------------------------------------------------------------------------------
@@ -133,28 +132,28 @@ def test_branch_numbers():
 
 def test_row_contrast_sees_columns_and_nothing_in_noise_or_slopes():
     columns = torch.cos(2 * math.pi * torch.arange(SIDE) / SIDE).repeat(4 * SIDE)
-    assert inside.row_contrast(columns, SIDE) > 1.5
-    assert inside.row_contrast(torch.arange(256.0), 16) < 0.02
+    assert anatomy.row_contrast(columns, SIDE) > 1.5
+    assert anatomy.row_contrast(torch.arange(256.0), 16) < 0.02
     torch.manual_seed(0)
-    assert inside.row_contrast(torch.randn(50, 1024), 32).mean().abs() < 0.02
-    assert inside.row_contrast(torch.ones(64), 8) == 0
+    assert anatomy.row_contrast(torch.randn(50, 1024), 32).mean().abs() < 0.02
+    assert anatomy.row_contrast(torch.ones(64), 8) == 0
     sequence = torch.randn(20).double()
     by_hand = [sum((sequence[t] - sequence.mean()) * (sequence[t + lag] - sequence.mean()) for t in range(20 - lag))
                for lag in range(20)]
-    assert torch.allclose(inside.autocorrelation(sequence), torch.stack(by_hand) / by_hand[0])
+    assert torch.allclose(anatomy.autocorrelation(sequence), torch.stack(by_hand) / by_hand[0])
 
 
 def test_share_of_the_variance_that_position_explains():
     position, content = torch.randn(1, 2, 50).expand(400, -1, -1), torch.randn(400, 2, 50)
-    assert torch.allclose(inside.position_share(position), torch.ones(2, dtype=torch.float64))
-    assert inside.position_share(content).max() < 0.02
-    both = inside.position_share(position + position.std() * content)
+    assert torch.allclose(anatomy.position_share(position), torch.ones(2, dtype=torch.float64))
+    assert anatomy.position_share(content).max() < 0.02
+    both = anatomy.position_share(position + position.std() * content)
     assert torch.allclose(both, torch.full((2,), 0.5, dtype=torch.float64), atol=0.15)
 
 
 def test_permuted_pixels_are_put_back():
     net, tokens = network(), images(80)
-    plain = inside.weights_over(net, tokens)
+    plain = anatomy.weights_over(net, tokens)
     assert plain.shape == (80, 2, SIDE * SIDE)
     assert torch.allclose(plain.mean(-1), torch.ones(80, 2), atol=1e-4)
     order = torch.randperm(SIDE * SIDE, generator=torch.Generator().manual_seed(0))
@@ -162,8 +161,8 @@ def test_permuted_pixels_are_put_back():
     # a network whose positions are permuted along sees the same picture
     other = network()
     other.position_embedding = net.position_embedding[order]
-    assert torch.allclose(inside.image_weights(other, tokens, order), plain, atol=1e-4)
-    table = inside.structure_table({"plain": net, "permuted": other}, tokens, {"permuted": order})
+    assert torch.allclose(anatomy.image_weights(other, tokens, order), plain, atol=1e-4)
+    table = anatomy.structure_table({"plain": net, "permuted": other}, tokens, {"permuted": order})
     columns = ["row_contrast", "position_share", "grey_correlation"]  # shuffled ones are drawn anew
     one, two = (table[table["network"] == name][columns].to_numpy() for name in ("plain", "permuted"))
     assert abs(one - two).max() < 1e-3
@@ -173,15 +172,15 @@ def test_permuted_pixels_are_put_back():
 def test_best_heads():
     table = pd.DataFrame([{"network": n, "head": h, "row_contrast": c} for n, h, c in (
         ("trained", 1, 0.4), ("trained", 2, 0.0), ("untrained", 1, 0.05), ("permuted", 1, 0.1), ("other", 1, 0.9))])
-    assert inside.best_heads(table, "trained", ["untrained", "permuted"], "row_contrast") == (0.4, 0.1)
+    assert anatomy.best_heads(table, "trained", ["untrained", "permuted"], "row_contrast") == (0.4, 0.1)
 
 
 def test_shuffled_images_keep_their_values_and_lose_their_rows():
     tokens = torch.arange(16).expand(500, -1)
-    mixed = inside.shuffled(tokens)
+    mixed = anatomy.shuffled(tokens)
     assert torch.equal(mixed.sort(1).values, tokens)
     assert (mixed.double().mean(0) - 7.5).abs().max() < 1
-    assert torch.equal(inside.shuffled(tokens), mixed)
+    assert torch.equal(anatomy.shuffled(tokens), mixed)
 
 
 def test_content_makes_rows_that_shuffling_takes_away():
@@ -189,7 +188,7 @@ def test_content_makes_rows_that_shuffling_takes_away():
     net = network()
     net.position_embedding = torch.zeros_like(net.position_embedding)
     columns = torch.where(torch.arange(SIDE * SIDE) % SIDE < SIDE // 2, 20, 200).expand(200, -1)
-    table = inside.structure_table({"blind": net}, columns)
+    table = anatomy.structure_table({"blind": net}, columns)
     assert table["row_contrast"].max() > 1.5
     assert table["row_contrast_shuffled"].abs().max() < 0.4
 
@@ -197,11 +196,11 @@ def test_content_makes_rows_that_shuffling_takes_away():
 def test_position_similarity():
     torch.manual_seed(0)
     net = network(positions="learned", width=64)
-    similarity = inside.position_similarity(net)
+    similarity = anatomy.position_similarity(net)
     assert torch.allclose(similarity.diagonal(), torch.ones(SIDE * SIDE, dtype=torch.float64))
-    assert abs(inside.similarity_contrast(similarity, SIDE)) < 0.1
+    assert abs(anatomy.similarity_contrast(similarity, SIDE)) < 0.1
     with torch.no_grad():  # a column's positions alike
         net.position_embedding.copy_(torch.randn(SIDE, 64).repeat(SIDE, 1))
-    learnt = inside.position_similarity(net)
-    assert inside.similarity_contrast(learnt, SIDE) > 0.8
-    assert inside.similarity_at_lags(learnt)[SIDE] == pytest.approx(1)
+    learnt = anatomy.position_similarity(net)
+    assert anatomy.similarity_contrast(learnt, SIDE) > 0.8
+    assert anatomy.similarity_at_lags(learnt)[SIDE] == pytest.approx(1)

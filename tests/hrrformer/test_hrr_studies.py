@@ -6,11 +6,13 @@ import pandas as pd
 import pytest
 import torch
 
-from terminator import benchmark, hrr_studies, sequence_bench
-from terminator.config import ConfigError
-from terminator.hrr_analysis import inside
-from terminator.hrr_studies import PERMUTED, TRAINED, UNTRAINED
-from terminator.longrange import presets, studies
+from terminator.bench import records, token_mixers
+from terminator.hrrformer import anatomy as inside
+from terminator.hrrformer import report
+from terminator.hrrformer.longrange import presets
+from terminator.hrrformer.longrange import report as studies
+from terminator.hrrformer.report import PERMUTED, TRAINED, UNTRAINED
+from terminator.runtime.settings import ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -19,33 +21,33 @@ def record(tmp_path_factory):
         patch.setenv("TERMINATOR_RESULTS", str(tmp_path_factory.mktemp("results")))
         settings = presets.PRESETS["digits-sequence"]
         patch.setitem(presets.PRESETS, "digits-sequence", settings | {"train": {"epochs": 1, "batch_size": 64}})
-        patch.setattr(hrr_studies, "IMAGES", {"smoke": 40})
+        patch.setattr(report, "IMAGES", {"smoke": 40})
         tiny = presets.PRESETS["pathfinder-tiny"]
         patch.setitem(presets.PRESETS, "pathfinder-tiny", tiny | {
             "data": tiny["data"] | {"train_size": 20, "test_size": 10}})
-        first = hrr_studies.recorded("smoke", device="cpu")
-        assert hrr_studies.recorded("smoke", device="cpu") == first  # read
-        assert len(benchmark.load("smoke", hrr_studies.EXPERIMENT)) == 1
+        first = report.recorded("smoke", device="cpu")
+        assert report.recorded("smoke", device="cpu") == first  # read
+        assert len(records.load("smoke", report.EXPERIMENT)) == 1
         run, data = studies.main_run("image", "smoke", device="cpu")
-        yield first, run.model(), hrr_studies.test_tokens(data, 40)
+        yield first, run.model(), report.test_tokens(data, 40)
 
 
 def test_a_record_holds_what_the_network_computes(record):
     found, model, tokens = record
     assert tokens.shape == (40, 64)
-    table = hrr_studies.structure(found).set_index(["network", "head"])
+    table = report.structure(found).set_index(["network", "head"])
     expected = inside.structure_table({TRAINED: model}, tokens).set_index(["network", "head"])
     for column in expected:
         assert table.loc[TRAINED][column].tolist() == pytest.approx(expected.loc[TRAINED][column].tolist(), abs=1e-6)
     assert list(table.index.get_level_values(0).unique()) == [TRAINED, UNTRAINED, PERMUTED]
-    maps = hrr_studies.mean_maps(found)
+    maps = report.mean_maps(found)
     assert torch.allclose(maps[TRAINED], inside.weights_over(model, tokens).mean(0), atol=1e-3)
     assert found["row"] == 8
     shown = found["shown"]
     anatomy = inside.anatomy(model, tokens[0])
-    assert torch.allclose(hrr_studies.kept(shown["own"]), anatomy.cosine, atol=1e-3)
-    assert torch.allclose(hrr_studies.kept(shown["superposition"]), anatomy.superposition, rtol=1e-3)
-    assert torch.equal(hrr_studies.kept(shown["tokens"]), tokens[:6].float())
+    assert torch.allclose(report.kept(shown["own"]), anatomy.cosine, atol=1e-3)
+    assert torch.allclose(report.kept(shown["superposition"]), anatomy.superposition, rtol=1e-3)
+    assert torch.equal(report.kept(shown["tokens"]), tokens[:6].float())
     assert len(json.dumps(found)) < 60_000  # records are committed
 
 
@@ -54,28 +56,28 @@ def test_other_is_the_cosine_to_another_tokens_value(record):
     anatomy = inside.anatomy(model, tokens[0])
     t = 5
     cosine = torch.cosine_similarity(anatomy.retrieved[1, t], anatomy.value[1, t - 1], dim=0).item()
-    assert hrr_studies.kept(found["shown"]["other"])[1, t].item() == pytest.approx(cosine, abs=1e-3)
+    assert report.kept(found["shown"]["other"])[1, t].item() == pytest.approx(cosine, abs=1e-3)
 
 
 def test_branch_before_and_after(record):
     found, model, tokens = record
-    table = hrr_studies.branch_table(found)
+    table = report.branch_table(found)
     after = {row["quantity"]: row["value"] for row in inside.branch_numbers(model, tokens[:64])}
     assert table.loc["branch_ratio", "after training"].tolist() == pytest.approx([after["branch_ratio"]])
     assert 0 < table.loc["branch_ratio", "before training"].iloc[0] < 0.1
-    summary = hrr_studies.structure_summary(hrr_studies.structure(found))
+    summary = report.structure_summary(report.structure(found))
     assert summary.loc[TRAINED, "heads"] == 2
     assert summary.loc[TRAINED, "row contrast, max"] >= summary.loc[TRAINED, "row contrast, mean"]
 
 
 def test_learned_positions_stand_beside_their_controls(record):
     found = record[0]["positions"]
-    assert list(found) == [TRAINED, UNTRAINED, hrr_studies.SHUFFLED_POSITIONS]
+    assert list(found) == [TRAINED, UNTRAINED, report.SHUFFLED_POSITIONS]
     for part in found.values():
         assert abs(part["contrast"]) < 0.2
-        assert hrr_studies.kept(part["map"])[16 * 33] == 0
-    assert hrr_studies.kept(found[TRAINED]["map"]).max() < 1
-    (title, field), *_ = hrr_studies.position_maps(record[0])
+        assert report.kept(part["map"])[16 * 33] == 0
+    assert report.kept(found[TRAINED]["map"]).max() < 1
+    (title, field), *_ = report.position_maps(record[0])
     assert title.startswith("trained\n(row contrast ")
     assert field.shape == (32, 32)
 
@@ -101,7 +103,7 @@ def test_verdicts_follow_the_numbers():
                             index=pd.MultiIndex.from_tuples([("branch_ratio", 1), ("weight_spread", 1)]))
     curve = pd.DataFrame([{"arm": "projected", "width": 64, "pairs": n, "accuracy": 100.0 if n < 4 else 10.0}
                           for n in (1, 2, 4)])
-    found = hrr_studies.claims(table, structure(0.4, 0.1, 0.1, 0.2), branches, curve)
+    found = report.claims(table, structure(0.4, 0.1, 0.1, 0.2), branches, curve)
     assert found["verdict"].tolist() == [
         "holds here", "holds here", "holds here", "holds here", "holds here", "contradicted here", "holds here",
         "contradicted here", "holds here", "contradicted here"]
@@ -113,10 +115,10 @@ def test_verdicts_follow_the_numbers():
     assert evidence[9] == "90 % retrieved up to 2 pairs"
     short = costs(**{name: {n: (n, n) for n in (64, 256)} for name in ("hrrformer", "softmax_explicit",
                                                                         "softmax_fused")})
-    assert hrr_studies.claims(short, structure(0, 1, 0, 1), branches, curve)["verdict"][0] == "not settled"
+    assert report.claims(short, structure(0, 1, 0, 1), branches, curve)["verdict"][0] == "not settled"
 
 
 def test_unknown_profiles():
-    for call in (hrr_studies.recorded, hrr_studies.capacity_curve, sequence_bench.recorded):
+    for call in (report.recorded, report.capacity_curve, token_mixers.recorded):
         with pytest.raises(ConfigError, match="profile is 'huge'; allowed: smoke"):
             call("huge")

@@ -2,21 +2,20 @@
 
 import dataclasses
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from places import GOLDEN
 
-from terminator.config import ConfigError
+from terminator.hrrformer import algebra
+from terminator.hrrformer.attention import HolographicAttention
+from terminator.hrrformer.network import Hrrformer, build, fixed_positions
+from terminator.hrrformer.settings import TASKS, task_settings
+from terminator.mixers.base import lecun_linear
 from terminator.model import count_parameters
-from terminator.related.hrrformer import algebra
-from terminator.related.hrrformer.attention import HolographicAttention, lecun_linear
-from terminator.related.hrrformer.network import Hrrformer, build, fixed_positions
-from terminator.related.hrrformer.settings import TASKS, task_settings
-
-GOLDEN = Path(__file__).parent / "golden"
+from terminator.runtime.settings import ConfigError
 
 
 def golden(name):

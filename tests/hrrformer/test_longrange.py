@@ -1,27 +1,26 @@
 """Long range experiments: settings, loss and schedule against golden numbers, training, resuming, records, studies."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from gpu_rehearsal import waits_of_a_step
+from places import GOLDEN
 
-from terminator import records
-from terminator.config import ConfigError, from_dict, to_dict
 from terminator.data import DatasetNotFound
-from terminator.data.tokens import Sequences, Split, describe
-from terminator.longrange import presets, runs, studies
-from terminator.longrange.config import LongRangeConfig
-from terminator.longrange.data import load_long_range
-from terminator.longrange.presets import PRESETS, ember, preset, study
-from terminator.longrange.tasks import build_network, flops_per_example
-from terminator.longrange.trainer import SequenceTrainer, learning_rate
+from terminator.data.sequences.tokens import Sequences, Split, describe
+from terminator.hrrformer.longrange import presets, report, runs
+from terminator.hrrformer.longrange.config import LongRangeConfig
+from terminator.hrrformer.longrange.data import load_long_range
+from terminator.hrrformer.longrange.presets import PRESETS, ember, preset, study
+from terminator.hrrformer.longrange.tasks import build_network, flops_per_example
+from terminator.hrrformer.longrange.trainer import SequenceTrainer, learning_rate
+from terminator.hrrformer.network import build
 from terminator.model import count_parameters
-from terminator.related.hrrformer.network import build
+from terminator.runs import records
+from terminator.runtime.settings import ConfigError, from_dict, to_dict
 
-GOLDEN = Path(__file__).parent / "golden"
 SMALL = {"data": {"kind": "imdb", "length": 8}, "network": {"task": "text", "layers": 1, "width": 16, "mlp_width": 16,
                                                             "heads": 2},
          "train": {"epochs": 2, "batch_size": 8, "device": "cpu"}, "optimizer": {"learning_rate": 1e-2}}
@@ -314,28 +313,28 @@ def test_studies_name_their_runs():
 
 def test_study_runs_tables_and_verdicts(monkeypatch):
     settings = {"Hrrformer": {}, "branch removed": {"mixer": "none"}}
-    monkeypatch.setattr(studies, "study", lambda name, profile: {
+    monkeypatch.setattr(report, "study", lambda name, profile: {
         label: small_config(network=changes) for label, changes in settings.items()})
-    monkeypatch.setattr(studies, "load_long_range", lambda config: small_data())
+    monkeypatch.setattr(report, "load_long_range", lambda config: small_data())
     monkeypatch.setattr(runs.LongRange, "load_data", lambda self, config, data_dir=None: small_data())
-    found = studies.run_study("image", "smoke", seeds=(0, 1), device="cpu")
+    found = report.run_study("image", "smoke", seeds=(0, 1), device="cpu")
     assert {label: len(group) for label, group in found.items()} == {"Hrrformer": 2, "branch removed": 2}
-    table = studies.table(found)
+    table = report.table(found)
     assert list(table.index) == list(settings)
     assert table.loc["branch removed", "branch at last"] == 0
     assert table.loc["Hrrformer", "branch at last"] > 0
     assert table.loc["Hrrformer", "parameters"] > table.loc["branch removed", "parameters"]
-    assert studies.curves(found).shape == (2, 2)
-    claims = studies.claims({"image": found})
+    assert report.curves(found).shape == (2, 2)
+    claims = report.claims({"image": found})
     assert list(claims["claim"]) == ["Image: the attention adds something: it beats the network without it"]
     assert set(claims["verdict"]) <= {"holds here", "contradicted here", "not settled"}
-    run, data = studies.main_run("image", "smoke", device="cpu")
+    run, data = report.main_run("image", "smoke", device="cpu")
     for untrained in (False, True):
-        parts, tokens, labels = studies.look_inside(run, data, 4, untrained=untrained)
+        parts, tokens, labels = report.look_inside(run, data, 4, untrained=untrained)
         assert parts.layers[0].attention.weight.shape == (4, 2, 8, 1)
         assert tokens[0].shape == (4, 8)
         assert len(labels) == 4
-    assert studies.table({}).empty
+    assert report.table({}).empty
 
 
 def test_accuracy_against_length_has_a_row_per_length_and_a_column_per_network():
@@ -348,42 +347,42 @@ def test_accuracy_against_length_has_a_row_per_length_and_a_column_per_network()
 
     found = {f"{label}, {length} tokens": [Answered(length, value), Answered(length, value + 2)]
              for label, value in (("branch removed", 50.0), ("Hrrformer", 60.0)) for length in (64, 128)}
-    table = studies.length_table(found)
+    table = report.length_table(found)
     assert table.to_dict() == {"branch removed": {64: 51.0, 128: 51.0}, "Hrrformer": {64: 61.0, 128: 61.0}}
-    assert studies.length_table({}).empty
+    assert report.length_table({}).empty
 
 
 def test_chance_is_at_least_that_of_the_test_examples():
-    assert studies.interval(50, 400) == pytest.approx(4.9)
+    assert report.interval(50, 400) == pytest.approx(4.9)
 
 
 def test_a_bag_of_tokens_tells_letters_apart_but_not_their_order():
     data = small_data(train=400, test=200)
-    found = studies.simple_answers(data)
+    found = report.simple_answers(data)
     assert found["bag of tokens"] > 95
     assert found["most frequent label"] < 75
     def ordered(count, seed):
         labels = np.random.RandomState(seed).randint(0, 2, count)
         return Split((Sequences.of([b"aabb" if label else b"bbaa" for label in labels], 1),), torch.from_numpy(labels))
     order = describe({"train": ordered(200, 0), "test": ordered(100, 1)}, "x", "x", 4, 257, ("a", "b"))
-    assert studies.simple_answers(order)["bag of tokens"] < 65
-    counts = studies.token_counts(Split((Sequences.of([b"aab", b""], 1),), torch.tensor([0, 1])), 4, 257)
+    assert report.simple_answers(order)["bag of tokens"] < 65
+    counts = report.token_counts(Split((Sequences.of([b"aab", b""], 1),), torch.tensor([0, 1])), 4, 257)
     assert counts[0, 98] == pytest.approx(np.log(3))
     assert counts[1].sum() == 0
 
 
 def test_baselines_are_kept_as_a_record():
-    found = studies.baselines("listops", "smoke")["test"]
+    found = report.baselines("listops", "smoke")["test"]
     assert found["first operator, rule"] > found["most frequent label"]
     records_found = records.load_records("longrange_baselines")
     assert len(records_found) == 1
     assert records_found[0]["data"]["title"] == "ListOps, 4 to 32 tokens (generated)"
-    assert studies.baselines("listops", "smoke")["test"].to_dict() == found.to_dict()
-    assert studies.baselines("text", "smoke").empty
+    assert report.baselines("listops", "smoke")["test"].to_dict() == found.to_dict()
+    assert report.baselines("text", "smoke").empty
 
 
 def test_published_accuracies_agree_with_their_printed_means():
-    table = studies.published()
+    table = report.published()
     assert list(table.columns) == ["ListOps", "Text", "Retrieval", "Image", "Pathfinder"]
     assert table.loc["Hrrformer (1 layer)"].mean() == pytest.approx(59.97, abs=0.01)
     assert table.loc["Hrrformer (multi-layer)"].mean() == pytest.approx(60.83, abs=0.01)

@@ -13,19 +13,21 @@ import torch
 import torch.nn.functional as F
 from gpu_rehearsal import waits_of_a_step
 
-from terminator import records
-from terminator.config import ConfigError, identity, to_dict
+from terminator.classification import report
 from terminator.data import DatasetNotFound
-from terminator.data.episode_augment import STEPS
-from terminator.fewshot import contrasts, runs, studies
-from terminator.fewshot.config import FewShotConfig
-from terminator.fewshot.data import load_episode_data
-from terminator.fewshot.presets import MAIN, PRESETS, preset, study, with_shots
-from terminator.fewshot.runs import run
-from terminator.fewshot.speed import episode_speed
-from terminator.fewshot.tasks import build_network, build_task
-from terminator.fewshot.trainer import EpisodeTrainer, half_width, summary
-from terminator.fewshot.watch import watch
+from terminator.data.episodes.augment import STEPS
+from terminator.hypertransformer.fewshot import contrasts, runs
+from terminator.hypertransformer.fewshot import report as studies
+from terminator.hypertransformer.fewshot.config import FewShotConfig
+from terminator.hypertransformer.fewshot.data import load_episode_data
+from terminator.hypertransformer.fewshot.presets import MAIN, PRESETS, preset, study, with_shots
+from terminator.hypertransformer.fewshot.runs import run
+from terminator.hypertransformer.fewshot.speed import episode_speed
+from terminator.hypertransformer.fewshot.tasks import build_network, build_task
+from terminator.hypertransformer.fewshot.trainer import EpisodeTrainer, half_width, summary
+from terminator.hypertransformer.fewshot.watch import watch
+from terminator.runs import records
+from terminator.runtime.settings import ConfigError, identity, to_dict
 from terminator.trainer import TrainingDiverged
 
 TIMES = ("seconds", "episodes_per_s")
@@ -377,7 +379,7 @@ def test_other_tables_leave_few_shot_records_out(make, data):
     run(make(), "mine", "laptop", data=data)
     assert records.evidence() == []
     assert len(records.evidence("few-shot")) == 1
-    assert records.runs_table(records.evidence()).empty
+    assert report.runs_table(records.evidence()).empty
     assert len(pd.read_csv(runs.rebuild_index())) == 1
 
 

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from terminator import records
 from terminator.__main__ import main
-from terminator.config import ConfigError, identity
-from terminator.fewshot.config import FewShotConfig
-from terminator.fewshot.flags import FLAGS, PLACES, WITHOUT_EFFECT, read_flags
-from terminator.fewshot.presets import preset
+from terminator.hypertransformer.fewshot.config import FewShotConfig
+from terminator.hypertransformer.fewshot.flags import FLAGS, PLACES, WITHOUT_EFFECT, read_flags
+from terminator.hypertransformer.fewshot.presets import preset
+from terminator.runs import records
+from terminator.runtime.settings import ConfigError, identity
 
 OMNIGLOT = """--train_dataset=omniglot:0-1149 --test_dataset omniglot:1200-1622 --shuffle_labels_seed 2022
     --num_labels 20 --samples_transformer 20 --samples_cnn 60 --balanced_batches --random_rotate_by_90
@@ -159,11 +159,11 @@ from pathlib import Path
 import torch
 
 torch.set_num_threads(1)
-from terminator.distributed import gather, leave, processes
-from terminator.fewshot.flags import read_flags
-from terminator.fewshot.data import load_episode_data
-from terminator.fewshot.tasks import build_network
-from terminator.fewshot.trainer import EpisodeTrainer
+from terminator.runtime.distributed import gather, leave, processes
+from terminator.hypertransformer.fewshot.flags import read_flags
+from terminator.hypertransformer.fewshot.data import load_episode_data
+from terminator.hypertransformer.fewshot.tasks import build_network
+from terminator.hypertransformer.fewshot.trainer import EpisodeTrainer
 
 
 def main():

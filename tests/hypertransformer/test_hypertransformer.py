@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from hypertransformer_tools import episode, normal
 
-from terminator.config import ConfigError
+from terminator.hypertransformer import HyperTransformer, HyperTransformerSettings
+from terminator.hypertransformer.cnn import episode_conv
+from terminator.hypertransformer.features import batch_norm, fold, same_padding, unfold
+from terminator.hypertransformer.schedules import warmup_weights
 from terminator.model import count_parameters
-from terminator.related.hypertransformer import HyperTransformer, HyperTransformerSettings
-from terminator.related.hypertransformer.cnn import episode_conv
-from terminator.related.hypertransformer.features import batch_norm, fold, same_padding, unfold
-from terminator.related.hypertransformer.schedules import warmup_weights
+from terminator.runtime.settings import ConfigError
 
 SMALL = {"num_labels": 3, "image_size": 16, "default_num_channels": 4, "embedding_dim": 6, "num_layers": 2, "heads": 2,
          "num_layerwise_features": 3, "shared_feature_extractor": "2-layer-bn", "shared_features_dim": 4}

@@ -5,19 +5,19 @@ import pytest
 import torch
 from hypertransformer_tools import episode, normal
 
-from terminator import plots
-from terminator.config import ConfigError
-from terminator.data.episode_sources import load_classes
-from terminator.data.episode_strokes import draw_strokes
-from terminator.fewshot.panel import QUERIES, classify, panel, picture
-from terminator.related.hypertransformer import (
+from terminator.data.episodes.sources import load_classes
+from terminator.data.episodes.strokes import draw_strokes
+from terminator.hypertransformer import (
     ContinualHyperTransformer,
     HyperTransformer,
     HyperTransformerSettings,
     PixelMeans,
     PrototypicalNetwork,
+    figures,
 )
-from terminator.related.hypertransformer.prototypes import class_means, distance_logits
+from terminator.hypertransformer.fewshot.panel import QUERIES, classify, panel, picture
+from terminator.hypertransformer.prototypes import class_means, distance_logits
+from terminator.runtime.settings import ConfigError
 
 SETTINGS = HyperTransformerSettings(num_labels=3, image_size=16, default_num_channels=4, embedding_dim=6, num_layers=2,
                                     num_layerwise_features=3, shared_feature_extractor="2-layer-bn",
@@ -178,7 +178,7 @@ def test_the_picture_shows_support_queries_and_answers(model):
 
 
 def test_the_panel_is_a_figure_where_nobody_can_use_widgets_and_widgets_elsewhere(model, monkeypatch):
-    from terminator.fewshot import panel as module
+    from terminator.hypertransformer.fewshot import panel as module
 
     source = load_classes("strokes")
     assert panel(model, source, range(95, 120)).axes
@@ -203,25 +203,25 @@ def images_of(figure):
 def test_an_episode_is_drawn_by_label():
     support, labels = torch.rand(3, 1, 4, 4), torch.tensor([2, 0, 1])
     query, query_labels = torch.rand(6, 1, 4, 4), torch.tensor([0, 1, 2, 2, 1, 0])
-    figure = plots.episode(support, labels, query, query_labels)
+    figure = figures.episode(support, labels, query, query_labels)
     drawn = images_of(figure)
     assert len(drawn) == 9
     for column, place in enumerate((1, 2, 0)):
         low, high = support[place].min(), support[place].max()
         close(torch.as_tensor(drawn[column]).float(), (support[place, 0] - low) / (high - low), 1e-5)
-    with_more = plots.episode(torch.rand(6, 1, 4, 4), torch.tensor([2, 0, 1, 3, 3, 3]), query, query_labels)
+    with_more = figures.episode(torch.rand(6, 1, 4, 4), torch.tensor([2, 0, 1, 3, 3, 3]), query, query_labels)
     assert len(images_of(with_more)) == 12
 
 
 def test_filters_and_attention_are_drawn_as_they_are():
     filters = normal(2, 4, 3, 3)
-    figure = plots.generated_filters(torch.rand(2, 3, 1, 8, 8), filters)
+    figure = figures.generated_filters(torch.rand(2, 3, 1, 8, 8), filters)
     drawn = [torch.as_tensor(part) for part in images_of(figure) if part.shape == (3, 3)]
     assert len(drawn) == 16
     close(drawn[0], filters[0, 0])
     close(drawn[4], filters[0, 0] - filters[:, 0].mean(0))
     maps = {"conv 1": torch.rand(4, 3), "logits": torch.rand(3, 3)}
-    figure = plots.attention(maps, torch.rand(3, 1, 8, 8), "012")
+    figure = figures.attention(maps, torch.rand(3, 1, 8, 8), "012")
     drawn = [part for part in images_of(figure) if part.shape in ((4, 3), (3, 3))]
     close(torch.as_tensor(drawn[0]), maps["conv 1"])
     limits = {axis.images[0].get_clim() for axis in figure.axes if axis.images and axis.images[0].get_array().ndim == 2
@@ -232,14 +232,14 @@ def test_filters_and_attention_are_drawn_as_they_are():
 def test_accuracies_are_drawn_where_they_are():
     table = pd.DataFrame({"test": [60.0, 70.0], "sd": [1.0, None], "interval": [2.0, 3.0], "seeds": [3, 1],
                           "train classes": [65.0, 75.0]}, index=["a", "b"])
-    axis = plots.accuracy_dots(table, 20).axes[0]
+    axis = figures.accuracy_dots(table, 20).axes[0]
     assert [t.get_text() for t in axis.get_yticklabels()] == ["a", "b"]
     assert list(axis.containers[0].lines[0].get_xdata()) == [60, 70]
     lines = {"x": pd.DataFrame({"x": [4, 8], "test": [50.0, 60.0], "interval": [1.0, 2.0]})}
-    axis = plots.accuracy_lines(lines, "channels", 20).axes[0]
+    axis = figures.accuracy_lines(lines, "channels", 20).axes[0]
     assert list(axis.containers[0].lines[0].get_ydata()) == [50, 60]
-    axis = plots.learning({"y": pd.DataFrame({"step": [1, 2], "accuracy": [30.0, 40.0]})}, 20).axes[0]
+    axis = figures.learning({"y": pd.DataFrame({"step": [1, 2], "accuracy": [30.0, 40.0]})}, 20).axes[0]
     assert list(axis.lines[0].get_ydata()) == [30, 40]
     frame = pd.DataFrame({"task 1": [90.0, 80.0], "task 2": [None, 70.0]}, index=["after task 1", "after task 2"])
-    axis = plots.continual_tables({"task-incremental": frame}, {"task-incremental": [33, 33]}).axes[0]
+    axis = figures.continual_tables({"task-incremental": frame}, {"task-incremental": [33, 33]}).axes[0]
     assert [t.get_text() for t in axis.texts] == ["90", "80", "70", "chance 33", "chance 33"]

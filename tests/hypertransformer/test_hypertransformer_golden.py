@@ -5,12 +5,13 @@ import torch
 import torch.nn.functional as F
 from hypertransformer_tools import golden, model_of
 
-from terminator.related.hypertransformer import HyperTransformer, HyperTransformerSettings, allocation, tokens
-from terminator.related.hypertransformer.allocation import ConvWeights, HeadWeights
-from terminator.related.hypertransformer.cnn import head_logits
-from terminator.related.hypertransformer.features import LocalFeatures, SharedFeatures, fold
-from terminator.related.hypertransformer.schedules import decayed_rate, warmup_weights
-from terminator.related.hypertransformer.transformer import Encoder, Sizes
+from terminator.hypertransformer import HyperTransformer, HyperTransformerSettings, allocation, tokens
+from terminator.hypertransformer.allocation import ConvWeights, HeadWeights
+from terminator.hypertransformer.cnn import head_logits
+from terminator.hypertransformer.features import LocalFeatures, SharedFeatures, fold
+from terminator.hypertransformer.schedules import warmup_weights
+from terminator.hypertransformer.transformer import Encoder, Sizes
+from terminator.optim import decayed_rate
 
 
 def close(ours, expected, tolerance):

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from terminator import hyperzzw
-from terminator.related.attention import MIXERS, Luna, make_mixer, options_of
-from terminator.related.attention.kernels import _orthogonal_features
-from terminator.related.attention.low_rank import pseudo_inverse
-from terminator.related.hamburger import nmf
+from terminator.hamburger import nmf
+from terminator.mixers.kernels import _orthogonal_features
+from terminator.mixers.low_rank import Luna, pseudo_inverse
+from terminator.mixers.registry import TOKEN_MIXERS, make_mixer, options_of
 
 WIDTH, LENGTH, HEADS = 12, 20, 3
 SMALL = {"local": {"block": 6}, "linformer": {"rank": 4}, "performer": {"features": 16}, "luna": {"memory": 5},
@@ -55,7 +55,7 @@ def merged(module, mixed):
 # -- every mixer -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", MIXERS)
+@pytest.mark.parametrize("name", TOKEN_MIXERS)
 @pytest.mark.parametrize("length", [2, 7, LENGTH])
 def test_shapes_and_gradients(name, length):
     module, x = mixer(name), normal(2, length, WIDTH).requires_grad_()
@@ -68,13 +68,13 @@ def test_shapes_and_gradients(name, length):
         assert parameter.grad is not None, key
 
 
-@pytest.mark.parametrize("name", MIXERS)
+@pytest.mark.parametrize("name", TOKEN_MIXERS)
 def test_a_row_does_not_depend_on_its_batch(name):
     module, x = mixer(name), normal(4, LENGTH, WIDTH)
     close(module(x)[1:2], module(x[1:2]))
 
 
-@pytest.mark.parametrize("name", MIXERS)
+@pytest.mark.parametrize("name", TOKEN_MIXERS)
 def test_permutations_where_nothing_depends_on_the_place(name):
     module, x = mixer(name), normal(2, LENGTH, WIDTH)
     order = torch.randperm(LENGTH, generator=torch.Generator().manual_seed(0))
@@ -85,7 +85,7 @@ def test_permutations_where_nothing_depends_on_the_place(name):
         assert difference < 1e-10
 
 
-@pytest.mark.parametrize("name", MIXERS)
+@pytest.mark.parametrize("name", TOKEN_MIXERS)
 def test_every_token_reaches_the_others(name):
     module, x = mixer(name), normal(1, LENGTH, WIDTH)
     changed = x.clone()
@@ -100,7 +100,7 @@ def test_every_token_reaches_the_others(name):
         assert difference[6:].max() == 0
 
 
-@pytest.mark.parametrize("name", MIXERS)
+@pytest.mark.parametrize("name", TOKEN_MIXERS)
 def test_masks(name):
     module, x = mixer(name), normal(2, LENGTH, WIDTH)
     real = torch.arange(LENGTH) < 13
@@ -116,7 +116,7 @@ def test_masks(name):
     close(module(x, torch.ones(2, LENGTH)), module(x))  # a mask of ones is none
 
 
-@pytest.mark.parametrize("name", MIXERS)
+@pytest.mark.parametrize("name", TOKEN_MIXERS)
 def test_rows_of_nothing_but_padding_stay_finite_and_alone(name):
     module, x = mixer(name), normal(2, LENGTH, WIDTH).requires_grad_()
     mask = torch.stack([torch.ones(LENGTH), torch.zeros(LENGTH)])
@@ -127,7 +127,7 @@ def test_rows_of_nothing_but_padding_stay_finite_and_alone(name):
     close(y[0], module(x[:1])[0])
 
 
-@pytest.mark.parametrize("name", MIXERS)
+@pytest.mark.parametrize("name", TOKEN_MIXERS)
 def test_mixed_precision(name):
     module, x = mixer(name).float(), normal(2, LENGTH, WIDTH).float()
     mask = (torch.arange(LENGTH) < 13).expand(2, -1)
@@ -138,7 +138,7 @@ def test_mixed_precision(name):
         torch.testing.assert_close(low.float(), full, rtol=0, atol=0.05 * full.abs().max().item())
 
 
-@pytest.mark.parametrize("name", MIXERS)
+@pytest.mark.parametrize("name", TOKEN_MIXERS)
 def test_operations_can_be_counted(name):
     """As records do: the counter's hooks fail on views of parameters that are made without gradients."""
     module = mixer(name)
@@ -332,7 +332,7 @@ def test_hamburger_updates_its_bases_only_when_told_to():
 
 def test_options_and_biases():
     assert options_of("local") == ("block", "bias")
-    for name in MIXERS:
+    for name in TOKEN_MIXERS:
         if "bias" in options_of(name):
             with_bias, without = mixer(name, bias=True), mixer(name)
             extra = sum(p.numel() for p in with_bias.parameters()) - sum(p.numel() for p in without.parameters())
@@ -372,7 +372,7 @@ def test_longer_sequences_than_made_for_are_refused(name):
         mixer(name)(normal(1, 21, WIDTH))
 
 
-@pytest.mark.parametrize("name", MIXERS)
+@pytest.mark.parametrize("name", TOKEN_MIXERS)
 def test_misshapen_inputs_are_refused(name):
     with pytest.raises(ValueError, match=r"shape \(2, 5, 11\), this mixer takes \(B, T, 12\)"):
         mixer(name)(normal(2, 5, 11))

@@ -7,23 +7,26 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from terminator import ConfigError, ModelConfig, analysis, networks, operators_bench, studies
-from terminator.config import CONTEXTS, NetworkConfig
-from terminator.experiments import run
-from terminator.related import host
-from terminator.related.host import MAKERS, POWERS, FourierConvolution, Host, LargeKernel, make_context
+from terminator import ConfigError, ModelConfig
+from terminator.bench import measure
+from terminator.bench import mixers as operators_bench
+from terminator.classification import host, networks, studies
+from terminator.classification.config import NetworkConfig
+from terminator.classification.host import Host
+from terminator.classification.runs import run
+from terminator.mixers.maps import FourierConvolution, LargeKernel
+from terminator.mixers.registry import MAP_MIXERS, make_map_mixer
 
 
 def test_every_name_has_a_maker_and_a_theory():
-    assert tuple(MAKERS) == CONTEXTS == tuple(POWERS)
     with pytest.raises(ConfigError, match="network.mixer is 'x'; allowed: none, hyperzzw_matrix"):
-        make_context("x", 8, 4)
+        make_map_mixer("x", 8, 4)
 
 
-@pytest.mark.parametrize("name", CONTEXTS)
+@pytest.mark.parametrize("name", MAP_MIXERS)
 def test_mixers_keep_the_shape_and_see_everything(name):
     torch.manual_seed(0)
-    mixer, x = make_context(name, 8, 6).double().eval(), torch.rand(1, 8, 6, 6, dtype=torch.double)
+    mixer, x = make_map_mixer(name, 8, 6).double().eval(), torch.rand(1, 8, 6, 6, dtype=torch.double)
     with torch.no_grad():
         y = mixer(x)
         changed = [mixer(x + torch.rand_like(x) * (torch.arange(36) == pixel).view(6, 6)) for pixel in range(36)]
@@ -47,7 +50,7 @@ def test_convolutions_are_what_they_say():
 
 def test_the_mixer_is_all_that_differs():
     sizes = {}
-    for name in CONTEXTS:
+    for name in MAP_MIXERS:
         torch.manual_seed(0)
         network = Host(ModelConfig(size=8, in_channels=3, classes=4), NetworkConfig(name="host", mixer=name))
         mixers = sum(p.numel() for block in network.blocks for p in block.mixer.parameters())
@@ -81,7 +84,7 @@ def test_impossible_settings(settings, message):
 @pytest.mark.parametrize("profile", ["smoke", "laptop", "paper"])
 def test_the_study_changes_the_mixer_alone(profile):
     study = studies.mixers(profile)
-    assert set(CONTEXTS) - set(study.variants) == (set(studies._LONG_WAYS) if profile == "smoke" else set())
+    assert set(MAP_MIXERS) - set(study.variants) == (set(studies._LONG_WAYS) if profile == "smoke" else set())
     assert len({config.updated(network={"mixer": "none"}) for config in study.variants.values()}) == 1
 
 
@@ -95,7 +98,7 @@ def test_measuring_counts_time_and_tensors():
 
 
 def test_a_step_has_a_backward_pass():
-    forward_only = analysis.peak_bytes(lambda: make_context("none", host.CHANNELS, 8)(
+    forward_only = measure.peak_bytes(lambda: make_map_mixer("none", host.CHANNELS, 8)(
         torch.zeros(2, host.CHANNELS, 8, 8)))
     step, parameters = operators_bench.step("none", 8, 2, "cpu")
     assert parameters == host.CHANNELS * (host.CHANNELS + 1)
@@ -127,7 +130,7 @@ def test_a_measurement_is_a_record_and_read_again(monkeypatch):
     assert operators_bench.recorded("smoke", "cpu") == first
     assert counted.calls == 1
     table = operators_bench.table_of(first)
-    assert set(table["operator"]) == set(CONTEXTS)
+    assert set(table["operator"]) == set(MAP_MIXERS)
     assert torch.__version__.startswith(first["provenance"]["versions"]["torch"])
     assert first["machine"]
     operators_bench.recorded("smoke", "cpu", again=True)

@@ -14,7 +14,10 @@ import torch
 from matplotlib.figure import Figure
 
 import terminator
-from terminator import analysis, plots
+from terminator.classification import analysis
+from terminator.hrrformer import figures
+from terminator.plots import charts, curves, style
+from terminator.plots import fields as plots_fields
 
 PACKAGE = Path(terminator.__file__).parent
 
@@ -22,7 +25,7 @@ PACKAGE = Path(terminator.__file__).parent
 @pytest.fixture(autouse=True)
 def in_style():
     with matplotlib.rc_context():
-        plots.style()
+        style.style()
         yield
 
 
@@ -59,17 +62,17 @@ def test_matplotlib_is_imported_by_plots_only():
     users = {path for path in PACKAGE.rglob("*.py")
              if any(name.split(".")[0] == "matplotlib" for name in imported_modules(path))}
     assert users
-    assert all(path.parent == PACKAGE / "plots" for path in users)
+    assert all(path.parent == PACKAGE / "plots" or path.name == "figures.py" for path in users)
 
 
 def test_plots_knows_nothing_above_or_beside_it():
-    allowed = ("terminator.plots", "terminator.paths")
+    allowed = ("terminator.plots", "terminator.runtime.paths")
     names = {name for path in (PACKAGE / "plots").glob("*.py") for name in imported_modules(path)}
     assert {name for name in names if name.startswith("terminator") and not name.startswith(allowed)} == set()
 
 
 def test_the_rest_of_the_package_does_not_load_matplotlib():
-    code = "import sys, terminator.model, terminator.analysis; print('matplotlib' in sys.modules)"
+    code = "import sys, terminator.model, terminator.classification.analysis; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -79,15 +82,15 @@ def test_the_rest_of_the_package_does_not_load_matplotlib():
 
 def test_lines_differ_without_colour():
     cycle = list(matplotlib.rcParams["axes.prop_cycle"])
-    assert len({(str(look["linestyle"]), look["marker"]) for look in cycle}) == len(cycle) == len(plots.COLOURS) == 7
+    assert len({(str(look["linestyle"]), look["marker"]) for look in cycle}) == len(cycle) == len(style.COLOURS) == 7
 
 
 def test_save_writes_the_same_bytes_again(tmp_path, monkeypatch):
     monkeypatch.setenv("TERMINATOR_RESULTS", str(tmp_path))
     folder, seen = tmp_path / "figures" / "smoke", []
     for _ in range(2):
-        figure = plots.accuracy_curves({"ours": metrics()}, title="one")
-        assert plots.save(figure, "curves", "smoke") is figure
+        figure = curves.accuracy_curves({"ours": metrics()}, title="one")
+        assert style.save(figure, "curves", "smoke") is figure
         seen.append([(folder / f"curves.{suffix}").read_bytes() for suffix in ("png", "svg")])
     assert seen[0] == seen[1]
     assert seen[0][0].startswith(b"\x89PNG")
@@ -98,7 +101,7 @@ def test_save_writes_the_same_bytes_again(tmp_path, monkeypatch):
 
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.setenv("TERMINATOR_RESULTS", str(tmp_path))
-    plots.save(plots.loss_terms(metrics()), "loss", "smoke")
+    style.save(charts.loss_terms(metrics()), "loss", "smoke")
     old = (tmp_path / "figures/smoke/loss.png").read_bytes()
 
     def broken(self, path, **options):
@@ -107,7 +110,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Figure, "savefig", broken)
     with pytest.raises(OSError, match="disk full"):
-        plots.save(plots.loss_terms(metrics()), "loss", "smoke")
+        style.save(charts.loss_terms(metrics()), "loss", "smoke")
     assert (tmp_path / "figures/smoke/loss.png").read_bytes() == old
     assert sorted(os.listdir(tmp_path / "figures/smoke")) == ["loss.png", "loss.svg"]
 
@@ -117,7 +120,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_signed_rows_are_centred_on_zero_and_share_limits():
     first, second = torch.full((4, 4), -1.0), torch.full((4, 4), 3.0)
-    limits = image_limits(plots.field_grid([plots.Row("a", [first, second]), plots.Row("b", [second], "positive")]))
+    limits = image_limits(plots_fields.field_grid([plots_fields.Row("a", [first, second]), plots_fields.Row("b", [second], "positive")]))
     assert limits[:2] == [(-3.0, 3.0)] * 2
     assert limits[2] == (0.0, 3.0)
 
@@ -125,28 +128,28 @@ def test_signed_rows_are_centred_on_zero_and_share_limits():
 def test_outliers_are_clipped_and_the_bar_says_so():
     field = torch.linspace(-1, 1, 400).reshape(20, 20)
     field[0, 0] = 100.0
-    figure = plots.field_grid([plots.Row("a", [field])])
+    figure = plots_fields.field_grid([plots_fields.Row("a", [field])])
     assert image_limits(figure)[0][1] < 1.0
     bars = [axis.images or axis.collections for axis in figure.axes]
     assert len(bars) == 2
     assert figure.axes[0].images[0].colorbar.extend == "both"
-    assert plots.field_grid([plots.Row("a", [torch.ones(2, 2)])]).axes[0].images[0].colorbar.extend == "neither"
+    assert plots_fields.field_grid([plots_fields.Row("a", [torch.ones(2, 2)])]).axes[0].images[0].colorbar.extend == "neither"
 
 
 def test_a_field_of_zeros_can_be_drawn():
-    low, high = image_limits(plots.field_grid([plots.Row("nothing", [torch.zeros(3, 3)])]))[0]
+    low, high = image_limits(plots_fields.field_grid([plots_fields.Row("nothing", [torch.zeros(3, 3)])]))[0]
     assert low == -high < 0
 
 
 def test_images_are_grey_or_coloured():
     grey = torch.rand(1, 1, 4, 4).expand(1, 3, 4, 4)
-    assert plots.images(grey).axes[0].images[0].get_array().shape == (4, 4)
-    assert plots.images(torch.rand(2, 3, 4, 4)).axes[1].images[0].get_array().shape == (4, 4, 3)
+    assert plots_fields.images(grey).axes[0].images[0].get_array().shape == (4, 4)
+    assert plots_fields.images(torch.rand(2, 3, 4, 4)).axes[1].images[0].get_array().shape == (4, 4, 3)
 
 
 def test_slow_scores_show_the_mean_over_channels_below_each_image():
     scores = [torch.randn(3, channels, 5, 5) for channels in (3, 12)]
-    figure = plots.slow_scores(torch.rand(3, 3, 5, 5), scores, ["a", "b", "c"], "scores")
+    figure = plots_fields.slow_scores(torch.rand(3, 3, 5, 5), scores, ["a", "b", "c"], "scores")
     drawn = [axis.images[0].get_array() for axis in figure.axes if axis.images]
     assert len(drawn) >= 9
     assert np.allclose(drawn[3 + 3 + 1], scores[1][1].mean(0), atol=1e-6)
@@ -156,33 +159,33 @@ def test_slow_scores_show_the_mean_over_channels_below_each_image():
 
 def test_short_rows_hide_what_they_lack():
     kernels = [torch.randn(1, 3, 4, 4), torch.randn(1, 12, 4, 4)]
-    figure = plots.hyper_kernels({"before": kernels, "after": kernels}, channels=5)
+    figure = plots_fields.hyper_kernels({"before": kernels, "after": kernels}, channels=5)
     assert sum(axis.get_visible() and bool(axis.images) for axis in figure.axes[:20]) == 2 * 3 + 2 * 5
 
 
 def test_local_kernels_show_the_difference():
     first, second = ({"l1": torch.randn(2, 1, 3, 3), "l2": torch.randn(2, 1, 9, 9)} for _ in range(2))
-    figure = plots.local_kernels(first, second, ("A", "B"), channel=1)
+    figure = plots_fields.local_kernels(first, second, ("A", "B"), channel=1)
     assert np.allclose(figure.axes[2].images[0].get_array(), (second["l1"] - first["l1"])[1, 0])
 
 
 def test_steps_have_scales_of_their_own():
-    figure = plots.operator_steps([("Z", torch.full((3, 3), 2.0)), ("W", torch.full((3, 3), -0.5))])
+    figure = plots_fields.operator_steps([("Z", torch.full((3, 3), 2.0)), ("W", torch.full((3, 3), -0.5))])
     assert image_limits(figure)[:2] == [(-2.0, 2.0), (-0.5, 0.5)]
 
 
 def test_dependence_marks_none_as_blank():
     field = torch.tensor([[0.0, 1.0], [0.01, 0.0]])
-    drawn = plots.dependence_maps({"map": field}, (0, 1)).axes[0].images[0].get_array()
+    drawn = plots_fields.dependence_maps({"map": field}, (0, 1)).axes[0].images[0].get_array()
     assert drawn.mask.tolist() == [[True, False], [False, True]]
     assert drawn[1, 0] == pytest.approx(-2)
 
 
 def test_jacobians_and_spectra_draw_one_panel_each():
-    figure = plots.jacobians({"a": torch.eye(4), "b": torch.ones(4, 4)})
+    figure = plots_fields.jacobians({"a": torch.eye(4), "b": torch.ones(4, 4)})
     assert [axis.get_title() for axis in figure.axes[:2]] == ["a", "b"]
     noise = torch.full((8, 8), 1 / 63)
-    drawn = plots.spectra({"white": noise, "other": noise}).axes[0].images[0].get_array()
+    drawn = plots_fields.spectra({"white": noise, "other": noise}).axes[0].images[0].get_array()
     assert np.allclose(drawn, 0, atol=1e-6)
 
 
@@ -190,31 +193,31 @@ def test_jacobians_and_spectra_draw_one_panel_each():
 
 
 def test_training_shows_the_terms_that_were_used():
-    figure = plots.training(metrics(), "run")
+    figure = charts.training(metrics(), "run")
     assert {"training", "test, as released", "cross entropy", "slow neural loss"} <= set(texts(figure))
     assert "norm penalty" not in texts(figure)  # it was 0 throughout
-    assert texts(plots.loss_terms(metrics())) == ["cross entropy", "slow neural loss"]
+    assert texts(charts.loss_terms(metrics())) == ["cross entropy", "slow neural loss"]
 
 
 def test_spectrum_lines_keep_their_numbers():
     frequency, power = torch.arange(1, 5), torch.tensor([1.0, 2.0, 0.5, 0.1])
-    lines = plots.radial_spectra({"one": (frequency, power)}).axes[0].lines
+    lines = charts.radial_spectra({"one": (frequency, power)}).axes[0].lines
     assert any(len(line.get_ydata()) == 4 and np.allclose(line.get_ydata(), power) for line in lines)
 
 
 def test_frequencies_and_channel_kernels_draw():
     drawn = [torch.rand(50) * 1000 + 1 for _ in range(3)]
-    figure = plots.frequencies(drawn, [analysis.folded(f, 8) for f in drawn], 8)
+    figure = charts.frequencies(drawn, [analysis.folded(f, 8) for f in drawn], 8)
     assert figure.axes[1].get_xlim() == (0, 3.5)
     kernels = [torch.randn(1, 1, 3), torch.randn(1, 1, 12)]
-    figure = plots.channel_kernels(kernels, kernels)
+    figure = charts.channel_kernels(kernels, kernels)
     assert [axis.get_title() for axis in figure.axes] == ["block 1", "block 2"]
 
 
 def test_cost_has_a_line_per_operator():
     table = pd.DataFrame({"operator": ["a", "a", "b", "b"], "positions": [64, 256] * 2, "seconds": [1e-3] * 4,
                           "bytes": [2**20] * 4})
-    figure = plots.cost(table)
+    figure = charts.cost(table)
     assert texts(figure) == ["a", "b"]
     assert np.allclose(figure.axes[0].lines[0].get_ydata(), 1.0)  # ms
     assert np.allclose(figure.axes[1].lines[1].get_ydata(), 1.0)  # MiB
@@ -222,23 +225,23 @@ def test_cost_has_a_line_per_operator():
 
 def test_heat_map_writes_numbers_and_dashes():
     table = pd.DataFrame({"block": [1, 1, 2], "branch": ["o", "fast", "fast"], "rms": [0.25, 1.0, 2.0]})
-    written = [text.get_text() for text in plots.branch_heat(table, "rms", "rms").axes[0].texts]
+    written = [text.get_text() for text in charts.branch_heat(table, "rms", "rms").axes[0].texts]
     assert sorted(written) == ["-", "0.25", "1.00", "2.00"]
 
 
 def test_parts_add_up_and_slow_ones_are_hatched():
     table = pd.DataFrame({"block": [1, 1, 0], "part": ["global slow net", "bottleneck", "classifier"],
                           "kind": ["slow", "fast", "fast"], "parameters": [10, 30, 5]})
-    axis = plots.parts_bars(table, "parameters", "n").axes[0]
+    axis = charts.parts_bars(table, "parameters", "n").axes[0]
     assert sum(patch.get_width() for patch in axis.patches) == 45
     assert {patch.get_hatch() for patch in axis.patches if patch.get_width() == 10} == {"////"}
     assert [label.get_text() for label in axis.get_yticklabels()] == ["block 1", "the rest"]
 
 
 def test_group_means_and_answers_show_every_value():
-    axis = plots.group_means(torch.randn(7, 12)).axes[0]
+    axis = charts.group_means(torch.randn(7, 12)).axes[0]
     assert sum(len(line.get_ydata()) for line in axis.lines[:12]) == 7 * 12
-    axis = plots.answers(torch.randn(5, 3), torch.randn(3), ["cat", "dog", "frog"]).axes[0]
+    axis = charts.answers(torch.randn(5, 3), torch.randn(3), ["cat", "dog", "frog"]).axes[0]
     assert sum(len(line.get_ydata()) for line in axis.lines) == 5 * 3 + 3
     assert [label.get_text() for label in axis.get_xticklabels()] == ["cat", "dog", "frog"]
 
@@ -247,7 +250,7 @@ def test_group_means_and_answers_show_every_value():
 
 
 def test_curves_show_mean_and_band_over_seeds():
-    figure = plots.accuracy_curves({"ours": [metrics(), metrics(offset=2.0)], "single": metrics()},
+    figure = curves.accuracy_curves({"ours": [metrics(), metrics(offset=2.0)], "single": metrics()},
                                    {"theirs": metrics(5)}, "accuracy")
     axis = figure.axes[0]
     assert texts(figure) == ["ours (n = 2 seeds)", "single (one seed)", "theirs"]
@@ -258,15 +261,15 @@ def test_curves_show_mean_and_band_over_seeds():
 
 
 def test_curves_of_unequal_length_keep_all_epochs():
-    figure = plots.accuracy_curves({"ours": [metrics(2), metrics(4)]})
+    figure = curves.accuracy_curves({"ours": [metrics(2), metrics(4)]})
     assert list(figure.axes[0].lines[0].get_xdata()) == [1, 2, 3, 4]
 
 
 def test_curves_refuse_what_they_cannot_read():
     with pytest.raises(ValueError, match="'ours' lacks test_accuracy; it has epoch"):
-        plots.accuracy_curves({"ours": pd.DataFrame({"epoch": [1]})})
+        curves.accuracy_curves({"ours": pd.DataFrame({"epoch": [1]})})
     with pytest.raises(ValueError, match="'ours' has no runs"):
-        plots.accuracy_curves({"ours": []})
+        curves.accuracy_curves({"ours": []})
 
 
 def summary(**changes):
@@ -280,7 +283,7 @@ PUBLISHED = pd.DataFrame({"dataset": ["CIFAR-10", "CIFAR-10", "STL-10"], "model"
 
 
 def test_bars_show_ours_and_the_last_published_epoch():
-    figure = plots.accuracy_bars(summary(), PUBLISHED, "all")
+    figure = curves.accuracy_bars(summary(), PUBLISHED, "all")
     axis = figure.axes[0]
     labels = [label.get_text() for label in axis.get_yticklabels()]
     assert labels == ["digits (8x8)\n8 px, 1,437 images, 6 epochs, n = 3", "CIFAR-10\npublished", "STL-10\npublished"]
@@ -291,17 +294,17 @@ def test_bars_show_ours_and_the_last_published_epoch():
 
 
 def test_bars_without_runs_or_without_published_numbers():
-    assert len(plots.accuracy_bars(summary().iloc[:0], PUBLISHED).axes[0].get_yticklabels()) == 2
-    assert len(plots.accuracy_bars(summary()).axes[0].get_yticklabels()) == 1
+    assert len(curves.accuracy_bars(summary().iloc[:0], PUBLISHED).axes[0].get_yticklabels()) == 2
+    assert len(curves.accuracy_bars(summary()).axes[0].get_yticklabels()) == 1
     with pytest.raises(ValueError, match="published lacks value"):
-        plots.accuracy_bars(summary(), PUBLISHED.drop(columns="value"))
+        curves.accuracy_bars(summary(), PUBLISHED.drop(columns="value"))
     with pytest.raises(ValueError, match="table lacks seeds"):
-        plots.accuracy_bars(summary().drop(columns="seeds"))
+        curves.accuracy_bars(summary().drop(columns="seeds"))
 
 
 def test_every_public_figure_can_be_saved_small(tmp_path, monkeypatch):
     monkeypatch.setenv("TERMINATOR_RESULTS", str(tmp_path))
-    plots.save(plots.slow_scores(torch.rand(2, 3, 8, 8), [torch.randn(2, 3, 8, 8)], ["0", "1"]), "scores", "smoke")
+    style.save(plots_fields.slow_scores(torch.rand(2, 3, 8, 8), [torch.randn(2, 3, 8, 8)], ["0", "1"]), "scores", "smoke")
     assert 2_000 < (tmp_path / "figures/smoke/scores.png").stat().st_size < 200_000
 
 
@@ -309,7 +312,7 @@ def test_every_public_figure_can_be_saved_small(tmp_path, monkeypatch):
 
 
 def test_learning_curves_show_training_left_and_test_right():
-    figure = plots.learning_curves({"a": [metrics(), metrics(offset=2.0)], "b": metrics()})
+    figure = curves.learning_curves({"a": [metrics(), metrics(offset=2.0)], "b": metrics()})
     left, right = figure.axes
     assert left.get_ylabel() == "training accuracy (%)"
     assert right.get_ylabel() == "test accuracy (%)"
@@ -322,20 +325,20 @@ def test_learning_curves_show_training_left_and_test_right():
 def test_rate_sweep_rings_what_was_chosen():
     table = pd.DataFrame({"candidate": ["a", "a", "b"], "rate": [0.1, 0.2, 0.1], "accuracy": [1.0, 2.0, 3.0],
                           "chosen": [False, True, True]})
-    figure = plots.rate_sweep(table)
+    figure = curves.rate_sweep(table)
     axis = figure.axes[0]
     assert axis.get_xscale() == "log"
     assert [list(line.get_xdata()) for line in axis.lines] == [[0.1, 0.2], [0.1], [0.2, 0.1]]
     assert texts(figure) == ["a", "b", "chosen"]
     with pytest.raises(ValueError, match="table lacks chosen"):
-        plots.rate_sweep(table.drop(columns="chosen"))
+        curves.rate_sweep(table.drop(columns="chosen"))
 
 
 def test_difference_dots_are_sorted_within_kinds_and_filled_where_clear():
     table = pd.DataFrame({
         "variant": ["full", "x", "y", "z", "gone"], "difference": [0.0, 1.0, -5.0, 2.0, np.nan],
         "standard_error": [np.nan, 1.0, 1.0, np.nan, np.nan], "clear": [False, False, True, False, False]})
-    figure = plots.difference_dots(table, {"z": "second", "x": "first", "y": "first", "gone": "first"} | {})
+    figure = curves.difference_dots(table, {"z": "second", "x": "first", "y": "first", "gone": "first"} | {})
     axis = figure.axes[0]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["z", "y", "x"]
     assert texts(figure) == ["second", "first"]
@@ -353,13 +356,13 @@ def test_the_lines_of_a_crowded_figure_all_differ():
 
 def test_accuracy_against_cost():
     table = pd.DataFrame({"variant": ["a", "b"], "accuracy": [90.0, 80.0], "sd": [1.0, None], "cost": [0.5, 50.0]})
-    figure = plots.tradeoff(table, "ms")
+    figure = curves.tradeoff(table, "ms")
     (axis,) = figure.axes
     assert texts(figure) == ["a", "b"]
     marks = [container.lines[0].get_xydata().tolist() for container in axis.containers]
     assert marks == [[[0.5, 90.0]], [[50.0, 80.0]]]
     with pytest.raises(ValueError, match="lacks cost"):
-        plots.tradeoff(table.drop(columns="cost"), "ms")
+        curves.tradeoff(table.drop(columns="cost"), "ms")
 
 
 # -- Hrrformer -----------------------------------------------------------------------------------------------------
@@ -369,7 +372,7 @@ def test_capacity_has_a_panel_per_arm_and_a_mark_per_case():
     table = pd.DataFrame([{"arm": arm, "width": width, "pairs": n, "cosine": 1 / n, "accuracy": 100 / n,
                            "expected_cosine": 0.5, "expected_accuracy": 50.0}
                           for arm in ("a", "b") for width in (16, 64) for n in (1, 2, 4)])
-    figure = plots.capacity(table)
+    figure = figures.capacity(table)
     assert [axis.get_title() for axis in figure.axes] == ["a", "b", "", ""]
     marks, theory = figure.axes[0].lines[:2]
     assert marks.get_xydata().tolist() == [[1, 1], [2, 0.5], [4, 0.25]]
@@ -378,7 +381,7 @@ def test_capacity_has_a_panel_per_arm_and_a_mark_per_case():
 
 
 def test_memory_shows_every_head_and_both_kinds_of_cosines():
-    figure = plots.memory(torch.randn(3, 8), torch.rand(3, 20), -torch.rand(3, 30))
+    figure = figures.memory(torch.randn(3, 8), torch.rand(3, 20), -torch.rand(3, 30))
     assert figure.axes[0].images[0].get_array().shape == (3, 8)
     assert image_limits(figure)[0] == (-1, 1)
     assert texts(figure) == ["its own value", "another token's"]
@@ -388,19 +391,19 @@ def test_memory_shows_every_head_and_both_kinds_of_cosines():
 
 def test_weight_maps_are_centred_on_equal_weights():
     weights = 1 + torch.randn(2, 3, 16) / 10
-    figure = plots.weight_maps([torch.rand(4, 4)] * 2, weights)
+    figure = figures.weight_maps([torch.rand(4, 4)] * 2, weights)
     fields = [axis.images[0] for axis in figure.axes if axis.images]
     assert np.allclose(fields[2].get_array(), weights[0, 0].reshape(4, 4) - 1, atol=1e-6)  # after the two pictures
     low, high = fields[2].get_clim()
     assert low == -high
-    means = plots.mean_maps({"trained": weights[0], "untrained": weights[1]})
+    means = figures.mean_maps({"trained": weights[0], "untrained": weights[1]})
     fields = [axis.images[0] for axis in means.axes if axis.images]
     assert len(fields) == 6
     assert np.allclose(fields[3].get_array(), weights[1, 0].reshape(4, 4) - 1, atol=1e-6)
 
 
 def test_autocorrelations_mark_whole_rows():
-    figure = plots.autocorrelations({"a": torch.rand(2, 10), "b": torch.rand(2, 10)}, row=4)
+    figure = figures.autocorrelations({"a": torch.rand(2, 10), "b": torch.rand(2, 10)}, row=4)
     (axis,) = figure.axes
     dotted = [line.get_xdata()[0] for line in axis.lines if line.get_linestyle() == ":" and len(line.get_xdata()) == 2]
     assert dotted == [4, 8]

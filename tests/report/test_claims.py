@@ -3,16 +3,18 @@
 import copy
 import dataclasses
 import re
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
-from terminator import claims, experiments, records
-from terminator.claims import HOLDS, NOT, NOT_RUN, PARTLY, UNSETTLED, WORDS, hypertransformer, verdicts
-from terminator.config import to_dict
-from terminator.fewshot.presets import preset, study
-
-ROOT = Path(__file__).resolve().parents[1]
+from terminator.classification import runs as experiments
+from terminator.classification import verdicts
+from terminator.hypertransformer import claims as hypertransformer
+from terminator.hypertransformer.fewshot.presets import preset, study
+from terminator.report import claims
+from terminator.runs import literature
+from terminator.runs.claims import HOLDS, NOT, NOT_RUN, PARTLY, UNSETTLED, WORDS
+from terminator.runtime.settings import to_dict
 
 
 @pytest.fixture
@@ -162,7 +164,7 @@ def test_every_claim_is_complete_and_names_a_notebook():
 
 def test_published_numbers_are_those_of_the_literature_file(monkeypatch):
     monkeypatch.setenv("TERMINATOR_RESULTS", str(ROOT / "results"))
-    known = set(records.literature()["value"])
+    known = set(literature.literature()["value"])
     numbers = [float(n) for claim in claims.CLAIMS for n in re.findall(r"(\d+\.\d+) %", claim.text)]
     assert numbers
     assert set(numbers) <= known

@@ -1,17 +1,17 @@
 """Tables of every study, from records alone."""
 
-from pathlib import Path
 
 import pytest
+from places import ROOT
 from test_records import put, record
 
-from terminator import records, studies, tables
-from terminator.config import to_dict
-from terminator.fewshot.presets import study
-from terminator.fewshot.runs import FEW_SHOT, FewShotRun
-from terminator.presets import PRESETS, preset
-
-ROOT = Path(__file__).resolve().parents[1]
+from terminator.classification import studies
+from terminator.classification.presets import PRESETS, preset
+from terminator.hypertransformer.fewshot.presets import study
+from terminator.hypertransformer.fewshot.runs import FEW_SHOT, FewShotRun
+from terminator.report import tables
+from terminator.runs import records
+from terminator.runtime.settings import to_dict
 
 
 def of(config, experiment, accuracies, profile="laptop", title="MNIST", notes=("1000 of 60000 train images",), **more):

@@ -179,7 +179,7 @@ def test_changed_package_runs_again(tmp_path):
 
     assert (again(), again(), runs(results)) == (0, 0, 1)
     assert f"{project}\n" in texts(executed(results, "00_counting"))  # kernels run in the project
-    with open(project / "terminator" / "paths.py", "a") as file:
+    with open(project / "terminator" / "runtime" / "paths.py", "a") as file:
         file.write("# changed\n")
     assert (again(), runs(results)) == (0, 2)
 

@@ -6,9 +6,13 @@ import math
 import pandas as pd
 import pytest
 
-from terminator import records
-from terminator.config import Config, to_dict
-from terminator.paths import results_dir
+from terminator.classification import report
+from terminator.classification.config import Config
+from terminator.report import readme
+from terminator.runs import comparison, literature, records
+from terminator.runtime import provenance
+from terminator.runtime.paths import results_dir
+from terminator.runtime.settings import to_dict
 
 
 def record(seed=0, accuracy=90.0, profile="laptop", experiment="images", fingerprint="f" * 64, **changes):
@@ -33,11 +37,11 @@ def put(*given):
 
 def test_mean_and_deviation_over_seeds():
     accuracies = (90.0, 92.0, 97.0)
-    row, = records.summary_table(record(seed, a) for seed, a in enumerate(accuracies)).to_dict("records")
+    row, = report.summary_table(record(seed, a) for seed, a in enumerate(accuracies)).to_dict("records")
     assert (row["seeds"], row["released"], row["calibrated"]) == (3, 93.0, 92.0)
     assert row["released_sd"] == round(math.sqrt(sum((a - 93) ** 2 for a in accuracies) / 2), 2)
     assert row["minutes"] == 1.0
-    single, = records.summary_table([record()]).to_dict("records")
+    single, = report.summary_table([record()]).to_dict("records")
     assert single["released_sd"] is None or math.isnan(single["released_sd"])
 
 
@@ -46,18 +50,18 @@ def test_mean_and_deviation_over_seeds():
     {"train": {"label_smoothing": 0.0}}, {"dataset": {"flip": False}}, {"profile": "paper"},
     {"experiment": "ablations"}, {"fingerprint": "e" * 64}, {"train": {"precision": "bf16"}}])
 def test_different_settings_are_never_averaged(other):
-    table = records.summary_table([record(0), record(1), record(0, **other), record(1, **other)])
+    table = report.summary_table([record(0), record(1), record(0, **other), record(1, **other)])
     assert list(table["seeds"]) == [2, 2]
 
 
 def test_where_a_run_was_made_does_not_part_it():
-    table = records.summary_table([record(0), record(1, train={"seed": 1, "device": "cuda", "distributed": True})])
+    table = report.summary_table([record(0), record(1, train={"seed": 1, "device": "cuda", "distributed": True})])
     assert list(table["seeds"]) == [2]
 
 
 def test_index_holds_laptop_and_paper_runs_only():
     put(record(0), record(0, profile="paper"), record(0, profile="smoke"))
-    index = pd.read_csv(records.rebuild_index())
+    index = pd.read_csv(report.rebuild_index())
     assert sorted(index["profile"]) == ["laptop", "paper"]
     assert len(records.load_records()) == 3
     assert len(records.load_records("images", "smoke")) == 1
@@ -65,13 +69,13 @@ def test_index_holds_laptop_and_paper_runs_only():
 
 
 def test_tables_without_records():
-    assert records.summary_table([]).empty
-    assert records.headline_table([]).empty
-    assert records.rebuild_index().is_file()
+    assert report.summary_table([]).empty
+    assert report.headline_table([]).empty
+    assert report.rebuild_index().is_file()
 
 
 def test_headlines_name_both_protocols():
-    table = records.headline_table([record(0), record(1, 94.0)])
+    table = report.headline_table([record(0), record(1, 94.0)])
     assert list(table["metric"]) == ["test accuracy (%), released", "test accuracy (%), calibrated"]
     assert list(table["value"]) == [92.0, 91.0]
 
@@ -96,19 +100,19 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
 
 
 def test_provenance_says_what_ran():
-    found = records.provenance()
+    found = provenance.provenance()
     assert found.keys() == {"commit", "dirty", "source_hash", "versions", "system"}
     assert {"python", "torch", "numpy"} <= found["versions"].keys()
     assert len(found["source_hash"]) == 64
-    assert records.peak_memory_bytes("cpu") > 10**7
-    assert "threads" in records.device_name("cpu")
+    assert provenance.peak_memory_bytes("cpu") > 10**7
+    assert "threads" in provenance.device_name("cpu")
 
 
 @pytest.mark.parametrize(("mean", "spread", "text"), [
     (98.123, 0.3, "98.12 ± 0.30"), (98.1, None, "98.10"), (98.1, math.nan, "98.10"), (math.nan, None, "-"),
     (None, 1, "-")])
 def test_mean_and_spread_as_text(mean, spread, text):
-    assert records.mean_and_spread(mean, spread) == text
+    assert comparison.mean_and_spread(mean, spread) == text
 
 
 def test_a_results_folder_that_cannot_be_written(tmp_path):
@@ -121,16 +125,16 @@ def test_a_results_folder_that_cannot_be_written(tmp_path):
 
 def test_a_table_goes_between_the_markers_of_the_readme(tmp_path):
     path = tmp_path / "README.md"
-    path.write_text(f"before\n{records.README_START}\nold\n{records.README_END}\nafter\n", encoding="utf8")
-    records.update_readme(path, "new")
-    assert path.read_text(encoding="utf8") == f"before\n{records.README_START}\nnew\n{records.README_END}\nafter\n"
+    path.write_text(f"before\n{readme.README_START}\nold\n{readme.README_END}\nafter\n", encoding="utf8")
+    readme.update_readme(path, "new")
+    assert path.read_text(encoding="utf8") == f"before\n{readme.README_START}\nnew\n{readme.README_END}\nafter\n"
     path.write_text("no markers")
     with pytest.raises(ValueError, match="README.md lacks the lines"):
-        records.update_readme(path, "new")
+        readme.update_readme(path, "new")
 
 
 def test_the_package_alone_knows_no_published_numbers(monkeypatch):
-    columns = list(records.literature().columns)
-    monkeypatch.setattr(records, "project_root", lambda: None)
-    assert records.literature().empty
-    assert list(records.literature("images").columns) == columns == records.LITERATURE
+    columns = list(literature.literature().columns)
+    monkeypatch.setattr(literature, "project_root", lambda: None)
+    assert literature.literature().empty
+    assert list(literature.literature("images").columns) == columns == literature.LITERATURE

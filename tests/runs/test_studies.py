@@ -6,10 +6,15 @@ import pandas as pd
 import pytest
 import torch
 
-from terminator import ConfigError, comparison, experiments, networks, records, studies
-from terminator.config import Config, changed_settings
+from terminator import ConfigError
+from terminator.classification import networks, studies
+from terminator.classification import runs as experiments
+from terminator.classification.config import Config
+from terminator.classification.studies import FULL
 from terminator.data import DatasetNotFound
-from terminator.studies import FULL, Contest, Study
+from terminator.runs import comparison, literature
+from terminator.runs.study import Contest, Study
+from terminator.runtime.settings import changed_settings
 
 PROFILES = ("smoke", "laptop", "paper")
 ANY_PROFILE = pytest.mark.parametrize("profile", PROFILES)
@@ -206,10 +211,10 @@ def test_epochs_to_a_share_of_the_best():
 
 
 def test_released_logs_are_per_epoch_and_agree_with_the_literature():
-    logs = records.released_logs()
+    logs = literature.released_logs()
     assert list(logs.groupby("dataset").size()) == [100, 100]
     assert logs["test_accuracy"].between(15, 96).all()
-    for row in records.literature("images").query("kind == 'released log'").itertuples():
+    for row in literature.literature("images").query("kind == 'released log'").itertuples():
         at = logs[(logs["dataset"] == row.dataset) & (logs["epoch"] == row.epoch)]
         assert at["test_accuracy"].item() == pytest.approx(row.value, abs=0.006)
 

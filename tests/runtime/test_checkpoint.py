@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from terminator import checkpoint
-from terminator.checkpoint import CheckpointError
-from terminator.trainer import Trainer
+from terminator.classification.trainer import Trainer
+from terminator.runtime import checkpoint
+from terminator.runtime.checkpoint import CheckpointError
 
 
 @pytest.fixture
@@ -127,8 +127,9 @@ def test_a_folder_that_is_a_file(content, tmp_path):
 FULL_DISK = """
     import resource, signal, sys, torch
     from pathlib import Path
-    from terminator import ModelConfig, Terminator, checkpoint
-    from terminator.paths import atomic_write
+    from terminator import ModelConfig, Terminator
+    from terminator.runtime import checkpoint
+    from terminator.runtime.paths import atomic_write
 
     folder = Path(sys.argv[1])
     model = Terminator(size=8, factors=(4,), global_hidden=4, local_hidden=4)

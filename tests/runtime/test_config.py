@@ -6,19 +6,10 @@ import json
 import pytest
 
 from terminator import Config, ConfigError, ModelConfig
-from terminator.config import (
-    DatasetConfig,
-    OptimizerConfig,
-    SchedulerConfig,
-    TestConfig,
-    TrainConfig,
-    changed_settings,
-    from_dict,
-    identity,
-    parse_dotlist,
-    to_dict,
-)
-from terminator.presets import PRESETS, preset
+from terminator.classification.config import DatasetConfig, TestConfig, TrainConfig
+from terminator.classification.presets import PRESETS, preset
+from terminator.config import OptimizerConfig, SchedulerConfig
+from terminator.runtime.settings import changed_settings, from_dict, identity, parse_dotlist, to_dict
 
 
 def test_the_released_readmes_settings_are_accepted():

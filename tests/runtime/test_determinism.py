@@ -4,21 +4,22 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from places import TESTS
 
-from terminator import experiments
-from terminator.deterministic import deterministic_algorithms, pooled
+from terminator.classification import runs as experiments
+from terminator.ops.pooling import pooled
+from terminator.runtime.deterministic import deterministic_algorithms
 
 SCRIPT = """
 import hashlib, json, sys
 import torch
 sys.path.insert(0, {tests!r})
 import conftest
-from terminator import experiments
+from terminator.classification import runs as experiments
 
 torch.set_num_threads({threads})
 make = {{name: getattr(conftest, name).__wrapped__() for name in ("tiny_model", "tiny_config", "tiny_data")}}
@@ -36,7 +37,7 @@ print("RESULT", json.dumps({{"logits": logits.tolist(), "digest": digest, "first
 
 def trained(threads=1, **environment):
     """What a fresh process finds."""
-    code = SCRIPT.format(tests=str(Path(__file__).parent), threads=threads)
+    code = SCRIPT.format(tests=str(TESTS), threads=threads)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240,
                           env=os.environ | {"OMP_NUM_THREADS": str(threads)} | environment)
     assert done.returncode == 0, done.stderr[-2000:]

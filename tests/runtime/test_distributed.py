@@ -4,15 +4,16 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from places import TESTS
 
-from terminator import ConfigError, records
+from terminator import ConfigError
 from terminator.__main__ import main
-from terminator.config import TrainConfig
-from terminator.distributed import processes
-from terminator.trainer import Trainer
+from terminator.classification.config import TrainConfig
+from terminator.classification.trainer import Trainer
+from terminator.runs import records
+from terminator.runtime.distributed import processes
 
 TERMS = ("loss", "cross_entropy", "slow_neural_loss", "norm_penalty", "test_cross_entropy")
 
@@ -25,9 +26,10 @@ import torch
 torch.set_num_threads(1)
 sys.path.insert(0, {tests!r})
 import conftest
-from terminator.config import Config, from_dict
-from terminator.distributed import gather, leave, processes, rank
-from terminator.trainer import Trainer
+from terminator.classification.config import Config
+from terminator.runtime.settings import from_dict
+from terminator.runtime.distributed import gather, leave, processes, rank
+from terminator.classification.trainer import Trainer
 
 make = {{name: getattr(conftest, name).__wrapped__() for name in ("tiny_model", "tiny_config", "tiny_data")}}
 found = {{}}
@@ -70,7 +72,7 @@ def two(tmp_path_factory):
     """What two processes found, for every case."""
     folder = tmp_path_factory.mktemp("two")
     (folder / "cases.json").write_text(json.dumps({name: case for name, (case, _) in CASES.items()}))
-    (folder / "script.py").write_text(SCRIPT.format(tests=str(Path(__file__).parent), out=str(folder / "out.json"),
+    (folder / "script.py").write_text(SCRIPT.format(tests=str(TESTS), out=str(folder / "out.json"),
                                                     cases=str(folder / "cases.json")))
     done = torchrun(folder / "script.py")
     assert done.returncode == 0, done.stderr[-3000:]
@@ -160,7 +162,7 @@ def test_the_setting_without_torchrun(monkeypatch):
 @pytest.mark.parametrize("status", [0, 3])
 def test_leaving_keeps_the_exit_status_and_what_was_printed(started_by_torchrun, status):
     environment = {name: value for name, value in os.environ.items() if name != "TORCHELASTIC_RUN_ID"}
-    done = subprocess.run([sys.executable, "-c", "import atexit; from terminator.distributed import leave\n"
+    done = subprocess.run([sys.executable, "-c", "import atexit; from terminator.runtime.distributed import leave\n"
                            f"atexit.register(print, 'good-bye'); print('done'); leave({status})"],
                           env=environment | ({"TORCHELASTIC_RUN_ID": "1"} if started_by_torchrun else {}),
                           capture_output=True, text=True)

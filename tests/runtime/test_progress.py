@@ -8,10 +8,10 @@ import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
-from terminator.progress import HEADLESS_VARIABLE, bar
+from terminator.runtime.progress import HEADLESS_VARIABLE, bar
 
 TRAININGS = """
-from terminator.progress import bar, say
+from terminator.runtime.progress import bar, say
 for training in range(4):
     for epoch in range(3):
         with bar(5, f"epoch {epoch + 1}", "batch") as progress:
@@ -21,7 +21,7 @@ for training in range(4):
         say(f"training {training}, epoch {epoch + 1}")
 """
 NESTED = """
-from terminator.progress import bar
+from terminator.runtime.progress import bar
 with bar(2, "outside") as outside:
     for _ in range(2):
         with bar(3, "inside") as inside:

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from terminator.config import ConfigError
-from terminator.memory import to_device
+from terminator.runtime.memory import to_device
+from terminator.runtime.settings import ConfigError
 
 INHERIT = -1.0  # of a test flag: the same as in training
 STEPS = ("rotation", "roll", "resize", "contrast", "smooth", "negate")  # in the order of application

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from terminator.config import require
-from terminator.data.episode_augment import (
+from terminator.data.episodes.augment import (
     Configuration,
     EpisodeAugmentation,
     apply_configuration,
@@ -23,8 +22,9 @@ from terminator.data.episode_augment import (
     draw_configuration,
     network_input,
 )
-from terminator.data.episode_classes import ClassImages
-from terminator.memory import to_device
+from terminator.data.episodes.classes import ClassImages
+from terminator.runtime.memory import to_device
+from terminator.runtime.settings import require
 
 OVERLAPS = ("disjoint", "parity")
 

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from terminator.data import sources
-from terminator.data.episode_classes import ClassImages, starts_of
-from terminator.data.episode_strokes import draw_strokes
+from terminator.data.episodes.classes import ClassImages, starts_of
+from terminator.data.episodes.strokes import draw_strokes
 from terminator.data.sources import DatasetCorrupt, DatasetNotFound
-from terminator.paths import DATA_VARIABLE, cache_dir, data_dirs
+from terminator.runtime.paths import DATA_VARIABLE, cache_dir, data_dirs
 
 _PICKLED = {("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
             ("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar"),

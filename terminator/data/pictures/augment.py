@@ -12,10 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from terminator.config import ConfigError
 from terminator.data.augment import normalize
-from terminator.data.pictures import IGNORE, PictureBatch
-from terminator.memory import to_device
+from terminator.data.pictures.batches import IGNORE, PictureBatch
+from terminator.runtime.memory import to_device
+from terminator.runtime.settings import ConfigError
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from terminator.data.sources import DatasetCorrupt
-from terminator.memory import to_device
-from terminator.progress import bar
+from terminator.runtime.memory import to_device
+from terminator.runtime.progress import bar
 
 IGNORE = 255  # label of a pixel that neither the loss nor an evaluation counts
 READERS = 8  # threads that decode the files of a batch

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from terminator.data import context, shapes
-from terminator.data import segmentation_sources as sources
-from terminator.data.pictures import IGNORE, PictureBatch, Pictures, StackedPictures
-from terminator.paths import data_dirs
+from terminator.data.pictures import context, shapes, sources
+from terminator.data.pictures.batches import IGNORE, PictureBatch, Pictures, StackedPictures
+from terminator.runtime.paths import data_dirs
 
 TRAINED = {  # data.train by name
     "context": ("train",), "shapes": ("train",), "camvid": ("train", "trainval"),

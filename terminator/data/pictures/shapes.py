@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from terminator.data.pictures import IGNORE
+from terminator.data.pictures.batches import IGNORE
 
 SIDE = 33  # 1 modulo 8: nothing needs to be padded
 CLASSES = ("background", "disc", "ring", "square", "triangle", "cross")

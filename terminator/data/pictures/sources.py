@@ -18,10 +18,10 @@ from torch import Tensor
 
 from terminator.data import folders
 from terminator.data.decoding import open_picture
-from terminator.data.pictures import IGNORE, FilePictures, PictureFile, Pictures, StackedPictures
+from terminator.data.pictures.batches import IGNORE, FilePictures, PictureFile, Pictures, StackedPictures
 from terminator.data.sources import DatasetCorrupt, DatasetNotFound
-from terminator.paths import DATA_VARIABLE
-from terminator.progress import bar
+from terminator.runtime.paths import DATA_VARIABLE
+from terminator.runtime.progress import bar
 
 CAMVID = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "cyclist")
 CAMVID_VOID = 11

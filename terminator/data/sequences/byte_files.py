@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from terminator.data.sequences.text import find_source
+from terminator.data.sequences.tokens import Sequences, Split
 from terminator.data.sources import DatasetCorrupt, DatasetNotFound, stratified_choice
-from terminator.data.text import find_source
-from terminator.data.tokens import Sequences, Split
-from terminator.progress import bar
+from terminator.runtime.progress import bar
 
 CLASSES = ("benign", "malware")
 SPLIT_SEED, TEST_SHARE = 0, 0.2

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from terminator.config import ConfigError
 from terminator.data.generated import Arrays, parts
+from terminator.data.sequences.tokens import Sequences, Split
 from terminator.data.sources import DatasetCorrupt
-from terminator.data.tokens import Sequences, Split
+from terminator.runtime.settings import ConfigError
 
 OPERATORS = ("[MIN", "[MAX", "[MED", "[SM")
 TOKENS = (*"0123456789", *OPERATORS, "]")  # ids 1..15, in this order; 0 pads

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from terminator.data.images import ImageData
-from terminator.data.sequences import permutation, permute, to_sequence
-from terminator.data.tokens import Sequences, Split
+from terminator.data.sequences.tokens import Sequences, Split
+from terminator.data.views import permutation, permute, to_sequence
 
 VOCABULARY = 256
 

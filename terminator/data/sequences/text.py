@@ -18,10 +18,10 @@ import torch
 
 from terminator.data import folders
 from terminator.data.generated import read_part
+from terminator.data.sequences.tokens import Sequences, Split
 from terminator.data.sources import DatasetCorrupt, DatasetNotFound
-from terminator.data.tokens import Sequences, Split
-from terminator.paths import DATA_VARIABLE, atomic_path, cache_dir, data_dirs
-from terminator.progress import bar
+from terminator.runtime.paths import DATA_VARIABLE, atomic_path, cache_dir, data_dirs
+from terminator.runtime.progress import bar
 
 VOCABULARY = 257
 IMDB_NAMES = ("aclImdb", "aclImdb_v1", "aclImdb_v1_labelled", "imdb")

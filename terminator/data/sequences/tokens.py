@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from terminator.data.sources import stratified_choice
-from terminator.memory import to_device
+from terminator.runtime.memory import to_device
 
 SUBSET_SEED = 0  # every training seed sees the same subset
 

@@ -5,7 +5,8 @@ Source: arXiv 2109.04553 and its released code.
 
 from dataclasses import dataclass, field, replace
 
-from terminator.config import ConfigError, Experiment, TrainingInSteps, at_least, require
+from terminator.config import TrainingInSteps
+from terminator.runtime.settings import ConfigError, Experiment, at_least, require
 
 CONTEXTS = ("none", "attention", "NMF", "VQ", "CD")  # NMF, VQ, CD: a Hamburger with that ham
 SMALLEST = 4  # pixels a side where the generator starts and the discriminator ends

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from terminator.related.hamburger.ham import Ham
-from terminator.related.hamburger.settings import HamSettings
+from terminator.hamburger.ham import Ham
+from terminator.hamburger.settings import HamSettings
 
 
 def normed_conv(channels: int, out_channels: int, kernel: int = 1, bias: bool = True) -> nn.Module:

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terminator.gan.config import SMALLEST, GanConfig
-from terminator.gan.layers import ClassBatchNorm, make_context, normed_conv, normed_embedding, normed_linear
-from terminator.related.hamburger.ham import seeded_bases
+from terminator.hamburger.gan.config import SMALLEST, GanConfig
+from terminator.hamburger.gan.layers import ClassBatchNorm, make_context, normed_conv, normed_embedding, normed_linear
+from terminator.hamburger.ham import seeded_bases
 
 
 class Context(nn.Module):

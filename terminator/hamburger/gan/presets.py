@@ -5,8 +5,8 @@ A preset holds only what differs from the defaults, which are the released HamGA
 
 from typing import Any
 
-from terminator.config import ConfigError, from_dict
-from terminator.gan.config import GanConfig
+from terminator.hamburger.gan.config import GanConfig
+from terminator.runtime.settings import ConfigError, from_dict
 
 
 def _small(name: str, width: int, steps: int, saves: int, batch: int, **data: Any) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from terminator.comparison import Gap, gap
-from terminator.gan.presets import SEEDS, study
-from terminator.gan.runs import NAMES, GanRun, run
+from terminator.hamburger.gan.presets import SEEDS, study
+from terminator.hamburger.gan.runs import NAMES, GanRun, run
+from terminator.runs.comparison import Gap, gap
 
 EXPERIMENT = "gan"
 

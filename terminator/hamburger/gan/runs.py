@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from terminator import observations
-from terminator.config import from_dict
 from terminator.data import load as load_images
-from terminator.gan.config import GanConfig
-from terminator.gan.frechet import judge_of
-from terminator.gan.networks import Gan, build
-from terminator.gan.trainer import GanImages, GanTrainer
-from terminator.runs import FinishedRun, System
+from terminator.hamburger.gan.config import GanConfig
+from terminator.hamburger.gan.frechet import judge_of
+from terminator.hamburger.gan.networks import Gan, build
+from terminator.hamburger.gan.trainer import GanImages, GanTrainer
+from terminator.runs import observations
+from terminator.runs.system import FinishedRun, System
+from terminator.runtime.settings import from_dict
 
 NAMES = {"none": "without context", "attention": "with attention", "NMF": "with Hamburger (NMF)",
          "VQ": "with Hamburger (VQ)", "CD": "with Hamburger (CD)"}

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from terminator.data import DatasetInfo, ImageData
-from terminator.data.episodes import episode_generator
-from terminator.gan.config import GanConfig
-from terminator.gan.frechet import Judge, frechet_distance
-from terminator.gan.networks import Gan
-from terminator.memory import to_device
+from terminator.data.episodes.sampling import episode_generator
+from terminator.hamburger.gan.config import GanConfig
+from terminator.hamburger.gan.frechet import Judge, frechet_distance
+from terminator.hamburger.gan.networks import Gan
+from terminator.runtime.memory import to_device
 from terminator.trainer import Loop
 
 SAMPLE_SEED = 2**31  # of z and bases in evaluation: the same for every network, seed and step

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terminator.data.pictures import PictureBatch, Pictures
-from terminator.related.hamburger.ham import Ham, seeded_bases
-from terminator.segmentation.config import SegmentationConfig
+from terminator.data.pictures.batches import PictureBatch, Pictures
+from terminator.hamburger.ham import Ham, seeded_bases
+from terminator.hamburger.segmentation.config import SegmentationConfig
 
 
 def pad_to_fit(x: Tensor, divisor: int, least: int = 1) -> Tensor:

@@ -9,16 +9,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from terminator.data import segmentation_sources as sources
-from terminator.data import shapes
 from terminator.data.augment import normalize
 from terminator.data.decoding import open_picture
 from terminator.data.folders import read_files
-from terminator.data.segmentation import IMAGENET
-from terminator.paths import atomic_path
-from terminator.segmentation.config import SegmentationConfig
-from terminator.segmentation.evaluation import fixed_bases, predict_logits
-from terminator.segmentation.runs import load
+from terminator.data.pictures import shapes, sources
+from terminator.data.pictures.segmentation import IMAGENET
+from terminator.hamburger.segmentation.config import SegmentationConfig
+from terminator.hamburger.segmentation.evaluation import fixed_bases, predict_logits
+from terminator.hamburger.segmentation.runs import load
+from terminator.runtime.paths import atomic_path
 
 
 def class_names(config: SegmentationConfig) -> tuple[str, ...]:

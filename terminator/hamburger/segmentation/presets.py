@@ -5,8 +5,8 @@ A preset holds only what differs from the defaults, which are the release's firs
 
 from typing import Any
 
-from terminator.config import ConfigError, from_dict
-from terminator.segmentation.config import SegmentationConfig
+from terminator.hamburger.segmentation.config import SegmentationConfig
+from terminator.runtime.settings import ConfigError, from_dict
 
 _CONTEXT = {"data": {"name": "context", "train": "train"},
             "augmentation": {"scales": [1.0], "crop": None, "flip": False},

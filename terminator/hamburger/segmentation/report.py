@@ -7,16 +7,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from terminator import records
-from terminator.comparison import Gap, gap
-from terminator.config import ConfigError
 from terminator.data import DatasetNotFound
 from terminator.data.augment import normalize
-from terminator.data.segmentation import SegmentationData
-from terminator.segmentation.config import SegmentationConfig
-from terminator.segmentation.evaluation import batches, fixed_bases, predict_logits
-from terminator.segmentation.presets import SEEDS, camvid_arms, context_arms, preset
-from terminator.segmentation.runs import SEGMENTATION, SegmentationRun, load, run, tested
+from terminator.data.pictures.segmentation import SegmentationData
+from terminator.hamburger.segmentation.config import SegmentationConfig
+from terminator.hamburger.segmentation.evaluation import batches, fixed_bases, predict_logits
+from terminator.hamburger.segmentation.presets import SEEDS, camvid_arms, context_arms, preset
+from terminator.hamburger.segmentation.runs import SEGMENTATION, SegmentationRun, load, run, tested
+from terminator.runs import records
+from terminator.runs.comparison import Gap, gap
+from terminator.runtime.settings import ConfigError
 
 CONTEXT, CAMVID, VOC = "segmentation_context", "segmentation_camvid", "segmentation_voc"  # experiments
 Runs = Mapping[str, Sequence[SegmentationRun]]

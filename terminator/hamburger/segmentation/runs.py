@@ -7,14 +7,14 @@ from typing import Any
 
 from torch import nn
 
-from terminator import weights
-from terminator.config import ConfigError, from_dict, identity
-from terminator.data.segmentation import SegmentationData, load_segmentation
-from terminator.related.hamburger.hamnet import HamNet
-from terminator.runs import FinishedRun, System
-from terminator.segmentation.config import SegmentationConfig
-from terminator.segmentation.tasks import build_network
-from terminator.segmentation.trainer import SegmentationTrainer
+from terminator.data.pictures.segmentation import SegmentationData, load_segmentation
+from terminator.hamburger.hamnet import HamNet
+from terminator.hamburger.segmentation.config import SegmentationConfig
+from terminator.hamburger.segmentation.tasks import build_network
+from terminator.hamburger.segmentation.trainer import SegmentationTrainer
+from terminator.runs.system import FinishedRun, System
+from terminator.runtime import weights
+from terminator.runtime.settings import ConfigError, from_dict, identity
 
 
 class SegmentationRun(FinishedRun):

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terminator.data.pictures import IGNORE
-from terminator.related.hamburger.hamnet import HamNet
-from terminator.segmentation.config import SegmentationConfig
+from terminator.data.pictures.batches import IGNORE
+from terminator.hamburger.hamnet import HamNet
+from terminator.hamburger.segmentation.config import SegmentationConfig
 
 
 def build_network(config: SegmentationConfig) -> HamNet:

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from terminator.config import ConfigError
 from terminator.data.augment import normalize
-from terminator.data.pictures import IGNORE
-from terminator.data.segmentation import SegmentationData
-from terminator.distributed import gather, rank, world_size
-from terminator.segmentation.config import SegmentationConfig
-from terminator.segmentation.evaluation import batches, draws_bases, fixed_bases, predict_logits
-from terminator.segmentation.tasks import Segmentation, confusion_matrix, parameter_groups, scores
+from terminator.data.pictures.batches import IGNORE
+from terminator.data.pictures.segmentation import SegmentationData
+from terminator.hamburger.segmentation.config import SegmentationConfig
+from terminator.hamburger.segmentation.evaluation import batches, draws_bases, fixed_bases, predict_logits
+from terminator.hamburger.segmentation.tasks import Segmentation, confusion_matrix, parameter_groups, scores
+from terminator.runtime.distributed import gather, rank, world_size
+from terminator.runtime.settings import ConfigError
 from terminator.trainer import Loop
 
 

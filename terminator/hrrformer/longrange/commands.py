@@ -1,11 +1,11 @@
 """What the command line does with long range tasks: train one, or make its data and say what they are."""
 
-from terminator.distributed import processes, rank
-from terminator.longrange import runs
-from terminator.longrange.config import LongRangeConfig
-from terminator.longrange.data import load_long_range
-from terminator.longrange.presets import preset
-from terminator.longrange.studies import simple_answers
+from terminator.hrrformer.longrange import runs
+from terminator.hrrformer.longrange.config import LongRangeConfig
+from terminator.hrrformer.longrange.data import load_long_range
+from terminator.hrrformer.longrange.presets import preset
+from terminator.hrrformer.longrange.report import simple_answers
+from terminator.runtime.distributed import processes, rank
 
 DEFAULT = "digits-sequence"  # needs no data set
 

@@ -8,12 +8,13 @@ Source: arXiv 2305.19534 and its released code.
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from terminator.config import ConfigError, Experiment, Training, at_least, require
-from terminator.data.listops import ListOpsSettings
+from terminator.config import Training
 from terminator.data.pathfinder import PathfinderSettings
-from terminator.related.attention import MIXERS
-from terminator.related.hrrformer.attention import TEMPERATURES, UNBINDINGS, WEIGHTS
-from terminator.related.hrrformer.settings import MASKINGS, TASKS, NetworkSettings, task_settings
+from terminator.data.sequences.listops import ListOpsSettings
+from terminator.hrrformer.attention import TEMPERATURES, UNBINDINGS, WEIGHTS
+from terminator.hrrformer.settings import MASKINGS, TASKS, NetworkSettings, task_settings
+from terminator.mixers.registry import TOKEN_MIXERS
+from terminator.runtime.settings import ConfigError, Experiment, at_least, require
 
 KINDS = ("pixels", "listops", "listops_files", "imdb", "imdb_halves", "aan", "pathfinder", "byte_files")
 GENERATED = ("listops", "pathfinder")
@@ -56,7 +57,7 @@ class LongRangeNetwork:
     """One of the paper's networks, and what is changed in it; nothing: as the task has it."""
 
     task: str = "image"  # whose network: one of related.hrrformer.settings.TASKS
-    mixer: str = "hrrformer"  # one of related.attention.MIXERS, or none (branch removed)
+    mixer: str = "hrrformer"  # one of mixers.registry.TOKEN_MIXERS, or none (branch removed)
     layers: int | None = None
     width: int | None = None
     mlp_width: int | None = None
@@ -72,7 +73,7 @@ class LongRangeNetwork:
 
     def __post_init__(self) -> None:
         require(self.task in TASKS, "network.task", self.task, ", ".join(TASKS))
-        require(self.mixer in ("none", *MIXERS), "network.mixer", self.mixer, ", ".join(("none", *MIXERS)))
+        require(self.mixer in ("none", *TOKEN_MIXERS), "network.mixer", self.mixer, ", ".join(("none", *TOKEN_MIXERS)))
         require(self.masking in ("", *MASKINGS), "network.masking", self.masking, ", ".join(MASKINGS))
         at_least(self, "network", {**dict.fromkeys(SIZES, 1), "mixer_size": 1, "classes": 2})
         require(self.dropout is None or 0 <= self.dropout < 1, "network.dropout", self.dropout, "from 0 to below 1")

@@ -2,18 +2,18 @@
 
 import os
 
-from terminator.config import ConfigError
 from terminator.data import generated, images
-from terminator.data import listops as listops_data
 from terminator.data import pathfinder as pathfinder_data
-from terminator.data.byte_files import CLASSES, load_byte_files
-from terminator.data.pixels import VOCABULARY as GREY_LEVELS
-from terminator.data.pixels import pixel_splits
-from terminator.data.text import VOCABULARY as BYTES
-from terminator.data.text import find_source, halves, load_aan, load_imdb
-from terminator.data.tokens import Sequences, Split, TokenData, describe, split_up
-from terminator.distributed import barrier, rank
-from terminator.longrange.config import GENERATED, LongRangeConfig
+from terminator.data.sequences import listops as listops_data
+from terminator.data.sequences.byte_files import CLASSES, load_byte_files
+from terminator.data.sequences.pixels import VOCABULARY as GREY_LEVELS
+from terminator.data.sequences.pixels import pixel_splits
+from terminator.data.sequences.text import VOCABULARY as BYTES
+from terminator.data.sequences.text import find_source, halves, load_aan, load_imdb
+from terminator.data.sequences.tokens import Sequences, Split, TokenData, describe, split_up
+from terminator.hrrformer.longrange.config import GENERATED, LongRangeConfig
+from terminator.runtime.distributed import barrier, rank
+from terminator.runtime.settings import ConfigError
 
 DIGITS = tuple("0123456789")
 

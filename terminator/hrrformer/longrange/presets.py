@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from terminator.config import ConfigError, from_dict
-from terminator.longrange.config import LongRangeConfig
+from terminator.hrrformer.longrange.config import LongRangeConfig
+from terminator.runtime.settings import ConfigError, from_dict
 
 
 def _paper(kind: str, task: str, length: int, sizes: tuple[int | None, ...], batch: int, rate: float, examples: int,

@@ -10,20 +10,23 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from terminator import experiments, records
-from terminator.comparison import Gap, gap
-from terminator.config import identity
-from terminator.data import listops, pathfinder
-from terminator.data.tokens import Split, TokenData
-from terminator.longrange.config import LongRangeConfig
-from terminator.longrange.data import load_long_range
-from terminator.longrange.presets import MAIN, SEEDS, SEEDS_USED, preset, study
-from terminator.longrange.runs import LongRangeRun, run
-from terminator.longrange.tasks import build_network
-from terminator.paths import results_dir
-from terminator.related.hrrformer.network import NetworkParts
-from terminator.runs import once, run_name
-from terminator.studies import pathfinder_pictures
+from terminator.classification import runs as experiments
+from terminator.data import pathfinder
+from terminator.data.sequences import listops
+from terminator.data.sequences.tokens import Split, TokenData
+from terminator.hrrformer.longrange.config import LongRangeConfig
+from terminator.hrrformer.longrange.data import load_long_range
+from terminator.hrrformer.longrange.presets import MAIN, SEEDS, SEEDS_USED, preset, study
+from terminator.hrrformer.longrange.runs import LongRangeRun, run
+from terminator.hrrformer.longrange.tasks import build_network
+from terminator.hrrformer.network import NetworkParts
+from terminator.hrrformer.studies import pathfinder_pictures
+from terminator.runs import literature, records
+from terminator.runs.comparison import Gap, gap
+from terminator.runs.system import once, run_name
+from terminator.runtime import provenance
+from terminator.runtime.paths import results_dir
+from terminator.runtime.settings import identity
 
 EXPERIMENT = "longrange"
 BASELINES = "longrange_baselines"
@@ -165,7 +168,7 @@ def baselines(name: str, profile: str, device: str = "auto") -> pd.DataFrame:
         data = load_long_range(config)
         record = {"run_id": run_id, "experiment": BASELINES, "task": "baselines", "status": "ok", "profile": profile,
                   "seed": 0, "config": what, "data": {"title": data.info.title, "fingerprint": data.info.fingerprint},
-                  "results": simple_answers(data), "provenance": records.provenance(), "finished": records.now()}
+                  "results": simple_answers(data), "provenance": provenance.provenance(), "finished": provenance.now()}
         records.write_record(folder / "record.json", record)
         return record
 
@@ -223,5 +226,5 @@ def bag_of_tokens(train: Split, test: Split, length: int, vocabulary: int) -> fl
 
 def published() -> pd.DataFrame:
     """The published accuracies (%), a row per model, a column per task."""
-    rows = records.literature(PUBLISHED)
+    rows = literature.literature(PUBLISHED)
     return rows.pivot(index="model", columns="dataset", values="value").loc[rows["model"].unique(), TITLES.values()]

@@ -6,13 +6,13 @@ from typing import Any
 
 from torch import nn
 
-from terminator.config import from_dict
-from terminator.data.tokens import TokenData
-from terminator.longrange.config import LongRangeConfig
-from terminator.longrange.data import load_long_range
-from terminator.longrange.tasks import build_network
-from terminator.longrange.trainer import SequenceTrainer
-from terminator.runs import FinishedRun, System
+from terminator.data.sequences.tokens import TokenData
+from terminator.hrrformer.longrange.config import LongRangeConfig
+from terminator.hrrformer.longrange.data import load_long_range
+from terminator.hrrformer.longrange.tasks import build_network
+from terminator.hrrformer.longrange.trainer import SequenceTrainer
+from terminator.runs.system import FinishedRun, System
+from terminator.runtime.settings import from_dict
 
 
 class LongRangeRun(FinishedRun):

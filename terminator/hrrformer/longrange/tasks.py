@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from terminator.longrange.config import LongRangeConfig
-from terminator.related.hrrformer.network import Hrrformer
-from terminator.tasks import summed_answers
+from terminator.classification.tasks import summed_answers
+from terminator.hrrformer.longrange.config import LongRangeConfig
+from terminator.hrrformer.network import Hrrformer
 
 Tokens = tuple[Tensor, ...]  # one text (B, T), or the two of a pair
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from terminator.config import ConfigError
-from terminator.data.tokens import Split, TokenData
-from terminator.distributed import gather, rank, world_size
-from terminator.longrange.config import LongRangeConfig
-from terminator.longrange.tasks import SequenceClassification, Tokens, flops_per_example
-from terminator.memory import to_device
-from terminator.related.hypertransformer.schedules import decayed_rate
+from terminator.data.sequences.tokens import Split, TokenData
+from terminator.hrrformer.longrange.config import LongRangeConfig
+from terminator.hrrformer.longrange.tasks import SequenceClassification, Tokens, flops_per_example
+from terminator.optim import decayed_rate
+from terminator.runtime.distributed import gather, rank, world_size
+from terminator.runtime.memory import to_device
+from terminator.runtime.settings import ConfigError
 from terminator.trainer import Loop, shuffled
 
 WATCHED = 16  # test examples on which the mixer's branches are measured after every epoch

@@ -8,11 +8,12 @@ Source: arXiv 2201.04182 and its reference implementation; the continual method:
 
 from dataclasses import dataclass, field, replace
 
-from terminator.config import ConfigError, Experiment, TrainingInSteps, at_least, require
-from terminator.data.episode_augment import EpisodeAugmentation
-from terminator.data.episode_classes import SPLITS, parse_specification
-from terminator.data.episodes import EpisodeSettings
-from terminator.related.hypertransformer import HyperTransformerSettings
+from terminator.config import TrainingInSteps
+from terminator.data.episodes.augment import EpisodeAugmentation
+from terminator.data.episodes.classes import SPLITS, parse_specification
+from terminator.data.episodes.sampling import EpisodeSettings
+from terminator.hypertransformer import HyperTransformerSettings
+from terminator.runtime.settings import ConfigError, Experiment, at_least, require
 
 METHODS = ("hypertransformer", "prototypical", "pixels", "continual")
 OPTIMIZERS = ("SGD", "Adam", "AdamW")

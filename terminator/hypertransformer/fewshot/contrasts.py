@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from terminator.comparison import HOLDS, NOT, NOT_RUN, UNSETTLED, Gap, gap, seeds
-from terminator.fewshot.presets import LAYERS, MAIN, UNLABELED, WIDTHS, preset
-from terminator.fewshot.runs import FewShotRun
+from terminator.hypertransformer.fewshot.presets import LAYERS, MAIN, UNLABELED, WIDTHS, preset
+from terminator.hypertransformer.fewshot.runs import FewShotRun
+from terminator.runs.comparison import HOLDS, NOT, NOT_RUN, UNSETTLED, Gap, gap, seeds
 
 Runs = Sequence[FewShotRun]
 Studies = Mapping[str, Mapping[str, Runs]]  # {study: {label: runs}}, see presets.study

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from terminator.config import ConfigError
-from terminator.data.episode_classes import ClassImages, parse_specification
-from terminator.data.episode_sources import load_classes
-from terminator.data.episodes import Episodes
-from terminator.fewshot.config import FewShotConfig, FewShotData
+from terminator.data.episodes.classes import ClassImages, parse_specification
+from terminator.data.episodes.sampling import Episodes
+from terminator.data.episodes.sources import load_classes
+from terminator.hypertransformer.fewshot.config import FewShotConfig, FewShotData
+from terminator.runtime.settings import ConfigError
 
 TITLES = {"omniglot": "Omniglot", "omniglot28": "Omniglot, 242 characters", "miniimagenet": "miniImageNet",
           "tieredimagenet": "tieredImageNet", "strokes": "strokes (drawn by a formula)", "digits": "digits (8x8)"}

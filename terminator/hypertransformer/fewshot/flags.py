@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from terminator.config import ConfigError, from_dict
-from terminator.fewshot.config import FewShotConfig
+from terminator.hypertransformer.fewshot.config import FewShotConfig
+from terminator.runtime.settings import ConfigError, from_dict
 
 FLAGS: dict[str, tuple[str, Any]] = {  # flag: (setting, the flag's own default)
     "samples_transformer": ("episodes.samples_transformer", 32), "samples_cnn": ("episodes.samples_cnn", 128),

@@ -6,11 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from terminator import plots
-from terminator.data.episode_augment import network_input
-from terminator.data.episode_classes import ClassImages
-from terminator.progress import shows_bars
-from terminator.related.hypertransformer import HyperTransformer
+from terminator.data.episodes.augment import network_input
+from terminator.data.episodes.classes import ClassImages
+from terminator.hypertransformer import HyperTransformer, figures
+from terminator.runtime.progress import shows_bars
 
 QUERIES = 2  # per character; batch statistics are those of all queries together
 
@@ -50,7 +49,7 @@ def picture(model: HyperTransformer, source: ClassImages, characters: Sequence[i
     expected = torch.arange(len(characters)).repeat(QUERIES)
     answers = [f"{int(p.argmax())} ({p.max():.0%}){'' if p.argmax() == y else ' wrong'}"
                for p, y in zip(chances, expected)]
-    return plots.answers_grid(support, source.images[rows], answers, "A classifier made from the upper row, and its "
+    return figures.answers_grid(support, source.images[rows], answers, "A classifier made from the upper row, and its "
                               "answers for the lower one")
 
 

@@ -5,8 +5,8 @@ A preset holds only what differs from the defaults, which are the released Omnig
 
 from typing import Any
 
-from terminator.config import ConfigError, from_dict
-from terminator.fewshot.config import FewShotConfig
+from terminator.hypertransformer.fewshot.config import FewShotConfig
+from terminator.runtime.settings import ConfigError, from_dict
 
 
 def _adam(steps: int, rate: float = 1e-3, saves: int = 250, batch: int = 8) -> dict[str, Any]:

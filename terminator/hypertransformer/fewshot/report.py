@@ -7,16 +7,17 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from terminator import records
-from terminator.data.episodes import EpisodeBatch, episode_generator
-from terminator.fewshot.config import FewShotConfig
-from terminator.fewshot.data import EpisodeData, load_episode_data
-from terminator.fewshot.presets import MAIN, SEEDS, preset, study
-from terminator.fewshot.runs import FewShotRun, run, runs_table
-from terminator.fewshot.speed import episode_speed
-from terminator.paths import results_dir
-from terminator.related.hypertransformer import HyperTransformer
-from terminator.runs import once
+from terminator.data.episodes.sampling import EpisodeBatch, episode_generator
+from terminator.hypertransformer import HyperTransformer
+from terminator.hypertransformer.fewshot.config import FewShotConfig
+from terminator.hypertransformer.fewshot.data import EpisodeData, load_episode_data
+from terminator.hypertransformer.fewshot.presets import MAIN, SEEDS, preset, study
+from terminator.hypertransformer.fewshot.runs import FewShotRun, run, runs_table
+from terminator.hypertransformer.fewshot.speed import episode_speed
+from terminator.runs import records
+from terminator.runs.system import once
+from terminator.runtime import provenance
+from terminator.runtime.paths import results_dir
 
 EXPERIMENT = "fewshot"
 
@@ -100,7 +101,7 @@ def own_label_share(attention: Tensor, labels: Tensor) -> float:
 def speed(profile: str, data: EpisodeData, batches: Sequence[int] = (1, 8), device: str = "auto") -> pd.DataFrame:
     """Training episodes per second by episodes per step, measured once per machine and kept as a record."""
     config = preset(MAIN[profile], train={"device": device})
-    kind = records.device_name("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    kind = provenance.device_name("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
     name = "speed-" + "".join(c if c.isalnum() else "-" for c in f"{profile}-{kind}".lower())
     folder = results_dir() / "runs" / "fewshot_speed" / name
 
@@ -108,7 +109,7 @@ def speed(profile: str, data: EpisodeData, batches: Sequence[int] = (1, 8), devi
         found = episode_speed(config, data, batches)
         record = {"run_id": name, "experiment": "fewshot_speed", "task": "speed", "status": "ok", "profile": profile,
                   "seed": 0, "config": {}, "data": {"title": data.info.title, "fingerprint": data.info.fingerprint},
-                  "results": found.pop("rows"), **found, "finished": records.now()}
+                  "results": found.pop("rows"), **found, "finished": provenance.now()}
         records.write_json(folder / "record.json", record)
         return record
 

@@ -8,13 +8,13 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from terminator import weights
-from terminator.config import ConfigError, from_dict, identity
-from terminator.fewshot.config import FewShotConfig
-from terminator.fewshot.data import EpisodeData, load_episode_data
-from terminator.fewshot.tasks import build_network
-from terminator.fewshot.trainer import EpisodeTrainer
-from terminator.runs import FinishedRun, System
+from terminator.hypertransformer.fewshot.config import FewShotConfig
+from terminator.hypertransformer.fewshot.data import EpisodeData, load_episode_data
+from terminator.hypertransformer.fewshot.tasks import build_network
+from terminator.hypertransformer.fewshot.trainer import EpisodeTrainer
+from terminator.runs.system import FinishedRun, System
+from terminator.runtime import weights
+from terminator.runtime.settings import ConfigError, from_dict, identity
 
 
 class FewShotRun(FinishedRun):

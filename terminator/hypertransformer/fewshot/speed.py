@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from terminator import records
-from terminator.data.episodes import episode_generator
-from terminator.fewshot.config import FewShotConfig
-from terminator.fewshot.data import EpisodeData
-from terminator.fewshot.tasks import Step, build_network, build_task
+from terminator.data.episodes.sampling import episode_generator
+from terminator.hypertransformer.fewshot.config import FewShotConfig
+from terminator.hypertransformer.fewshot.data import EpisodeData
+from terminator.hypertransformer.fewshot.tasks import Step, build_network, build_task
+from terminator.runtime import provenance
 
 
 def episode_speed(config: FewShotConfig, data: EpisodeData, batches: Sequence[int] = (1, 8), repeats: int = 5,
@@ -30,7 +30,7 @@ def episode_speed(config: FewShotConfig, data: EpisodeData, batches: Sequence[in
         middle = statistics.median(seconds)
         rows.append({"batch": batch, "episodes_per_s": batch / middle, "slowest": batch / max(seconds),
                      "fastest": batch / min(seconds), "ms_per_step": 1e3 * middle})
-    return {"device": records.device_name(device.type), "provenance": records.provenance(), "repeats": repeats,
+    return {"device": provenance.device_name(device.type), "provenance": provenance.provenance(), "repeats": repeats,
             "rows": rows}
 
 

@@ -12,14 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terminator.data.episodes import EpisodeBatch
-from terminator.fewshot.config import FewShotConfig
-from terminator.related.hypertransformer import (
-    ContinualHyperTransformer,
-    HyperTransformer,
-    PixelMeans,
-    PrototypicalNetwork,
-)
+from terminator.data.episodes.sampling import EpisodeBatch
+from terminator.hypertransformer import ContinualHyperTransformer, HyperTransformer, PixelMeans, PrototypicalNetwork
+from terminator.hypertransformer.fewshot.config import FewShotConfig
 
 
 class Step(NamedTuple):

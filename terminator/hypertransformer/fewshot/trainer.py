@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from terminator.config import ConfigError
-from terminator.data.episodes import Episodes, episode_generator
-from terminator.distributed import gather, rank, world_size
-from terminator.fewshot.config import FewShotConfig
-from terminator.fewshot.data import EpisodeData
-from terminator.fewshot.tasks import Step, build_task
-from terminator.related.hypertransformer.schedules import decayed_rate
+from terminator.data.episodes.sampling import Episodes, episode_generator
+from terminator.hypertransformer.fewshot.config import FewShotConfig
+from terminator.hypertransformer.fewshot.data import EpisodeData
+from terminator.hypertransformer.fewshot.tasks import Step, build_task
+from terminator.optim import decayed_rate
+from terminator.runtime.distributed import gather, rank, world_size
+from terminator.runtime.settings import ConfigError
 from terminator.trainer import Loop
 
 TEST_SEED = 2**31  # of the tasks that are evaluated: the same for every method, seed and step

@@ -6,15 +6,16 @@ from typing import Any
 
 import pandas as pd
 
-from terminator import checkpoint, records
-from terminator.checkpoint import CheckpointError
-from terminator.config import ConfigError, identity
-from terminator.fewshot.config import FewShotConfig
-from terminator.fewshot.data import EpisodeData
-from terminator.fewshot.runs import load
-from terminator.fewshot.tasks import build_network
-from terminator.fewshot.trainer import EpisodeTrainer
-from terminator.progress import say
+from terminator.hypertransformer.fewshot.config import FewShotConfig
+from terminator.hypertransformer.fewshot.data import EpisodeData
+from terminator.hypertransformer.fewshot.runs import load
+from terminator.hypertransformer.fewshot.tasks import build_network
+from terminator.hypertransformer.fewshot.trainer import EpisodeTrainer
+from terminator.runs import records
+from terminator.runtime import checkpoint
+from terminator.runtime.checkpoint import CheckpointError
+from terminator.runtime.progress import say
+from terminator.runtime.settings import ConfigError, identity
 
 
 def watch(config: FewShotConfig, data: EpisodeData, folder: Path, *, poll_s: float = 10.0,

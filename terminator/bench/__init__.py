@@ -1,0 +1,1 @@
+"""How fast and at what cost: one way to measure a case, one file per subject."""

@@ -1,0 +1,67 @@
+"""This kit against another revision of itself, measured in turns."""
+
+import dataclasses
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from terminator.bench.case import Case, measure, summary
+from terminator.bench.records import write_record
+from terminator.runtime import provenance
+from terminator.runtime.paths import project_root
+from terminator.runtime.progress import bar
+from terminator.runtime.settings import ConfigError
+
+
+@contextmanager
+def checkout(revision: str) -> Iterator[Path]:
+    """A folder with another revision of this repository, removed afterwards.
+
+    Raises:  ConfigError if the kit is no git repository here, or does not know the revision.
+    """
+    root = project_root()
+    if root is None or not (root / ".git").exists():
+        raise ConfigError(f"revision is {revision!r}, but this kit is not in a git repository; clone it to compare")
+    found = subprocess.run(["git", "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"], cwd=root,
+                           capture_output=True, text=True)
+    if found.returncode:
+        raise ConfigError(f"revision is {revision!r}; allowed: a commit, tag or branch of this repository "
+                          "(git log lists them)")
+    with tempfile.TemporaryDirectory() as folder:
+        archive = subprocess.run(["git", "archive", found.stdout.strip()], cwd=root, capture_output=True, check=True)
+        subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+        yield Path(folder)
+
+
+def compare(case: Case, revision: str, rounds: int = 3, profile: str = "laptop",
+            precision: str | None = None) -> dict[str, Any]:
+    """Measure this kit and another revision in turns: here, there, here, there, ...
+
+    Args:    rounds: of both, a process each;  precision: the other revision's, if it is not the case's.
+    Returns: here, there (rows of `summary`), ratio (median time there over here), ratio_low, ratio_high (the
+             smallest and the largest of the rounds), and memory_ratio (peak there over here).
+    """
+    if rounds < 1:
+        raise ConfigError(f"rounds is {rounds}; allowed: an integer of at least 1")
+    other = dataclasses.replace(case, precision=precision or case.precision)
+    mine: list[dict[str, Any]] = []
+    theirs: list[dict[str, Any]] = []
+    started = provenance.now()
+    with checkout(revision) as root, bar(2 * rounds, f"against {revision}", "process") as progress:
+        for _ in range(rounds):
+            for runs, which, where in ((mine, case, None), (theirs, other, root)):
+                runs.append(measure(which, where))
+                progress.update()
+    ratios = [float(np.median(b["seconds"]) / np.median(a["seconds"])) for a, b in zip(mine, theirs, strict=True)]
+    here, there = summary(case, mine), summary(other, theirs)
+    result = {"here": here, "there": there, "revision": revision, "ratio": there["ms"] / here["ms"],
+              "ratio_low": min(ratios), "ratio_high": max(ratios),
+              "memory_ratio": there["peak_mib"] / here["peak_mib"]}
+    write_record([here, there], profile, started,
+                 comparison={key: value for key, value in result.items() if key not in ("here", "there")})
+    return result

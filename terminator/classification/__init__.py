@@ -1,0 +1,1 @@
+"""Terminator's own experiments: images and sequences of pixels, classified."""

@@ -1,0 +1,1 @@
+"""Few-shot episodes: classes, their sources, drawing and augmentation."""

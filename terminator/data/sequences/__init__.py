@@ -1,0 +1,1 @@
+"""Sequences of tokens: texts, generated tasks, grey pixels."""

@@ -1,0 +1,1 @@
+"""Evidence: run it or read what is there, records, studies, comparisons, verdicts."""

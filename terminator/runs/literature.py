@@ -1,0 +1,38 @@
+"""Published numbers, each with its source: results/literature.csv and the released logs."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from terminator.runtime.paths import project_root, results_dir
+
+LITERATURE = ["table", "dataset", "model", "parameters", "epoch", "metric", "value", "unit", "kind", "source"]
+
+
+def literature(table: str | None = None) -> pd.DataFrame:
+    """Published numbers with their sources (results/literature.csv); of one table, if named."""
+    try:
+        frame = pd.read_csv(_published_file("literature.csv"))
+    except FileNotFoundError:
+        if project_root() is not None:
+            raise
+        frame = pd.DataFrame(columns=LITERATURE)  # the package alone: published numbers stand in the repository
+    return frame if table is None else frame[frame["table"] == table].reset_index(drop=True)
+
+
+def released_logs() -> pd.DataFrame:
+    """Test accuracy (%) per epoch in the logs of the released code: columns dataset, epoch, test_accuracy."""
+    wide = pd.read_csv(_published_file("literature/terminator_released_accuracy_logs.csv"))
+    titles = {"cifar10_test_accuracy": "CIFAR-10", "cifar100_test_accuracy": "CIFAR-100"}
+    long = wide.rename(columns=titles).melt("epoch", list(titles.values()), "dataset", "test_accuracy")
+    long["test_accuracy"] *= 100
+    return long[["dataset", "epoch", "test_accuracy"]]
+
+
+def _published_file(name: str) -> Path:
+    """A file of published numbers: in the results folder in use, else in the project's own."""
+    root = project_root()
+    for folder in (results_dir(), *([root / "results"] if root else [])):
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(f"no {name} in {results_dir()}")

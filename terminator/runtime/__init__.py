@@ -1,0 +1,1 @@
+"""This machine and its files: paths, progress, checkpoints, weights, processes, memory, settings."""

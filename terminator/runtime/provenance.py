@@ -1,0 +1,86 @@
+"""Where a number comes from: code, software, machine and time."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from terminator.runtime.machine import cpu_name
+from terminator.runtime.paths import project_root
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def package_hash():
+    """One hash over the package's Python files, names included."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(f"{path.relative_to(PACKAGE).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn")
+
+
+def now() -> str:
+    """The time, UTC, to the second, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+# -- provenance ----------------------------------------------------------------------------------------------
+
+
+def _git(*arguments: str) -> str | None:
+    root = project_root()
+    if root is None:
+        return None
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def device_name(kind: str) -> str:
+    """What ran it: the GPU's name, or the processor's with the number of threads in use."""
+    import torch
+
+    if kind == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{cpu_name()}, {torch.get_num_threads()} threads"
+
+
+def peak_memory_bytes(kind: str) -> int:
+    """The most memory held so far: of the process, or on the GPU by torch."""
+    if kind == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def provenance() -> dict[str, Any]:
+    """Code and software: commit, whether the checkout was clean, source hash, versions, system."""
+    versions: dict[str, str | int | None] = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    status = _git("status", "--porcelain", "--", "terminator", "notebooks", "run_all.py", "pyproject.toml")
+    import torch
+
+    versions["cuda"], versions["cudnn"] = torch.version.cuda, torch.backends.cudnn.version()
+    return {"commit": _git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status),
+            "source_hash": package_hash(), "versions": versions, "system": f"{platform.system()} {platform.machine()}"}

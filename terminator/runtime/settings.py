@@ -1,0 +1,152 @@
+"""Reading of settings: dataclasses from dot-lists and dictionaries, strictly, and what makes an experiment this one."""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+
+class ConfigError(ValueError):
+    """A setting that does not exist, has the wrong type or cannot be used; the message names it."""
+
+
+def require(condition: bool, key: str, value: Any, allowed: str) -> None:
+    """Raise ConfigError naming the key, its value and what is allowed, unless the condition holds."""
+    if not condition:
+        raise ConfigError(f"{key} is {value!r}; allowed: {allowed}")
+
+
+def require_one_of(key: str, value: Any, allowed: Iterable[str]) -> None:
+    """Raise ConfigError unless the value is one of these."""
+    require(value in allowed, key, value, ", ".join(allowed))
+
+
+def at_least(settings: Any, group: str, minima: Mapping[str, int]) -> None:
+    """Raise ConfigError for a setting of a group that is below its minimum; None is not."""
+    for name, least in minima.items():
+        value = getattr(settings, name)
+        require(value is None or value >= least, f"{group}.{name}", value, f"an integer of at least {least}")
+
+
+class Experiment:
+    """Base of a whole experiment's settings, a frozen dataclass whose fields are groups of settings."""
+
+    def updated(self, *dotlist: str, **values: Any) -> Self:
+        """A copy with other values: `config.updated("train.epochs=6", optimizer={"lr": 0.01})`.
+
+        Raises:  ConfigError that names the key, its value and what is allowed.
+        """
+        return _merge(_merge(self, parse_dotlist(dotlist), ""), values, "")
+
+
+def parse_dotlist(dotlist: Iterable[str]) -> dict[str, Any]:
+    """["a.b=1", "c=[2,3]"] as nested dictionaries; values are read as YAML.
+
+    Raises:  ConfigError for an entry without a key or "=", or whose value is no YAML.
+    """
+    entries = list(dotlist)
+    for entry in entries:
+        if "=" not in entry or not entry.split("=", 1)[0].strip():
+            raise ConfigError(f"cannot read {entry!r}; settings are written KEY=VALUE, e.g. train.epochs=6")
+    try:
+        return OmegaConf.to_container(OmegaConf.from_dotlist(entries))
+    except (OmegaConfBaseException, ValueError, AttributeError, TypeError) as error:
+        raise ConfigError(f"cannot read {' '.join(entries)!r}: {' '.join(str(error).split())}") from error
+    except Exception as error:  # PyYAML's errors share no base with the above
+        raise ConfigError(f"cannot read the value in {' '.join(entries)!r}: {' '.join(str(error).split())}") from error
+
+
+def from_dict(kind: type, values: Mapping[str, Any]) -> Any:
+    """Build a configuration dataclass from nested dictionaries, strictly.
+
+    Raises:  ConfigError for an unknown key, a wrong type or an impossible value.
+    """
+    return _merge(kind(), values, "")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested dictionaries of JSON values; the inverse of from_dict."""
+    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+
+
+WHERE_KEYS = ("do", "device", "distributed", "num_nodes", "avail_gpus")  # of train: where it runs, not what
+
+
+def identity(config: Any) -> dict[str, Any]:
+    """What makes an experiment this one: the settings that differ from the defaults, but not where it runs.
+
+    A setting that a later version adds, at its default, leaves the identity as it was.
+    """
+    changes = changed_settings(config, type(config)())
+    for key in WHERE_KEYS:
+        changes.get("train", {}).pop(key, None)
+    return {group: values for group, values in changes.items() if values}
+
+
+def changed_settings(config: Any, default: Any) -> dict[str, Any]:
+    """Nested dictionaries of the settings whose values differ from those of `default`."""
+    found = {}
+    for key, value in to_dict(config).items():
+        standard = getattr(default, key)
+        if dataclasses.is_dataclass(standard):
+            if nested := changed_settings(getattr(config, key), standard):
+                found[key] = nested
+        elif value != _plain(standard):
+            found[key] = value
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _merge(config: Any, values: Mapping[str, Any], prefix: str) -> Any:
+    hints = typing.get_type_hints(type(config))
+    changes = {}
+    for key, value in values.items():
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1)
+            raise ConfigError(f"unknown setting {prefix}{key}{f'; did you mean {prefix}{near[0]}?' if near else '.'} "
+                              f"Allowed: {', '.join(prefix + name for name in hints)}")
+        current = getattr(config, key)
+        if dataclasses.is_dataclass(current):
+            if not isinstance(value, Mapping):
+                names = ", ".join(f"{prefix}{key}.{f.name}" for f in dataclasses.fields(current))
+                raise ConfigError(f"{prefix}{key} is a group of settings, not {value!r}; allowed: {names}")
+            changes[key] = _merge(current, value, f"{prefix}{key}.")
+        else:
+            changes[key] = _coerce(prefix + key, value, hints[key])
+    return dataclasses.replace(config, **changes)
+
+
+def _coerce(key: str, value: Any, hint: Any) -> Any:
+    """Turn a value into the hinted type, where nothing is lost by it."""
+    if isinstance(hint, types.UnionType):
+        if value is None:
+            return None
+        hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    if typing.get_origin(hint) is tuple:
+        kind = typing.get_args(hint)[0]
+        require(isinstance(value, (list, tuple)), key, value, f"a list of {kind.__name__}s, e.g. [1,2]")
+        return tuple(_coerce(key, item, kind) for item in value)
+    if hint is float and isinstance(value, str):  # YAML 1.1 reads 5e-5 as a string
+        try:
+            value = float(value)
+        except ValueError:
+            pass
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is float and is_number and math.isfinite(value):
+        return float(value)
+    if hint is str and isinstance(value, (int, float)):  # true and false, too: what is allowed is said later
+        return str(value)
+    require(type(value) is hint and hint is not float, key, value,
+            {int: "an integer", float: "a finite number", bool: "true or false", str: "text"}[hint])
+    return value
