@@ -7,6 +7,7 @@ the released code had a key, ours has the same name.
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 from terminator.runtime.settings import at_least, require, require_one_of
 
@@ -25,6 +26,7 @@ class Training:
     distributed: bool = False  # under torchrun
     num_nodes: int = 1  # machines, with torchrun
     avail_gpus: int = -1  # processes per machine, with torchrun; -1: as many as torchrun started
+    checkpoint_minutes: float = 10.0  # a checkpoint at least so often, within an epoch too; 0: after epochs only
 
     def __post_init__(self) -> None:
         at_least(self, "train", {"batch_size": 1, "accumulate": 1, "num_nodes": 1})
@@ -37,6 +39,12 @@ class Training:
                 f"none or default with train.accumulate={self.accumulate}: a CUDA graph's next run overwrites the "
                 "gradients of the part before")
         require_one_of("train.device", self.device, ("auto", "cpu", "cuda"))
+        require(self.checkpoint_minutes >= 0, "train.checkpoint_minutes", self.checkpoint_minutes, "0 or more minutes")
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs there are; what lies between two checkpoints, at the end of which is tested."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,13 @@ class TrainingInSteps(Training):
     def epochs(self) -> int:
         """Checkpoints of a whole training; the last epoch may be shorter."""
         return -(-self.train_steps // self.steps_between_saves)
+
+
+class Trainable(Protocol):
+    """Settings of an experiment that is trained: a group `train`, among others."""
+
+    @property
+    def train(self) -> Training: ...
 
 
 @dataclass(frozen=True)

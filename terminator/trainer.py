@@ -6,41 +6,58 @@ Order of one step: learning rate, batch, forward, loss terms, backward, update, 
 import contextlib
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from terminator.config import BETAS, OptimizerConfig
+from terminator.config import BETAS, OptimizerConfig, Trainable, Training, TrainingInSteps
 from terminator.optim import Kar2, Kar3, Lion
 from terminator.runtime import checkpoint
-from terminator.runtime.distributed import choose_device, gather, rank, world_size, wrap
+from terminator.runtime.distributed import (
+    broadcast,
+    choose_device,
+    gather,
+    rank,
+    world_size,
+    wrap,
+)
 from terminator.runtime.memory import keep_freed_memory
-from terminator.runtime.progress import bar, say
+from terminator.runtime.progress import Pace, bar, say
+from terminator.runtime.provenance import Stretch
 from terminator.runtime.settings import ConfigError, identity
+
+C = TypeVar("C", bound=Trainable)  # the settings of an experiment
+Row = dict[str, float]  # an epoch's numbers
 
 
 class TrainingDiverged(RuntimeError):
     """The loss is no finite number any more."""
 
 
-def make_optimizer(config: OptimizerConfig, parameters: Iterator[nn.Parameter]) -> torch.optim.Optimizer:
+def make_optimizer(
+    config: OptimizerConfig, parameters: Iterable[nn.Parameter]
+) -> torch.optim.Optimizer:
     """The optimiser that the configuration names, at its peak learning rate."""
-    betas = config.betas or BETAS[config.name]
-    if config.name in ("Kar2", "Kar3"):
-        return {"Kar2": Kar2, "Kar3": Kar3}[config.name](parameters, config.lr, betas)
+    betas: Any = config.betas or BETAS[config.name]
+    if config.name == "Kar2":
+        return Kar2(parameters, config.lr, betas)
+    if config.name == "Kar3":
+        return Kar3(parameters, config.lr, betas)
     if config.name == "AdamW":
         return torch.optim.AdamW(parameters, config.lr, betas, weight_decay=config.weight_decay)
     if config.name == "Lion":
         return Lion(parameters, config.lr, betas, weight_decay=config.weight_decay)
-    return torch.optim.SGD(parameters, config.lr, config.momentum, weight_decay=config.weight_decay)
+    return torch.optim.SGD(
+        parameters, config.lr, config.momentum, weight_decay=config.weight_decay
+    )
 
 
-def shuffled(count: int, train: Any, epoch: int) -> Iterator[tuple[Tensor, torch.Generator]]:
-    """The examples in a random order of the epoch's own, as whole batches of indices, each with the generator."""
+def shuffled(count: int, train: Training, epoch: int) -> Iterator[tuple[Tensor, torch.Generator]]:
+    """Whole batches of indices in an order of the epoch's own, each with the epoch's generator."""
     generator = torch.Generator().manual_seed(train.seed * 1_000_003 + epoch)
     order = torch.randperm(count, generator=generator)
     for batch in order.split(train.batch_size)[: count // train.batch_size]:
@@ -48,22 +65,28 @@ def shuffled(count: int, train: Any, epoch: int) -> Iterator[tuple[Tensor, torch
 
 
 @dataclass
-class Loop:
-    """The loop of every task: steps, epochs, checkpoints. A subclass brings the data, the task and its evaluation.
+class Loop(Generic[C]):
+    """The loop of every task: steps, epochs, checkpoints; a subclass brings data, task and test.
 
     Args:
-        model, config: of the experiment;  data: with info.fingerprint;
+        model: the network that is trained.
+        config: the settings of the experiment.
+        data: with info.fingerprint.
         folder: where the checkpoint is kept (checkpoint.pt), or None for none.
-    Raises: ConfigError if batch, processes and data do not fit together.
+        callbacks: each is called with the epochs' rows so far, after every epoch.
+    Raises:
+        ConfigError: if batch, processes and data do not fit together.
     """
 
     model: nn.Module
-    config: Any
+    config: C
     data: Any
     folder: Path | None = None
+    callbacks: Sequence[Callable[[list[Row]], None]] = field(default=(), kw_only=True)
 
     unit = "images"  # what train.batch_size counts
     tested = "test"  # the split that is looked at after every epoch
+    counted: ClassVar[tuple[str, ...]] = ("correct",)  # logged values that are sums over a process's share
     advice = "Try a lower optimizer.lr, a longer scheduler.warmup_epochs, or train.precision=float32."
 
     def __post_init__(self) -> None:
@@ -72,22 +95,30 @@ class Loop:
         if self.device.type == "cpu":
             keep_freed_memory()
         self.model.to(self.device)
-        share = train.accumulate * world_size()
-        if train.batch_size % share:
-            raise ConfigError(f"train.batch_size is {train.batch_size}; allowed: multiples of train.accumulate "
-                              f"x processes = {train.accumulate} x {world_size()}")
-        self.observed: list[dict[str, Any]] = []  # with train.observe: see observations.write
+        parts = train.accumulate * world_size()
+        if train.batch_size % parts:
+            raise ConfigError(
+                f"train.batch_size is {train.batch_size}; allowed: multiples of train.accumulate "
+                f"x processes = {train.accumulate} x {world_size()}"
+            )
+        self.observed: list[dict[str, Any]] = []  # with train.observe, see runs.observations
+        self.stretches: list[dict[str, Any]] = []  # what trained it, from start to start
+        self.task: Any = None
+        self.steps_per_epoch = 0
+        self.answers_per_step = 0  # what `correct` is counted over
+        if isinstance(train, TrainingInSteps):
+            self.steps_per_epoch = train.steps_between_saves
         self._prepare()
 
     def _prepare(self) -> None:
-        """Set task, steps_per_epoch and answers_per_step (what `correct` is counted over), and move the data."""
+        """Set task, steps_per_epoch and answers_per_step, and move the data."""
         raise NotImplementedError
 
     def _check_data(self) -> None:
         """Raise ConfigError if there is too little to train on."""
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
-        return make_optimizer(self.config.optimizer, self.model.parameters())
+        raise NotImplementedError
 
     def _rate(self, iteration: int) -> float:
         """Learning rate of an iteration; raises for a schedule that cannot be."""
@@ -95,72 +126,103 @@ class Loop:
 
     def _steps(self, epoch: int) -> int:
         """Steps of an epoch (from 0); all but the last have steps_per_epoch."""
-        return self.steps_per_epoch
+        train = self.config.train
+        if not isinstance(train, TrainingInSteps):
+            return self.steps_per_epoch
+        return min(self.steps_per_epoch, train.train_steps - epoch * self.steps_per_epoch)
+
+    def _numbers(self, epoch: int) -> range:
+        """The numbers of an epoch's steps, counted over the whole training."""
+        first = epoch * self.steps_per_epoch
+        return range(first, first + self._steps(epoch))
 
     def _batches(self, epoch: int) -> Iterator[tuple[Any, torch.Generator]]:
-        """Per step of an epoch what `_parts` takes: which batch, and the generator for its random draws."""
+        """Per step what `_parts` takes: which batch, and the generator for its random draws."""
         raise NotImplementedError
 
     def _parts(self, batch: Any, generator: torch.Generator) -> Iterator[tuple[Any, Tensor]]:
-        """This process's share of a batch in train.accumulate parts: inputs and labels of the task."""
+        """This process's share of a batch in train.accumulate parts: the task's inputs and labels."""
         raise NotImplementedError
 
-    def _test(self) -> dict[str, float]:
+    def _test(self) -> Row:
         """What is measured after every epoch, by column."""
         raise NotImplementedError
 
-    def _reached(self, row: dict[str, float]) -> str:
+    def _reached(self, row: Row) -> str:
         """What the line that ends an epoch says beside loss and speed."""
         tested = row[f"{self.tested}_accuracy"]
         return f"train {row['train_accuracy']:6.2f} %  {self.tested} {tested:6.2f} %"
 
     def _observe(self, epoch: int) -> None:
-        """Add to `observed` what was measured inside the network (epoch 0: before training), if that is asked for."""
+        """Add to `observed` what is seen inside (epoch 0: before training), if asked for."""
 
-    def fit(self) -> list[dict[str, float]]:
+    def fit(self) -> list[Row]:
         """Train to the last epoch, going on from the checkpoint if there is one.
 
-        Returns: one row per epoch: learning rate, loss terms, accuracies (%), seconds, images (or episodes) per s.
-        Raises:  TrainingDiverged; CheckpointError if the checkpoint is corrupt or of another configuration.
+        Returns:
+            One row per epoch: learning rate, loss terms, accuracies (%), seconds, images per s.
+        Raises:
+            TrainingDiverged: if the loss is no finite number any more.
+            CheckpointError: if the checkpoint is corrupt or of another configuration.
         """
         self._check_data()
         self.optimizer = self._make_optimizer()
         self._rate(0)  # a schedule that cannot be is an error before the first step
         if rank() > 0:  # else dropout would draw the same channels in every process
             torch.manual_seed(self.config.train.seed + 1_000_003 * rank())
-        rows = self._resume()
-        if not rows:
+        rows, within = self._resume()
+        self._stretch = Stretch(self.device.type, len(rows))
+        if not rows and within is None:
             self._observe(0)
         self.network = self._network()
         epochs = self.config.train.epochs
+        size = self.config.train.batch_size
+        left = sum(self._steps(epoch) for epoch in range(len(rows), epochs))
+        self._pace = Pace(left - (within["step"] if within else 0), size, self.unit)
+        self._saved_at = time.monotonic()
         for epoch in range(len(rows), epochs):
-            started = time.perf_counter()
-            row = {"epoch": epoch + 1, **self._train_epoch(epoch)}
-            seconds = time.perf_counter() - started
+            row = {"epoch": epoch + 1, **self._train_epoch(epoch, rows, within)}
+            within, seconds = None, row.pop("seconds")
             row |= self._test()
-            speed = self._steps(epoch) * self.config.train.batch_size / seconds
+            speed = self._steps(epoch) * size / seconds
             row |= {"seconds": round(seconds, 3), f"{self.unit}_per_s": round(speed, 2)}
             rows.append(row)
             self._observe(epoch + 1)
             self._save(rows)
+            for call in self.callbacks if rank() == 0 else ():
+                call(rows)
             if rank() == 0:
-                say(f"epoch {epoch + 1:3d}/{epochs}  loss {row['loss']:.4f}  {self._reached(row)}  "
-                    f"{speed:.0f} {self.unit}/s")
+                say(
+                    f"epoch {epoch + 1:3d}/{epochs}  loss {row['loss']:.4f}  "
+                    f"{self._reached(row)}  {speed:.0f} {self.unit}/s"
+                )
         return rows
 
     def _network(self) -> nn.Module:
-        """What is trained: the model, compiled if that is asked for, and wrapped for several processes."""
+        """What is trained: the model, compiled if asked for, wrapped for several processes."""
         mode = self.config.train.compile
-        return wrap(self.model if mode == "none" else torch.compile(self.model, mode=mode), self.device)
+        compiled: Any = self.model if mode == "none" else torch.compile(self.model, mode=mode)
+        return wrap(compiled, self.device)
 
-    def _train_epoch(self, epoch: int) -> dict[str, float]:
-        """One epoch of steps; mean loss terms and accuracy."""
+    def _train_epoch(self, epoch: int, rows: list[Row], within: dict[str, Any] | None) -> Row:
+        """One epoch of steps, or what is left of it: mean loss terms, accuracy, seconds.
+
+        Args:
+            epoch: from 0.
+            rows: of the epochs before, for a checkpoint in time.
+            within: of a checkpoint in the middle of this epoch.
+        """
         steps, epochs = self._steps(epoch), self.config.train.epochs
         self.model.train()
-        totals: dict[str, Tensor] = {}
+        totals: dict[str, Any] = {} if within is None else within["totals"]
+        totals = {name: value.to(self.device) for name, value in totals.items()}
+        done, before = (0, 0.0) if within is None else (within["step"], within["seconds"])
+        started = time.perf_counter()
         check_every = 1 if self.device.type == "cpu" else 50  # reading a loss off a GPU waits for it
+        lr = 0.0
         with bar(steps, f"epoch {epoch + 1}/{epochs}", "batch", silent=rank() > 0) as progress:
-            for step, (batch, generator) in enumerate(self._batches(epoch)):
+            progress.update(done)
+            for step, (batch, generator) in self._from(epoch, within):
                 lr = self._rate(epoch * self.steps_per_epoch + step)
                 for group in self.optimizer.param_groups:
                     group["lr"] = lr * group.get("lr_factor", 1.0)
@@ -168,70 +230,142 @@ class Loop:
                     totals[name] = totals.get(name, 0.0) + value
                 if step % check_every == 0 or step + 1 == steps:
                     self._check(totals["loss"], epoch, step, lr)
-                    progress.set_postfix(loss=f"{totals['loss'].item() / (step + 1):.3f}", refresh=False)
+                    loss = totals["loss"].item() / (step + 1)
+                    progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
+                    if rank() == 0:
+                        self._pace.step(epoch, epochs, step, steps, loss)
                 progress.update()
+                if step + 1 < steps and self._is_time(step):
+                    seconds = before + time.perf_counter() - started
+                    self._save(rows, self._moment(step + 1, totals, seconds, generator))
+        seconds = before + time.perf_counter() - started
         means = gather({name: value.item() / steps for name, value in totals.items()})
         row = {name: sum(mean[name] for mean in means) / len(means) for name in means[0]}
         row["train_accuracy"] = 100 * row.pop("correct") * len(means) / self.answers_per_step
-        return {"lr": lr, **row}
+        return {"lr": lr, **row, "seconds": seconds}
 
     def _step(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
         """Forward, backward and update for one global batch; this process takes its part of it."""
         accumulate = self.config.train.accumulate
-        logged: dict[str, Tensor] = {}
+        logged: dict[str, Any] = {}
         self.optimizer.zero_grad(set_to_none=True)
         for part, (x, labels) in enumerate(self._parts(batch, generator)):
             last = part + 1 == accumulate
-            with contextlib.nullcontext() if last or world_size() == 1 else self.network.no_sync():
+            network: Any = self.network
+            with contextlib.nullcontext() if last or world_size() == 1 else network.no_sync():
                 with self._autocast():
                     terms, logits = self.task.loss_terms(self.network, x, labels)
                 loss = sum(terms.values()) / accumulate
                 loss.backward()
             terms = {name: term.detach() / accumulate for name, term in terms.items()}
-            terms |= {"loss": loss.detach(), "correct": (logits.detach().argmax(1) == labels).sum()}
+            right = (logits.detach().argmax(1) == labels).sum()
+            terms |= {"loss": loss.detach(), "correct": right}
             for name, value in terms.items():
                 logged[name] = logged.get(name, 0.0) + value
         self.optimizer.step()
         return logged
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16")
+        bf16 = self.config.train.precision == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
 
     def _check(self, total: Tensor, epoch: int, step: int, lr: float) -> None:
         if not math.isfinite(total.item()):
             raise TrainingDiverged(
-                f"the loss is {total.item()} in epoch {epoch + 1}, step {step + 1} of {self._steps(epoch)}, at "
-                f"learning rate {lr:.3g}. {self.advice} Earlier epochs are kept in the checkpoint.")
+                f"the loss is {total.item()} in epoch {epoch + 1}, step {step + 1} of "
+                f"{self._steps(epoch)}, at learning rate {lr:.3g}. {self.advice} Earlier epochs "
+                "are kept in the checkpoint."
+            )
 
-    # -- checkpoints -----------------------------------------------------------------------------------------
+    # -- checkpoints -----------------------------------------------------------------------------
 
     def _identity(self) -> dict[str, Any]:
         return {**identity(self.config), "data": self.data.info.fingerprint}
 
-    def _save(self, rows: list[dict[str, float]]) -> None:
+    def _is_time(self, step: int) -> bool:
+        """Whether the last checkpoint is train.checkpoint_minutes old; the same in all processes."""
+        minutes = self.config.train.checkpoint_minutes
+        if not minutes or self.folder is None or (world_size() > 1 and step % 50):
+            return False
+        return broadcast(time.monotonic() - self._saved_at >= 60 * minutes)
+
+    def _moment(
+        self, step: int, totals: dict[str, Any], seconds: float, generator: torch.Generator
+    ) -> dict[str, Any]:
+        """What a checkpoint in the middle of an epoch has to know beside the states."""
+        sums = {name: torch.as_tensor(value).cpu() for name, value in totals.items()}
+        own = {"totals": sums, "generator": generator.get_state()}
+        return {"step": step, "seconds": seconds, "processes": gather(own)}
+
+    def _from(
+        self, epoch: int, within: dict[str, Any] | None
+    ) -> Iterator[tuple[int, tuple[Any, torch.Generator]]]:
+        """The steps of an epoch that are still to do, each with its number in the epoch."""
+        skipped, before = 0 if within is None else within["step"], None
+        for step, (batch, generator) in enumerate(self._batches(epoch)):
+            if step < skipped:
+                before = generator
+                continue
+            if within is not None and step == skipped and generator is before:  # one for all steps
+                generator.set_state(within["generator"])
+            yield step, (batch, generator)
+
+    def history(self, rows: list[Row]) -> list[dict[str, Any]]:
+        """What trained these epochs, from start to start; see Stretch."""
+        return [*self.stretches, self._stretch.until(len(rows))]
+
+    def _save(self, rows: list[Row], within: dict[str, Any] | None = None) -> None:
         states = gather(checkpoint.random_states())
         if self.folder is not None and rank() == 0:
-            checkpoint.write(self.folder / "checkpoint.pt", {
-                "identity": self._identity(), "rows": rows, "random": states, "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(), "observed": self.observed})
+            content = {
+                "identity": self._identity(),
+                "rows": rows,
+                "random": states,
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "observed": self.observed,
+                "stretches": self.history(rows),
+            }
+            if within is not None:
+                content["within"] = within
+            checkpoint.write(self.folder / "checkpoint.pt", content)
+        self._saved_at = time.monotonic()
 
-    def _resume(self) -> list[dict[str, float]]:
+    def _resume(self) -> tuple[list[Row], dict[str, Any] | None]:
+        """The epochs that a checkpoint has, and where in the next one it was written."""
         path = self.folder / "checkpoint.pt" if self.folder is not None else None
         if path is None or not path.exists():
-            return []
+            return [], None
         saved = checkpoint.read(path)
         if changed := checkpoint.differences(self._identity(), saved["identity"]):
-            raise checkpoint.CheckpointError(f"{path} belongs to another configuration: {'; '.join(changed)}. "
-                                             "Remove it, or choose another folder.")
+            raise checkpoint.CheckpointError(
+                f"{path} belongs to another configuration: {'; '.join(changed)}. Remove it, or "
+                "choose another folder."
+            )
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.observed = saved.get("observed", [])
+        rows, within = saved["rows"], saved.get("within")
+        self.stretches = saved.get("stretches") or [Stretch.unknown(rows)]
         states = saved["random"]
         if len(states) == world_size():
             checkpoint.set_random_states(states[rank()])
         elif rank() == 0:
-            say(f"note: the checkpoint was written by {len(states)} processes, now there are {world_size()}; "
-                "dropout will differ from an uninterrupted run")
+            say(
+                f"note: the checkpoint was written by {len(states)} processes, now there are "
+                f"{world_size()}; dropout will differ from an uninterrupted run"
+            )
         if rank() == 0:
-            say(f"going on after epoch {len(saved['rows'])} of {self.config.train.epochs}")
-        return saved["rows"]
+            middle = f" and {within['step']} steps" if within else ""
+            say(f"going on after epoch {len(rows)}{middle} of {self.config.train.epochs}")
+        return rows, None if within is None else {**within, **self._own(within["processes"])}
+
+    def _own(self, processes: list[dict[str, Any]]) -> dict[str, Any]:
+        """This process's sums and generator in the middle of an epoch."""
+        if len(processes) == world_size():
+            return processes[rank()]
+        totals = {}  # of other shares: means stay, counts are shared out anew
+        for name in processes[0]["totals"]:
+            total = sum(each["totals"][name].double() for each in processes)
+            totals[name] = total / (world_size() if name in self.counted else len(processes))
+        return {"totals": totals, "generator": processes[0]["generator"]}

@@ -15,11 +15,11 @@ from terminator.runtime.distributed import gather, rank, world_size
 from terminator.runtime.memory import to_device
 from terminator.runtime.settings import ConfigError
 from terminator.standardization import calibrate, set_evaluation
-from terminator.trainer import Loop, shuffled
+from terminator.trainer import Loop, make_optimizer, shuffled
 
 
 @dataclass
-class Trainer(Loop):
+class Trainer(Loop[Config]):
     """Fits a model to a data set of labelled images and evaluates it; an epoch is a pass over all of them.
 
     Args:
@@ -28,7 +28,6 @@ class Trainer(Loop):
     Raises: ConfigError if batch, processes and data do not fit together.
     """
 
-    config: Config
     data: ImageData
 
     def _prepare(self) -> None:
@@ -46,6 +45,9 @@ class Trainer(Loop):
         if not self.steps_per_epoch:
             raise ConfigError(f"train.batch_size is {self.config.train.batch_size}, but there are only "
                               f"{len(self.labels)} training images; allowed: at most that many")
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        return make_optimizer(self.config.optimizer, self.model.parameters())
 
     def _rate(self, iteration: int) -> float:
         scheduler, epochs = self.config.scheduler, self.config.train.epochs

@@ -6,6 +6,7 @@ sets TERMINATOR_HEADLESS) and in pipes only `say` is heard, one line per epoch.
 
 import os
 import sys
+import time
 
 from tqdm.auto import tqdm
 
@@ -78,3 +79,52 @@ def say(line: str) -> None:
     """Print a line at once, above a bar if there is one."""
     tqdm.write(line, file=sys.stdout)
     sys.stdout.flush()
+
+
+def duration(seconds: float) -> str:
+    """A time in the two units that matter: "40 s", "12 min", "3 h 20 min", "2 d 5 h"."""
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+
+
+class Pace:
+    """Lines for a long training that nobody can watch a bar of: what is to come, then how far it is.
+
+    The first once its speed is known, the others every minute or tenth of an epoch, whichever is longer. Trainings
+    of less than a minute are as quiet as ever.
+
+    Args:
+        steps: that are to do.
+        size: examples per step.
+        unit: what they are, e.g. "images".
+    """
+
+    MEASURED_S, LINE_S = 5.0, 60.0  # seconds until the speed counts as known; between two lines
+
+    def __init__(self, steps: int, size: int, unit: str):
+        self.steps, self.size, self.unit = steps, size, unit
+        self.done, self.silent, self.announced = 0, shows_bars(), False
+        self.started = self.last = time.monotonic()
+        self.last_step = 0
+
+    def step(self, epoch: int, epochs: int, step: int, steps: int, loss: float) -> None:
+        """After a step (from 0) of an epoch (from 0) with so many steps; `loss` is its mean so far."""
+        self.done += 1
+        now = time.monotonic()
+        if self.silent or now - self.started < self.MEASURED_S:
+            return
+        speed = self.done / (now - self.started)  # steps per second, tests between epochs included
+        left = (self.steps - self.done) / speed
+        if not self.announced:
+            self.announced, self.last, self.last_step = True, now, self.done
+            if left > self.LINE_S:
+                say(f"{self.steps:,} steps of {self.size} {self.unit} to go, about {duration(left)} at "
+                    f"{speed * self.size:.0f} {self.unit}/s")
+        elif now - self.last >= self.LINE_S and self.done - self.last_step >= steps / 10:
+            self.last, self.last_step = now, self.done
+            say(f"epoch {epoch + 1}/{epochs}  step {step + 1}/{steps}  loss {loss:.4f}  {speed * self.size:.0f} "
+                f"{self.unit}/s  {duration((steps - step - 1) / speed)} left in it, {duration(left)} in all")

@@ -6,6 +6,7 @@ import hashlib
 import platform
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -84,3 +85,30 @@ def provenance() -> dict[str, Any]:
     versions["cuda"], versions["cudnn"] = torch.version.cuda, torch.backends.cudnn.version()
     return {"commit": _git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status),
             "source_hash": package_hash(), "versions": versions, "system": f"{platform.system()} {platform.machine()}"}
+
+
+class Stretch:
+    """What trained between two starts: commit, source, device, versions, time; a run may have several.
+
+    Args:
+        kind: of the device, "cpu" or "cuda".
+        epochs: that were trained before.
+    """
+
+    def __init__(self, kind: str, epochs: int):
+        self.first, self.clock = epochs, time.monotonic()
+        found = provenance()
+        self.content = {name: found[name] for name in ("commit", "dirty", "source_hash", "versions")}
+        self.content |= {"device": device_name(kind), "started": now()}
+
+    def until(self, epochs: int) -> dict[str, Any]:
+        """The stretch so far, as a record holds it: `epochs` are the first and the last that it finished, if any."""
+        finished = [self.first + 1, epochs] if epochs > self.first else []
+        return {**self.content, "finished": now(), "seconds": round(time.monotonic() - self.clock, 1),
+                "epochs": finished}
+
+    @staticmethod
+    def unknown(rows: list[dict[str, float]]) -> dict[str, Any]:
+        """A stretch of which only the epochs' own rows are known, as in checkpoints that kept no more."""
+        return {"commit": None, "seconds": round(sum(row["seconds"] for row in rows), 1),
+                "epochs": [1, len(rows)] if rows else []}

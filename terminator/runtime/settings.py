@@ -75,7 +75,7 @@ def to_dict(config: Any) -> dict[str, Any]:
     return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
 
 
-WHERE_KEYS = ("do", "device", "distributed", "num_nodes", "avail_gpus")  # of train: where it runs, not what
+WHERE_KEYS = ("do", "device", "distributed", "num_nodes", "avail_gpus", "checkpoint_minutes")  # of train: where it runs, not what
 
 
 def identity(config: Any) -> dict[str, Any]:

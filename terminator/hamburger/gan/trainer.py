@@ -42,7 +42,7 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 @dataclass
-class GanTrainer(Loop):
+class GanTrainer(Loop[GanConfig]):
     """Fits generator and discriminator to the training images.
 
     Args:
@@ -51,14 +51,13 @@ class GanTrainer(Loop):
     """
 
     model: Gan
-    config: GanConfig
     data: GanImages
 
     advice = "Try lower rates in optimizer, or train.precision=float32."
 
     def _prepare(self) -> None:
         train = self.config.train
-        self.steps_per_epoch, self.answers_per_step = train.steps_between_saves, 2 * train.batch_size
+        self.answers_per_step = 2 * train.batch_size
         self.images = self.data.images.train_images.to(self.device)
         self.labels = self.data.images.train_labels.to(self.device)
         if self.data.judge is None:
@@ -77,12 +76,8 @@ class GanTrainer(Loop):
     def _rate(self, iteration: int) -> float:
         return self.config.optimizer.generator_rate
 
-    def _steps(self, epoch: int) -> int:
-        return min(self.steps_per_epoch, self.config.train.train_steps - epoch * self.steps_per_epoch)
-
     def _batches(self, epoch: int) -> Iterator[tuple[int, torch.Generator]]:
-        first = epoch * self.steps_per_epoch
-        for step in range(first, first + self._steps(epoch)):
+        for step in self._numbers(epoch):
             yield step, episode_generator(self.config.train.seed, 0, step)
 
     # -- one step ------------------------------------------------------------------------------------------------

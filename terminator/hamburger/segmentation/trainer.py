@@ -19,11 +19,11 @@ from terminator.hamburger.segmentation.evaluation import batches, draws_bases, f
 from terminator.hamburger.segmentation.tasks import Segmentation, confusion_matrix, parameter_groups, scores
 from terminator.runtime.distributed import gather, rank, world_size
 from terminator.runtime.settings import ConfigError
-from terminator.trainer import Loop
+from terminator.trainer import Loop, Row
 
 
 @dataclass
-class SegmentationTrainer(Loop):
+class SegmentationTrainer(Loop[SegmentationConfig]):
     """Fits a network to labelled pictures and evaluates it on those of any split.
 
     Args:
@@ -32,9 +32,9 @@ class SegmentationTrainer(Loop):
     Raises: ConfigError if settings, processes and data do not fit together.
     """
 
-    config: SegmentationConfig
     data: SegmentationData
 
+    counted = ("correct", "labelled")
     advice = "Try a lower optimizer.lr, or train.precision=float32."
 
     def _prepare(self) -> None:
@@ -43,7 +43,6 @@ class SegmentationTrainer(Loop):
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         self.task = Segmentation(self.model, self.config)
         self.tested = "val" if "val" in self.data.splits else "test"
-        self.steps_per_epoch = train.steps_between_saves
         self.pictures = self.data.splits["train"]
         crop = self.config.augmentation.crop or self.data.info.shape[1:]
         if not crop:
@@ -64,15 +63,11 @@ class SegmentationTrainer(Loop):
     def _rate(self, iteration: int) -> float:
         return self.config.optimizer.rate(iteration, self.config.train.train_steps)
 
-    def _steps(self, epoch: int) -> int:
-        return min(self.steps_per_epoch, self.config.train.train_steps - epoch * self.steps_per_epoch)
-
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, torch.Generator]]:
         """Numbers of pictures: every pass over the data has a random order, whose incomplete last batch is left out."""
         train = self.config.train
         per_pass, passed = len(self.pictures) // train.batch_size, -1
-        first = epoch * self.steps_per_epoch
-        for step in range(first, first + self._steps(epoch)):
+        for step in self._numbers(epoch):
             if step // per_pass != passed:
                 passed = step // per_pass
                 order = torch.randperm(len(self.pictures), generator=self._generator(0, passed))
@@ -98,9 +93,9 @@ class SegmentationTrainer(Loop):
         self._labelled = torch.zeros_like(self._labelled)
         return super()._step(batch, generator) | {"labelled": self._labelled}
 
-    def _train_epoch(self, epoch: int) -> dict[str, float]:
+    def _train_epoch(self, epoch: int, rows: list[Row], within: dict[str, Any] | None) -> Row:
         """One epoch; the accuracy is that of pixels with a label, which the loop cannot know the number of."""
-        row = super()._train_epoch(epoch)
+        row = super()._train_epoch(epoch, rows, within)
         labelled = row.pop("labelled") * world_size()
         return row | {"train_accuracy": row["train_accuracy"] * self.answers_per_step / max(labelled, 1)}
 

@@ -19,7 +19,7 @@ WATCHED = 16  # test examples on which the mixer's branches are measured after e
 
 
 @dataclass
-class SequenceTrainer(Loop):
+class SequenceTrainer(Loop[LongRangeConfig]):
     """Fits a network to token sequences and evaluates it; an epoch is a pass over all training examples.
 
     Args:
@@ -28,7 +28,6 @@ class SequenceTrainer(Loop):
     Raises: ConfigError if settings, processes and data do not fit together.
     """
 
-    config: LongRangeConfig
     data: TokenData
 
     unit = "sequences"

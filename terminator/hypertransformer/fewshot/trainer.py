@@ -27,7 +27,7 @@ CHUNK = 16  # tasks evaluated at once
 
 
 @dataclass
-class EpisodeTrainer(Loop):
+class EpisodeTrainer(Loop[FewShotConfig]):
     """Fits a network to the episodes of the training classes and evaluates it on those of any split.
 
     Args:
@@ -36,7 +36,6 @@ class EpisodeTrainer(Loop):
     Raises: ConfigError or ValueError if settings, processes and data do not fit together.
     """
 
-    config: FewShotConfig
     data: EpisodeData
 
     unit = "episodes"
@@ -46,7 +45,6 @@ class EpisodeTrainer(Loop):
         train = self.config.train
         self.task = build_task(self.model, self.config)
         self.tested = "val" if "val" in self.data.splits else "seen"  # seen: the training classes
-        self.steps_per_epoch = train.steps_between_saves
         self.answers_per_step = train.batch_size * self.task.answers()
         self.episodes = self.data.episodes(self.config, "train", training=True, device=self.device,
                                            ways_times=self.task.ways_times(training=True))
@@ -72,12 +70,8 @@ class EpisodeTrainer(Loop):
         rate = decayed_rate(iteration, use.learning_rate, use.learning_rate_decay_rate, use.learning_rate_decay_steps)
         return rate * min(1.0, (iteration + 1) / max(use.learning_rate_warmup_steps, 1))
 
-    def _steps(self, epoch: int) -> int:
-        return min(self.steps_per_epoch, self.config.train.train_steps - epoch * self.steps_per_epoch)
-
     def _batches(self, epoch: int) -> Iterator[tuple[int, torch.Generator]]:
-        first = epoch * self.steps_per_epoch
-        for step in range(first, first + self._steps(epoch)):
+        for step in self._numbers(epoch):
             yield step, episode_generator(self.config.train.seed, rank(), step)
 
     def _parts(self, batch: int, generator: torch.Generator) -> Iterator[tuple[Step, Tensor]]:
