@@ -7,7 +7,7 @@ the released code had a key, ours has the same name.
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from terminator.runtime.settings import at_least, require, require_one_of
 
@@ -62,6 +62,16 @@ class TrainingInSteps(Training):
     def epochs(self) -> int:
         """Checkpoints of a whole training; the last epoch may be shorter."""
         return -(-self.train_steps // self.steps_between_saves)
+
+
+class Sizes(NamedTuple):
+    """What a resolved ModelConfig knows for certain."""
+
+    size: int
+    in_channels: int
+    classes: int
+    factors: tuple[int, ...]
+    trained_size: int
 
 
 class Trainable(Protocol):
@@ -155,10 +165,21 @@ class ModelConfig:
         return full
 
     @property
+    def sizes(self) -> Sizes:
+        """The sizes of a resolved configuration.
+
+        Raises:  ConfigError if one of them is still open.
+        """
+        found = [getattr(self, name) for name in Sizes._fields]
+        for name, value in zip(Sizes._fields, found, strict=True):
+            require(value is not None, f"model.{name}", value, "a number here: take the resolved() configuration")
+        return Sizes(*found)
+
+    @property
     def channels(self) -> tuple[int, ...]:
-        """Input channels of every block, and of the classifier."""
-        widths = [self.in_channels]
-        for factor in self.factors:
+        """Input channels of every block, and of the classifier, of a resolved configuration."""
+        widths = [self.sizes.in_channels]
+        for factor in self.sizes.factors:
             widths.append(widths[-1] * factor)
         return tuple(widths)
 

@@ -7,6 +7,8 @@ statistic a sum over neighbouring numbers. Any other memory layout gives the sam
 Source: arXiv 2401.17948, where every linear map is a 1x1 convolution.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +31,19 @@ def computing_type(x: Tensor) -> torch.dtype:
 def widened(x: Tensor) -> Tensor:
     """x in float32 or wider, whatever autocast says: no device transforms all half-precision types."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def listed(modules: Iterable[M]) -> Sequence[M]:
+    """An nn.ModuleList that type checkers know by what it holds."""
+    return cast(Any, nn.ModuleList(modules))
+
+
+def named(modules: Mapping[str, M]) -> Mapping[str, M]:
+    """An nn.ModuleDict that type checkers know by what it holds."""
+    return cast(Any, nn.ModuleDict(modules))
 
 
 def linear_map(x: Tensor, weight: Tensor, bias: Tensor, cancels: bool = False) -> Tensor:

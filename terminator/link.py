@@ -13,12 +13,13 @@ Source: arXiv 2401.17948 (the operator); the names are those that the release's 
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from terminator import hyperzzw
+from terminator.layers import listed
 from terminator.slow_net import grid
 
 
@@ -44,8 +45,9 @@ class Link(nn.Module):
     def __init__(self, slow_network: nn.Module | Sequence[nn.Module], fast_network: nn.Module,
                  at: str | Sequence[str], operator: str, input_shape: Sequence[int] | None):
         super().__init__()
-        single = isinstance(slow_network, nn.Module) and not isinstance(slow_network, nn.ModuleList)
-        self.slow_networks = nn.ModuleList([slow_network] if single else slow_network)
+        if isinstance(slow_network, nn.Module) and not isinstance(slow_network, nn.ModuleList):
+            slow_network = [slow_network]
+        self.slow_networks = listed(cast(Sequence[nn.Module], slow_network))
         self.fast_network = fast_network
         self.at = (at,) if isinstance(at, str) else tuple(at)
         self.operator = operator
@@ -138,6 +140,7 @@ class Link(nn.Module):
         """The activations at every place for two inputs of zeros."""
         found: dict[str, Tensor] = {}
         parameter = next(self.parameters(), torch.zeros(()))
+        assert self.input_shape is not None  # `start` has looked
         x = torch.zeros(2, *self.input_shape, device=parameter.device, dtype=parameter.dtype)
 
         def remember(name: str):

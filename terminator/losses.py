@@ -39,7 +39,7 @@ def norm_penalty(fast: Sequence[Tensor], slow: Sequence[Tensor], l2_reg: float, 
     Args:    fast, slow: as Terminator.penalized_parameters() gives them.
     Returns: a scalar.
     """
-    def norms(parameters: Sequence[Tensor]) -> Tensor | float:
-        return torch.stack(torch._foreach_norm(list(parameters))).sum() if parameters else 0.0
+    def norms(parameters: Sequence[Tensor]) -> Tensor:
+        return torch.stack(torch._foreach_norm(list(parameters))).sum() if parameters else torch.zeros(())
 
     return l2_reg * (norms(fast) + slow_share * norms(slow))

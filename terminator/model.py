@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from terminator.config import ModelConfig
-from terminator.layers import computing_type, mean_over
+from terminator.layers import computing_type, listed, mean_over
 from terminator.link import check_hyper_kernel, evaluating
 from terminator.ops.layout import channels_outermost
 from terminator.runtime import weights
@@ -52,9 +52,12 @@ class ConnectedSlowNet(SlowNet):
         self.coords = coordinates(self.coords.shape[1], size).to(self.coords)
 
 
-class Connectable:
+class Connectable(nn.Module):
     """What makes a network of SFNE blocks take slow and fast networks from outside; a base of `Terminator`."""
 
+    config: ModelConfig
+    blocks: Sequence[SFNEBlock]
+    classifier: nn.Linear
     is_connected = False
 
     def connect(self, slow_network: Sequence[nn.Module | None] | None = None,
@@ -74,7 +77,8 @@ class Connectable:
         config, own = self.config, [(block.slow_net, block.rgu_fast) for block in self.blocks]
         for block, network in zip(self.blocks, slow_network or (), strict=False):
             if network is not None:
-                block.slow_net = ConnectedSlowNet(network, config.dimensions, config.size).to(self.classifier.weight)
+                joined = ConnectedSlowNet(network, config.dimensions, config.sizes.size)
+                block.slow_net = joined.to(self.classifier.weight)
         for block, network in zip(self.blocks, fast_network or (), strict=False):
             block.rgu_fast = block.rgu_fast if network is None else network
         try:
@@ -93,7 +97,8 @@ class Connectable:
         """
         config, problems = self.config, []
         for i, block in enumerate(self.blocks):
-            z = torch.zeros(2, config.channels[i], *[config.size] * config.dimensions).to(self.classifier.weight)
+            shape = [config.sizes.size] * config.dimensions
+            z = torch.zeros(2, config.channels[i], *shape).to(self.classifier.weight)
             try:
                 with evaluating(block.slow_net, block.rgu_fast):
                     kernel, given = block.slow_net(), tuple(block.rgu_fast(z).shape)
@@ -116,7 +121,7 @@ class Connectable:
                 block.slow_net.data = slow_network_data
         kernels = [block.slow_net() for block in self.blocks]
         for kernel, channels in zip(kernels, self.config.channels, strict=False):
-            check_hyper_kernel(kernel, (len(kernel), channels, *[self.config.size] * self.config.dimensions))
+            check_hyper_kernel(kernel, (len(kernel), channels, *[self.config.sizes.size] * self.config.dimensions))
         return kernels
 
     def receive_data(self, fast_network_data: Tensor) -> Tensor:
@@ -124,7 +129,7 @@ class Connectable:
         return self(fast_network_data)
 
 
-class Terminator(Connectable, nn.Module):
+class Terminator(Connectable):
     """The slow-fast network for images (N, C, H, H) or sequences (N, C, L).
 
     Args:
@@ -140,20 +145,23 @@ class Terminator(Connectable, nn.Module):
         super().__init__()
         config = from_dict(ModelConfig, changes) if config is None else _changed(config, changes)
         self.config = config = config.resolved()
-        self.blocks = nn.ModuleList(
-            SFNEBlock(config, i, len(skip_sources(i)) if config.skips else 0) for i in range(len(config.factors)))
+        sizes = config.sizes
+        self.blocks = listed(
+            SFNEBlock(config, i, len(skip_sources(i)) if config.skips else 0) for i in range(len(sizes.factors)))
         self.fast_bias = nn.Parameter(torch.zeros(len(self.blocks))) if config.trainable_fast_bias else None
-        self.classifier = nn.Linear(config.channels[-1], config.classes)
+        self.classifier = nn.Linear(config.channels[-1], sizes.classes)
         nn.init.kaiming_normal_(self.classifier.weight)
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, x: Tensor, return_kernels: bool = False, return_parts: bool = False):
         self._check_input(x)
         x = channels_outermost(x.to(computing_type(x)))
-        outputs, kernels, parts = [], [], []
+        outputs: list[Tensor] = []
+        kernels: list[Tensor] = []
+        parts: list[BlockParts] = []
         for i, block in enumerate(self.blocks):
             skips = tuple(outputs[j] for j in skip_sources(i)) if self.config.skips else ()
-            part = block(x, skips, tiled=return_parts)
+            part: BlockParts = block(x, skips, tiled=return_parts)
             x = part.output if self.fast_bias is None else part.output + self.fast_bias[i].to(x.dtype)
             outputs.append(part.output)
             kernels.append(part.hyper_kernel)
@@ -201,7 +209,8 @@ class Terminator(Connectable, nn.Module):
         fast: all of a block outside slow nets, RGUs and the scalar after G-IBS.
         slow: weights of the linear maps in the slow nets over positions (not over channels), and in RGUs.
         """
-        fast, slow = [], []
+        fast: list[Tensor] = []
+        slow: list[Tensor] = []
         for block in self.blocks:
             over_channels = _channel_slow_nets(block)
             left_out = {id(block.bias), *(id(p) for p in block.group_standardize.parameters())}

@@ -4,7 +4,7 @@ Source: arXiv 2401.17948.  Golden: terminator_rgu, _hyper_channel, _hyper_intera
 _model_small.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from terminator import hyperzzw
 from terminator.config import ModelConfig
-from terminator.layers import Pointwise, concatenated_map, gated_map, mean_over
+from terminator.layers import Pointwise, concatenated_map, gated_map, mean_over, named
 from terminator.mixers.registry import MAP_MIXERS
 from terminator.slow_net import LocalSlowNet, SlowNet, resample
 from terminator.standardization import BatchStandardization, InstanceStandardization, make_standardization
@@ -53,7 +53,7 @@ class HyperChannelInteraction(nn.Module):
     Shapes:  (N, C, *positions) to the same.
     """
 
-    def __init__(self, channels: int, hidden: int, **slow_net: float):
+    def __init__(self, channels: int, hidden: int, **slow_net: Any):
         super().__init__()
         self.slow_net = SlowNet(1, channels, 1, hidden, **slow_net)
 
@@ -77,7 +77,7 @@ class HyperInteraction(nn.Module):
     """
 
     def __init__(self, channels: int, dimensions: int, size: int, spatial_hidden: int, channel_hidden: int,
-                 **slow_net: float):
+                 **slow_net: Any):
         super().__init__()
         self.channel_slow_net = SlowNet(1, channels, 1, channel_hidden, **slow_net)
         self.spatial_slow_net = SlowNet(dimensions, size, 1, spatial_hidden, **slow_net)
@@ -130,7 +130,7 @@ class Bottleneck(Pointwise):
         super().__init__(branches * channels, out_channels, init="normal", cancels=True)
         self.channels = channels
 
-    def forward(self, branches: list[Tensor]) -> Tensor:
+    def forward(self, branches: list[Tensor]) -> Tensor:  # type: ignore[override]  # of branches, not their sum
         """(N, out_channels, *positions)."""
         weights = [part if branch.shape[1] == self.channels else part.unflatten(1, (-1, branch.shape[1])).sum(1)
                    for part, branch in zip(self.weight.split(self.channels, 1), branches, strict=True)]
@@ -143,7 +143,7 @@ def product_scale(config: ModelConfig) -> float:
     A matrix product sums over one side of the map, a convolution over all positions.
     """
     axes = config.dimensions / 2 if config.operator == "matrix" else config.dimensions
-    return (config.trained_size / config.size) ** axes
+    return (config.sizes.trained_size / config.sizes.size) ** axes
 
 
 def make_global_mixer(config: ModelConfig, channels: int) -> nn.Module | None:
@@ -152,7 +152,7 @@ def make_global_mixer(config: ModelConfig, channels: int) -> nn.Module | None:
     One for all three values that the operator is applied to, as they share the slow score; it does not see the score.
     """
     if config.global_mixer == "hamburger":
-        rank = min(HAM_RANK, max(1, channels // 2), config.size**config.dimensions)
+        rank = min(HAM_RANK, max(1, channels // 2), config.sizes.size**config.dimensions)
         return MAP_MIXERS["hamburger"].make({"channels": channels}, {"rank": rank})
     return Pointwise(channels, channels) if config.global_mixer == "none" else None
 
@@ -182,8 +182,8 @@ class SFNEBlock(nn.Module):
 
     def __init__(self, config: ModelConfig, index: int, skips: int = 0):
         super().__init__()
-        c, d, size = config.channels[index], config.dimensions, config.size
-        slow_net = dict(omega_0=config.omega_0, alpha=config.gamma_alpha, beta=config.gamma_beta)
+        c, d, size = config.channels[index], config.dimensions, config.sizes.size
+        slow_net: dict[str, Any] = dict(omega_0=config.omega_0, alpha=config.gamma_alpha, beta=config.gamma_beta)
         self.operator = config.operator
         self.product_scale = product_scale(config)
         self.global_mixer = make_global_mixer(config, c)
@@ -195,13 +195,14 @@ class SFNEBlock(nn.Module):
 
         self.rgu_slow, self.rgu_fast = gate(), gate()
         self.mixer = Pointwise(c, c, init="normal", cancels=True)
-        self.hyper_channel_interaction = self.hyper_interaction = None
+        self.hyper_channel_interaction: HyperChannelInteraction | None = None
+        self.hyper_interaction: HyperInteraction | None = None
         if config.hyper_channel_interaction:
             self.hyper_channel_interaction = HyperChannelInteraction(c, config.channel_hidden, **slow_net)
         if config.hyper_interaction:
             self.hyper_interaction = HyperInteraction(
                 c, d, size, config.global_hidden, config.interaction_hidden, **slow_net)
-        self.locals = nn.ModuleDict({
+        self.locals = named({
             f"l{i}": LocalBranch(
                 LocalSlowNet(d, k, c, config.local_hidden, context=config.local_context,
                              renormalization=config.renormalization,
@@ -209,7 +210,7 @@ class SFNEBlock(nn.Module):
             for i, k in enumerate(config.local_sizes, start=1) if k})
         self.si_glu = config.si_glu
         width = 4 + len(self.locals) + skips + config.si_glu + config.hyper_interaction
-        out = c * config.factors[index]
+        out = c * config.sizes.factors[index]
         self.bottleneck = Bottleneck(c, width, out)
         self.group_standardize = make_standardization(config.standardization, out, config.groups)
         self.bias = nn.Parameter(torch.zeros(1))
@@ -217,29 +218,33 @@ class SFNEBlock(nn.Module):
         self.dropout = (nn.Dropout1d if d == 1 else nn.Dropout2d)(p)
 
     def forward(self, x: Tensor, skips: tuple[Tensor, ...] = (), tiled: bool = True) -> BlockParts:
-        hyper_kernel = self.slow_net()  # (1, C, *positions)
-        score = hyperzzw.slow_score(x, hyper_kernel)  # (N, C, *positions)
-        fast = self.standardize(self.rgu_slow(score) + self.rgu_fast(x))
-        mixed = self.standardize(self.mixer(x))
-        channel = x if self.hyper_channel_interaction is None else self.hyper_channel_interaction(x)
-        interacted = self.standardize(channel)
+        hyper_kernel = self.slow_net()  # W (1, C, *positions), of coordinates alone
+        score = hyperzzw.slow_score(x, hyper_kernel)  # S = W * Z (N, C, *positions)
 
+        # the transforms of Z that S is applied to, each (N, C, *positions) with mean 0 and variance 1
+        fast = self.standardize(self.rgu_slow(score) + self.rgu_fast(x))  # IS(RGU_s(S) + RGU_f(Z))
+        mixed = self.standardize(self.mixer(x))  # IS(channel mixer of Z)
+        channel = x if self.hyper_channel_interaction is None else self.hyper_channel_interaction(x)
+        interacted = self.standardize(channel)  # IS(Z * sigmoid((w * y) * y)), y the channels' means
+
+        # global branches: S as fast weight, (N, C, *positions) each
         o, o_mixed, o_interacted = (self._global(score, z) for z in (fast, mixed, interacted))
-        local, kernels = self._local(x, mixed, interacted)
+        local, kernels = self._local(x, mixed, interacted)  # local hyper-kernels (C, 1, k[, k]), applied
         if tiled:
-            skips = [skip.repeat(1, x.shape[1] // skip.shape[1], *[1] * (x.ndim - 2)) for skip in skips]
-        branches = {"o": o, "l2": local.get("l2"), "skip1": skips[0] if skips else None, "fast": fast,
+            skips = tuple(skip.repeat(1, x.shape[1] // skip.shape[1], *[1] * (x.ndim - 2)) for skip in skips)
+        branches: dict[str, Tensor | None] = {
+                    "o": o, "l2": local.get("l2"), "skip1": skips[0] if skips else None, "fast": fast,
                     "o_mixed": o_mixed, "l1": local.get("l1"), "glu": F.silu(o) if self.si_glu else None,
                     "l3": local.get("l3"), "o_interacted": o_interacted, "l4": local.get("l4"),
                     "skip2": skips[1] if len(skips) > 1 else None}
         hyper_score = None
-        if self.hyper_interaction is not None:
+        if self.hyper_interaction is not None:  # Z * sigmoid(s_s * s_c), both scores of the high-level o
             branches["hyper"], hyper_score = self.hyper_interaction(o, x)
-        branches = {name: branch for name, branch in branches.items() if branch is not None}
+        there = {name: branch for name, branch in branches.items() if branch is not None}
 
-        encoded = self.bottleneck(list(branches.values()))  # (N, f C, *positions)
-        output = self.dropout(F.gelu(self.group_standardize(encoded)).add_(self.bias.to(x.dtype)))
-        return BlockParts(output, hyper_kernel, score, branches, mixed, interacted, kernels, hyper_score)
+        encoded = self.bottleneck(list(there.values()))  # one linear map of all branches: (N, f C, *positions)
+        output = self.dropout(F.gelu(self.group_standardize(encoded)).add_(self.bias.to(x.dtype)))  # G-IBS, GELU
+        return BlockParts(output, hyper_kernel, score, there, mixed, interacted, kernels, hyper_score)
 
     def _global(self, score: Tensor, value: Tensor) -> Tensor:
         if self.global_mixer is not None:

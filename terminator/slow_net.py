@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terminator.layers import Pointwise, mean_over
-from terminator.ops.pooling import pooled
+from terminator.layers import Pointwise, listed, mean_over
+from terminator.ops.pooling import adaptive_mean
 from terminator.standardization import BatchStatistic
 
 
@@ -58,13 +58,15 @@ class SlowNet(nn.Module):
     Returns of forward(): hyper-kernel (1, C, size[, size]), real, unbounded.
     """
 
+    coords: Tensor
+
     def __init__(self, dimensions: int, size: int, out_channels: int, hidden: int, depth: int = 2,
                  omega_0: float = 2000.0, alpha: float = 6.0, beta: float = 1.0):
         super().__init__()
         self.register_buffer("coords", coordinates(dimensions, size), persistent=False)
-        self.filters = nn.ModuleList(
+        self.filters = listed(
             SinusoidalFilter(dimensions, hidden, i, omega_0, alpha, beta) for i in range(depth + 1))
-        self.linears = nn.ModuleList(Pointwise(hidden, hidden, bias=1.0) for _ in range(depth))
+        self.linears = listed(Pointwise(hidden, hidden, bias=1.0) for _ in range(depth))
         self.bias_map = nn.Parameter(torch.zeros(1, 1, *[size] * dimensions))
         self.output = Pointwise(hidden, out_channels)
         self._kept: tuple[list, Tensor] | None = None  # the state of parameters and kernel, and the kernel
@@ -92,9 +94,9 @@ class SlowNet(nn.Module):
     def hidden(self) -> Tensor:
         """h_L (hidden, P), P positions."""
         coords, bias_map = self.coords.flatten(2)[0], self.bias_map.flatten(1)  # (d, P), (1, P)
-        h = self.filters[0].of_rows(coords)
+        h = self.filters[0].of_rows(coords)  # h_0 = g_0(c)
         for sinusoid, linear in zip(self.filters[1:], self.linears, strict=True):
-            h = torch.addcmul(bias_map, sinusoid.of_rows(coords), linear.of_rows(h))
+            h = torch.addcmul(bias_map, sinusoid.of_rows(coords), linear.of_rows(h))  # g_i(c) (U_i h + u_i) + P
         return h
 
     def hyper_kernel(self, rows: Tensor) -> Tensor:
@@ -127,6 +129,9 @@ class SRenormalization(nn.Module):
 
     Args:  channels; trainable: learn alpha and beta (the release never trained nor saved them).
     """
+
+    alpha: Tensor
+    beta: Tensor
 
     def __init__(self, channels: int, dimensions: int, trainable: bool = False):
         super().__init__()
@@ -162,32 +167,29 @@ class LocalSlowNet(SlowNet):
                  renormalization: bool = True, trainable_renormalization: bool = False):
         super().__init__(dimensions, size, channels, hidden, depth, omega_0, alpha, beta)
         self.size = size
-        self.renormalizations = nn.ModuleList(
+        self.renormalizations = listed(
             SRenormalization(hidden, dimensions, trainable_renormalization) if renormalization else nn.Identity()
             for _ in range(depth))
-        self.context_mean = None
+        self.context_mean: BatchStatistic | None = None
         if context:
             self.reduce = Pointwise(channels, hidden)
             self.context_mean = BatchStatistic(1, hidden, *[size] * dimensions)
             self.context = Pointwise(hidden, hidden)
-            self.gates = nn.ModuleList(Pointwise(hidden, hidden, bias=1.0) for _ in range(depth))
+            self.gates = listed(Pointwise(hidden, hidden, bias=1.0) for _ in range(depth))
 
-    def context_vector(self, x: Tensor) -> Tensor:
+    def context_vector(self, x: Tensor, over_batch: BatchStatistic) -> Tensor:
         """q (hidden, P) of the batch x (N, C, *positions), or the calibrated one.
 
         Pooling and reduction are linear, so the mean over the batch may come first, where it costs least.
         """
-        if self.context_mean.is_fixed:
-            mean = self.context_mean.value.to(self.bias_map.dtype)
+        if over_batch.is_fixed:
+            mean = over_batch.value.to(self.bias_map.dtype)
         else:
             image = mean_over(x, 0, keepdim=True, dtype=self.bias_map.dtype)  # (1, C, *positions)
-            pool = F.adaptive_avg_pool1d if x.ndim == 3 else F.adaptive_avg_pool2d
-            if image.is_cuda and torch.are_deterministic_algorithms_enabled():
-                pool = pooled
-            mean = self.context_mean.mean_over_batch(self.reduce(pool(image, self.size)))
+            mean = over_batch.mean_over_batch(self.reduce(adaptive_mean(image, self.size)))
         return F.gelu(self.context.of_rows(mean.flatten(2)[0]))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]  # it sees the input, which a SlowNet does not
         if self.context_mean is None or self.context_mean.is_fixed:
             return self.kept(lambda: self.kernel(x))
         with torch.autocast(x.device.type, enabled=False):
@@ -195,14 +197,14 @@ class LocalSlowNet(SlowNet):
 
     def kernel(self, x: Tensor) -> Tensor:
         """The kernels, computed now."""
-        q = None if self.context_mean is None else self.context_vector(x)
+        q = None if self.context_mean is None else self.context_vector(x, self.context_mean)
         coords, bias_map = self.coords.flatten(2)[0], self.bias_map.flatten(1)  # (d, P), (1, P)
         h = self.filters[0].of_rows(coords)  # (hidden, P)
         for i, linear in enumerate(self.linears):
-            h = torch.addcmul(bias_map, self.filters[i + 1].of_rows(coords), linear.of_rows(h))
+            h = torch.addcmul(bias_map, self.filters[i + 1].of_rows(coords), linear.of_rows(h))  # g (U h + u) + P
             h = self.renormalizations[i](h)
             if q is not None:
-                h = h * self.gates[i].of_rows(q)
+                h = h * self.gates[i].of_rows(q)  # T q + t
         return self.hyper_kernel(self.output.of_rows(h)).transpose(0, 1)  # (C, 1, k[, k])
 
 
@@ -219,6 +221,8 @@ class FourierSlowNet(nn.Module):
             periods per unit of coordinate.
     Shapes: coordinates (1, d, *positions) to (1, C, *positions).
     """
+
+    frequencies: Tensor
 
     def __init__(self, dimensions: int, out_channels: int, features: int = 32, sigma: float = 1.0):
         super().__init__()

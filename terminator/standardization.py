@@ -45,11 +45,17 @@ class BatchStatistic(nn.Module):
     A module in training always uses the batch.
     """
 
+    value: Tensor
+
     def __init__(self, *shape: int):
         super().__init__()
         self.register_buffer("value", torch.zeros(shape, dtype=torch.float64))
         self.source = "batch"
-        self._total, self._count = 0.0, 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Start collecting anew."""
+        self._total, self._count = torch.zeros_like(self.value), 0
 
     @property
     def is_fixed(self) -> bool:
@@ -64,13 +70,14 @@ class BatchStatistic(nn.Module):
     def collect(self, value: Tensor) -> None:
         """Remember the statistic of one batch, if calibration is under way."""
         if self.source == "collect":
-            self._total = self._total + value.detach().double()
+            self._total = self._total + value.detach().double().to(self._total.device)
             self._count += 1
 
     def finish(self) -> None:
         """Set `value` to the mean over the collected batches, and use it from now on."""
         self.value.copy_(self._total / self._count)
-        self._total, self._count, self.source = 0.0, 0, "calibrated"
+        self.forget()
+        self.source = "calibrated"
 
     def mean_over_batch(self, x: Tensor) -> Tensor:
         """Mean of x (N, ...) over its first axis, kept as 1, over all ranks; or the calibrated value."""
@@ -109,28 +116,29 @@ class BatchStandardization(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.moments.is_fixed:
-            mean, square = self.moments.value
+            mean, square = self.moments.value.unbind()
             variance = (square - mean * mean).clamp_min(0.0)
-            wide = torch.promote_types(x.dtype, torch.float32)
-            return F.batch_norm(x, mean.to(wide), variance.to(wide), self.weight, self.bias, eps=EPS)
+            kind = torch.promote_types(x.dtype, torch.float32)
+            return F.batch_norm(x, mean.to(kind), variance.to(kind), self.weight, self.bias, eps=EPS)
         axes = [0, *range(2, x.ndim)]
         if self.moments.source == "collect":
             wide = x.detach().double()
             self.moments.collect(torch.stack([wide.mean(axes), wide.square().mean(axes)]))  # (2, C)
         if self.moments.is_synchronized:
             return self._synchronized(x, axes)
-        y = from_rows(standardize_last(rows(x)), like=x)
-        return y if self.weight is None else y * _per_channel(self.weight, x) + _per_channel(self.bias, x)
+        return self._affine(from_rows(standardize_last(rows(x)), like=x))
+
+    def _affine(self, y: Tensor) -> Tensor:
+        if self.weight is None or self.bias is None:
+            return y
+        return y * _per_channel(self.weight, y) + _per_channel(self.bias, y)
 
     def _synchronized(self, x: Tensor, axes: list[int]) -> Tensor:
         wide = x.to(torch.promote_types(x.dtype, torch.float32))  # statistics in half precision would be too coarse
         mean = _MeanOverRanks.apply(wide.mean(axes, keepdim=True))  # (1, C, 1, ...)
         centred = wide - mean
         variance = _MeanOverRanks.apply(centred.square().mean(axes, keepdim=True))
-        y = centred * torch.rsqrt(variance + EPS)
-        if self.weight is not None:
-            y = y * _per_channel(self.weight, x) + _per_channel(self.bias, x)
-        return y.to(x.dtype)
+        return self._affine(centred * torch.rsqrt(variance + EPS)).to(x.dtype)
 
 
 class InstanceStandardization(nn.Module):
@@ -216,7 +224,8 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
     """
     model.eval()
     for statistic in _statistics(model):
-        statistic.source, statistic._total, statistic._count = "collect", 0.0, 0
+        statistic.forget()
+        statistic.source = "collect"
     seen = 0
     try:
         for batch in batches:

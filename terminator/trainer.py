@@ -6,7 +6,7 @@ Order of one step: learning rate, batch, forward, loss terms, backward, update, 
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -14,8 +14,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from terminator.config import BETAS, OptimizerConfig, Trainable, Training, TrainingInSteps
-from terminator.optim import Kar2, Kar3, Lion
+from terminator.config import Trainable, Training, TrainingInSteps
 from terminator.runtime import checkpoint
 from terminator.runtime.distributed import (
     broadcast,
@@ -36,24 +35,6 @@ Row = dict[str, float]  # an epoch's numbers
 
 class TrainingDiverged(RuntimeError):
     """The loss is no finite number any more."""
-
-
-def make_optimizer(
-    config: OptimizerConfig, parameters: Iterable[nn.Parameter]
-) -> torch.optim.Optimizer:
-    """The optimiser that the configuration names, at its peak learning rate."""
-    betas: Any = config.betas or BETAS[config.name]
-    if config.name == "Kar2":
-        return Kar2(parameters, config.lr, betas)
-    if config.name == "Kar3":
-        return Kar3(parameters, config.lr, betas)
-    if config.name == "AdamW":
-        return torch.optim.AdamW(parameters, config.lr, betas, weight_decay=config.weight_decay)
-    if config.name == "Lion":
-        return Lion(parameters, config.lr, betas, weight_decay=config.weight_decay)
-    return torch.optim.SGD(
-        parameters, config.lr, config.momentum, weight_decay=config.weight_decay
-    )
 
 
 def shuffled(count: int, train: Training, epoch: int) -> Iterator[tuple[Tensor, torch.Generator]]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from terminator.classification import observations
 from terminator.classification.config import Config
+from terminator.classification.optimizers import make_optimizer
 from terminator.classification.tasks import Classification
 from terminator.data import Augmentation, ImageData, normalize
 from terminator.optim import learning_rate_factor
@@ -15,7 +16,7 @@ from terminator.runtime.distributed import gather, rank, world_size
 from terminator.runtime.memory import to_device
 from terminator.runtime.settings import ConfigError
 from terminator.standardization import calibrate, set_evaluation
-from terminator.trainer import Loop, make_optimizer, shuffled
+from terminator.trainer import Loop, shuffled
 
 
 @dataclass

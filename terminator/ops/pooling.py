@@ -1,13 +1,19 @@
-"""Pooling that is deterministic on a GPU."""
+"""Adaptive average pooling of maps or sequences, on a GPU deterministic where that is asked for."""
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
-def pooled(x: Tensor, size: int) -> Tensor:
-    """Adaptive average pooling of x (N, C, *positions) to `size` per axis, as matrix products.
+def adaptive_mean(x: Tensor, size: int) -> Tensor:
+    """Adaptive average pooling of x (N, C, *positions) to `size` per axis."""
+    if x.is_cuda and torch.are_deterministic_algorithms_enabled():
+        return pooled(x, size)  # torch's own has no deterministic gradient there
+    return F.adaptive_avg_pool1d(x, size) if x.ndim == 3 else F.adaptive_avg_pool2d(x, size)
 
-    torch's own has no deterministic gradient on CUDA.
-    """
+
+def pooled(x: Tensor, size: int) -> Tensor:
+    """The same as matrix products."""
     for axis in range(2, x.ndim):
         length = x.shape[axis]
         weight = x.new_zeros(size, length)

@@ -24,7 +24,8 @@ class CheckpointError(RuntimeError):
 
 def random_states() -> dict[str, Any]:
     """The states of all random number generators of this process."""
-    kind, keys, *rest = np.random.get_state()
+    state: Any = np.random.get_state()
+    kind, keys, *rest = state
     return {"python": random.getstate(), "numpy": [kind, keys.tolist(), *rest], "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
 

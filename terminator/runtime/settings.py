@@ -6,7 +6,7 @@ import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -55,7 +55,7 @@ def parse_dotlist(dotlist: Iterable[str]) -> dict[str, Any]:
         if "=" not in entry or not entry.split("=", 1)[0].strip():
             raise ConfigError(f"cannot read {entry!r}; settings are written KEY=VALUE, e.g. train.epochs=6")
     try:
-        return OmegaConf.to_container(OmegaConf.from_dotlist(entries))
+        return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.from_dotlist(entries)))
     except (OmegaConfBaseException, ValueError, AttributeError, TypeError) as error:
         raise ConfigError(f"cannot read {' '.join(entries)!r}: {' '.join(str(error).split())}") from error
     except Exception as error:  # PyYAML's errors share no base with the above

@@ -10,7 +10,8 @@ import torch
 from places import GOLDEN
 
 from terminator import Kar2, Kar3
-from terminator.optim import Lion, learning_rate_factor
+from terminator.classification.optimizers import Lion
+from terminator.optim import learning_rate_factor
 
 KINDS = pytest.mark.parametrize("kind", [Kar2, Kar3])
 
