@@ -106,9 +106,3 @@ def floors_of(step: Callable[[], object], rates: Rates) -> dict[str, Any]:
         "byte_floor_ms": whole[1],
         "serial_floor_ms": floors.max(1).sum(),
     }
-
-
-def reference_seconds(side: int = 1024) -> float:
-    """The shortest time of a float32 matrix product of fixed size, as networks do it: the unit of the speed guard."""
-    a = torch.randn(side, side)
-    return best_seconds(lambda: product(a, a), repeats=9)

@@ -257,7 +257,7 @@ def recorded(
     """
     require_one_of("profile", profile, kind.sizes)
     smoke = profile == "smoke"
-    how = {"apart": kind.apart and not smoke, "repeats": 3 if smoke else 5}
+    how: dict[str, Any] = {"apart": kind.apart and not smoke, "repeats": 3 if smoke else 5}
 
     def rows(device: str) -> dict[str, Any]:
         costs = cost_table(kind, kind.sizes[profile], kind.limits[profile], device=device, **how)

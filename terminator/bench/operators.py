@@ -16,6 +16,7 @@ def context_operators(z: Tensor) -> dict[str, Callable[[], Tensor]]:
     """Global mixing of z (N, C, H, H), several ways, as functions without arguments."""
     kernel = torch.randn_like(z[:1]) / z.shape[-1]
     tokens = z.flatten(2).transpose(1, 2).contiguous()  # (N, P, C)
+    heads = tokens[:, None]  # one
 
     def explicit_attention() -> Tensor:
         similarity = tokens @ tokens.transpose(1, 2)  # (N, P, P)
@@ -26,7 +27,7 @@ def context_operators(z: Tensor) -> dict[str, Callable[[], Tensor]]:
         "HyperZ.Z.W, convolution": lambda: hyperzzw.convolution_operator(
             hyperzzw.slow_score(z, kernel), z
         ),
-        "softmax attention, fused": lambda: F.scaled_dot_product_attention(*[tokens[:, None]] * 3),
+        "softmax attention, fused": lambda: F.scaled_dot_product_attention(heads, heads, heads),
         "softmax attention, written out": explicit_attention,
     }
 

@@ -6,7 +6,7 @@ Source: arXiv 2109.04553; the probes of the module are ours.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import torch

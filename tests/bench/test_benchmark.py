@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from terminator.bench import case as benchmark
 from terminator.bench import floors, measure, network, revision
 from terminator.model import Terminator
+from terminator.ops.products import product
 from terminator.runs import measurements
 from terminator.runtime.memory import keep_freed_memory
 from terminator.runtime.settings import ConfigError
@@ -149,9 +150,9 @@ def test_a_training_step_has_not_become_slow():
         model, x, labels = network.build(16, 16, 2, "cpu")
         step = network.training_step(model, model, x, labels, "float32")
         step()
-        ratios = []
+        ratios, a = [], torch.randn(1024, 1024)
         for _ in range(5):
-            unit = floors.reference_seconds()
+            unit = measure.best_seconds(lambda: product(a, a), repeats=9)
             ratios.append(measure.best_seconds(step, repeats=1) / unit)
     finally:
         torch.set_num_threads(threads)
