@@ -214,7 +214,7 @@ def benchmark(args: argparse.Namespace) -> None:
     import torch
 
     from terminator.bench import case as bench
-    from terminator.bench import revision, whole
+    from terminator.bench import revision
 
     common = {"compiled": args.compile or args.graphs, "graphs": args.graphs, "device": args.device,
               "repeats": args.repeats, "threads": torch.get_num_threads() if args.threads is None else args.threads}
@@ -233,7 +233,7 @@ def benchmark(args: argparse.Namespace) -> None:
              for size in args.size for batch in args.batch for precision in args.precision]
     if "optimizer" in args.what:
         cases += [bench.Case("optimizer", optimizer=name, **common) for name in bench.OPTIMIZERS]
-    table = whole.run(cases, args.profile)
+    table = bench.run(cases, args.profile)
     print(table[bench.COLUMNS].to_string(index=False, float_format=lambda value: f"{value:.1f}", na_rep=""))
 
 

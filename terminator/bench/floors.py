@@ -12,11 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from terminator.bench import network
-from terminator.bench.case import Case
+from terminator.bench.measure import best_seconds, threads_of_cpu
 from terminator.ops.products import product
-
-# -- floors --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -45,22 +42,12 @@ def machine_rates(precision: str = "float32", device: str = "cpu", threads: int 
     kernels = torch.randn(side // 8, side // 4, 3, 3, device=device).to(kind)
     source = torch.ones(megabytes * 2**18, device=device)
     target = torch.ones_like(source)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
+    with threads_of_cpu(threads or torch.get_num_threads()):
         multiply = best_seconds(lambda: product(a, a), device)
         convolution = best_seconds(lambda: F.conv2d(images, kernels, padding=1), device)
         copy = best_seconds(lambda: target.copy_(source), device)
-    finally:
-        torch.set_num_threads(before)
     return Rates(2 * side**3 / multiply, 2 * 8 * 32 * 32 * 9 * (side // 4) * (side // 8) / convolution,
                  2 * source.nbytes / copy)
-
-
-def best_seconds(function: Callable[[], object], device: str = "cpu", repeats: int = 7) -> float:
-    """The shortest of several calls, the first left out."""
-    times = network.seconds(function, repeats, 1, device)
-    return min(times[1:])
 
 
 class _Work(TorchDispatchMode):
@@ -103,28 +90,19 @@ def work(step: Callable[[], object]) -> list[tuple[int, int]]:
     return done.operations
 
 
-def with_floors(row: dict[str, Any], case: Case, rates: Rates) -> dict[str, Any]:
-    """The row with its floors (ms), and its time over the larger of both and over the serial one.
+def floors_of(step: Callable[[], object], rates: Rates) -> dict[str, Any]:
+    """The least that a step on the CPU needs at these rates.
 
-    flop_floor_ms, byte_floor_ms: all operations together;  serial_floor_ms: the sum of every operation's larger one.
+    Returns: flops, bytes; flop_floor_ms, byte_floor_ms (all operations together);
+             serial_floor_ms, the sum of every operation's larger one.
     """
-    step = network.make_step(case.what, case.size, case.batch, case.precision, compiled=False, graphs=False,
-                                    device="cpu", dimensions=case.dimensions, optimizer=case.optimizer)
-    step()  # makes what later steps keep
     done = np.array(work(step))  # (operations, 2)
     floors = 1e3 * done / (rates.flops, rates.bytes)  # ms
-    whole, serial = floors.sum(0), floors.max(1).sum()
-    return {**row, "flops": int(done[:, 0].sum()), "bytes": int(done[:, 1].sum()),
-            "flop_floor_ms": whole[0], "byte_floor_ms": whole[1], "over_floor": row["ms"] / whole.max(),
-            "serial_floor_ms": serial, "over_serial_floor": row["ms"] / serial}
-
-
-def _conditions(case: Case) -> tuple[str, str, int]:
-    """What the machine's rates depend on."""
-    return case.precision, case.device, case.threads
-
-
-def reference_seconds(side: int = 1024) -> float:
-    """The shortest time of a float32 matrix product of fixed size, as networks do it: the unit of the speed guard."""
-    a = torch.randn(side, side)
-    return best_seconds(lambda: product(a, a), repeats=9)
+    whole = floors.sum(0)
+    return {
+        "flops": int(done[:, 0].sum()),
+        "bytes": int(done[:, 1].sum()),
+        "flop_floor_ms": whole[0],
+        "byte_floor_ms": whole[1],
+        "serial_floor_ms": floors.max(1).sum(),
+    }

@@ -11,9 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from terminator.bench import measure, records, whole
-from terminator.bench.case import Case
-from terminator.runtime.distributed import choose_device
+from terminator.bench.case import Case, measured
+from terminator.bench.measure import exponent
+from terminator.runs import measurements
+from terminator.runtime.settings import require_one_of
 
 EXPERIMENT = "costs"
 THEORY = {"image side": "2 to 3", "batch": "at most 1", "sequence length": "1"}
@@ -35,15 +36,16 @@ def cases(profile: str, device: str = "cpu") -> list[tuple[str, Case]]:
 
 
 def recorded(profile: str, device: str = "auto", again: bool = False) -> dict[str, Any]:
-    """The newest record of this profile and kind of device, or a new one."""
-    kind = choose_device(device).type
-    found = None if again else records.newest(profile, EXPERIMENT, kind)
-    if found is None:
-        whole.run([case for _, case in cases(profile, kind)], profile, floors=profile != "smoke",
-                      experiment=EXPERIMENT)
-        found = records.newest(profile, EXPERIMENT, kind)
-    assert found is not None
-    return found
+    """The newest record of this profile and kind of device, or a new one.
+
+    Raises:  ConfigError for an unknown profile.
+    """
+    require_one_of("profile", profile, _SIZES)
+
+    def sizes(kind: str) -> dict[str, Any]:
+        return measured([case for _, case in cases(profile, kind)], floors=profile != "smoke")
+
+    return measurements.latest(EXPERIMENT, profile, sizes, device, again)
 
 
 def table(record: dict[str, Any]) -> pd.DataFrame:
@@ -63,7 +65,7 @@ def growth_table(costs: pd.DataFrame, axes: Iterable[str] = tuple(THEORY)) -> pd
     for axis in axes:
         group = costs[costs["axis"] == axis]
         rows.append({"axis": axis, "from": group["amount"].min(), "to": group["amount"].max(),
-                     "time, fitted": measure.exponent(group["amount"], group["ms_low"]),
+                     "time, fitted": exponent(group["amount"], group["ms_low"]),
                      "time, theory": THEORY[axis],
-                     "memory, fitted": measure.exponent(group["amount"], group["peak_mib"])})
+                     "memory, fitted": exponent(group["amount"], group["peak_mib"])})
     return pd.DataFrame(rows).set_index("axis")

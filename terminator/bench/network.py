@@ -1,39 +1,60 @@
-"""One measurement of one network, in a process of its own: python - '{"preset": ...}' < benchmark_step.py
+"""One measurement of one network: training, inference or an optimiser's step.
 
-A script rather than a module, so that it also runs on other revisions of the kit: it uses nothing that the first
-version did not have, and is handed over by `terminator.benchmark`. The last line that it prints is its result.
+This file is handed over to a process of its own (measure.in_process), where it also runs on other
+revisions of the kit: of the kit it uses nothing that the first version did not have, or asks
+`of_revision`.
 """
 
 import importlib
-import json
-import resource
-import sys
-import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
+from terminator.bench.measure import process_bytes, seconds
 from terminator.losses import norm_penalty, slow_neural_loss
 from terminator.model import Terminator
 from terminator.optim import Kar3
 
 
 def of_revision(name: str, *modules: str) -> Any:
-    """A function of the kit that is measured, wherever that revision keeps it; None where it has none."""
+    """A function of the kit that is measured, wherever that revision keeps it; None without one.
+
+    Raises:  ImportError if the revision has it in none of the modules, but elsewhere: it would be
+             measured without what it has.
+    """
     for module in modules:
         try:
             return getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError):
             continue
+    (package,) = importlib.import_module("terminator").__path__
+    homes = [
+        str(path)
+        for path in sorted(Path(package).rglob("*.py"))
+        if f"\ndef {name}(" in path.read_text(encoding="utf8")
+    ]
+    if homes:
+        raise ImportError(
+            f"{name} is defined in {', '.join(homes)}; allowed: in {', '.join(modules)}"
+        )
     return None
 
 
-keep_freed_memory = of_revision("keep_freed_memory", "terminator.runtime.memory", "terminator.memory") or (lambda: None)
-compiled_inference = of_revision("compiled", "terminator.classification.predict", "terminator.predict") or torch.compile
+keep_freed_memory = of_revision(
+    "keep_freed_memory", "terminator.runtime.memory", "terminator.memory"
+) or (lambda: None)
+compiled_inference = (
+    of_revision("compiled", "terminator.classification.predict", "terminator.predict")
+    or torch.compile
+)
 
 
-def build(size: int, batch: int, dimensions: int, device: str) -> tuple[Terminator, torch.Tensor, torch.Tensor]:
+def build(size: int, batch: int, dimensions: int, device: str) -> tuple[Terminator, Tensor, Tensor]:
+    """The network for 10 classes, images or sequences (batch, 3, size[, size]), and labels."""
     torch.manual_seed(0)
     operator: dict[str, Any] = {} if dimensions == 2 else {"operator": "convolution"}
     model = Terminator(size=size, dimensions=dimensions, **operator).to(device)
@@ -41,7 +62,14 @@ def build(size: int, batch: int, dimensions: int, device: str) -> tuple[Terminat
     return model, x, torch.randint(0, 10, (batch,), device=device)
 
 
-def training_step(model: Terminator, network, x, labels, precision: str):
+def training_step(
+    model: Terminator,
+    network: Callable[..., Any],
+    x: Tensor,
+    labels: Tensor,
+    precision: str,
+) -> Callable[[], None]:
+    """A whole step of training, update included; network: the model, or its compiled self."""
     optimizer = Kar3(model.parameters(), lr=1e-4)
     fast, slow = model.penalized_parameters()
 
@@ -58,54 +86,44 @@ def training_step(model: Terminator, network, x, labels, precision: str):
     return step
 
 
-def inference_step(network, x, precision: str):
+def inference_step(network: Callable[..., Any], x: Tensor, precision: str) -> Callable[[], None]:
+    """Answers to a batch."""
+
     def step() -> None:
-        with torch.inference_mode(), torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with (
+            torch.inference_mode(),
+            torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"),
+        ):
             network(x)
 
     return step
 
 
-def optimizer_step(model: torch.nn.Module, name: str):
+def optimizer_step(model: nn.Module, name: str) -> Callable[[], object]:
+    """The update alone, from random gradients; name: one of case.OPTIMIZERS."""
     parameters = list(model.parameters())
     for parameter in parameters:
         parameter.grad = torch.randn_like(parameter)
-    makers = {"Kar3": lambda: Kar3(parameters, lr=1e-4), "Kar3 plain": lambda: Kar3(parameters, lr=1e-4, foreach=False),
-              "AdamW fused": lambda: torch.optim.AdamW(parameters, fused=True)}
+    makers: dict[str, Callable[[], torch.optim.Optimizer]] = {
+        "Kar3": lambda: Kar3(parameters, lr=1e-4),
+        "Kar3 plain": lambda: Kar3(parameters, lr=1e-4, foreach=False),
+        "AdamW fused": lambda: torch.optim.AdamW(parameters, fused=True),
+    }
     return makers[name]().step
 
 
-def clock_of(device: str, threads: int):
-    """The clock: this process's time where one thread computes, which other work on the machine leaves alone."""
-    return time.process_time if device == "cpu" and threads == 1 else time.perf_counter
-
-
-def seconds(step, repeats: int, warm_up: int, device: str, clock=time.perf_counter) -> list[float]:
-    wait = torch.cuda.synchronize if device == "cuda" else (lambda: None)
-    times = []
-    for _ in range(warm_up + repeats):
-        wait()
-        start = clock()
-        step()
-        wait()
-        times.append(clock() - start)
-    return times
-
-
-def peak_bytes(device: str) -> int:
-    """The most memory that the GPU's tensors held, or this process."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    try:  # resource's figure would start at that of the process that started this one
-        with open("/proc/self/status") as file:
-            status = file.read()
-        return int(status.split("VmHWM:")[1].split()[0]) * 1024
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def make_step(what: str, size: int, batch: int, precision: str, compiled: bool, graphs: bool, device: str,
-              dimensions: int, optimizer: str):
+def make_step(
+    what: str,
+    size: int,
+    batch: int,
+    precision: str = "float32",
+    compiled: bool = False,
+    graphs: bool = False,
+    device: str = "cpu",
+    dimensions: int = 2,
+    optimizer: str = "Kar3",
+) -> Callable[[], object]:
+    """The step of a case (case.Case), as a function without arguments."""
     model, x, labels = build(size, batch, dimensions, device)
     if what == "inference":
         from terminator.standardization import calibrate
@@ -114,18 +132,23 @@ def make_step(what: str, size: int, batch: int, precision: str, compiled: bool, 
         return inference_step(compiled_inference(model) if compiled else model, x, precision)
     if what == "optimizer":
         return optimizer_step(model, optimizer)
-    network = torch.compile(model, mode="reduce-overhead" if graphs else "default") if compiled else model
+    mode = "reduce-overhead" if graphs else "default"
+    network = torch.compile(model, mode=mode) if compiled else model
     return training_step(model, network, x, labels, precision)
 
 
-def main(threads: int, repeats: int, warm_up: int, device: str, **case: Any) -> dict:
+def main(threads: int, repeats: int, warm_up: int, device: str, **case: Any) -> dict[str, Any]:
+    """Measure a case in this process, and change its threads and memory for good.
+
+    Returns:  first_s (compilation included), seconds (of every repeat, by the clock on the wall),
+              peak_bytes (of the process; of the GPU).
+    """
     torch.set_num_threads(threads)
     if device == "cpu":
         keep_freed_memory()
-    step = make_step(device=device, **case)
-    times = seconds(step, repeats, warm_up, device)
-    return {"first_s": times[0], "seconds": times[warm_up:], "peak_bytes": peak_bytes(device)}
-
-
-if __name__ == "__main__":
-    print(json.dumps(main(**json.loads(sys.argv[1]))))
+    times = seconds(make_step(device=device, **case), repeats, warm_up, device)
+    return {
+        "first_s": times[0],
+        "seconds": times[warm_up:],
+        "peak_bytes": process_bytes(device),
+    }

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from terminator.bench.case import Case, measure, summary
-from terminator.bench.records import write_record
-from terminator.runtime import provenance
+from terminator.runs import measurements
 from terminator.runtime.paths import project_root
 from terminator.runtime.progress import bar
-from terminator.runtime.settings import ConfigError
+from terminator.runtime.settings import ConfigError, require
 
 
 @contextmanager
@@ -46,22 +45,32 @@ def compare(case: Case, revision: str, rounds: int = 3, profile: str = "laptop",
     Returns: here, there (rows of `summary`), ratio (median time there over here), ratio_low, ratio_high (the
              smallest and the largest of the rounds), and memory_ratio (peak there over here).
     """
-    if rounds < 1:
-        raise ConfigError(f"rounds is {rounds}; allowed: an integer of at least 1")
+    require(rounds >= 1, "rounds", rounds, "an integer of at least 1")
     other = dataclasses.replace(case, precision=precision or case.precision)
+
+    def measured() -> dict[str, Any]:
+        mine, theirs = _in_turns(case, other, revision, rounds)
+        pairs = zip(mine, theirs, strict=True)
+        ratios = [float(np.median(b["seconds"]) / np.median(a["seconds"])) for a, b in pairs]
+        here, there = summary(case, mine), summary(other, theirs)
+        comparison = {"revision": revision, "ratio": there["ms"] / here["ms"],
+                      "ratio_low": min(ratios), "ratio_high": max(ratios),
+                      "memory_ratio": there["peak_mib"] / here["peak_mib"]}
+        return {"rows": [here, there], "comparison": comparison}
+
+    record = measurements.add(measurements.BENCHMARK, profile, measured)
+    here, there = record["rows"]
+    return {"here": here, "there": there, **record["comparison"]}
+
+
+def _in_turns(case: Case, other: Case, revision: str, rounds: int
+              ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Measurements here and there, one after the other."""
     mine: list[dict[str, Any]] = []
     theirs: list[dict[str, Any]] = []
-    started = provenance.now()
     with checkout(revision) as root, bar(2 * rounds, f"against {revision}", "process") as progress:
         for _ in range(rounds):
             for runs, which, where in ((mine, case, None), (theirs, other, root)):
                 runs.append(measure(which, where))
                 progress.update()
-    ratios = [float(np.median(b["seconds"]) / np.median(a["seconds"])) for a, b in zip(mine, theirs, strict=True)]
-    here, there = summary(case, mine), summary(other, theirs)
-    result = {"here": here, "there": there, "revision": revision, "ratio": there["ms"] / here["ms"],
-              "ratio_low": min(ratios), "ratio_high": max(ratios),
-              "memory_ratio": there["peak_mib"] / here["peak_mib"]}
-    write_record([here, there], profile, started,
-                 comparison={key: value for key, value in result.items() if key not in ("here", "there")})
-    return result
+    return mine, theirs

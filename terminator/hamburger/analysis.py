@@ -6,7 +6,7 @@ Source: arXiv 2109.04553; the probes of the module are ours.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -254,8 +254,3 @@ def ham_operations(kind: str, positions: int, width: int, rank: int, steps: int 
 def attention_operations(positions: int, width: int, maps: int = 4) -> int:
     """Multiply-accumulates of softmax attention: its linear maps of width x width, and two products of N x N x d."""
     return maps * width * width * positions + 2 * positions * positions * width
-
-
-def as_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """A table as JSON values, nothing for what is missing."""
-    return table.astype(object).where(table.notna(), None).to_dict("records")

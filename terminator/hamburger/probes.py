@@ -15,19 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from terminator.bench import measure as bench_measure
-from terminator.bench import records as bench_records
-from terminator.bench.mixers import measure
+from terminator.bench.measure import exponent, measure
 from terminator.hamburger import analysis as ham_analysis
-from terminator.hamburger.analysis import CD100, HAMS, NMF, VQ100, as_rows
+from terminator.hamburger.analysis import CD100, HAMS, NMF, VQ100
 from terminator.hamburger.decompositions import reconstruct
-from terminator.runs import literature, records
-from terminator.runs.system import once
-from terminator.runtime import provenance
-from terminator.runtime.distributed import choose_device
-from terminator.runtime.paths import results_dir
+from terminator.runs import literature, measurements
+from terminator.runs.measurements import as_rows
 from terminator.runtime.progress import bar
-from terminator.runtime.settings import ConfigError
+from terminator.runtime.settings import ConfigError, require_one_of
 
 PROBES, COST = "ham_probes", "ham_cost"  # experiments
 SEEDS = {"smoke": 12, "laptop": 12, "paper": 12}  # data sets per probe
@@ -45,24 +40,17 @@ def probes(profile: str) -> dict[str, pd.DataFrame]:
 
     Raises:  ConfigError for an unknown profile.
     """
-    if profile not in SEEDS:
-        raise ConfigError(f"profile is {profile!r}; allowed: {', '.join(SEEDS)}")
-    name = f"probes-{profile}"
-    folder = results_dir() / "runs" / PROBES / name
+    require_one_of("profile", profile, SEEDS)
+    seeds, draws = SEEDS[profile], DRAWS[profile]
 
-    def run() -> dict[str, Any]:
-        began = {"provenance": provenance.provenance(), "started": provenance.now()}
-        seeds = SEEDS[profile]
-        record = {"run_id": name, "experiment": PROBES, "task": "probes", "status": "ok", "profile": profile, "seed": 0,
-                  "config": {"seeds": seeds, "draws": DRAWS[profile], "rank": RANK, "features": 32, "columns": 256,
-                             "noise": 0.5},
-                  "data": {"title": "non-negative rank-8 matrices with noise", "fingerprint": "a formula"},
-                  "results": {key: as_rows(table) for key, table in _tables(seeds, DRAWS[profile]).items()},
-                  **began, "finished": provenance.now()}
-        records.write_record(folder / "record.json", record)
-        return records.read_record(folder / "record.json")
+    def measured() -> dict[str, Any]:
+        config = {"seeds": seeds, "draws": draws, "rank": RANK, "features": 32, "columns": 256, "noise": 0.5}
+        return {"config": config,
+                "data": {"title": "non-negative rank-8 matrices with noise", "fingerprint": "a formula"},
+                "results": {key: as_rows(table) for key, table in _tables(seeds, draws).items()}}
 
-    return {key: pd.DataFrame(rows) for key, rows in once(folder, run)["results"].items()}
+    record = measurements.named(PROBES, f"probes-{profile}", "probes", profile, measured)
+    return {key: pd.DataFrame(rows) for key, rows in record["results"].items()}
 
 
 def _tables(seeds: int, draws: int) -> dict[str, pd.DataFrame]:
@@ -135,23 +123,20 @@ def _measured(name: str, side: int, device: str, repeats: int) -> list[dict[str,
     for what, function in (("forward", forward), ("training", train)):
         found = measure(function, repeats, device)
         rows.append({"operator": name, "what": what, "side": side, "positions": side * side,
-                     "operations": operations(name, side * side), "seconds": found.seconds, "low": found.low,
-                     "high": found.high, "bytes": found.peak_bytes})
+                     "operations": operations(name, side * side), **found.row()})
     return rows
 
 
 def cost(profile: str, device: str = "auto", again: bool = False) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The newest measurement of this profile and kind of device, or a new one; and its record."""
-    if profile not in SIDES:
-        raise ConfigError(f"profile is {profile!r}; allowed: {', '.join(SIDES)}")
-    kind = choose_device(device).type
-    found = [record for record in bench_records.load(profile, COST) if record["rows"][0]["device"] == kind]
-    if not found or again:
-        started = provenance.now()
-        table = cost_table(SIDES[profile], kind).assign(device=kind, threads=torch.get_num_threads())
-        bench_records.write_record(as_rows(table), profile, started, COST)
-        found = bench_records.load(profile, COST)
-    return pd.DataFrame(found[-1]["rows"]), found[-1]
+    require_one_of("profile", profile, SIDES)
+
+    def measured(kind: str) -> dict[str, Any]:
+        threads = torch.get_num_threads()
+        return {"rows": as_rows(cost_table(SIDES[profile], kind).assign(device=kind, threads=threads))}
+
+    record = measurements.latest(COST, profile, measured, device, again)
+    return pd.DataFrame(record["rows"]), record
 
 
 def slopes(costs: pd.DataFrame) -> pd.DataFrame:
@@ -161,7 +146,7 @@ def slopes(costs: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (name, what), group in costs.groupby(["operator", "what"], sort=False):
-        fits = {key: bench_measure.exponent(group["positions"], group[column])
+        fits = {key: exponent(group["positions"], group[column])
                 for key, column in (("operations", "operations"), ("time", "low"), ("memory", "bytes"))}
         rows.append({"operator": name, "what": what, **fits, "largest side": group["side"].max()})
     return pd.DataFrame(rows).set_index(["operator", "what"])

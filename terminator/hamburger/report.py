@@ -24,11 +24,9 @@ from terminator.hamburger.segmentation import report as segmentation
 from terminator.hamburger.segmentation.config import SegmentationConfig
 from terminator.hamburger.segmentation.evaluation import batches, fixed_bases, predict_logits
 from terminator.hamburger.segmentation.runs import SEGMENTATION, SegmentationRun, tested
-from terminator.runs import records
+from terminator.runs import measurements
 from terminator.runs.comparison import HOLDS, NOT, UNSETTLED, seeds
-from terminator.runs.system import once
-from terminator.runtime import provenance
-from terminator.runtime.paths import atomic_write, results_dir
+from terminator.runtime.paths import atomic_write
 
 PATCH = 5  # pixels a side of the neighbourhoods that are a picture's features
 PICTURES = {"smoke": ("digits",), "laptop": ("CIFAR10", "cifar10-jpeg", "digits"), "paper": ("CIFAR10", "digits")}
@@ -105,19 +103,14 @@ def trained_block(found: SegmentationRun, data_dir: str | None = None) -> dict[s
     Returns: energy (cumulative shares before the block, after it, and of the ham's reconstruction), spread (a row per
     K: share of the pixels whose answer differs between two draws of bases, and mIoU in %), pictures, run_id.
     """
-    profile, name = found.record["profile"], f"block-{found.record['run_id']}"
-    folder = results_dir() / "runs" / PROBES / name
+    profile, trained = found.record["profile"], found.record["run_id"]
 
-    def run() -> dict[str, Any]:
-        began = {"provenance": provenance.provenance(), "started": provenance.now()}
-        record = {"run_id": name, "experiment": PROBES, "task": "probes", "status": "ok", "profile": profile,
-                  "seed": found.record["seed"], "config": {"draws": DRAWS[profile], "pictures": LOOKED_AT},
-                  "data": found.record["data"], "results": _look_into(found, DRAWS[profile], data_dir),
-                  **began, "finished": provenance.now()}
-        records.write_record(folder / "record.json", record)
-        return records.read_record(folder / "record.json")
+    def measured() -> dict[str, Any]:
+        return {"config": {"draws": DRAWS[profile], "pictures": LOOKED_AT}, "data": found.record["data"],
+                "results": _look_into(found, DRAWS[profile], data_dir)}
 
-    return once(folder, run)["results"]
+    name, seed = f"block-{trained}", found.record["seed"]
+    return measurements.named(PROBES, name, "probes", profile, measured, seed)["results"]
 
 
 @torch.no_grad()

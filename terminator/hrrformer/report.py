@@ -14,18 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from terminator.bench import records as bench_records
-from terminator.bench import token_mixers
+from terminator.bench import mixer_tables
 from terminator.data.sequences.tokens import TokenData
 from terminator.data.views import permutation
 from terminator.hrrformer import anatomy, capacity
 from terminator.hrrformer.longrange import report
 from terminator.hrrformer.longrange.presets import SEEDS
 from terminator.hrrformer.longrange.tasks import build_network
-from terminator.runs import literature
+from terminator.runs import literature, measurements
 from terminator.runs.comparison import HOLDS, NOT, UNSETTLED
-from terminator.runtime.distributed import choose_device
-from terminator.runtime.settings import ConfigError
+from terminator.runtime.settings import require_one_of
 
 EXPERIMENT = "hrr_inside"
 TRAINED, UNTRAINED, PERMUTED = "trained", "untrained", "trained, pixels permuted"
@@ -42,8 +40,7 @@ CAPACITY = {"smoke": ((16, 64, 256), (1, 2, 4, 8, 16, 32, 64, 256)),
 
 def capacity_curve(profile: str, queries: int | None = None) -> pd.DataFrame:
     """hrr_analysis.capacity_table at the sizes of a profile."""
-    if profile not in CAPACITY:
-        raise ConfigError(f"profile is {profile!r}; allowed: {', '.join(CAPACITY)}")
+    require_one_of("profile", profile, CAPACITY)
     return capacity.capacity_table(*CAPACITY[profile], queries=queries or (256 if profile == "smoke" else 2048))
 
 
@@ -58,10 +55,12 @@ def recorded(profile: str, seeds: Sequence[int] = (), device: str = "auto", agai
              and weight_spread before training and after it; shown: one network's maps of a few images, and its
              attention taken apart; positions: similarity of the Pathfinder network's learned positions, with controls.
     """
-    if profile not in IMAGES:
-        raise ConfigError(f"profile is {profile!r}; allowed: {', '.join(IMAGES)}")
-    kind = choose_device(device).type
-    return bench_records.recorded(profile, EXPERIMENT, kind, lambda: _measured(profile, seeds, device, kind), again)
+    require_one_of("profile", profile, IMAGES)
+
+    def measured(kind: str) -> dict[str, Any]:
+        return _measured(profile, seeds, device, kind)
+
+    return measurements.latest(EXPERIMENT, profile, measured, device, again)
 
 
 def _measured(profile: str, seeds: Sequence[int], device: str, kind: str) -> dict[str, Any]:
@@ -250,10 +249,10 @@ def claims(costs: pd.DataFrame, structure_rows: pd.DataFrame, branches: pd.DataF
     def claim(text: str, evidence: str, word: str) -> None:
         rows.append({"claim": text, "evidence": evidence, "verdict": word})
 
-    found = token_mixers.slopes(costs).loc["hrrformer"]
+    found = mixer_tables.token_growth(costs).loc["hrrformer"]
     lengths = f"from T = {int(found['from'])} to {int(found['to'])}"
     for what in ("time", "memory"):
-        known = what == "memory" or found["from"] >= token_mixers.FAR  # below, times are those of calls
+        known = what == "memory" or found["from"] >= mixer_tables.FAR  # below, times are those of calls
         claim(f"{what} grows in proportion to the sequence", f"power {found[what]:.2f} {lengths}",
               _judged(abs(found[what] - 1) <= 0.1) if known else UNSETTLED)
     for other in ("softmax_explicit", "softmax_fused"):

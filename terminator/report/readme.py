@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from terminator.bench.records import load
+from terminator.runs.measurements import load
 from terminator.runtime.paths import atomic_write
 
 

@@ -10,8 +10,10 @@ from places import PACKAGE
 from torch.utils.flop_counter import FlopCounterMode
 
 from terminator.bench import case as benchmark
-from terminator.bench import floors, network, records, revision, whole
+from terminator.bench import floors, measure, network, revision
 from terminator.model import Terminator
+from terminator.ops.products import product
+from terminator.runs import measurements
 from terminator.runtime.memory import keep_freed_memory
 from terminator.runtime.settings import ConfigError
 
@@ -34,16 +36,16 @@ def test_a_case_is_measured_in_its_own_process(what):
 
 
 def test_run_writes_a_record_with_floors(results):
-    table = whole.run([benchmark.Case(**TINY), benchmark.Case("inference", **TINY)], "smoke")
+    table = benchmark.run([benchmark.Case(**TINY), benchmark.Case("inference", **TINY)], "smoke")
     assert list(table["what"]) == ["training", "inference"]
     assert (table["ms_low"] <= table["ms"]).all()
     assert (table["ms"] <= table["ms_high"]).all()
     assert table["flops"][0] > 2 * table["flops"][1] > 0
     assert (table["over_floor"] > 1).all()
     assert (table["over_serial_floor"] <= table["over_floor"]).all()
-    (record,) = records.load("smoke")
+    (record,) = measurements.load("smoke")
     assert record["rows"][0]["ms"] == table["ms"][0]
-    assert records.load("paper") == []
+    assert measurements.load("paper") == []
 
 
 @pytest.mark.parametrize("groups", [1, 4, 16])
@@ -76,7 +78,7 @@ def test_the_serial_floor_takes_every_operation_by_its_larger_part():
     a = torch.ones(50, 50)
     assert floors.work(lambda: a @ a + 1) == [(2 * 50**3, 3 * a.nbytes), (0, 2 * a.nbytes)]
     case = benchmark.Case(**TINY)
-    few, many = (floors.with_floors({"ms": 1.0}, case, floors.Rates(1e9, 1e9, rate)) for rate in (1e15, 1e9))
+    few, many = (benchmark.with_floors({"ms": 1.0}, case, floors.Rates(1e9, 1e9, rate)) for rate in (1e15, 1e9))
     assert few["serial_floor_ms"] == pytest.approx(few["flop_floor_ms"], rel=1e-3)  # copies take no time
     assert many["serial_floor_ms"] > max(many["flop_floor_ms"], many["byte_floor_ms"])
     assert many["serial_floor_ms"] < many["flop_floor_ms"] + many["byte_floor_ms"]
@@ -100,7 +102,7 @@ def test_compare_runs_another_revision_in_turns(results, tmp_path, monkeypatch):
     result = revision.compare(benchmark.Case(**TINY), "HEAD", rounds=1, profile="smoke")
     assert result["there"]["ms"] > 1000 > result["here"]["ms"]
     assert result["ratio"] == pytest.approx(result["there"]["ms"] / result["here"]["ms"])
-    assert records.load("smoke")[0]["comparison"]["revision"] == "HEAD"
+    assert measurements.load("smoke")[0]["comparison"]["revision"] == "HEAD"
 
 
 @pytest.mark.parametrize(("changes", "named"), [
@@ -148,10 +150,10 @@ def test_a_training_step_has_not_become_slow():
         model, x, labels = network.build(16, 16, 2, "cpu")
         step = network.training_step(model, model, x, labels, "float32")
         step()
-        ratios = []
+        ratios, a = [], torch.randn(1024, 1024)
         for _ in range(5):
-            unit = floors.reference_seconds()
-            ratios.append(floors.best_seconds(step, repeats=1) / unit)
+            unit = measure.best_seconds(lambda: product(a, a), repeats=9)
+            ratios.append(measure.best_seconds(step, repeats=1) / unit)
     finally:
         torch.set_num_threads(threads)
     assert min(ratios) < 2 * USUAL_STEP, ratios
@@ -162,6 +164,6 @@ def test_kar3_for_all_parameters_at_once_is_faster_than_one_by_one():
     steps = [network.optimizer_step(Terminator(size=8), name) for name in ("Kar3", "Kar3 plain")]
     ratios = []
     for _ in range(6):
-        together, one_by_one = (floors.best_seconds(step, repeats=9) for step in steps)
+        together, one_by_one = (measure.best_seconds(step, repeats=9) for step in steps)
         ratios.append(together / one_by_one)
     assert min(ratios) < 0.8, ratios

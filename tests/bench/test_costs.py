@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 
 from terminator.bench import growth as costs
-from terminator.bench import records
 from terminator.bench.case import Case
 from terminator.plots import charts
+from terminator.runs import measurements
 
 
 @pytest.mark.parametrize("profile", ["smoke", "laptop", "paper"])
@@ -34,7 +34,7 @@ def test_a_record_is_measured_once_read_again_and_split_by_axis(monkeypatch):
     table = costs.table(record)
     assert {axis: list(group["amount"]) for axis, group in table.groupby("axis")} == {
         "image side": [4, 6], "batch": [2, 4], "sequence length": [9, 16]}
-    assert records.load("smoke") == []  # no row of the README's table
+    assert measurements.load("smoke") == []  # no row of the README's table
     growth = costs.growth_table(table)
     charts.growth(table, "ms", "ms", growth["time, fitted"])
 

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 import torch
 
-from terminator.bench import mixers, network, token_mixers, token_step
-from terminator.bench.token_mixers import Case
+from terminator.bench import measure, mixer_tables, mixers
+from terminator.bench.mixers import TokenCase as Case
 from terminator.mixers.registry import TOKEN_MIXERS
 from terminator.runtime.settings import ConfigError
 
@@ -29,13 +29,14 @@ def table(**costs):
 
 
 def test_every_mixer_has_a_theory():
-    assert mixers.powers(TOKEN_MIXERS["softmax_fused"]) == (2, 1)
+    fused = TOKEN_MIXERS["softmax_fused"]
+    assert (fused.time, fused.memory) == (2, 1)
 
 
 def test_a_measurement_here_and_in_its_own_process_agree_on_memory():
     threads = torch.get_num_threads()
     case = Case("hrrformer", 32, width=8, heads=2, repeats=2)
-    here, apart = token_mixers.measure(case, apart=False), token_mixers.measure(case)
+    here, apart = mixers.measured(case, apart=False), mixers.measured(case)
     assert torch.get_num_threads() == threads
     assert here["bytes"] == apart["bytes"] > 32 * 8 * 4
     assert here["parameters"] == 4 * 64
@@ -48,35 +49,35 @@ def test_a_measurement_here_and_in_its_own_process_agree_on_memory():
 
 
 def test_several_threads_are_timed_by_the_wall():
-    clock = network.clock_of
+    clock = measure.clock_of
     assert clock("cpu", 2) is clock("cuda", 1) is not clock("cpu", 1)
 
 
 def test_a_step_goes_back_to_tokens_and_weights():
-    run, _ = token_step.step_of("linear", 16, 8, 2, 1, "cpu")
+    run, _ = mixers.step(Case("linear", 16, 8, 2))
     with torch.no_grad():
         run()  # needs its own gradients
 
 
 def test_a_record_is_written_once_and_read_again(results, monkeypatch):
-    monkeypatch.setattr(token_mixers, "LENGTHS", {"smoke": (8, 16)})
-    first = token_mixers.recorded("smoke", "cpu")
-    assert token_mixers.recorded("smoke", "cpu") == first
+    monkeypatch.setattr(Case, "sizes", {"smoke": (8, 16)})
+    first = mixers.recorded(Case, "smoke", "cpu")
+    assert mixers.recorded(Case, "smoke", "cpu") == first
     rows = pd.DataFrame(first["rows"])
     assert set(rows["operator"]) == set(TOKEN_MIXERS)
     assert rows["seconds"].notna().all()
-    assert token_mixers.recorded("smoke", "cpu", again=True)["rows"] != first["rows"]
+    assert mixers.recorded(Case, "smoke", "cpu", again=True)["rows"] != first["rows"]
     assert len(list(results.glob("runs/sequence_mixers/*/benchmark.json"))) == 2
     with pytest.raises(ConfigError, match="profile is 'huge'; allowed: smoke"):
-        token_mixers.recorded("huge")
+        mixers.recorded(Case, "huge")
 
 
 def test_what_would_take_too_long_is_left_out():
-    costs = token_mixers.cost_table((16, 2**22), 0.5, ["softmax_explicit", "fnet"], apart=False, repeats=1)
+    costs = mixers.cost_table(Case, (16, 2**22), 0.5, ["softmax_explicit", "fnet"], apart=False, repeats=1)
     explicit = costs[costs["operator"] == "softmax_explicit"]
     assert explicit["seconds"].isna().tolist() == [False, True]
     assert "predicted" in explicit["note"].iloc[1]
-    assert "softmax_explicit: left out from T = 4194304" in token_mixers.verdict(
+    assert "softmax_explicit: left out from T = 4194304" in mixer_tables.token_verdict(
         pd.concat([costs, table(hrrformer={16: (1.0, 1.0)}, softmax_fused={16: (1.0, 1.0)})]))
 
 
@@ -84,7 +85,7 @@ def test_slopes_are_fitted_from_afar():
     costs = table(hrrformer={n: (1e-3 + 1e-6 * n, 10.0 * n) for n in (256, 1024, 4096, 16_384, 65_536)},
                   softmax_fused={n: (1e-9 * n**2, 10.0 * n) for n in (256, 1024, 4096)},
                   linear={4096: (1.0, 1.0)})
-    found = token_mixers.slopes(costs)
+    found = mixer_tables.token_growth(costs)
     assert list(found.index) == ["hrrformer", "softmax_fused"]  # one length has no slope
     assert found.loc["hrrformer", ["from", "to"]].tolist() == [4096, 65_536]
     assert found.loc["hrrformer", "time"] == pytest.approx(0.93, abs=0.02)
@@ -94,17 +95,17 @@ def test_slopes_are_fitted_from_afar():
 
 
 def test_beside_the_independent_implementation():
-    found = token_mixers.beside_literature(table(hrrformer={4096: (0.034, 2e7), 8: (1.0, 1.0)}))
+    found = mixer_tables.beside_literature(table(hrrformer={4096: (0.034, 2e7), 8: (1.0, 1.0)}))
     assert found["what"].tolist() == ["time (ms)", "memory (MB)"]
     assert found["ours"].tolist() == pytest.approx([34.0, 20.0])
     assert found["theirs"].tolist() == [17.0, 40.0]
     assert found["ours / theirs"].tolist() == pytest.approx([2.0, 0.5])
     assert found["matrix products"].tolist() == pytest.approx([3.4, float("nan")], nan_ok=True)
-    assert token_mixers.beside_literature(table(fnet={4096: (1.0, 1.0)})).empty
+    assert mixer_tables.beside_literature(table(fnet={4096: (1.0, 1.0)})).empty
 
 
 def test_the_verdict_says_from_where_on():
-    text = token_mixers.verdict(table(
+    text = mixer_tables.token_verdict(table(
         hrrformer={n: (n, n) for n in (1, 2, 4, 8)}, softmax_explicit={n: (n * n / 3, 2 * n) for n in (1, 2, 4)},
         softmax_fused={1: (2, 0.5), 2: (1, 1), 4: (5, 2), 8: None}))
     assert "faster than softmax_explicit from T = 4 on (1.3 times at T = 4" in text
@@ -132,7 +133,7 @@ def test_heads_that_do_not_fit_are_named():
 
 def test_the_holographic_layer_grows_in_proportion_and_has_not_become_slow():
     """Process time, in matrix products timed beside it; twice the usual figure is a failure."""
-    rows = [token_mixers.measure(Case("hrrformer", length), apart=False) for length in (1024, 4096)]
+    rows = [mixers.measured(Case("hrrformer", length), apart=False) for length in (1024, 4096)]
     assert rows[1]["units"] < 2 * 4.3, rows[1]
     assert rows[1]["units"] / rows[0]["units"] < 2 * 4, rows
     assert rows[1]["bytes"] / rows[0]["bytes"] < 4.2

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from terminator import Terminator, count_parameters, hyperzzw
-from terminator.bench import measure
+from terminator.bench import measure, operators
 from terminator.classification import analysis
 from terminator.slow_net import SlowNet
 
@@ -248,14 +248,14 @@ def test_peak_bytes_counts_what_lives_at_one_time():
 def test_context_operators_are_what_they_say():
     torch.manual_seed(0)
     z = torch.randn(2, 3, 4, 4)
-    results = {name: function() for name, function in measure.context_operators(z).items()}
+    results = {name: function() for name, function in operators.context_operators(z).items()}
     fused = results["softmax attention, fused"][:, 0]
     assert torch.allclose(fused, results["softmax attention, written out"], atol=1e-5)
     assert results["HyperZ.Z.W, matrix"].shape == results["HyperZ.Z.W, convolution"].shape == z.shape
 
 
 def test_cost_table_measures_every_operator_at_every_size():
-    table = measure.cost_table((4, 8), channels=2, repeats=1)
+    table = operators.cost_table((4, 8), channels=2, repeats=1)
     assert len(table) == 8
     assert (table["seconds"] > 0).all()
     written_out = table[table["operator"] == "softmax attention, written out"]

@@ -1,17 +1,20 @@
 """What is measured inside networks of the Image task: recorded whole, read again, judged."""
 
 import json
+from functools import partial
 
 import pandas as pd
 import pytest
 import torch
 
-from terminator.bench import records, token_mixers
+from terminator.bench.mixers import TokenCase
+from terminator.bench.mixers import recorded as costs_recorded
 from terminator.hrrformer import anatomy as inside
 from terminator.hrrformer import report
 from terminator.hrrformer.longrange import presets
 from terminator.hrrformer.longrange import report as studies
 from terminator.hrrformer.report import PERMUTED, TRAINED, UNTRAINED
+from terminator.runs import measurements
 from terminator.runtime.settings import ConfigError
 
 
@@ -27,7 +30,7 @@ def record(tmp_path_factory):
             "data": tiny["data"] | {"train_size": 20, "test_size": 10}})
         first = report.recorded("smoke", device="cpu")
         assert report.recorded("smoke", device="cpu") == first  # read
-        assert len(records.load("smoke", report.EXPERIMENT)) == 1
+        assert len(measurements.load("smoke", report.EXPERIMENT)) == 1
         run, data = studies.main_run("image", "smoke", device="cpu")
         yield first, run.model(), report.test_tokens(data, 40)
 
@@ -119,6 +122,6 @@ def test_verdicts_follow_the_numbers():
 
 
 def test_unknown_profiles():
-    for call in (report.recorded, report.capacity_curve, token_mixers.recorded):
+    for call in (report.recorded, report.capacity_curve, partial(costs_recorded, TokenCase)):
         with pytest.raises(ConfigError, match="profile is 'huge'; allowed: smoke"):
             call("huge")

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from terminator import ConfigError, ModelConfig
-from terminator.bench import measure
+from terminator.bench import measure, mixer_tables
 from terminator.bench import mixers as operators_bench
+from terminator.bench.mixers import MapCase
 from terminator.classification import host, networks, studies
 from terminator.classification.config import NetworkConfig
 from terminator.classification.host import Host
@@ -92,7 +93,7 @@ def test_the_study_changes_the_mixer_alone(profile):
 
 
 def test_measuring_counts_time_and_tensors():
-    found = operators_bench.measure(lambda: torch.ones(1000, 1000) + 1, repeats=3)
+    found = measure.measure(lambda: torch.ones(1000, 1000) + 1, repeats=3)
     assert found.low <= found.seconds <= found.high
     assert found.peak_bytes == 8_000_000
 
@@ -100,40 +101,40 @@ def test_measuring_counts_time_and_tensors():
 def test_a_step_has_a_backward_pass():
     forward_only = measure.peak_bytes(lambda: make_map_mixer("none", host.CHANNELS, 8)(
         torch.zeros(2, host.CHANNELS, 8, 8)))
-    step, parameters = operators_bench.step("none", 8, 2, "cpu")
+    step, parameters = operators_bench.step(MapCase("none", 8))
     assert parameters == host.CHANNELS * (host.CHANNELS + 1)
-    assert operators_bench.measure(step, 1).peak_bytes > forward_only / 2  # gradients of weights and inputs
+    assert measure.measure(step, 1).peak_bytes > forward_only / 2  # gradients of weights and inputs
 
 
 def test_what_would_take_too_long_is_left_out(monkeypatch):
-    table = operators_bench.cost_table((4, 8, 4096), limit=5.0, names=["none", "attention_explicit"], repeats=1)
+    table = operators_bench.cost_table(MapCase, (4, 8, 4096), limit=5.0, names=["none", "attention_explicit"], repeats=1)
     last = table[table["side"] == 4096].set_index("operator")
     assert last["seconds"].isna().all()
     assert "predicted" in last.loc["attention_explicit", "note"]
     measured = table[table["side"] < 4096]
     assert (measured["note"] == "").all()
     assert (measured["seconds"] > 0).all()
-    assert "attention_explicit: left out from 4096x4096" in operators_bench.verdict(table)
+    assert "attention_explicit: left out from 4096x4096" in mixer_tables.map_verdict(table)
 
 
 def test_written_out_attention_needs_the_square_in_memory():
-    table = operators_bench.cost_table((8, 16, 24), 60.0, ["attention_explicit", "attention_fused"], repeats=1)
-    growth = operators_bench.growth_table(table)
+    table = operators_bench.cost_table(MapCase, (8, 16, 24), 60.0, ["attention_explicit", "attention_fused"], repeats=1)
+    growth = mixer_tables.map_growth(table)
     assert growth.loc["attention_explicit", "memory, fitted"] > 1.6
     assert growth.loc["attention_fused", "memory, fitted"] < 1.3
 
 
 def test_a_measurement_is_a_record_and_read_again(monkeypatch):
-    monkeypatch.setattr(operators_bench, "SIDES", {"smoke": (4, 5)})
+    monkeypatch.setattr(MapCase, "sizes", {"smoke": (4, 5)})
     monkeypatch.setattr(operators_bench, "cost_table", counted := Counted(operators_bench.cost_table))
-    first = operators_bench.recorded("smoke", "cpu")
-    assert operators_bench.recorded("smoke", "cpu") == first
+    first = operators_bench.recorded(MapCase, "smoke", "cpu")
+    assert operators_bench.recorded(MapCase, "smoke", "cpu") == first
     assert counted.calls == 1
-    table = operators_bench.table_of(first)
+    table = pd.DataFrame(first["rows"])
     assert set(table["operator"]) == set(MAP_MIXERS)
     assert torch.__version__.startswith(first["provenance"]["versions"]["torch"])
     assert first["machine"]
-    operators_bench.recorded("smoke", "cpu", again=True)
+    operators_bench.recorded(MapCase, "smoke", "cpu", again=True)
     assert counted.calls == 2
 
 
@@ -150,6 +151,6 @@ def test_growth_is_fitted_to_the_shortest_times():
     sides = [8, 16, 32]
     costs = pd.DataFrame([{"operator": "none", "side": s, "positions": s * s, "seconds": 1.0, "low": 1e-6 * s**4,
                            "bytes": 10.0 * s * s, "note": ""} for s in sides])
-    row = operators_bench.growth_table(costs).loc["none"]
+    row = mixer_tables.map_growth(costs).loc["none"]
     assert row["time, fitted"] == pytest.approx(2.0)
     assert row["memory, fitted"] == pytest.approx(1.0)

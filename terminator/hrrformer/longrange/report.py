@@ -21,11 +21,9 @@ from terminator.hrrformer.longrange.runs import LongRangeRun, run
 from terminator.hrrformer.longrange.tasks import build_network
 from terminator.hrrformer.network import NetworkParts
 from terminator.hrrformer.studies import pathfinder_pictures
-from terminator.runs import literature, records
+from terminator.runs import literature, measurements
 from terminator.runs.comparison import Gap, gap
-from terminator.runs.system import once, run_name
-from terminator.runtime import provenance
-from terminator.runtime.paths import results_dir
+from terminator.runs.system import run_name
 from terminator.runtime.settings import identity
 
 EXPERIMENT = "longrange"
@@ -162,17 +160,13 @@ def baselines(name: str, profile: str, device: str = "auto") -> pd.DataFrame:
     config = preset(MAIN[name][profile])
     what = _data_settings(config)
     run_id = run_name(what, "", profile, 0, "baselines", MAIN[name][profile])
-    folder = results_dir() / "runs" / BASELINES / run_id
 
-    def measure() -> dict[str, Any]:
+    def measured() -> dict[str, Any]:
         data = load_long_range(config)
-        record = {"run_id": run_id, "experiment": BASELINES, "task": "baselines", "status": "ok", "profile": profile,
-                  "seed": 0, "config": what, "data": {"title": data.info.title, "fingerprint": data.info.fingerprint},
-                  "results": simple_answers(data), "provenance": provenance.provenance(), "finished": provenance.now()}
-        records.write_record(folder / "record.json", record)
-        return record
+        return {"config": what, "data": {"title": data.info.title, "fingerprint": data.info.fingerprint},
+                "results": simple_answers(data)}
 
-    found = dict(once(folder, measure)["results"])
+    found = dict(measurements.named(BASELINES, run_id, "baselines", profile, measured)["results"])
     if name == "pathfinder":
         trained = experiments.runs(pathfinder_pictures(profile), profile, device=device)
         found |= {f"{label}, on pictures": mean(run.accuracy() for run in runs) for label, runs in trained.items()}

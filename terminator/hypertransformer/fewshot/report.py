@@ -14,10 +14,8 @@ from terminator.hypertransformer.fewshot.data import EpisodeData, load_episode_d
 from terminator.hypertransformer.fewshot.presets import MAIN, SEEDS, preset, study
 from terminator.hypertransformer.fewshot.runs import FewShotRun, run, runs_table
 from terminator.hypertransformer.fewshot.speed import episode_speed
-from terminator.runs import records
-from terminator.runs.system import once
+from terminator.runs import measurements
 from terminator.runtime import provenance
-from terminator.runtime.paths import results_dir
 
 EXPERIMENT = "fewshot"
 
@@ -103,17 +101,13 @@ def speed(profile: str, data: EpisodeData, batches: Sequence[int] = (1, 8), devi
     config = preset(MAIN[profile], train={"device": device})
     kind = provenance.device_name("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
     name = "speed-" + "".join(c if c.isalnum() else "-" for c in f"{profile}-{kind}".lower())
-    folder = results_dir() / "runs" / "fewshot_speed" / name
 
-    def measure() -> dict[str, Any]:
+    def measured() -> dict[str, Any]:
         found = episode_speed(config, data, batches)
-        record = {"run_id": name, "experiment": "fewshot_speed", "task": "speed", "status": "ok", "profile": profile,
-                  "seed": 0, "config": {}, "data": {"title": data.info.title, "fingerprint": data.info.fingerprint},
-                  "results": found.pop("rows"), **found, "finished": provenance.now()}
-        records.write_json(folder / "record.json", record)
-        return record
+        about = {"title": data.info.title, "fingerprint": data.info.fingerprint}
+        return {"data": about, "results": found.pop("rows"), **found}
 
-    frame = pd.DataFrame(once(folder, measure)["results"])
+    frame = pd.DataFrame(measurements.named("fewshot_speed", name, "speed", profile, measured)["results"])
     return frame.assign(times=frame["episodes_per_s"] / frame["episodes_per_s"].iloc[0]).set_index("batch")
 
 

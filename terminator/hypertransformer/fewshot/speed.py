@@ -1,12 +1,13 @@
 """Training episodes per second: many in one step, as here, against one a step, as the reference takes them."""
 
+import itertools
 import statistics
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from terminator.bench import measure
 from terminator.data.episodes.sampling import episode_generator
 from terminator.hypertransformer.fewshot.config import FewShotConfig
 from terminator.hypertransformer.fewshot.data import EpisodeData
@@ -19,8 +20,8 @@ def episode_speed(config: FewShotConfig, data: EpisodeData, batches: Sequence[in
     """Time whole training steps (drawing, forward, backward, update) for several numbers of episodes a step.
 
     Args:    config: resolved or not;  batches: episodes per step;  repeats: timed steps, after `warm_up` others.
-    Returns: a record's part: device, threads' device name, versions, and `rows`: batch, episodes_per_s (median over
-             the steps), slowest and fastest (of single steps), ms_per_step.
+    Returns: a record's part: device (its name), repeats, and `rows`: batch, episodes_per_s (median over the steps),
+             slowest and fastest (of single steps), ms_per_step.
     """
     config = config.resolved(data.info.shape[0], data.real_classes)
     device = torch.device("cuda" if config.train.device != "cpu" and torch.cuda.is_available() else "cpu")
@@ -30,25 +31,24 @@ def episode_speed(config: FewShotConfig, data: EpisodeData, batches: Sequence[in
         middle = statistics.median(seconds)
         rows.append({"batch": batch, "episodes_per_s": batch / middle, "slowest": batch / max(seconds),
                      "fastest": batch / min(seconds), "ms_per_step": 1e3 * middle})
-    return {"device": provenance.device_name(device.type), "provenance": provenance.provenance(), "repeats": repeats,
-            "rows": rows}
+    return {"device": provenance.device_name(device.type), "repeats": repeats, "rows": rows}
 
 
 def _step_seconds(config: FewShotConfig, data: EpisodeData, batch: int, repeats: int, warm_up: int,
                   device: torch.device) -> list[float]:
     model = build_network(config).to(device).train()
     task = build_task(model, config)
-    episodes = data.episodes(config, "train", training=True, ways_times=task.ways_times(True), device=device)
+    times = task.ways_times(True)
+    episodes = data.episodes(config, "train", training=True, ways_times=times, device=device)
     optimizer = torch.optim.SGD(model.parameters(), config.optimizer.learning_rate)
-    found = []
-    for step in range(warm_up + repeats):
-        started = time.perf_counter()
-        drawn = episodes.batch(batch, episode_generator(0, 0, step))
-        terms, _ = task.loss_terms(model, Step(drawn, step), task.targets(drawn))
+    steps = itertools.count()
+
+    def step() -> None:
+        number = next(steps)
+        drawn = episodes.batch(batch, episode_generator(0, 0, number))
+        terms, _ = task.loss_terms(model, Step(drawn, number), task.targets(drawn))
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()
         optimizer.step()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        found.append(time.perf_counter() - started)
-    return found[warm_up:]
+
+    return measure.seconds(step, repeats, warm_up, device.type)[warm_up:]
