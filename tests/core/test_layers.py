@@ -6,8 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from terminator import layers
 from terminator.bench.floors import best_seconds
-from terminator.ops import layout
-from terminator.ops import products
+from terminator.ops import layout, products
 from terminator.sfne import RGU, Bottleneck
 
 
