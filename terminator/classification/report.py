@@ -1,6 +1,7 @@
-"""What notebooks show of runs: what observations say of features, slow scores and hyper-kernels, and tables.
+"""What notebooks show of runs: what observations say, and tables.
 
-What observations say comes from one table, made by `gathered`; see observations.py for what its quantities mean.
+Observations are of features, slow scores and hyper-kernels; everything that reads them takes one
+table, made by `gathered`. See observations.py for what its quantities mean.
 """
 
 import math
@@ -142,7 +143,7 @@ def feature_verdict(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-# -- tables of runs ----------------------------------------------------------------------------------------------
+# -- tables of runs -------------------------------------------------------------------------------
 
 GROUP = ["experiment", "profile", "dataset", "train_images", "image_size", "model", "parameters", "optimizer", "epochs",
          "setting"]

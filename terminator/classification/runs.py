@@ -35,11 +35,13 @@ from terminator.runtime.settings import (
 from terminator.slow_net import forget_kernels
 from terminator.standardization import is_calibrated
 
-OF_MODEL_FILES = ("name", "title", "shape", "classes", "mean", "std", "fingerprint")  # of the data, kept beside weights
+# what a model file says of its data
+OF_MODEL_FILES = ("name", "title", "shape", "classes", "mean", "std", "fingerprint")
 COLUMNS = (  # of index.csv
-    "run_id", "experiment", "profile", "dataset", "train_images", "test_images", "image_size", "model", "parameters",
-    "optimizer", "setting", "epochs", "seed", "accuracy_released", "accuracy_calibrated", "wall_s", "images_per_s",
-    "peak_memory_mb", "device", "commit", "dirty", "finished")
+    "run_id", "experiment", "profile", "dataset", "train_images", "test_images", "image_size",
+    "model", "parameters", "optimizer", "setting", "epochs", "seed", "accuracy_released",
+    "accuracy_calibrated", "wall_s", "images_per_s", "peak_memory_mb", "device", "commit", "dirty",
+    "finished")
 
 
 class ClassificationRun(FinishedRun):
@@ -79,37 +81,38 @@ class ClassificationSystem(System):
     def ready(self, config: Config, profile: str, data_dir: str | None = None) -> Config:
         """The configuration with a substitute of its data set, if only that one is on this machine.
 
-        A substitute has a name and a title of its own, so no number can pass for the original's; and the paper
-        profile takes none.
+        A substitute has a name and a title of its own, so no number can pass for the original's;
+        and the paper profile takes none.
         """
         name = config.dataset.name
         there = {row.name for row in available(data_dir) if row.status.startswith("ready")}
-        chosen = next((other for other in (name, SUBSTITUTES.get(name, name)) if other in there), name)
+        names = (name, SUBSTITUTES.get(name, name))
+        chosen = next((other for other in names if other in there), name)
         if chosen == name or profile == "paper":
             return config
         say(f"{name} is not on this machine; its substitute {chosen} is taken")
         return config.updated(dataset={"name": chosen})
 
     def resolve(self, config: Config, data: ImageData) -> Config:
-        """With the data's channels, size and classes filled into the model; or with the model that `pretrained` names.
+        """With the data's shape and classes in the model; or with the model that `pretrained` names.
 
-        Raises:  ConfigError if the model was set to another shape than the data have, or the pretrained one does not
-                 fit data or settings.
+        Raises:  ConfigError if the model was set to another shape than the data have, or the
+                 pretrained one does not fit data or settings.
         """
         shape = data.info.shape
-        found: dict[str, Any] = {"dimensions": len(shape) - 1, "in_channels": shape[0], "size": shape[-1],
-                                 "classes": len(data.info.classes)}
+        found: dict[str, Any] = {"dimensions": len(shape) - 1, "in_channels": shape[0],
+                                 "size": shape[-1], "classes": len(data.info.classes)}
         for name, value in found.items():
             given = getattr(config.model, name)
             if given not in (None, value) and not (name == "dimensions" and given == 2):
-                raise ConfigError(f"model.{name} is {given}, but {data.info.title} has {value}; leave it out, or "
-                                  "change the data set's settings")
+                raise ConfigError(f"model.{name} is {given}, but {data.info.title} has {value}; "
+                                  "leave it out, or change the data set's settings")
         model = dataclasses.replace(config.model, **found)
         model = model if config.network.name in networks.BASELINES else model.resolved()
         return _adopt_pretrained(dataclasses.replace(config, model=model), asked=config)
 
     def resolve_like(self, config: Config, record: dict[str, Any]) -> Config:
-        """With the shape of the record's model where none is asked for, and its data set where that is a substitute."""
+        """With the record's shape where none is asked for, and its data set if that is a substitute."""
         theirs = from_dict(Config, record["config"])
         shape = {name: getattr(theirs.model, name) for name in (*SHAPE, "factors", "trained_size")
                  if name == "dimensions" or getattr(config.model, name) is None}
@@ -118,12 +121,13 @@ class ClassificationSystem(System):
         return dataclasses.replace(config, model=dataclasses.replace(config.model, **shape))
 
     def identity(self, config: Config) -> dict[str, Any]:
-        """Files by what is in them, wherever they lie; a folder of images by its name (and fingerprint)."""
+        """Files by what is in them, wherever they lie; a folder of images by its name."""
         what = identity(config)
         if "name" in what.get("dataset", {}):
             what["dataset"]["name"] = Path(what["dataset"]["name"]).name
         if config.pretrained.load:
-            what["pretrained"]["filename"] = hashlib.sha256(Path(config.pretrained.filename).read_bytes()).hexdigest()
+            content = Path(config.pretrained.filename).read_bytes()
+            what["pretrained"]["filename"] = hashlib.sha256(content).hexdigest()
         return what
 
     def names(self, config: Config, data: ImageData) -> tuple[str, ...]:
@@ -136,15 +140,18 @@ class ClassificationSystem(System):
     # -- network, training, results
 
     def build(self, config: Config) -> nn.Module:
-        """The network of a resolved configuration, initialised from its seed, or read from `pretrained`."""
+        """The network of a resolved configuration, from its seed, or read from `pretrained`."""
         torch.manual_seed(config.train.seed)
-        return networks.load(config.pretrained.filename) if config.pretrained.load else networks.build(config)
+        if config.pretrained.load:
+            return networks.load(config.pretrained.filename)
+        return networks.build(config)
 
-    def trainer(self, model: nn.Module, config: Config, data: ImageData, folder: Path | None = None) -> Trainer:
+    def trainer(self, model: nn.Module, config: Config, data: ImageData,
+                folder: Path | None = None) -> Trainer:
         return Trainer(model, config, data, folder)
 
     def results(self, trainer: Trainer, calibrate: bool = True) -> dict[str, dict[str, Any]]:
-        """Of both protocols, the second after calibration on training images, or with the statistics it has."""
+        """Of both protocols, the second after calibration, or with the statistics that are there."""
         results: dict[str, dict[str, Any]] = {"released": trainer.evaluate("released")}
         count = trainer.calibrate() if calibrate else None
         results["calibrated"] = {**trainer.evaluate("calibrated"), "calibration_images": count}
@@ -156,20 +163,23 @@ class ClassificationSystem(System):
     def details(self, trainer: Trainer, rows: Sequence[dict[str, float]]) -> dict[str, Any]:
         count = len(rows) * trainer.steps_per_epoch * trainer.config.train.batch_size
         seconds = sum(row["seconds"] for row in rows)
-        return {"flops_per_image": flops_per_image(trainer), "images_per_s": round(count / seconds, 2)}
+        return {"flops_per_image": flops_per_image(trainer),
+                "images_per_s": round(count / seconds, 2)}
 
     def about(self, record: dict[str, Any]) -> dict[str, Any]:
         """A model file describes its data, so that it can be given images."""
-        return {"data": {key: record["data"][key] for key in OF_MODEL_FILES}, **super().about(record)}
+        data = {key: record["data"][key] for key in OF_MODEL_FILES}
+        return {"data": data, **super().about(record)}
 
     def save(self, path: Path, model: Any, config: Config, **info: Any) -> None:
         """Write the model's own kind of file, which holds the changed settings in its `info`."""
         model.save(path, **info, config=identity(config))
 
     def load(self, path: str | os.PathLike) -> tuple[Any, Config | None]:
-        """The network in a file of this kit or a released checkpoint, in evaluation mode, and its configuration.
+        """The network in a file of this kit or a released checkpoint, and its configuration.
 
-        Returns: no configuration for a file that does not say what it was trained with.
+        Returns: the network in evaluation mode; no configuration where the file does not say what
+                 it was trained with.
         Raises:  FileNotFoundError; ValueError if the file is corrupt, or no such model.
         """
         model = networks.load(Path(path))
@@ -179,23 +189,28 @@ class ClassificationSystem(System):
     # -- tables
 
     def summary(self, record: dict[str, Any]) -> str:
-        released, calibrated = (record["results"][protocol]["accuracy"] for protocol in ("released", "calibrated"))
+        found = record["results"]
+        released, calibrated = (found[part]["accuracy"] for part in ("released", "calibrated"))
         return f"test accuracy {released:.2f} % as released, {calibrated:.2f} % calibrated"
 
     def row(self, record: dict[str, Any]) -> dict[str, Any]:
-        """What it was, how well (%), how fast; setting: a short hash of what runs that may be averaged share."""
+        """What it was, how well (%), how fast; setting: a hash of what is the same for all seeds."""
         data, config, results = record["data"], record["config"], record["results"]
         return {
-            "dataset": data["title"], "train_images": data["train_size"], "test_images": data["test_size"],
-            "image_size": data["shape"][-1], "model": record["model"], "optimizer": config["optimizer"]["name"],
+            "dataset": data["title"], "train_images": data["train_size"],
+            "test_images": data["test_size"], "image_size": data["shape"][-1],
+            "model": record["model"], "optimizer": config["optimizer"]["name"],
             "setting": hashlib.sha256(self.but_seed(record).encode()).hexdigest()[:6],
-            "epochs": config["train"]["epochs"], "accuracy_released": results["released"]["accuracy"],
+            "epochs": config["train"]["epochs"],
+            "accuracy_released": results["released"]["accuracy"],
             "accuracy_calibrated": results.get("calibrated", {}).get("accuracy"),
-            "images_per_s": record["images_per_s"], "peak_memory_mb": round(record["peak_memory_bytes"] / 1e6)}
+            "images_per_s": record["images_per_s"],
+            "peak_memory_mb": round(record["peak_memory_bytes"] / 1e6)}
 
     def rebuild_index(self) -> Path:
         """Write the index, an empty one where no run is evidence."""
-        return super().rebuild_index() or records.write_csv(results_dir() / self.index, pd.DataFrame())
+        path = results_dir() / self.index
+        return super().rebuild_index() or records.write_csv(path, pd.DataFrame())
 
 
 CLASSIFICATION = ClassificationSystem()
@@ -223,7 +238,10 @@ def _adopt_pretrained(config: Config, asked: Config) -> Config:
 
 
 def flops_per_image(trainer: Trainer) -> int:
-    """Floating point operations of one forward pass per image, in a batch of two (multiply and add: two)."""
+    """Floating point operations of one forward pass per image, in a batch of two.
+
+    A multiplication and an addition count as two.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     x = torch.zeros(2, *trainer.data.info.shape, device=trainer.device)
@@ -233,32 +251,37 @@ def flops_per_image(trainer: Trainer) -> int:
     return counter.get_total_flops() // 2
 
 
-# -- runs that notebooks share ----------------------------------------------------------------------------------
+# -- runs that notebooks share --------------------------------------------------------------------
 
 
 def tour(profile: str, seed: int = 0, device: str = "auto") -> ClassificationRun:
-    """The trained model that the first notebooks look at; trained on the spot where its weights are not here."""
+    """The trained model that the first notebooks look at; trained here if its weights are not."""
     require_one_of("profile", profile, TOUR)
-    config = CLASSIFICATION.ready(preset(TOUR[profile], train={"seed": seed, "device": device}), profile)
-    return CLASSIFICATION.run(config, "tour" if profile == "smoke" else "images", profile, need_model=True)
+    config = preset(TOUR[profile], train={"seed": seed, "device": device})
+    experiment = "tour" if profile == "smoke" else "images"
+    return CLASSIFICATION.run(CLASSIFICATION.ready(config, profile), experiment, profile,
+                              need_model=True)
 
 
-def images(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> list[ClassificationRun]:
+def images(profile: str, seeds: Sequence[int] = (), device: str = "auto"
+           ) -> list[ClassificationRun]:
     """The runs of the 2-D table: every data set of the profile, every seed."""
     runs = []
     for name in IMAGES[profile]:
         for seed in default_seeds(profile, seeds):
-            config = CLASSIFICATION.ready(preset(name, train={"seed": seed, "device": device}), profile)
+            config = preset(name, train={"seed": seed, "device": device})
+            config = CLASSIFICATION.ready(config, profile)
             runs.append(CLASSIFICATION.run(config, "images", profile))
     return runs
 
 
-def own_images(folder: str | os.PathLike, profile: str = "smoke", **changes: Any) -> ClassificationRun:
+def own_images(folder: str | os.PathLike, profile: str = "smoke", **changes: Any
+               ) -> ClassificationRun:
     """A calibrated model of a folder (or archive) of class folders, trained with the preset "own".
 
     Args:    folder: {train,test}/<class>/* or <class>/*;  changes: settings, as for presets.preset.
-    A batch is at most a quarter of the training images, so that few images still give some steps. The record
-    is nobody's evidence: it is kept where the command line keeps its own.
+    A batch is at most a quarter of the training images, so that few images still give some steps.
+    The record is nobody's evidence: it is kept where the command line keeps its own.
     """
     config = preset("own", **changes).updated(dataset={"name": os.fspath(folder)})
     data = CLASSIFICATION.load_data(config)
@@ -269,7 +292,7 @@ def own_images(folder: str | os.PathLike, profile: str = "smoke", **changes: Any
     return CLASSIFICATION.run(config, records.OWN, profile, data=data, need_model=True)
 
 
-# -- model files ------------------------------------------------------------------------------------------------
+# -- model files ----------------------------------------------------------------------------------
 
 
 def evaluate_file(path: str | os.PathLike, config: Config, data_dir: str | None = None) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from terminator.runs.records import PROFILES
 from terminator.runs.system import System
 from terminator.runtime.settings import from_dict, identity
 
-SYSTEMS: tuple[System, ...] = (CLASSIFICATION, FEW_SHOT, SEGMENTATION, LONG_RANGE, GAN)  # each with its own records
+# each has records of its own
+SYSTEMS: tuple[System, ...] = (CLASSIFICATION, FEW_SHOT, SEGMENTATION, LONG_RANGE, GAN)
 RATES = "-rates"  # ends the name of an experiment that chose learning rates on held-out images
 TITLES = {  # {experiment: what is compared, the notebook that shows it}, in the order of the tables
     "images": ("Images", "11_images"),
@@ -89,11 +90,12 @@ def _rows(experiment: str, found: Sequence[dict[str, Any]]) -> pd.DataFrame:
     parts = []
     for system in SYSTEMS:
         own = [record for record in found if records.task_of(record) == system.task]
-        parts.append(classification_table(experiment, own) if system is CLASSIFICATION else system_table(system, own))
+        parts.append(classification_table(experiment, own) if system is CLASSIFICATION
+                     else system_table(system, own))
     return pd.concat([part for part in parts if len(part)], ignore_index=True) if any(map(len, parts)) else parts[0]
 
 
-# -- classification ------------------------------------------------------------------------------------------------
+# -- classification -------------------------------------------------------------------------------
 
 
 def named(experiment: str, profile: str) -> dict[str, Config]:

@@ -13,7 +13,7 @@ Records = Sequence[dict[str, Any]]
 
 
 class Verdict(NamedTuple):
-    """One of comparison.WORDS, and the evidence for it in words; where there is some, with the number of runs."""
+    """One of comparison.WORDS, and its evidence; where there is some, with the number of runs."""
 
     word: str
     evidence: str = "no record yet"

@@ -71,7 +71,7 @@ def load_records(experiment: str | None = None, profile: str | None = None) -> l
 
 
 def task_of(record: Mapping[str, Any]) -> str:
-    """The task of the system that a record is of; the first records, all of classification, name none."""
+    """The task of the system that a record is of; classification's first records name none."""
     return record.get("task", "classification")
 
 

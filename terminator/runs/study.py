@@ -1,4 +1,4 @@
-"""Studies: sets of named configurations that are compared with one another, contests of learning rates, and their runs.
+"""Studies: sets of named configurations that are compared, contests of learning rates, their runs.
 
 A system runs them: `run_study(CLASSIFICATION, study, profile)`.
 """
@@ -75,11 +75,11 @@ def _at(base: Any, change: dict[str, Any], rate: float) -> Any:
     return base.updated(**change).updated(optimizer={"lr": rate})
 
 
-# -- running them, or reading what is there ----------------------------------------------------------------------
+# -- running them, or reading what is there -------------------------------------------------------
 
 
-def run_study(system: System, study: Study, profile: str, seeds: Sequence[int] = (), device: str = "auto"
-              ) -> dict[Any, list[Any]]:
+def run_study(system: System, study: Study, profile: str, seeds: Sequence[int] = (),
+              device: str = "auto") -> dict[Any, list[Any]]:
     """The runs of a study, {label: one per seed}; all variants with the first seed come first.
 
     A training that diverges is said and left out: its label has fewer runs, or none.
@@ -102,7 +102,8 @@ def run_finals(system: System, contest: Contest, rates: Mapping[str, Sequence[fl
     """The final runs of a contest, {candidate: one per seed}.
 
     Args:  rates: {candidate: learning rates, the best first} (comparison.ranked_rates).
-    A rate at which a candidate diverges with any seed, now that it trains on all images, gives way to its next one.
+    A rate at which a candidate diverges with any seed, now that it trains on all images, gives way
+    to its next one.
     """
     left = {label: list(of) for label, of in rates.items()}
     while True:
@@ -113,10 +114,11 @@ def run_finals(system: System, contest: Contest, rates: Mapping[str, Sequence[fl
         if not failed:
             return found
         for label in failed:
-            say(f"{label}: at {left[label].pop(0):g} not every seed trains to the end; next {left[label][0]:g}")
+            say(f"{label}: at {left[label].pop(0):g} not every seed trains to the end; next "
+                f"{left[label][0]:g}")
 
 
 def study_records(system: System, study: Study, profile: str) -> dict[Any, list[dict[str, Any]]]:
-    """The records of a study that are here, {label: records in order of their seeds}; trains nothing."""
-    there = sorted(records.load_records(study.experiment, profile), key=lambda record: record["seed"])
-    return system.records_of(study.variants, there)
+    """The records of a study that are here, {label: in order of their seeds}; trains nothing."""
+    there = records.load_records(study.experiment, profile)
+    return system.records_of(study.variants, sorted(there, key=lambda record: record["seed"]))

@@ -1,8 +1,8 @@
 """Run it, or read what is there: what every kind of experiment has in common.
 
 A run is identified by its resolved configuration, its data's fingerprint and its profile. Its folder holds
-record.json, metrics.csv and model.safetensors, and while it trains checkpoint.pt. Every kind of experiment derives
-from `System`, which brings run, find, identity, index and table.
+record.json, metrics.csv and model.safetensors, and while it trains checkpoint.pt. Every kind of
+experiment derives from `System`, which brings run, find, identity, index and table.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ from terminator.trainer import Loop
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run: its record, its folder, its system, and on demand its settings, epochs and network."""
+    """A finished run: its record, folder and system; on demand its settings, epochs and network."""
 
     record: dict[str, Any]
     folder: Path
@@ -51,7 +51,10 @@ class FinishedRun:
         return self.system.load(self.folder / "model.safetensors")[0]
 
     def accuracy(self, part: str = "") -> float:
-        """Accuracy (%) after the last epoch: of a split or protocol, or of the one that its system judges runs by."""
+        """Accuracy (%) after the last epoch.
+
+        Args:  part: a split or protocol; without one, that by which its system judges a run.
+        """
         return self.record["results"][part or self.system.judged_by(self.record)]["accuracy"]
 
     @property
@@ -176,16 +179,19 @@ def file_record(folder: Path, record: dict[str, Any], rows: Sequence[dict[str, f
     return record
 
 
-# -- systems ---------------------------------------------------------------------------------------------------
+# -- systems --------------------------------------------------------------------------------------
 
 
 class System(ABC):
     """A kind of experiment with settings, data and networks of its own. A subclass says what they are.
 
-    task: what its records, model files and messages call it;  config: the dataclass of all its settings, with a
-    group `train`;  index: the file below results/ with a row per run that is evidence;  columns: of that file, where
-    they are not all of `index_row`;  run_type: of its runs;  measures: {column of `row` that is averaged over seeds:
-    how a table calls it}, the first two the most telling; empty: every column of floats.
+    task: what its records, model files and messages call it.
+    config: the dataclass of all its settings, with a group `train`.
+    index: the file below results/ with a row per run that is evidence.
+    columns: of that file, where they are not all of `index_row` in its order.
+    run_type: of its runs.
+    measures: {column of `row` that is averaged over seeds: how a table calls it}, the first two the
+        most telling; empty: every column of floats.
     """
 
     task: ClassVar[str]
@@ -240,7 +246,7 @@ class System(ABC):
         return data.info.name, self.method(config)
 
     def ready(self, config: Any, profile: str, data_dir: str | None = None) -> Any:
-        """The configuration as a study runs it on this machine: on other data, say, that may stand for its own."""
+        """The configuration as a study runs it here: on data, say, that may stand for its own."""
         return config
 
     def judged_by(self, record: dict[str, Any]) -> str:
@@ -328,7 +334,7 @@ class System(ABC):
         return False
 
     def but_seed(self, record: dict[str, Any]) -> str:
-        """A record's settings that differ from the defaults, but for the seed, and its data's fingerprint, as JSON."""
+        """What a record's settings change, but for the seed, and its data's fingerprint, as JSON."""
         standard = self.config().train.seed
         what = identity(from_dict(self.config, record["config"]).updated(train={"seed": standard}))
         return json.dumps([what, record["data"]["fingerprint"]], sort_keys=True)
@@ -345,9 +351,9 @@ class System(ABC):
                keep_record: bool) -> dict[str, Any]:
         """Train, evaluate, write model and record; a record that is there already is kept, if so wished."""
         began = {"provenance": provenance.provenance(), "started": provenance.now()}
+        name = self.run_id(config, data, profile)
         trainer = self.trainer(self.start(config, data), config, data, folder)
         rows = trainer.fit() if count_parameters(trainer.model) else []  # nothing to train: only tested
-        name = self.run_id(config, data, profile)
         record: dict[str, Any] = {
             "run_id": name, "experiment": experiment, "task": self.task, "status": "ok", "profile": profile,
             **describe(trainer, rows), **self.details(trainer, rows), "results": self.results(trainer), **began,
@@ -393,11 +399,11 @@ class System(ABC):
     def index_row(self, record: dict[str, Any]) -> dict[str, Any]:
         """A run's whole row of the index."""
         return {
-            "run_id": record["run_id"], "experiment": record["experiment"], "profile": record["profile"],
-            "data": record["data"]["title"], **self.row(record), "parameters": record["parameters"],
-            "seed": record["seed"], "wall_s": record["wall_s"], "device": record["device"],
-            "commit": (record["provenance"]["commit"] or "")[:10], "dirty": record["provenance"]["dirty"],
-            "finished": record["finished"]}
+            "run_id": record["run_id"], "experiment": record["experiment"],
+            "profile": record["profile"], "data": record["data"]["title"], **self.row(record),
+            "parameters": record["parameters"], "seed": record["seed"], "wall_s": record["wall_s"],
+            "device": record["device"], "commit": (record["provenance"]["commit"] or "")[:10],
+            "dirty": record["provenance"]["dirty"], "finished": record["finished"]}
 
     def rebuild_index(self) -> Path | None:
         """Write the index, one row per run that is evidence; nothing where there is none."""

@@ -13,7 +13,6 @@ from data_files import pixels_of, write
 from PIL import Image
 from segmentation_files import camvid_files
 
-from terminator import plots
 from terminator.__main__ import main
 from terminator.data import DatasetNotFound
 from terminator.data.pictures.batches import IGNORE
@@ -303,15 +302,15 @@ def test_label_maps_have_a_legend_of_what_occurs():
     assert [axis.get_ylabel() for axis in figure.axes[::2]] == ["picture", "labels", "ours"]
     assert [text.get_text() for text in figure.legends[0].texts] == ["thing 0", "thing 3", "thing 8", "not counted"]
     maps = figure.axes[2].images[0].get_array()
-    assert np.allclose(maps[1, 1], plots.segmentation.VOID)
-    assert np.allclose(maps[0, 1], plots.segmentation.class_colours(11)[3])
+    assert np.allclose(maps[1, 1], figures.VOID)
+    assert np.allclose(maps[0, 1], figures.class_colours(11)[3])
 
 
 @pytest.mark.parametrize("count", [2, 8, 11, 21])
 def test_every_class_has_a_colour_of_its_own(count):
-    colours = plots.segmentation.class_colours(count)
+    colours = figures.class_colours(count)
     assert len(set(colours)) == count
-    assert plots.segmentation.VOID not in colours
+    assert figures.VOID not in colours
 
 
 def test_dots_bars_and_curves_show_the_numbers():

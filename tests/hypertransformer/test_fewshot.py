@@ -618,7 +618,7 @@ def test_a_contrast_is_settled_by_two_seeds_a_side():
 
 def test_which_runs_take_every_seed(monkeypatch):
     asked = []
-    monkeypatch.setattr(studies, "run", lambda config, *rest, **options: asked.append(config.train.seed))
+    monkeypatch.setattr(FEW_SHOT, "run", lambda config, *rest, **options: asked.append(config.train.seed))
     studies.run_study("methods", "laptop")
     assert asked == [0, 1, 2] * 5 + [0] * 3  # five ways: four methods; twenty ways: all layers, then the others
     asked.clear()

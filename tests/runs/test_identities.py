@@ -1,4 +1,4 @@
-"""Run identities: what a committed record was called when it was made is what its settings are called now."""
+"""Run identities: what a record was called when it was made is what its settings are called now."""
 
 from collections import Counter
 from pathlib import Path
@@ -12,11 +12,11 @@ from terminator.runs import records
 from terminator.runtime.settings import from_dict
 
 BY_TASK = {system.task: system for system in SYSTEMS}
-# Measurements: their names are made of other things than a system's configuration, or they have none.
+# Measurements: no system's configuration is stored in them, or their names are made of other things.
 MEASURED = {"baselines", "probes", "speed"}
-# Settings that name a file, whose content is part of the identity: a record alone cannot say what was in it.
-FILES = (("pretrained", "filename"), ("train", "start_from"), ("train", "restore_shared_features_from"),
-         ("model", "weights"))
+# Settings that name a file, whose content is part of the identity: a record does not hold it.
+FILES = (("pretrained", "filename"), ("train", "start_from"),
+         ("train", "restore_shared_features_from"), ("model", "weights"))
 
 
 @pytest.fixture
@@ -46,7 +46,8 @@ def recomputed(record):
 
 def test_every_committed_record_keeps_its_identity(committed):
     whole = [record for record in of_system(committed) if not missing_files(record)]
-    changed = {record["run_id"]: new for record in whole if (new := recomputed(record)) != record["run_id"]}
+    changed = {record["run_id"]: new for record in whole
+               if (new := recomputed(record)) != record["run_id"]}
     assert changed == {}
     count = Counter(records.task_of(record) for record in whole)
     assert count.total() >= 300
@@ -55,7 +56,7 @@ def test_every_committed_record_keeps_its_identity(committed):
 
 
 def test_what_cannot_be_recomputed_is_known(committed):
-    """Measurements alone, and runs that started from a file which is gone; of those there are none so far."""
+    """Measurements alone: no committed run started from a file, which would be gone by now."""
     others = {records.task_of(record) for record in committed} - BY_TASK.keys()
     assert others <= MEASURED
     assert [record["run_id"] for record in of_system(committed) if missing_files(record)] == []
@@ -64,7 +65,8 @@ def test_what_cannot_be_recomputed_is_known(committed):
 def test_folders_have_the_names_of_their_records(committed):
     for path in (ROOT / "results" / "runs").glob("*/*/record.json"):
         record = records.read_record(path)
-        assert (record["experiment"], record["run_id"]) == (path.parent.parent.name, path.parent.name)
+        assert record["experiment"] == path.parent.parent.name
+        assert record["run_id"] == path.parent.name
 
 
 @pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.task)
@@ -79,7 +81,7 @@ def test_another_setting_seed_profile_or_data_is_another_run(committed, system):
     assert len({recomputed(one) for one in (record, *changed)}) == 5
     elsewhere = record | {"config": config | {"train": config["train"] | {"device": "cuda"}}}
     assert recomputed(elsewhere) == record["run_id"]
-    assert system.setting(changed[0]) == system.setting(record)  # seeds may be averaged, nothing else
+    assert system.setting(changed[0]) == system.setting(record)  # only seeds may be averaged
     assert all(system.setting(one) != system.setting(record) for one in changed[1:])
 
 
@@ -87,6 +89,7 @@ def test_another_setting_seed_profile_or_data_is_another_run(committed, system):
 def test_a_record_is_found_by_the_settings_it_was_made_with(committed, system):
     for record in [record for record in committed if records.task_of(record) == system.task][:20]:
         config = from_dict(system.config, record["config"])
-        assert system.find_record(config, record["experiment"], record["profile"])["config"] == record["config"]
+        found = system.find_record(config, record["experiment"], record["profile"])
+        assert found["config"] == record["config"]
         run = system.of_record(record)
         assert (run.config, run.folder.name) == (config, record["run_id"])
