@@ -59,7 +59,8 @@ def train(args: argparse.Namespace) -> None:
                 _show(result)
         return
     with processes(config.train):  # the rank is known for as long as the processes are joined
-        run = experiments.run(config, args.experiment, args.profile, data_dir=args.data_dir, force=args.force)
+        run = experiments.CLASSIFICATION.run(config, args.experiment, args.profile, data_dir=args.data_dir,
+                                             force=args.force)
         if rank() == 0:
             _show(run.record)
             print(f"record, metrics and model: {run.folder}")
@@ -68,7 +69,7 @@ def train(args: argparse.Namespace) -> None:
 def evaluate(args: argparse.Namespace) -> None:
     from terminator.classification import runs as experiments
 
-    config = experiments.trained_with(args.model)
+    config = experiments.CLASSIFICATION.load(args.model)[1]
     if config is None or any(word.startswith("preset=") for word in args.settings):
         config = build_config(args.settings)
     else:
@@ -100,7 +101,7 @@ def fewshot(args: argparse.Namespace) -> None:
     with processes(config.train):
         if rank() == 0:
             print(*remarks, sep="\n", end="\n" * bool(remarks))
-        run = runs.run(config, args.experiment, args.profile, data=data, folder=folder, force=args.force)
+        run = runs.FEW_SHOT.run(config, args.experiment, args.profile, data=data, folder=folder, force=args.force)
         if rank() == 0:
             for split, found in run.record["results"].items():
                 print(f"{split:>16}: {found['accuracy']:6.2f} ± {found['interval']:.2f} % of {found['tasks']} tasks")
@@ -114,7 +115,7 @@ def fewshot_evaluate(args: argparse.Namespace) -> None:
     config, data, folder, remarks = _fewshot_experiment(args)
     print(*remarks, sep="\n", end="\n" * bool(remarks))
     config = config.resolved(data.info.shape[0], data.real_classes)
-    folder = folder or runs.run_folder(config, data, args.experiment, args.profile)
+    folder = folder or runs.FEW_SHOT.run_folder(config, data, args.experiment, args.profile)
     print(f"watching {folder}", flush=True)
     watch(config, data, folder, poll_s=args.poll, timeout_s=args.timeout)
 
@@ -140,7 +141,7 @@ def segmentation(args: argparse.Namespace) -> None:
     name, changes = _named(args.settings, "context")
     config = presets.preset(name).updated(*changes)
     with processes(config.train):
-        run = runs.run(config, args.experiment, args.profile, data_dir=args.data_dir, force=args.force)
+        run = runs.SEGMENTATION.run(config, args.experiment, args.profile, data_dir=args.data_dir, force=args.force)
         if rank() == 0:
             for split, found in run.record["results"].items():
                 print(f"{split:>12}: mIoU {found['miou']:6.2f} %, {found['accuracy']:6.2f} % of the pixels of "
@@ -157,11 +158,11 @@ def segment(args: argparse.Namespace) -> None:
 
 def gan(args: argparse.Namespace) -> None:
     from terminator.hamburger.gan.presets import preset
-    from terminator.hamburger.gan.runs import run
+    from terminator.hamburger.gan.runs import GAN
 
     name, changes = _named(args.settings, "digits")
     config = preset(name).updated(*changes)
-    found = run(config, args.experiment, args.profile, data_dir=args.data_dir, force=args.force)
+    found = GAN.run(config, args.experiment, args.profile, data_dir=args.data_dir, force=args.force)
     result, judge = found.record["results"], found.record["classifier"]
     print(f"Frechet distance {result['test']['frechet']:.3f} ± {result['test']['sd_over_draws']:.3f} (over draws), of "
           f"training images {result['train_images']['frechet']:.3f}; in the features of {judge['run_id']} "
@@ -238,12 +239,11 @@ def benchmark(args: argparse.Namespace) -> None:
 
 
 def tables(args: argparse.Namespace) -> None:
-    from terminator.classification import report
     from terminator.report import claims, readme
     from terminator.report import tables as tables_of
     from terminator.runtime.paths import project_root, results_dir
 
-    indices = [report.rebuild_index(), *(system.rebuild_index() for system in tables_of.SYSTEMS)]
+    indices = [system.rebuild_index() for system in tables_of.SYSTEMS]
     for path in (*indices, claims.write_page()):
         if path is not None:
             print(path)

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import conftest
 from safetensors.torch import load_file
 
-from terminator.classification import runs as experiments
+from terminator.classification.runs import CLASSIFICATION
 
 make = {name: getattr(conftest, name).__wrapped__() for name in ("tiny_model", "tiny_config", "tiny_data")}
 EPOCHS = 8
@@ -49,7 +49,7 @@ def attempt(folder, seed, processes, port, rank):
             os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes),
                            "LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         torch.set_num_threads(1)
-        experiments.run(configuration(seed, processes), "faults", data=make["tiny_data"](train=24, test=8))
+        CLASSIFICATION.run(configuration(seed, processes), "faults", data=make["tiny_data"](train=24, test=8))
         status = 0
     except BaseException:
         traceback.print_exc()

@@ -1,23 +1,18 @@
-"""What observations say: features, slow scores and hyper-kernels of a study's runs, and verdicts from the numbers.
+"""What notebooks show of runs: what observations say, and tables.
 
-Everything takes one table, made by `gathered`; see observations.py for what its quantities mean.
+Observations are of features, slow scores and hyper-kernels; everything that reads them takes one
+table, made by `gathered`. See observations.py for what its quantities mean.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from terminator.classification.config import Config
+from terminator.classification.runs import CLASSIFICATION
 from terminator.runs.comparison import mean_and_spread
 from terminator.runs.literature import literature
-from terminator.runs.records import evidence, write_csv
-from terminator.runtime.paths import results_dir
-from terminator.runtime.settings import from_dict, identity
 
 ZERO = 0.1  # a mean below this share of the standard deviation is called zero
 STABLE = 1.5  # a deviation that changes by less than this factor during training is called stable
@@ -26,7 +21,7 @@ STABLE = 1.5  # a deviation that changes by less than this factor during trainin
 def gathered(runs: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
     """The observations of {label: runs} in one table: network, seed, epoch, quantity, block, part, value.
 
-    Args:  runs: as experiments.runs gives them, made with train.observe.
+    Args:  runs: as study.run_study gives them, made with train.observe.
     """
     return pd.concat([run.observations.assign(network=label, seed=run.record["seed"])
                       for label, found in runs.items() for run in found], ignore_index=True)
@@ -148,29 +143,7 @@ def feature_verdict(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def setting(record: dict[str, Any]) -> str:
-    """A short hash of configuration and data, without the seed: runs that may be averaged share it."""
-    changes = identity(from_dict(Config, record["config"]).updated(train={"seed": Config().train.seed}))
-    text = json.dumps([changes, record["data"]["fingerprint"]], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:6]
-
-
-def runs_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """One row per run: what it was, how well, how long, on what."""
-    rows = [{
-        "run_id": r["run_id"], "experiment": r["experiment"], "profile": r["profile"], "dataset": r["data"]["title"],
-        "train_images": r["data"]["train_size"], "test_images": r["data"]["test_size"],
-        "image_size": r["data"]["shape"][-1], "model": r["model"], "parameters": r["parameters"],
-        "optimizer": r["config"]["optimizer"]["name"], "setting": setting(r),
-        "epochs": r["config"]["train"]["epochs"], "seed": r["seed"],
-        "accuracy_released": r["results"]["released"]["accuracy"],
-        "accuracy_calibrated": r["results"].get("calibrated", {}).get("accuracy"),
-        "wall_s": r["wall_s"], "images_per_s": r["images_per_s"], "peak_memory_mb": round(r["peak_memory_bytes"] / 1e6),
-        "device": r["device"], "commit": (r["provenance"]["commit"] or "")[:10], "dirty": r["provenance"]["dirty"],
-        "finished": r["finished"],
-    } for r in records]
-    return pd.DataFrame(rows)
-
+# -- tables of runs -------------------------------------------------------------------------------
 
 GROUP = ["experiment", "profile", "dataset", "train_images", "image_size", "model", "parameters", "optimizer", "epochs",
          "setting"]
@@ -178,7 +151,7 @@ GROUP = ["experiment", "profile", "dataset", "train_images", "image_size", "mode
 
 def summary_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """One row per setting: mean and standard deviation of the last epoch's accuracies (%) over seeds."""
-    runs = runs_table(records)
+    runs = CLASSIFICATION.runs_table(list(records))
     if runs.empty:
         return runs
     rows = []
@@ -225,8 +198,3 @@ def headline_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
                          "metric": f"test accuracy (%), {protocol}", "value": getattr(r, protocol),
                          "spread": getattr(r, f"{protocol}_sd"), "n_seeds": r.seeds})
     return pd.DataFrame(rows, columns=["experiment", "dataset", "profile", "metric", "value", "spread", "n_seeds"])
-
-
-def rebuild_index() -> Path:
-    """Write results/index.csv, one row per run that is evidence."""
-    return write_csv(results_dir() / "index.csv", runs_table(evidence()))

@@ -1,6 +1,6 @@
 """Studies: sets of named configurations that are compared with one another, as plain data, per profile.
 
-`experiments.runs` trains a study; everything here says only what is trained.
+`study.run_study` trains one; everything here says only what is trained.
 """
 
 from typing import Any

@@ -8,16 +8,11 @@ from typing import Any
 import pandas as pd
 
 from terminator.classification import report
-from terminator.classification import report as classification_report
 from terminator.classification.config import Config
+from terminator.classification.runs import CLASSIFICATION
 from terminator.runs import literature, observations
 from terminator.runs.claims import (
-    HOLDS,
-    NOT,
-    NOT_RUN,
-    PARTLY,
     SEEDS,
-    UNSETTLED,
     Records,
     Verdict,
     by_seed,
@@ -25,7 +20,7 @@ from terminator.runs.claims import (
     deviation,
     spread,
 )
-from terminator.runtime.paths import results_dir
+from terminator.runs.comparison import HOLDS, NOT, NOT_RUN, PARTLY, UNSETTLED
 from terminator.runtime.settings import from_dict, identity, to_dict
 
 CLOSE, NEAR = 0.5, 2.0  # points of accuracy below a published number that still count as reached, and as partly
@@ -67,7 +62,7 @@ def _by_setting(runs: Records) -> dict[str, list[dict[str, Any]]]:
     """Runs that differ in their seed alone, one per seed."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
-        groups.setdefault(classification_report.setting(run) + run["profile"], []).append(run)
+        groups.setdefault(CLASSIFICATION.setting(run), []).append(run)
     return {key: list(by_seed(group).values()) for key, group in groups.items()}
 
 
@@ -164,25 +159,21 @@ _RANK = [HOLDS, PARTLY, UNSETTLED, NOT]
 
 
 def features_keep_mean_zero(found: Records) -> Verdict:
-    """Do features keep a mean below inside.ZERO standard deviations, in every epoch, block and seed?"""
+    """Do features keep a mean below report.ZERO standard deviations, in every epoch, block and seed?"""
     watched = [r for r in found if r["config"]["train"].get("observe") and r["model"] == "Terminator"
-               and (_folder(r) / "observations.csv").is_file()]
+               and (CLASSIFICATION.folder_of(r) / "observations.csv").is_file()]
     groups = [group for group in _by_setting(watched).values() if len(group) >= SEEDS]
     if not groups:
         return Verdict(NOT_RUN, "no two seeds of one training that was watched from inside")
     good, texts = [], []
     for group in groups:
-        table = report.feature_table(pd.concat([observations.read_numbers(_folder(r)).assign(
+        table = report.feature_table(pd.concat([observations.read_numbers(CLASSIFICATION.folder_of(r)).assign(
             network="Terminator", seed=r["seed"]) for r in group], ignore_index=True))
         largest = table.set_index("features")["largest |mean| / sd"]
         good += list(largest < report.ZERO)
         each = ", ".join(f"{part} {value:.2f}" for part, value in largest.items())
         texts.append(f"largest |mean| in deviations: {each} ({_place(group[0])}, {described(group)})")
     return Verdict(HOLDS if all(good) else PARTLY if any(good) else NOT, "; ".join(texts))
-
-
-def _folder(record: dict[str, Any]):
-    return results_dir() / "runs" / record["experiment"] / record["run_id"]
 
 
 def _place(record: dict[str, Any]) -> str:

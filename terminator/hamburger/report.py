@@ -23,7 +23,7 @@ from terminator.hamburger.probes import DRAWS, PROBES
 from terminator.hamburger.segmentation import report as segmentation
 from terminator.hamburger.segmentation.config import SegmentationConfig
 from terminator.hamburger.segmentation.evaluation import batches, fixed_bases, predict_logits
-from terminator.hamburger.segmentation.runs import SEGMENTATION, SegmentationRun, tested
+from terminator.hamburger.segmentation.runs import SEGMENTATION, SegmentationRun
 from terminator.runs import measurements
 from terminator.runs.comparison import HOLDS, NOT, UNSETTLED, seeds
 from terminator.runtime.paths import atomic_write
@@ -116,7 +116,7 @@ def trained_block(found: SegmentationRun, data_dir: str | None = None) -> dict[s
 @torch.no_grad()
 def _look_into(found: SegmentationRun, draws: int, data_dir: str | None) -> dict[str, Any]:
     model, config, data = segmentation.model_of(found, data_dir)
-    pictures = data.splits[tested(found.record)]
+    pictures = data.splits[SEGMENTATION.judged_by(found.record)]
     (_, batch), *_ = batches(pictures.part(range(LOOKED_AT)), LOOKED_AT)
     x = normalize(batch.images, data.info.mean, data.info.std)
     before, after, inside = features_around(model, config, x)

@@ -5,14 +5,16 @@ from collections.abc import Callable
 from terminator.classification.verdicts import against
 from terminator.hypertransformer.fewshot import contrasts
 from terminator.hypertransformer.fewshot.presets import preset, study
-from terminator.hypertransformer.fewshot.runs import FEW_SHOT, FewShotRun
-from terminator.runs.claims import NOT_RUN, Claim, Records, Verdict, by_seed, finished, first_of
+from terminator.hypertransformer.fewshot.runs import FEW_SHOT
+from terminator.runs.claims import Claim, Records, Verdict, by_seed, finished, first_of
+from terminator.runs.comparison import NOT_RUN
+from terminator.runs.system import FinishedRun
 
 NOTEBOOK = "22_hypertransformer"
 PAPER, CONTINUAL = "arXiv 2201.04182", "arXiv 2301.04584"
 
 
-def _runs(found: Records, name: str, profile: str) -> dict[str, list[FewShotRun]]:
+def _runs(found: Records, name: str, profile: str) -> dict[str, list[FinishedRun]]:
     return finished(FEW_SHOT, study(name, profile), found, profile)
 
 

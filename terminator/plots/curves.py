@@ -125,7 +125,7 @@ def accuracy_bars(table: pd.DataFrame, published: pd.DataFrame | None = None, ti
     """Mean ± standard deviation over seeds per setting, both evaluations; published results in rows of their own.
 
     Args:
-        table: as records.summary_table makes it (dataset, image_size, train_images, epochs, seeds, released,
+        table: as summary_table makes it (dataset, image_size, train_images, epochs, seeds, released,
                released_sd, calibrated, calibrated_sd); may be empty.
         published: rows of literature.csv (dataset, model, epoch, value in %); each model's last epoch is shown.
     Raises: ValueError if a column is missing.

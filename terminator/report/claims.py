@@ -12,7 +12,8 @@ from terminator.hamburger import claims
 from terminator.hrrformer import claims as hrrformer
 from terminator.hypertransformer import claims as hypertransformer
 from terminator.runs import records
-from terminator.runs.claims import SEEDS, WORDS, Claim, Records
+from terminator.runs.claims import SEEDS, Claim, Records
+from terminator.runs.comparison import WORDS
 from terminator.runtime.paths import atomic_write, results_dir
 from terminator.runtime.settings import WHERE_KEYS
 

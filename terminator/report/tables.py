@@ -5,25 +5,26 @@ every row go into the line above the table.
 """
 
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from terminator.classification import report, studies
+from terminator.classification import studies
 from terminator.classification.config import Config
-from terminator.classification.runs import is_of
+from terminator.classification.runs import CLASSIFICATION
 from terminator.hamburger.gan.runs import GAN
 from terminator.hamburger.segmentation.runs import SEGMENTATION
 from terminator.hrrformer.longrange.runs import LONG_RANGE
 from terminator.hrrformer.studies import pathfinder_pictures
 from terminator.hypertransformer.fewshot.runs import FEW_SHOT
 from terminator.runs import comparison, literature, records
-from terminator.runs.study import PROFILES
+from terminator.runs.records import PROFILES
 from terminator.runs.system import System
 from terminator.runtime.settings import from_dict, identity
 
-SYSTEMS: tuple[System, ...] = (FEW_SHOT, SEGMENTATION, LONG_RANGE, GAN)  # each has records of its own task
+# each has records of its own
+SYSTEMS: tuple[System, ...] = (CLASSIFICATION, FEW_SHOT, SEGMENTATION, LONG_RANGE, GAN)
 RATES = "-rates"  # ends the name of an experiment that chose learning rates on held-out images
 TITLES = {  # {experiment: what is compared, the notebook that shows it}, in the order of the tables
     "images": ("Images", "11_images"),
@@ -48,7 +49,7 @@ TITLES = {  # {experiment: what is compared, the notebook that shows it}, in the
 HARDWARE, MINUTES, SEEDS = "on", "minutes a run", "seeds"
 
 
-ALWAYS = {"what", SEEDS, "accuracy (%)", "calibrated (%)"} | {
+ALWAYS = {"what", SEEDS} | {
     name for system in SYSTEMS for name in system.measures.values()}  # columns that stay, even where all rows agree
 LESS = {"batch", "tasks", "queries"} | {
     name for system in SYSTEMS for name in list(system.measures.values())[2:]}  # what a short form leaves out
@@ -86,19 +87,15 @@ def study_tables(found: Iterable[dict[str, Any]]) -> list[StudyTable]:
 
 def _rows(experiment: str, found: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """The rows of one experiment, of every task that has a table; benchmarks, say, have their own."""
-    parts = [classification_table(experiment, [r for r in found if _task(r) == records.CLASSIFICATION])]
-    parts += [system_table(system, [r for r in found if _task(r) == system.task]) for system in SYSTEMS]
+    parts = []
+    for system in SYSTEMS:
+        own = [record for record in found if records.task_of(record) == system.task]
+        parts.append(classification_table(experiment, own) if system is CLASSIFICATION
+                     else system_table(system, own))
     return pd.concat([part for part in parts if len(part)], ignore_index=True) if any(map(len, parts)) else parts[0]
 
 
-TASKS = (records.CLASSIFICATION, *(system.task for system in SYSTEMS))
-
-
-def _task(record: Mapping[str, Any]) -> str:
-    return record.get("task", records.CLASSIFICATION)
-
-
-# -- image classification ------------------------------------------------------------------------------------------
+# -- classification -------------------------------------------------------------------------------
 
 
 def named(experiment: str, profile: str) -> dict[str, Config]:
@@ -128,21 +125,24 @@ def _label(label: Any) -> str:
 
 def classification_table(experiment: str, found: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """One row per setting of an experiment: what, data, epochs, seeds, accuracies, published, hardware, profile."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for record in found:
-        groups.setdefault((record["profile"], report.setting(record)), []).append(record)
-    labels = {profile: named(experiment, profile) for profile in {profile for profile, _ in groups}}
+    groups = _by_setting(CLASSIFICATION, found)
+    labels = {profile: named(experiment, profile) for profile in {group[0]["profile"] for group in groups}}
     rows = []
-    for (profile, _), group in groups.items():
-        names = [name for name, config in labels[profile].items() if _matches(group[0], config)]
-        rows.append(_classification_row(group, names[0] if names else group[0]["model"]))
+    for group in groups:
+        of_name = CLASSIFICATION.records_of(labels[group[0]["profile"]], group[:1])
+        names = [name for name, records_of in of_name.items() if records_of]
+        rows.append(_classification_row(group, names[0] if names else CLASSIFICATION.label(group[0])))
     order = {name: i for profile in PROFILES for i, name in enumerate(labels.get(profile, ()))}
     rows.sort(key=lambda row: (PROFILES.index(row["profile"]), order.get(row["what"], len(order)), row["data"]))
     return pd.DataFrame(rows)
 
 
-def _matches(record: dict[str, Any], config: Config) -> bool:
-    return is_of(record, config.updated(train={"seed": record["seed"]}))
+def _by_setting(system: System, found: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Runs that differ in their seed alone, in order of their first ones."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for record in found:
+        groups.setdefault(system.setting(record), []).append(record)
+    return list(groups.values())
 
 
 def _classification_row(group: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
@@ -187,11 +187,8 @@ def published_number(record: dict[str, Any]) -> float | None:
 
 def system_table(system: System, found: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """One row per setting of a system's runs: what `row` says; numbers in `measures` as mean ± deviation over seeds."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for record in found:
-        groups.setdefault(system.setting(record), []).append(record)
     rows = []
-    for group in groups.values():
+    for group in _by_setting(system, found):
         cells, measured = {}, {}
         each = pd.DataFrame([system.row(record) for record in group])
         averaged = system.measures or {name: name for name in each.select_dtypes("floating")}
@@ -218,7 +215,7 @@ def system_table(system: System, found: Sequence[dict[str, Any]]) -> pd.DataFram
 
 def readme_tables() -> str:
     """The README's results, Markdown: one small table per study, from the records that are evidence."""
-    found = [record for task in TASKS for record in records.evidence(task)]
+    found = [record for system in SYSTEMS for record in records.evidence(system.task)]
     results = [table for table in study_tables(found) if not table.experiment.endswith(RATES)]  # no choices of settings
     return document(results, "notebooks/", brief=True) or "No records yet."
 

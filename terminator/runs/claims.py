@@ -5,17 +5,15 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-from terminator.runs import comparison, records
-from terminator.runs import comparison as runs_comparison
+from terminator.runs.comparison import NOT_RUN, Gap, mean_and_spread
 from terminator.runs.system import System
 
-HOLDS, PARTLY, NOT, UNSETTLED, NOT_RUN = WORDS = ("holds", "partly", "does not", "not settled", "not run")
 SEEDS = 2  # fewer give no verdict
 Records = Sequence[dict[str, Any]]
 
 
 class Verdict(NamedTuple):
-    """One of WORDS, and the evidence for it in words; where there is some, with the number of runs."""
+    """One of comparison.WORDS, and its evidence; where there is some, with the number of runs."""
 
     word: str
     evidence: str = "no record yet"
@@ -35,38 +33,37 @@ class Claim:
     notebook: str
     verdict: Callable[[Records], Verdict]
     settles: str
-    task: str = records.CLASSIFICATION
+    task: str
 
 
 PROFILES = ("paper", "laptop")  # the first whose runs say anything speaks
-_WORDS = {comparison.HOLDS: HOLDS, comparison.NOT: NOT, comparison.UNSETTLED: UNSETTLED, comparison.NOT_RUN: NOT_RUN}
 
 
 def finished(system: System, variants: Mapping[Any, Any], found: Records, profile: str) -> dict[Any, list[Any]]:
     """The runs of named configurations among some records, {label: one per seed}."""
     of_profile = [r for r in found if r["profile"] == profile]
-    return {label: [system.run_type(r, system.folder_of(r)) for r in by_seed(group).values()]
+    return {label: [system.of_record(r) for r in by_seed(group).values()]
             for label, group in system.records_of(variants, of_profile).items()}
 
 
 def first_of(judge: Callable[[str], tuple[str, str]]) -> Verdict:
-    """The verdict of the first profile that has one; judge: profile to a word of `comparison` and the evidence."""
+    """The verdict of the first profile that has one; judge: profile to a word and the evidence."""
     for profile in PROFILES:
         word, evidence = judge(profile)
-        if word != comparison.NOT_RUN:
-            return Verdict(_WORDS[word], f"{evidence}, {profile}")
+        if word != NOT_RUN:
+            return Verdict(word, f"{evidence}, {profile}")
     return Verdict(NOT_RUN, evidence)
 
 
 def ahead(system: System, variants: Callable[[str], Mapping[Any, Any]], a: Any, b: Any,
-          compare: Callable[[list[Any], list[Any]], comparison.Gap]) -> Callable[[Records], Verdict]:
+          compare: Callable[[list[Any], list[Any]], Gap]) -> Callable[[Records], Verdict]:
     """Is variant a ahead of b? variants: of a profile;  compare: runs of both, from the better side's view."""
     def verdict(found: Records) -> Verdict:
         def judge(profile: str) -> tuple[str, str]:
             here = {label: config for label, config in variants(profile).items() if label in (a, b)}
             runs = finished(system, here, found, profile)
             if not runs.get(a) or not runs.get(b):
-                return comparison.NOT_RUN, "no runs of both sides yet"
+                return NOT_RUN, "no runs of both sides yet"
             gap = compare(runs[a], runs[b])
             return gap.word, f"{a} against {b}: {gap}"
         return first_of(judge)
@@ -85,7 +82,7 @@ def by_seed(runs: Records) -> dict[int, dict[str, Any]]:
 
 def spread(values: Sequence[float]) -> str:
     """"98.12 ± 0.30", mean and standard deviation over seeds."""
-    return runs_comparison.mean_and_spread(mean(values), deviation(values) if len(values) > 1 else None)
+    return mean_and_spread(mean(values), deviation(values) if len(values) > 1 else None)
 
 
 def deviation(values: Sequence[float]) -> float:

@@ -1,7 +1,7 @@
 """What a study's records say: a row per variant, the learning rates that were chosen, and verdicts from the numbers.
 
-Everything takes {label: records}, as `experiments.records_of` gives them; accuracies are of the last epoch, in
-percent, as released.
+Tables take {label: records}, as `study.study_records` gives them; accuracies are of the last
+epoch, in percent, as released. WORDS are the verdicts that can be given on a claim, in every system.
 """
 
 import math
@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 Records = Mapping[Any, Sequence[dict[str, Any]]]
+WORDS = ("holds", "partly", "does not", "not settled", "not run")
+HOLDS, PARTLY, NOT, UNSETTLED, NOT_RUN = WORDS
 STANDARD_ERRORS = 2.0  # a difference is called clear from here on; chance alone gets there once in twenty
 
 
@@ -161,8 +163,6 @@ def epochs_to(curves: Mapping[Any, Sequence[pd.DataFrame]], share: float = 0.9) 
 
 
 # -- two sides of a claim, in any measure ------------------------------------------------------------------------
-
-HOLDS, NOT, UNSETTLED, NOT_RUN = "holds here", "contradicted here", "not settled", "not run"
 
 
 class Gap(NamedTuple):

@@ -7,6 +7,7 @@ are computed from these files alone. Published numbers live in results/literatur
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pandas as pd
 from terminator.runtime.paths import atomic_write, results_dir
 
 REQUIRED = {"run_id", "experiment", "status", "profile", "seed", "config", "data", "results"}  # else it is no record
-CLASSIFICATION = "classification"  # what a record is of that names no task
+PROFILES = ("smoke", "laptop", "paper")
 SMOKE, OWN = "smoke", "cli"  # a profile and an experiment (runs of the command line) that are nobody's evidence
 
 
@@ -69,10 +70,15 @@ def load_records(experiment: str | None = None, profile: str | None = None) -> l
     return [record for record in records if profile in (None, record["profile"])]
 
 
-def evidence(task: str = CLASSIFICATION) -> list[dict[str, Any]]:
+def task_of(record: Mapping[str, Any]) -> str:
+    """The task of the system that a record is of; classification's first records name none."""
+    return record.get("task", "classification")
+
+
+def evidence(task: str) -> list[dict[str, Any]]:
     """The records of a task that are kept with the project: laptop and paper runs of named experiments."""
     return [record for record in load_records() if record["profile"] != SMOKE and record["experiment"] != OWN
-            and record.get("task", CLASSIFICATION) == task]
+            and task_of(record) == task]
 
 
 def check_writable(folder: Path) -> None:

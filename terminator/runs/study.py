@@ -1,12 +1,17 @@
-"""Studies: sets of named configurations that are compared with one another, and contests of learning rates."""
+"""Studies: sets of named configurations that are compared, contests of learning rates, their runs.
+
+A system runs them: `run_study(CLASSIFICATION, study, profile)`.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from terminator.runtime.settings import ConfigError
-
-PROFILES = ("smoke", "laptop", "paper")
+from terminator.runs import records
+from terminator.runs.system import System
+from terminator.runtime.progress import say
+from terminator.runtime.settings import require_one_of
+from terminator.trainer import TrainingDiverged
 
 
 def default_seeds(profile: str, seeds: Sequence[int] = ()) -> tuple[int, ...]:
@@ -27,8 +32,11 @@ class Study:
 
 
 def of_profile(values: Mapping[str, Any], profile: str) -> Any:
-    if profile not in values:
-        raise ConfigError(f"profile is {profile!r}; allowed: {', '.join(PROFILES)}")
+    """What belongs to a profile.
+
+    Raises:  ConfigError for another one.
+    """
+    require_one_of("profile", profile, records.PROFILES)
     return values[profile]
 
 
@@ -65,3 +73,52 @@ class Contest:
 
 def _at(base: Any, change: dict[str, Any], rate: float) -> Any:
     return base.updated(**change).updated(optimizer={"lr": rate})
+
+
+# -- running them, or reading what is there -------------------------------------------------------
+
+
+def run_study(system: System, study: Study, profile: str, seeds: Sequence[int] = (),
+              device: str = "auto") -> dict[Any, list[Any]]:
+    """The runs of a study, {label: one per seed}; all variants with the first seed come first.
+
+    A training that diverges is said and left out: its label has fewer runs, or none.
+    Raises:  as System.run, but for TrainingDiverged.
+    """
+    found: dict[Any, list[Any]] = {label: [] for label in study.variants}
+    variants = {label: system.ready(config, profile) for label, config in study.variants.items()}
+    for seed in tuple(seeds) or study.seeds:
+        for label, config in variants.items():
+            config = config.updated(train={"seed": seed, "device": device})
+            try:
+                found[label].append(system.run(config, study.experiment, profile))
+            except TrainingDiverged as error:
+                say(f"{label}, seed {seed}: {error}")
+    return found
+
+
+def run_finals(system: System, contest: Contest, rates: Mapping[str, Sequence[float]], profile: str,
+               seeds: Sequence[int] = (), device: str = "auto") -> dict[str, list[Any]]:
+    """The final runs of a contest, {candidate: one per seed}.
+
+    Args:  rates: {candidate: learning rates, the best first} (comparison.ranked_rates).
+    A rate at which a candidate diverges with any seed, now that it trains on all images, gives way
+    to its next one.
+    """
+    left = {label: list(of) for label, of in rates.items()}
+    while True:
+        study = contest.final({label: of[0] for label, of in left.items()})
+        found = run_study(system, study, profile, seeds, device)
+        failed = [label for label, of in left.items()
+                  if len(found[label]) < len(tuple(seeds) or contest.seeds) and len(of) > 1]
+        if not failed:
+            return found
+        for label in failed:
+            say(f"{label}: at {left[label].pop(0):g} not every seed trains to the end; next "
+                f"{left[label][0]:g}")
+
+
+def study_records(system: System, study: Study, profile: str) -> dict[Any, list[dict[str, Any]]]:
+    """The records of a study that are here, {label: in order of their seeds}; trains nothing."""
+    there = records.load_records(study.experiment, profile)
+    return system.records_of(study.variants, sorted(there, key=lambda record: record["seed"]))

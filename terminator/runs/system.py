@@ -1,8 +1,8 @@
 """Run it, or read what is there: what every kind of experiment has in common.
 
 A run is identified by its resolved configuration, its data's fingerprint and its profile. Its folder holds
-record.json, metrics.csv and model.safetensors, and while it trains checkpoint.pt. Image classification
-(`experiments`) uses the functions below; every other system derives from `System`, which brings the rest.
+record.json, metrics.csv and model.safetensors, and while it trains checkpoint.pt. Every kind of
+experiment derives from `System`, which brings run, find, identity, index and table.
 """
 
 import contextlib
@@ -24,22 +24,38 @@ from torch import nn
 from terminator.data import DatasetNotFound
 from terminator.model import count_parameters
 from terminator.runs import observations, records
-from terminator.runs.study import PROFILES
 from terminator.runtime import provenance, weights
 from terminator.runtime.deterministic import deterministic_algorithms
 from terminator.runtime.distributed import broadcast, processes, rank
 from terminator.runtime.paths import results_dir
 from terminator.runtime.progress import say
-from terminator.runtime.settings import ConfigError, from_dict, identity, to_dict
+from terminator.runtime.settings import ConfigError, from_dict, identity, require_one_of, to_dict
 from terminator.trainer import Loop
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run: its record, its folder, and on demand its epochs."""
+    """A finished run: its record, folder and system; on demand its settings, epochs and network."""
 
     record: dict[str, Any]
     folder: Path
+    system: "System"
+
+    @property
+    def config(self) -> Any:
+        """The resolved configuration."""
+        return from_dict(self.system.config, self.record["config"])
+
+    def model(self) -> Any:
+        """The trained network, in evaluation mode."""
+        return self.system.load(self.folder / "model.safetensors")[0]
+
+    def accuracy(self, part: str = "") -> float:
+        """Accuracy (%) after the last epoch.
+
+        Args:  part: a split or protocol; without one, that by which its system judges a run.
+        """
+        return self.record["results"][part or self.system.judged_by(self.record)]["accuracy"]
 
     @property
     def metrics(self) -> pd.DataFrame:
@@ -52,6 +68,11 @@ class FinishedRun:
         return observations.read_numbers(self.folder)
 
     @property
+    def observed_fields(self) -> dict[int, dict[str, Any]]:
+        """Fields that were kept at some epochs of the training; see observations.read_fields."""
+        return observations.read_fields(self.folder)
+
+    @property
     def has_model(self) -> bool:
         """Whether the weights are on this machine (records travel, weights do not)."""
         return (self.folder / "model.safetensors").is_file()
@@ -61,8 +82,7 @@ def check_names(experiment: str, profile: str) -> None:
     """Raise ConfigError for a name that is no folder's, or an unknown profile."""
     if not re.fullmatch(r"[\w-]+", experiment):
         raise ConfigError(f"experiment is {experiment!r}; allowed: letters, digits, - and _")
-    if profile not in PROFILES:
-        raise ConfigError(f"profile is {profile!r}; allowed: {', '.join(PROFILES)}")
+    require_one_of("profile", profile, records.PROFILES)
 
 
 def run_name(what: dict[str, Any], fingerprint: str, profile: str, seed: int, *names: str) -> str:
@@ -159,21 +179,25 @@ def file_record(folder: Path, record: dict[str, Any], rows: Sequence[dict[str, f
     return record
 
 
-# -- the systems beside image classification --------------------------------------------------------------------
+# -- systems --------------------------------------------------------------------------------------
 
 
 class System(ABC):
     """A kind of experiment with settings, data and networks of its own. A subclass says what they are.
 
-    task: what its records, model files and messages call it;  config: the dataclass of all its settings, with a
-    group `train`;  index: the file below results/ with a row per run that is evidence;  run_type: of its runs;
-    measures: {column of `row` that is averaged over seeds: how a table calls it}, the first two the most telling;
-    empty: every column of floats.
+    task: what its records, model files and messages call it.
+    config: the dataclass of all its settings, with a group `train`.
+    index: the file below results/ with a row per run that is evidence.
+    columns: of that file, where they are not all of `index_row` in its order.
+    run_type: of its runs.
+    measures: {column of `row` that is averaged over seeds: how a table calls it}, the first two the
+        most telling; empty: every column of floats.
     """
 
     task: ClassVar[str]
     config: ClassVar[type]
     index: ClassVar[str]
+    columns: ClassVar[Sequence[str]] = ()
     run_type: ClassVar[type[FinishedRun]] = FinishedRun
     measures: ClassVar[Mapping[str, str]] = {}
 
@@ -215,7 +239,19 @@ class System(ABC):
 
     @abstractmethod
     def method(self, config: Any) -> str:
-        """A short name for the run's folder."""
+        """A short name of what is trained."""
+
+    def names(self, config: Any, data: Any) -> tuple[str, ...]:
+        """What a run's folder is called by, for people to read: data and method."""
+        return data.info.name, self.method(config)
+
+    def ready(self, config: Any, profile: str, data_dir: str | None = None) -> Any:
+        """The configuration as a study runs it here: on data, say, that may stand for its own."""
+        return config
+
+    def judged_by(self, record: dict[str, Any]) -> str:
+        """The split or protocol in a record's results that the run is judged by."""
+        return "test"
 
     @abstractmethod
     def summary(self, record: dict[str, Any]) -> str:
@@ -223,7 +259,7 @@ class System(ABC):
 
     @abstractmethod
     def row(self, record: dict[str, Any]) -> dict[str, Any]:
-        """The run's row of the index, beside `common_row`."""
+        """The run's row of the index, beside what is the same for all; see index_row."""
 
     def label(self, record: dict[str, Any]) -> str:
         """What a reader of a table calls the run's method."""
@@ -250,7 +286,7 @@ class System(ABC):
             except DatasetNotFound:
                 if force or need_model or folder or (record := self.find_record(config, experiment, profile)) is None:
                     raise
-                return self.run_type(record, self.folder_of(record))
+                return self.of_record(record)
             config = self.resolve(config, data)
             name = self.run_id(config, data, profile)
             folder = folder or self.run_folder(config, data, experiment, profile)
@@ -263,12 +299,16 @@ class System(ABC):
             if record["run_id"] != name:
                 raise ConfigError(f"{folder} holds the finished run {record['run_id']} of other settings or data than "
                                   f"{name}; allowed: another folder, or --force to replace it")
-            return self.run_type(record, folder)
+            return self.of_record(record, folder)
+
+    def of_record(self, record: dict[str, Any], folder: Path | None = None) -> Any:
+        """The finished run of a record of this system, from its own folder or another."""
+        return self.run_type(record, folder or self.folder_of(record), self)
 
     def run_id(self, config: Any, data: Any, profile: str) -> str:
-        """`<data>-<method>-<profile>-s<seed>-<hash>`, of a resolved configuration."""
-        return run_name(self.identity(config), data.info.fingerprint, profile, config.train.seed, data.info.name,
-                        self.method(config))
+        """`<names>-<profile>-s<seed>-<hash>`, of a resolved configuration."""
+        return run_name(self.identity(config), data.info.fingerprint, profile, config.train.seed,
+                        *self.names(config, data))
 
     def run_folder(self, config: Any, data: Any, experiment: str, profile: str) -> Path:
         """Where the run of a resolved configuration lies."""
@@ -287,17 +327,21 @@ class System(ABC):
                 for label, config in variants.items()}
 
     def _is_of(self, record: dict[str, Any], config: Any) -> bool:
-        if record.get("task") != self.task:
+        if records.task_of(record) != self.task:
             return False
         with contextlib.suppress(ConfigError):
             return identity(from_dict(self.config, record["config"])) == identity(self.resolve_like(config, record))
         return False
 
+    def but_seed(self, record: dict[str, Any]) -> str:
+        """What a record's settings change, but for the seed, and its data's fingerprint, as JSON."""
+        standard = self.config().train.seed
+        what = identity(from_dict(self.config, record["config"]).updated(train={"seed": standard}))
+        return json.dumps([what, record["data"]["fingerprint"]], sort_keys=True)
+
     def setting(self, record: dict[str, Any]) -> str:
         """What makes a record's experiment this one, but for the seed: runs that may be averaged share it."""
-        what = identity(from_dict(self.config, record["config"]))
-        what.get("train", {}).pop("seed", None)
-        return json.dumps([what, record["data"]["fingerprint"], record["profile"]], sort_keys=True)
+        return f"{record['profile']} {self.but_seed(record)}"
 
     def folder_of(self, record: dict[str, Any]) -> Path:
         """Where a record lies."""
@@ -307,9 +351,9 @@ class System(ABC):
                keep_record: bool) -> dict[str, Any]:
         """Train, evaluate, write model and record; a record that is there already is kept, if so wished."""
         began = {"provenance": provenance.provenance(), "started": provenance.now()}
+        name = self.run_id(config, data, profile)
         trainer = self.trainer(self.start(config, data), config, data, folder)
         rows = trainer.fit() if count_parameters(trainer.model) else []  # nothing to train: only tested
-        name = self.run_id(config, data, profile)
         record: dict[str, Any] = {
             "run_id": name, "experiment": experiment, "task": self.task, "status": "ok", "profile": profile,
             **describe(trainer, rows), **self.details(trainer, rows), "results": self.results(trainer), **began,
@@ -317,12 +361,16 @@ class System(ABC):
         record = json.loads(json.dumps(record))  # as it will be read again
         if rank() > 0:
             return record
-        self.save(folder / "model.safetensors", trainer.model, config, run_id=name)
+        self.save(folder / "model.safetensors", trainer.model, config, **self.about(record))
         record = file_record(folder, record, rows, keep_record, self.rebuild_index, trainer.observed)
         say(f"{name}: {self.summary(record)}, {record['wall_s']:.0f} s of training")
         return record
 
-    def save(self, path: Path, model: nn.Module, config: Any, **info: Any) -> None:
+    def about(self, record: dict[str, Any]) -> dict[str, Any]:
+        """What a run's model file says of it, beside weights and configuration."""
+        return {"run_id": record["run_id"]}
+
+    def save(self, path: Path, model: Any, config: Any, **info: Any) -> None:
         """Write one self-describing safetensors file: weights and the resolved configuration."""
         weights.write(path, model.state_dict(), {"format": f"terminator {self.task}",
                                                  "config": json.dumps(to_dict(config)), "info": json.dumps(info)})
@@ -345,11 +393,17 @@ class System(ABC):
 
     def runs_table(self, found: Sequence[dict[str, Any]]) -> pd.DataFrame:
         """One row per record: what it was, how well, how long, on what."""
-        return pd.DataFrame([{
-            "run_id": r["run_id"], "experiment": r["experiment"], "profile": r["profile"], "data": r["data"]["title"],
-            **self.row(r), "parameters": r["parameters"], "seed": r["seed"], "wall_s": r["wall_s"],
-            "device": r["device"], "commit": (r["provenance"]["commit"] or "")[:10],
-            "dirty": r["provenance"]["dirty"], "finished": r["finished"]} for r in found])
+        rows = pd.DataFrame([self.index_row(record) for record in found])
+        return rows[list(self.columns)] if self.columns and len(rows) else rows
+
+    def index_row(self, record: dict[str, Any]) -> dict[str, Any]:
+        """A run's whole row of the index."""
+        return {
+            "run_id": record["run_id"], "experiment": record["experiment"],
+            "profile": record["profile"], "data": record["data"]["title"], **self.row(record),
+            "parameters": record["parameters"], "seed": record["seed"], "wall_s": record["wall_s"],
+            "device": record["device"], "commit": (record["provenance"]["commit"] or "")[:10],
+            "dirty": record["provenance"]["dirty"], "finished": record["finished"]}
 
     def rebuild_index(self) -> Path | None:
         """Write the index, one row per run that is evidence; nothing where there is none."""

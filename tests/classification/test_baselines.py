@@ -10,7 +10,7 @@ from terminator.classification import networks, runs
 from terminator.classification.baselines import CCNN, GlobalConvolution, ResNet18
 from terminator.classification.config import NetworkConfig
 from terminator.classification.predict import predict_files
-from terminator.classification.runs import evaluate_both, resolve, run, run_id
+from terminator.classification.runs import CLASSIFICATION
 from terminator.classification.trainer import Trainer
 from terminator.runtime.settings import identity
 
@@ -113,10 +113,10 @@ def test_calibrated_one_image_has_one_answer_also_from_a_file(name, tmp_path):
 def test_the_default_is_terminator_and_leaves_old_identities_as_they_were(tiny_config, tiny_data):
     assert "network" not in identity(Config())
     data = tiny_data()
-    plain = resolve(tiny_config(), data)
+    plain = CLASSIFICATION.resolve(tiny_config(), data)
     assert isinstance(networks.build(plain), Terminator)
-    other = resolve(Config().updated(network={"name": "resnet18"}), data)
-    assert run_id(plain, data, "smoke") != run_id(other, data, "smoke")
+    other = CLASSIFICATION.resolve(Config().updated(network={"name": "resnet18"}), data)
+    assert CLASSIFICATION.run_id(plain, data, "smoke") != CLASSIFICATION.run_id(other, data, "smoke")
     assert identity(other)["network"] == {"name": "resnet18"}
 
 
@@ -141,7 +141,7 @@ def test_settings_that_a_network_does_not_take(words, message):
 
 @BOTH
 def test_a_run_is_trained_recorded_and_read_again(name, config, tiny_data):
-    done = run(config(name, train={"epochs": 2}), "networks", data=tiny_data())
+    done = CLASSIFICATION.run(config(name, train={"epochs": 2}), "networks", data=tiny_data())
     record = done.record
     assert record["model"] == {"ccnn": "CCNN", "resnet18": "ResNet18", "cnn": "SmallCNN"}[name]
     assert record["parameters"] == count_parameters(done.model())
@@ -150,13 +150,14 @@ def test_a_run_is_trained_recorded_and_read_again(name, config, tiny_data):
         {"cross_entropy"}] * 2
     assert record["results"]["calibrated"]["calibration_images"] == 32
     assert record["epochs"][-1]["test_accuracy"] == done.accuracy()
-    assert run(config(name, train={"epochs": 2}), "networks", data=tiny_data()).record == record
+    assert CLASSIFICATION.run(config(name, train={"epochs": 2}), "networks", data=tiny_data()).record == record
     assert done.model().info["config"]["network"]["name"] == name
 
 
 @BOTH
 def test_both_learn(name, config, tiny_data):
-    assert run(config(name, train={"epochs": 6}), "networks", data=tiny_data(train=128)).accuracy() > 60  # chance: 25
+    done = CLASSIFICATION.run(config(name, train={"epochs": 6}), "networks", data=tiny_data(train=128))
+    assert done.accuracy() > 60  # chance: 25
 
 
 @BOTH
@@ -170,30 +171,31 @@ def test_an_interrupted_training_goes_on_to_the_same_end(name, config, tiny_data
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "_save", stop)
         with pytest.raises(KeyboardInterrupt):
-            run(config(name), "networks", data=tiny_data())
-    resumed = run(config(name), "networks", data=tiny_data()).model().state_dict()
-    whole = run(config(name), "elsewhere", data=tiny_data()).model().state_dict()
+            CLASSIFICATION.run(config(name), "networks", data=tiny_data())
+    resumed = CLASSIFICATION.run(config(name), "networks", data=tiny_data()).model().state_dict()
+    whole = CLASSIFICATION.run(config(name), "elsewhere", data=tiny_data()).model().state_dict()
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
 @BOTH
 def test_files_are_evaluated_and_predict_single_images(name, config, tiny_data, tmp_path, monkeypatch):
     data = tiny_data()
-    done = run(config(name), "networks", data=data)
+    done = CLASSIFICATION.run(config(name), "networks", data=data)
     file = done.folder / "model.safetensors"
     monkeypatch.setattr(runs, "load", lambda *arguments, **options: data)
-    result = runs.evaluate_file(file, runs.trained_with(file))
+    result = runs.evaluate_file(file, CLASSIFICATION.load(file)[1])
     assert result["released"] == done.record["results"]["released"]
     pixels = data.test_images[0].permute(1, 2, 0).numpy()
     Image.fromarray(pixels).save(tmp_path / "one.png")
     model = done.model()
-    trainer = Trainer(model, resolve(config(name), data), data)
+    trainer = Trainer(model, CLASSIFICATION.resolve(config(name), data), data)
     with torch.no_grad():
         expected = model(trainer._inputs(data.test_images[:1])).softmax(1).max(1)
     table = predict_files(file, [tmp_path / "one.png"])
     assert table["class"][0] == data.info.classes[expected.indices.item()]
     assert table["probability"][0] == pytest.approx(expected.values.item(), abs=1e-5)
-    assert evaluate_both(trainer, calibrate=False)["calibrated"]["accuracy"] == result["calibrated"]["accuracy"]
+    again = CLASSIFICATION.results(trainer, calibrate=False)
+    assert again["calibrated"]["accuracy"] == result["calibrated"]["accuracy"]
 
 
 def test_files_of_the_wrong_kind_are_named(tiny_model, config, tiny_config, tiny_data, tmp_path):
@@ -203,8 +205,8 @@ def test_files_of_the_wrong_kind_are_named(tiny_model, config, tiny_config, tiny
     with pytest.raises(ValueError, match="ccnn.safetensors is no Terminator: .*terminator baseline"):
         Terminator.load(file)
     with pytest.raises(ConfigError, match="which holds NetworkConfig.name='ccnn'.*; allowed: NetworkConfig.name='term"):
-        run(tiny_config(pretrained={"load": True, "filename": str(file)}), "networks", data=tiny_data())
-    start = run(config("ccnn", pretrained={"load": True, "filename": str(file)}, optimizer={"lr": 1e-12},
+        CLASSIFICATION.run(tiny_config(pretrained={"load": True, "filename": str(file)}), "networks", data=tiny_data())
+    start = CLASSIFICATION.run(config("ccnn", pretrained={"load": True, "filename": str(file)}, optimizer={"lr": 1e-12},
                        train={"epochs": 1}), "networks", data=tiny_data()).model()
     torch.testing.assert_close(start.classifier.weight, make("ccnn").classifier.weight)
     content = file.read_bytes()

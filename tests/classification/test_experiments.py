@@ -10,11 +10,11 @@ import torch
 from terminator import ConfigError, Terminator, calibrate
 from terminator.classification import runs
 from terminator.classification.presets import PRESETS, preset
-from terminator.classification.runs import evaluate_file, finals, load_data, resolve, run, run_id
+from terminator.classification.runs import CLASSIFICATION, evaluate_file
 from terminator.classification.trainer import Trainer
 from terminator.data import DatasetNotFound
 from terminator.runs import records
-from terminator.runs.study import Contest
+from terminator.runs.study import Contest, run_finals
 from terminator.runtime.paths import results_dir
 from terminator.trainer import TrainingDiverged
 
@@ -29,7 +29,7 @@ def epochs_trained(monkeypatch):
 
 
 def test_a_record_is_evidence(tiny_config, tiny_data):
-    done = run(tiny_config(), "images", "laptop", data=tiny_data())
+    done = CLASSIFICATION.run(tiny_config(), "images", "laptop", data=tiny_data())
     r = done.record
     assert json.loads(json.dumps(r)) == records.read_record(done.folder / "record.json")
     assert r.keys() >= {"run_id", "experiment", "status", "profile", "seed", "model", "parameters", "flops_per_image",
@@ -52,23 +52,23 @@ def test_a_record_is_evidence(tiny_config, tiny_data):
 
 
 def test_smoke_runs_stay_out_of_the_index(tiny_config, tiny_data):
-    done = run(tiny_config("train.epochs=1"), "images", "smoke", data=tiny_data())
+    done = CLASSIFICATION.run(tiny_config("train.epochs=1"), "images", "smoke", data=tiny_data())
     assert done.record["profile"] == "smoke"
     assert done.record["run_id"] not in (results_dir() / "index.csv").read_text()
 
 
 def test_a_finished_run_is_read_not_trained(tiny_config, tiny_data, epochs_trained):
-    first = run(tiny_config(), "images", data=tiny_data())
-    again = run(tiny_config("train.device=auto", "train.num_nodes=5"), "images", data=tiny_data())
+    first = CLASSIFICATION.run(tiny_config(), "images", data=tiny_data())
+    again = CLASSIFICATION.run(tiny_config("train.device=auto", "train.num_nodes=5"), "images", data=tiny_data())
     assert epochs_trained == [0, 1]
     assert again.folder == first.folder
     assert again.record == json.loads(json.dumps(first.record))
     (first.folder / "model.safetensors").unlink()
-    assert not run(tiny_config(), "images", data=tiny_data()).has_model  # the record is enough
+    assert not CLASSIFICATION.run(tiny_config(), "images", data=tiny_data()).has_model  # the record is enough
     assert epochs_trained == [0, 1]
-    assert run(tiny_config(), "images", data=tiny_data(), need_model=True).has_model
+    assert CLASSIFICATION.run(tiny_config(), "images", data=tiny_data(), need_model=True).has_model
     assert epochs_trained == [0, 1, 0, 1]
-    forced = run(tiny_config(), "images", data=tiny_data(), force=True)
+    forced = CLASSIFICATION.run(tiny_config(), "images", data=tiny_data(), force=True)
     assert epochs_trained == [0, 1] * 3
     assert forced.accuracy() == first.accuracy()
 
@@ -83,11 +83,11 @@ def test_an_interrupted_run_goes_on(tiny_config, tiny_data, epochs_trained, monk
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "_save", stop)
         with pytest.raises(KeyboardInterrupt):
-            run(tiny_config(), "images", data=tiny_data())
+            CLASSIFICATION.run(tiny_config(), "images", data=tiny_data())
     assert records.load_records() == []
-    done = run(tiny_config(), "images", data=tiny_data())
+    done = CLASSIFICATION.run(tiny_config(), "images", data=tiny_data())
     assert epochs_trained == [0, 1]
-    whole = run(tiny_config(), "elsewhere", data=tiny_data())
+    whole = CLASSIFICATION.run(tiny_config(), "elsewhere", data=tiny_data())
     one, other = done.model().state_dict(), whole.model().state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
 
@@ -95,7 +95,7 @@ def test_an_interrupted_run_goes_on(tiny_config, tiny_data, epochs_trained, monk
 def test_a_run_that_diverged_leaves_no_record(tiny_config, tiny_data):
     config = tiny_config(optimizer={"name": "SGD", "lr": 1e30})
     with pytest.raises(TrainingDiverged):
-        run(config, "images", data=tiny_data())
+        CLASSIFICATION.run(config, "images", data=tiny_data())
     assert records.load_records() == []
 
 
@@ -103,14 +103,14 @@ def test_a_rate_that_diverges_on_all_images_gives_way_to_the_next(tiny_config, c
     base = tiny_config(dataset={"name": "digits", "channels": 3, "train_size": 32, "test_size": 16},
                        optimizer={"name": "SGD"})
     contest = Contest("try", base, {"SGD": {}}, {"SGD": (0.01, 1e30)}, {}, (0,))
-    found = finals(contest, {"SGD": [1e30, 0.01]}, "smoke")
+    found = run_finals(CLASSIFICATION, contest, {"SGD": [1e30, 0.01]}, "smoke")
     assert [done.record["config"]["optimizer"]["lr"] for done in found["SGD"]] == [0.01]
     assert "SGD: at 1e+30 not every seed trains to the end; next 0.01" in capsys.readouterr().out
-    assert finals(contest, {"SGD": [1e30]}, "smoke") == {"SGD": []}
+    assert run_finals(CLASSIFICATION, contest, {"SGD": [1e30]}, "smoke") == {"SGD": []}
 
 
 def test_the_saved_model_is_calibrated_and_knows_its_data(tiny_config, tiny_data):
-    done = run(tiny_config(), "images", data=tiny_data())
+    done = CLASSIFICATION.run(tiny_config(), "images", data=tiny_data())
     model, x = done.model(), torch.randn(3, 3, 8, 8)
     with torch.no_grad():
         torch.testing.assert_close(model(x[:1]), model(x)[:1], rtol=1e-5, atol=1e-5)
@@ -125,7 +125,7 @@ def test_run_id_tells_runs_apart_and_nothing_else(tiny_config, tiny_data):
     data = tiny_data()
 
     def name(config=None, given=data, profile="smoke"):
-        return run_id(resolve(config or tiny_config(), given), given, profile)
+        return CLASSIFICATION.run_id(CLASSIFICATION.resolve(config or tiny_config(), given), given, profile)
 
     assert name() == name(tiny_config("model.size=8", "model.classes=4", "train.device=auto", "optimizer.momentum=0.9"))
     assert name().startswith("stripes-smoke-s0-")
@@ -135,38 +135,38 @@ def test_run_id_tells_runs_apart_and_nothing_else(tiny_config, tiny_data):
 
 
 def test_data_fill_in_the_shape_and_contradictions_are_errors(tiny_config, tiny_data):
-    config = resolve(tiny_config("model.factors=[12,1]"), tiny_data(channels=1, size=6, classes=3))
+    config = CLASSIFICATION.resolve(tiny_config("model.factors=[12,1]"), tiny_data(channels=1, size=6, classes=3))
     assert (config.model.in_channels, config.model.size, config.model.classes) == (1, 6, 3)
     with pytest.raises(ConfigError, match="model.classes is 7, but stripes has 4"):
-        resolve(tiny_config("model.classes=7"), tiny_data())
+        CLASSIFICATION.resolve(tiny_config("model.classes=7"), tiny_data())
     with pytest.raises(ConfigError, match="model.size is 16, but stripes has 8"):
-        resolve(tiny_config("model.size=16"), tiny_data())
+        CLASSIFICATION.resolve(tiny_config("model.size=16"), tiny_data())
     flat = tiny_data()
     flat = replace(flat, train_images=flat.train_images.flatten(2), info=replace(flat.info, shape=(3, 64)))
-    assert resolve(tiny_config(), flat).model.dimensions == 1
+    assert CLASSIFICATION.resolve(tiny_config(), flat).model.dimensions == 1
 
 
 def test_impossible_profiles_presets_and_folders(tiny_config, tiny_data, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="profile is 'huge'; allowed: smoke, laptop, paper"):
-        run(tiny_config(), "images", "huge", data=tiny_data())
+        CLASSIFICATION.run(tiny_config(), "images", "huge", data=tiny_data())
     with pytest.raises(ConfigError, match="preset is 'imagenet'; allowed: digits"):
         preset("imagenet")
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TERMINATOR_RESULTS", str(tmp_path / "file"))
     with pytest.raises(PermissionError, match="cannot write to the results folder"):
-        run(tiny_config(), "images", data=tiny_data())
+        CLASSIFICATION.run(tiny_config(), "images", data=tiny_data())
 
 
 def test_a_damaged_record_stops_the_run_by_name(tiny_config, tiny_data):
-    done = run(tiny_config("train.epochs=1"), "images", data=tiny_data())
+    done = CLASSIFICATION.run(tiny_config("train.epochs=1"), "images", data=tiny_data())
     (done.folder / "record.json").write_text("{")
     with pytest.raises(ValueError, match="record.json is no readable run record"):
-        run(tiny_config("train.epochs=1"), "images", data=tiny_data())
+        CLASSIFICATION.run(tiny_config("train.epochs=1"), "images", data=tiny_data())
 
 
 def test_digits_come_by_their_configuration():
     config = preset("digits").updated("dataset.train_size=20", "dataset.test_size=10")
-    data = load_data(config)
+    data = CLASSIFICATION.load_data(config)
     assert (tuple(data.info.shape), data.info.train_size, data.info.test_size) == ((3, 8, 8), 20, 10)
     assert "digits" in PRESETS
 
@@ -180,7 +180,7 @@ def test_training_can_start_from_a_saved_model(tiny_model, tiny_config, tiny_dat
     model.save(tmp_path / "start.safetensors")
     config = tiny_config(pretrained={"load": True, "filename": str(tmp_path / "start.safetensors")},
                          optimizer={"lr": 1e-12}, train={"epochs": 1})
-    trained = run(config, "images", data=tiny_data()).model()
+    trained = CLASSIFICATION.run(config, "images", data=tiny_data()).model()
     for (name, p), (_, q) in zip(trained.named_parameters(), model.named_parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=0, atol=1e-6, msg=name)
 
@@ -189,10 +189,10 @@ def test_a_pretrained_model_of_another_shape_is_refused(tiny_model, tiny_config,
     tiny_model(classes=7).save(tmp_path / "seven.safetensors")
     config = tiny_config(pretrained={"load": True, "filename": str(tmp_path / "seven.safetensors")})
     with pytest.raises(ConfigError, match="pretrained.filename is .*seven.* whose model.classes is 7; allowed: 4"):
-        run(config, "images", data=tiny_data())
+        CLASSIFICATION.run(config, "images", data=tiny_data())
     gone = tiny_config(pretrained={"load": True, "filename": str(tmp_path / "gone.safetensors")})
     with pytest.raises(FileNotFoundError, match="gone.safetensors"):
-        run(gone, "images", data=tiny_data())
+        CLASSIFICATION.run(gone, "images", data=tiny_data())
     assert isinstance(Terminator.load(tmp_path / "seven.safetensors"), Terminator)
 
 
@@ -200,10 +200,11 @@ def test_two_processes_train_one_run_once(tiny_config, tmp_path):
     import subprocess
     import sys
 
-    code = ("from terminator.classification import runs as experiments\nfrom terminator.classification.presets import preset\n"
+    code = ("from terminator.classification.presets import preset\n"
+            "from terminator.classification.runs import CLASSIFICATION\n"
             "config = preset('tour', dataset={'train_size': 128, 'test_size': 64}, model={'factors': [4, 1]}, "
             "train={'epochs': 2, 'device': 'cpu'})\n"
-            "print('finished', experiments.run(config, 'race', 'smoke').record['finished'])")
+            "print('finished', CLASSIFICATION.run(config, 'race', 'smoke').record['finished'])")
     started = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     outputs = [process.communicate(timeout=300)[0] for process in started]
     assert all(process.returncode == 0 for process in started)
@@ -216,25 +217,25 @@ def test_two_processes_train_one_run_once(tiny_config, tmp_path):
 
 def test_a_record_is_enough_where_its_data_are_not(tiny_config, tiny_data, monkeypatch):
     config = tiny_config(dataset={"name": "stripes"})
-    done = run(config, "here", "laptop", data=tiny_data())
+    done = CLASSIFICATION.run(config, "here", "laptop", data=tiny_data())
 
     def gone(*arguments, **options):
         raise DatasetNotFound("stripes is not here")
 
     monkeypatch.setattr(runs, "load", gone)
-    assert run(config, "here", "laptop").record == done.record
+    assert CLASSIFICATION.run(config, "here", "laptop").record == done.record
     for changed in (config.updated(train={"seed": 1}), config.updated(model={"si_glu": False})):
         with pytest.raises(DatasetNotFound):
-            run(changed, "here", "laptop")
+            CLASSIFICATION.run(changed, "here", "laptop")
     with pytest.raises(DatasetNotFound):
-        run(config, "here", "laptop", need_model=True)
+        CLASSIFICATION.run(config, "here", "laptop", need_model=True)
     with pytest.raises(DatasetNotFound):
-        run(config, "here", "paper")
+        CLASSIFICATION.run(config, "here", "paper")
 
 
 def test_the_place_of_a_folder_is_no_part_of_the_identity(tiny_config, tiny_data):
     data = tiny_data()
-    ids = {run_id(resolve(tiny_config(dataset={"name": name}), data), data, "smoke")
+    ids = {CLASSIFICATION.run_id(CLASSIFICATION.resolve(tiny_config(dataset={"name": name}), data), data, "smoke")
            for name in ("animals", "here/animals", "/elsewhere/animals")}
     assert len(ids) == 1
 
@@ -243,12 +244,12 @@ def test_a_pretrained_start_is_known_by_its_content_and_recorded_as_it_is(tiny_m
     file = tmp_path / "start.safetensors"
     config = tiny_config(pretrained={"load": True, "filename": str(file)}, train={"epochs": 1})
     tiny_model(si_glu=False).save(file)
-    first = run(config, "start", "smoke", data=tiny_data())
+    first = CLASSIFICATION.run(config, "start", "smoke", data=tiny_data())
     assert first.record["config"]["model"]["si_glu"] is False
     tiny_model(seed=1, si_glu=False).save(file)
-    assert run(config, "start", "smoke", data=tiny_data()).folder != first.folder
+    assert CLASSIFICATION.run(config, "start", "smoke", data=tiny_data()).folder != first.folder
     with pytest.raises(ConfigError, match="pretrained.filename is .* whose model.skips is True; allowed: False"):
-        run(config.updated("model.skips=False"), "start", "smoke", data=tiny_data())
+        CLASSIFICATION.run(config.updated("model.skips=False"), "start", "smoke", data=tiny_data())
 
 
 def test_a_file_is_evaluated_with_its_own_normalisation_and_classes(tiny_model, tiny_config, tiny_data, tmp_path,

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from terminator.classification import figures, report, studies
-from terminator.classification import runs as experiments
 from terminator.classification.observations import EDGES
+from terminator.classification.runs import CLASSIFICATION
 from terminator.runs import study as runs_study
 
 
@@ -85,7 +85,7 @@ def test_a_real_study_goes_all_the_way(tiny_config):
                          "model.factors=[12,1,1]")
     study = runs_study.Study("inside", {studies.WITH: config,
                                      studies.WITHOUT: config.updated(train={"slow_neural_loss": 0.0})}, (0, 1))
-    runs = experiments.runs(study, "smoke")
+    runs = runs_study.run_study(CLASSIFICATION, study, "smoke")
     seen = report.gathered(runs)
     assert set(seen["seed"]) == {0, 1}
     assert report.score_table(seen).shape == (6, 8)

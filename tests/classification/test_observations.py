@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from terminator.classification import observations, runs
+from terminator.classification import observations
 from terminator.classification.baselines import ResNet18
 from terminator.classification.config import NetworkConfig
 from terminator.classification.observations import auroc, concentration, observe
+from terminator.classification.runs import CLASSIFICATION
 from terminator.classification.trainer import Trainer
 from terminator.config import ModelConfig
 from terminator.standardization import set_evaluation
@@ -117,7 +118,7 @@ def test_ink_is_what_is_bright():
 
 
 def test_a_run_keeps_what_was_observed(tiny_config, tiny_data):
-    done = runs.run(tiny_config("train.observe=true", "train.epochs=5"), "inside", data=tiny_data())
+    done = CLASSIFICATION.run(tiny_config("train.observe=true", "train.epochs=5"), "inside", data=tiny_data())
     table = done.observations
     assert set(table["epoch"]) == {0, 1, 2, 3, 4, 5}
     assert list(done.observed_fields) == [0, 1, 2, 5]
@@ -129,8 +130,8 @@ def test_a_run_keeps_what_was_observed(tiny_config, tiny_data):
 
 
 def test_observing_does_not_change_the_training(tiny_config, tiny_data):
-    plain = runs.run(tiny_config(), "inside", data=tiny_data())
-    watched = runs.run(tiny_config("train.observe=true"), "inside", data=tiny_data())
+    plain = CLASSIFICATION.run(tiny_config(), "inside", data=tiny_data())
+    watched = CLASSIFICATION.run(tiny_config("train.observe=true"), "inside", data=tiny_data())
     assert plain.folder != watched.folder
     assert plain.record["results"] == watched.record["results"]
     with pytest.raises(FileNotFoundError, match="train.observe"):
@@ -141,7 +142,7 @@ def test_observing_does_not_change_the_training(tiny_config, tiny_data):
 
 def test_an_interrupted_run_loses_no_observation(tiny_config, tiny_data, monkeypatch):
     config = tiny_config("train.observe=true", "train.epochs=3")
-    whole = runs.run(config, "whole", data=tiny_data())
+    whole = CLASSIFICATION.run(config, "whole", data=tiny_data())
     original = Trainer._save
 
     def stop(self, rows):
@@ -151,7 +152,7 @@ def test_an_interrupted_run_loses_no_observation(tiny_config, tiny_data, monkeyp
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "_save", stop)
         with pytest.raises(KeyboardInterrupt):
-            runs.run(config, "resumed", data=tiny_data())
-    resumed = runs.run(config, "resumed", data=tiny_data())
+            CLASSIFICATION.run(config, "resumed", data=tiny_data())
+    resumed = CLASSIFICATION.run(config, "resumed", data=tiny_data())
     for name in ("observations.csv", "observations.npz"):
         assert (resumed.folder / name).read_bytes() == (whole.folder / name).read_bytes()

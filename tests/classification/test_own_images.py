@@ -34,7 +34,7 @@ def test_from_a_folder_to_the_classes_of_single_files(tmp_path, capsys):
     assert "train.batch_size=8" in capsys.readouterr().out  # 32 images to train
     assert run.record["data"]["classes"] == ["above", "below"]
     assert run.record["experiment"] == records.OWN
-    assert run.record not in records.evidence()
+    assert run.record not in records.evidence(runs.CLASSIFICATION.task)
     files = [folder / "above" / "0.png", folder / "below" / "1.png"]
     frame = predict_files(run.folder / "model.safetensors", files)
     assert list(frame.columns) == ["image", "class", "probability"]

@@ -11,12 +11,13 @@ from terminator.classification.baselines import SmallCNN
 from terminator.classification.config import NetworkConfig
 from terminator.config import ModelConfig
 from terminator.data import load
-from terminator.hamburger.gan import report, runs
+from terminator.hamburger.gan import report
 from terminator.hamburger.gan.config import GanConfig
 from terminator.hamburger.gan.frechet import Judge, frechet_distance
 from terminator.hamburger.gan.layers import AttentionContext, HamContext
 from terminator.hamburger.gan.networks import Context, Discriminator, Generator, build
 from terminator.hamburger.gan.presets import PRESETS, preset, study
+from terminator.hamburger.gan.runs import GAN
 from terminator.hamburger.gan.trainer import GRID_SEED, GanImages, GanTrainer, to_uint8
 from terminator.runs import records
 from terminator.runtime import checkpoint
@@ -260,18 +261,18 @@ def test_a_record_names_its_classifier_and_is_read_again(there, capsys):
     printed = capsys.readouterr().out
     assert "epoch" not in printed
     assert judge["run_id"] in printed
-    run = runs.GanRun(record, records.results_dir() / "runs" / "gan" / record["run_id"])
+    run = GAN.of_record(record)
     assert {epoch: tuple(grid.shape) for epoch, grid in run.grids().items()} == dict.fromkeys(
         (0, 1, 2), (16, 1, 16, 16))
     table = report.table({"NMF": [run]})
     assert table.loc["with Hamburger (NMF)", "Frechet distance"] == record["results"]["test"]["frechet"]
     assert all(curve["value"].iloc[0] == 0 for curve in report.sigma_curves({"NMF": [run]}).values())
-    assert runs.rebuild_index().is_file()
+    assert GAN.rebuild_index().is_file()
 
 
 def test_the_model_file_gives_the_same_samples(there):
     (record,) = [r for r in records.load_records("gan") if r["task"] == "gan"]
-    run = runs.GanRun(record, records.results_dir() / "runs" / "gan" / record["run_id"])
+    run = GAN.of_record(record)
     classes = torch.arange(8).repeat(2)
     assert torch.equal(to_uint8(run.model().samples(classes, GRID_SEED)), run.grids()[2])
 

@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from terminator import ModelConfig
-from terminator.classification import runs as images
 from terminator.classification.baselines import SmallCNN
 from terminator.classification.config import NetworkConfig
-from terminator.classification.trainer import Trainer
+from terminator.classification.runs import CLASSIFICATION
 from terminator.hamburger.gan import presets as gan_presets
 from terminator.hamburger.gan.frechet import Judge
 from terminator.hamburger.gan.runs import GAN
@@ -48,8 +47,8 @@ def training(request, tiny_config, tiny_data):
         config = tiny_config(dataset={"crop_padding": 1, "flip": True}, model={"dropout": [0.2]},
                              optimizer={"name": "Kar3"}, train={"epochs": 2, "batch_size": 16, **OFTEN})
         data = tiny_data(train=64, test=32)
-        config = images.resolve(config, data)
-        return lambda folder: Trainer(images.build_model(config), config, data, folder)
+        resolved = CLASSIFICATION.resolve(config, data)
+        return lambda folder: CLASSIFICATION.trainer(CLASSIFICATION.build(resolved), resolved, data, folder)
     if request.param == "segmentation":
         return of_system(SEGMENTATION, segmentation_presets.preset("context").updated(
             data={"train_size": 8, "test_size": 4}, train={**IN_STEPS, "batch_size": 4}))

@@ -17,7 +17,7 @@ from places import ROOT
 from test_checkpoint import same
 
 from terminator import Terminator, calibrate
-from terminator.classification import runs
+from terminator.classification.runs import CLASSIFICATION
 from terminator.data import load
 from terminator.data.decoding import load_class_folders
 from terminator.runner import notebooks
@@ -116,7 +116,7 @@ def test_checkpoints(tmp_path):
 
 @pytest.fixture
 def record(tiny_config, tiny_data):
-    run = runs.run(tiny_config("train.epochs=1"), "faults", data=tiny_data())
+    run = CLASSIFICATION.run(tiny_config("train.epochs=1"), "faults", data=tiny_data())
     return run.folder / "record.json"
 
 

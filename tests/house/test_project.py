@@ -9,7 +9,6 @@ import pytest
 import yaml
 from places import ROOT
 
-from terminator.classification import report
 from terminator.report import readme, tables
 from terminator.report import readme as report_readme
 from terminator.runs import records
@@ -36,12 +35,6 @@ def test_readme_table_is_made_from_the_records(monkeypatch):
     assert block == tables.readme_tables()
     start, end = (mark.replace("results", "speed") for mark in (report_readme.README_START, report_readme.README_END))
     assert text.split(start, 1)[1].split(end, 1)[0].strip() == readme.speed_table()
-
-
-def test_index_is_made_from_the_records(monkeypatch):
-    monkeypatch.setenv("TERMINATOR_RESULTS", str(ROOT / "results"))
-    committed = records.evidence()
-    assert (ROOT / "results" / "index.csv").read_text() == report.runs_table(committed).to_csv(index=False)
 
 
 @pytest.mark.parametrize("system", tables.SYSTEMS, ids=lambda system: system.task)

@@ -108,8 +108,8 @@ def test_verdicts_follow_the_numbers():
                           for n in (1, 2, 4)])
     found = report.claims(table, structure(0.4, 0.1, 0.1, 0.2), branches, curve)
     assert found["verdict"].tolist() == [
-        "holds here", "holds here", "holds here", "holds here", "holds here", "contradicted here", "holds here",
-        "contradicted here", "holds here", "contradicted here"]
+        "holds", "holds", "holds", "holds", "holds", "does not", "holds",
+        "does not", "holds", "does not"]
     evidence = found["evidence"].tolist()
     assert evidence[0] == "power 1.00 from T = 4096 to 65536"
     assert evidence[4] == "4.9 times at T = 16384"

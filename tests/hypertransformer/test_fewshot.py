@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from gpu_rehearsal import waits_of_a_step
 
-from terminator.classification import report
+from terminator.classification.runs import CLASSIFICATION
 from terminator.data import DatasetNotFound
 from terminator.data.episodes.augment import STEPS
 from terminator.hypertransformer.fewshot import contrasts, runs
@@ -21,12 +21,13 @@ from terminator.hypertransformer.fewshot import report as studies
 from terminator.hypertransformer.fewshot.config import FewShotConfig
 from terminator.hypertransformer.fewshot.data import load_episode_data
 from terminator.hypertransformer.fewshot.presets import MAIN, PRESETS, preset, study, with_shots
-from terminator.hypertransformer.fewshot.runs import run
+from terminator.hypertransformer.fewshot.runs import FEW_SHOT
 from terminator.hypertransformer.fewshot.speed import episode_speed
 from terminator.hypertransformer.fewshot.tasks import build_network, build_task
 from terminator.hypertransformer.fewshot.trainer import EpisodeTrainer, half_width, summary
 from terminator.hypertransformer.fewshot.watch import watch
 from terminator.runs import records
+from terminator.runs.system import FinishedRun
 from terminator.runtime.settings import ConfigError, identity, to_dict
 from terminator.trainer import TrainingDiverged
 
@@ -213,7 +214,7 @@ def test_the_shared_head_is_asked_for_real_classes(make, data, tmp_path):
 
 def test_pretraining_touches_the_shared_features_alone_and_a_later_run_starts_from_them(make, data, tmp_path):
     config = make(train={"pretrain_shared_feature": True})
-    first = run(config, "shared", data=data)
+    first = FEW_SHOT.run(config, "shared", data=data)
     start = build_network(resolved(config, data)).state_dict()
     after = first.model().state_dict()
     moved = {name for name in start if not torch.equal(start[name], after[name])}
@@ -221,10 +222,10 @@ def test_pretraining_touches_the_shared_features_alone_and_a_later_run_starts_fr
     assert all(name.startswith(("shared.", "shared_head.")) for name in moved)
     file = first.folder / "model.safetensors"
     next_one = make(train={"restore_shared_features_from": str(file), "shared_head_weight": 0.1})
-    begun = runs.FEW_SHOT.start(resolved(next_one, data), data).state_dict()
+    begun = FEW_SHOT.start(resolved(next_one, data), data).state_dict()
     assert all(torch.equal(begun[name], after[name]) for name in moved)
     with pytest.raises(ConfigError, match="allowed: a model with the same extractor and head"):
-        runs.FEW_SHOT.start(resolved(next_one.updated(model={"shared_features_dim": 6}), data), data)
+        FEW_SHOT.start(resolved(next_one.updated(model={"shared_features_dim": 6}), data), data)
 
 
 def test_removed_and_unlabelled_samples_train(make, data):
@@ -342,9 +343,9 @@ def test_the_continual_table_is_a_lower_triangle_and_tasks_are_easier_than_class
 
 
 def test_a_continual_run_has_its_table_in_its_record(continual, data):
-    record = run(continual(), "continual", data=data).record
+    record = FEW_SHOT.run(continual(), "continual", data=data).record
     assert record["model"] == "ContinualHyperTransformer"
-    frame = studies.continual_table(runs.FewShotRun(record, None), "task_incremental")
+    frame = studies.continual_table(FEW_SHOT.of_record(record), "task_incremental")
     assert frame.shape == (1, 1)
     assert frame.iloc[0, 0] == record["results"]["test"]["task_incremental"][0][0]
 
@@ -355,7 +356,7 @@ def test_a_continual_run_has_its_table_in_its_record(continual, data):
 @pytest.mark.parametrize("method", ["hypertransformer", "prototypical", "pixels"])
 def test_a_record_is_evidence_and_is_found_again(make, data, method, capsys):
     config = make(f"method.name={method}")
-    done = run(config, "mine", "laptop", data=data)
+    done = FEW_SHOT.run(config, "mine", "laptop", data=data)
     record = done.record
     assert record["task"] == "few-shot"
     assert record["results"].keys() == {"train", "val", "test", "test_overlapping"}
@@ -363,71 +364,71 @@ def test_a_record_is_evidence_and_is_found_again(make, data, method, capsys):
     assert record["data"]["classes"] == {"train": 6, "val": 3, "test": 3}
     assert not (done.folder / "checkpoint.pt").exists()
     capsys.readouterr()
-    assert run(config, "mine", "laptop", data=data).record == record
+    assert FEW_SHOT.run(config, "mine", "laptop", data=data).record == record
     assert "epoch" not in capsys.readouterr().out
     again = trainer_of(config, data)
     again.model.load_state_dict(done.model().state_dict())
     assert again.evaluate("test")["accuracy"] == done.accuracy()
-    other = run(config.updated("train.seed=1"), "mine", "laptop", data=data)
+    other = FEW_SHOT.run(config.updated("train.seed=1"), "mine", "laptop", data=data)
     assert other.folder != done.folder
-    table = runs.runs_table(records.load_records("mine"))
+    table = FEW_SHOT.runs_table(records.load_records("mine"))
     assert set(table["seed"]) == {0, 1}
     assert runs.summary_table(records.load_records("mine"))["seeds"].tolist() == [2]
 
 
 def test_other_tables_leave_few_shot_records_out(make, data):
-    run(make(), "mine", "laptop", data=data)
-    assert records.evidence() == []
+    FEW_SHOT.run(make(), "mine", "laptop", data=data)
+    assert records.evidence(CLASSIFICATION.task) == []
     assert len(records.evidence("few-shot")) == 1
-    assert report.runs_table(records.evidence()).empty
-    assert len(pd.read_csv(runs.rebuild_index())) == 1
+    assert CLASSIFICATION.runs_table(records.evidence(CLASSIFICATION.task)).empty
+    assert len(pd.read_csv(FEW_SHOT.rebuild_index())) == 1
 
 
 def test_where_it_runs_is_no_part_of_the_identity(make, data):
     config = resolved(make(), data)
-    name = runs.run_id(config, data, "smoke")
-    assert runs.run_id(config.updated(train={"device": "auto", "distributed": True}), data, "smoke") == name
-    assert runs.run_id(config.updated(train={"train_steps": 6}), data, "smoke") != name
-    assert runs.run_id(config, data, "laptop") != name
+    name = FEW_SHOT.run_id(config, data, "smoke")
+    assert FEW_SHOT.run_id(config.updated(train={"device": "auto", "distributed": True}), data, "smoke") == name
+    assert FEW_SHOT.run_id(config.updated(train={"train_steps": 6}), data, "smoke") != name
+    assert FEW_SHOT.run_id(config, data, "laptop") != name
     assert identity(FewShotConfig()) == {}
 
 
 def test_a_record_is_enough_where_its_data_are_not(make, data, monkeypatch):
-    done = run(make(), "mine", "laptop", data=data)
+    done = FEW_SHOT.run(make(), "mine", "laptop", data=data)
 
     def gone(*arguments):
         raise DatasetNotFound("bars is not here")
 
     monkeypatch.setattr(runs, "load_episode_data", gone)
-    assert run(make(), "mine", "laptop").record == done.record
+    assert FEW_SHOT.run(make(), "mine", "laptop").record == done.record
     with pytest.raises(DatasetNotFound):
-        run(make("train.seed=5"), "mine", "laptop")
+        FEW_SHOT.run(make("train.seed=5"), "mine", "laptop")
 
 
 def test_the_weights_of_a_record_come_back(make, data):
-    done = run(make(), "mine", data=data)
+    done = FEW_SHOT.run(make(), "mine", data=data)
     (done.folder / "model.safetensors").unlink()
-    again = run(make(), "mine", data=data, need_model=True)
+    again = FEW_SHOT.run(make(), "mine", data=data, need_model=True)
     assert again.record == done.record
     assert again.has_model
 
 
 def test_a_damaged_or_foreign_model_file_is_named(make, data, tmp_path, tiny_model):
-    path = run(make(), "mine", data=data).folder / "model.safetensors"
+    path = FEW_SHOT.run(make(), "mine", data=data).folder / "model.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(bytes(content))
     with pytest.raises(ValueError, match="corrupt"):
-        runs.load(path)
+        FEW_SHOT.load(path)
     tiny_model().save(tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="is no few-shot model"):
-        runs.load(tmp_path / "other.safetensors")
+        FEW_SHOT.load(tmp_path / "other.safetensors")
 
 
 def test_a_folder_of_another_run_is_not_taken_for_this_one(make, data, tmp_path):
-    run(make(), "mine", data=data, folder=tmp_path / "here")
+    FEW_SHOT.run(make(), "mine", data=data, folder=tmp_path / "here")
     with pytest.raises(ConfigError, match="holds the finished run .* allowed: another folder, or --force"):
-        run(make("train.seed=1"), "mine", data=data, folder=tmp_path / "here")
+        FEW_SHOT.run(make("train.seed=1"), "mine", data=data, folder=tmp_path / "here")
 
 
 # -- evaluation beside a training ----------------------------------------------------------------------------------
@@ -446,7 +447,7 @@ def test_checkpoints_are_evaluated_as_they_appear_until_the_end(make, data, tmp_
     def train():
         trainer = Slow(build_network(config), config, data, folder)
         rows = trainer.fit()
-        runs.FEW_SHOT.save(folder / "model.safetensors", trainer.model, config)
+        FEW_SHOT.save(folder / "model.safetensors", trainer.model, config)
         (folder / "record.json").write_text(json.dumps({"rows": len(rows)}))
 
     thread = threading.Thread(target=train)
@@ -457,7 +458,7 @@ def test_checkpoints_are_evaluated_as_they_appear_until_the_end(make, data, tmp_
     assert found["step"].iloc[-1] == 5
     assert set(found["split"]) == {"train", "val", "test"}
     assert found["step"].is_monotonic_increasing
-    expected = EpisodeTrainer(runs.load(folder / "model.safetensors")[0], config, data).evaluate("test")
+    expected = EpisodeTrainer(FEW_SHOT.load(folder / "model.safetensors")[0], config, data).evaluate("test")
     last = found[found["split"] == "test"].iloc[-1]
     assert last["accuracy"] == pytest.approx(expected["accuracy"])
     assert last["interval"] == pytest.approx(expected["interval"])
@@ -561,7 +562,8 @@ def test_speed_counts_episodes(make, data):
 
 
 def finished(accuracies, interval=1.0):
-    return [runs.FewShotRun({"results": {"test": {"accuracy": a, "interval": interval}}}, None) for a in accuracies]
+    return [FinishedRun({"results": {"test": {"accuracy": a, "interval": interval}}}, None, FEW_SHOT)
+            for a in accuracies]
 
 
 def test_differences_are_compared_with_seeds_and_tasks():
@@ -575,7 +577,7 @@ def table_of(task_incremental, ways=5):
     config = FewShotConfig().updated(episodes={"num_labels": ways, "samples_transformer": ways, "samples_cnn": ways})
     spread = [[1.0] * len(row) for row in task_incremental]
     results = {"test": {"task_incremental": task_incremental, "task_incremental_interval": spread}}
-    return runs.FewShotRun({"results": results, "config": to_dict(config)}, None)
+    return FinishedRun({"results": results, "config": to_dict(config)}, None, FEW_SHOT)
 
 
 @pytest.mark.parametrize(("first", "last", "expected"), [
@@ -616,7 +618,7 @@ def test_a_contrast_is_settled_by_two_seeds_a_side():
 
 def test_which_runs_take_every_seed(monkeypatch):
     asked = []
-    monkeypatch.setattr(studies, "run", lambda config, *rest, **options: asked.append(config.train.seed))
+    monkeypatch.setattr(FEW_SHOT, "run", lambda config, *rest, **options: asked.append(config.train.seed))
     studies.run_study("methods", "laptop")
     assert asked == [0, 1, 2] * 5 + [0] * 3  # five ways: four methods; twenty ways: all layers, then the others
     asked.clear()

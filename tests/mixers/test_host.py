@@ -14,7 +14,7 @@ from terminator.bench.mixers import MapCase
 from terminator.classification import host, networks, studies
 from terminator.classification.config import NetworkConfig
 from terminator.classification.host import Host
-from terminator.classification.runs import run
+from terminator.classification.runs import CLASSIFICATION
 from terminator.mixers.maps import FourierConvolution, LargeKernel
 from terminator.mixers.registry import MAP_MIXERS, make_map_mixer
 
@@ -63,7 +63,7 @@ def test_the_mixer_is_all_that_differs():
 def test_a_host_trains_saves_and_gives_one_image_one_answer(tiny_config, tiny_data, name):
     config = replace(tiny_config(), model=ModelConfig())
     config = config.updated(network={"name": "host", "mixer": name}, optimizer={"name": "AdamW", "lr": 0.01})
-    done = run(config, "mixers", data=tiny_data())
+    done = CLASSIFICATION.run(config, "mixers", data=tiny_data())
     assert done.record["model"] == "Host"
     assert done.record["config"]["network"]["mixer"] == name
     again = networks.load(done.folder / "model.safetensors")

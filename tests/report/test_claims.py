@@ -7,19 +7,19 @@ import re
 import pytest
 from places import ROOT
 
-from terminator.classification import runs as experiments
 from terminator.classification import verdicts
+from terminator.classification.runs import CLASSIFICATION
 from terminator.hypertransformer import claims as hypertransformer
 from terminator.hypertransformer.fewshot.presets import preset, study
 from terminator.report import claims
 from terminator.runs import literature
-from terminator.runs.claims import HOLDS, NOT, NOT_RUN, PARTLY, UNSETTLED, WORDS
+from terminator.runs.comparison import HOLDS, NOT, NOT_RUN, PARTLY, UNSETTLED, WORDS
 from terminator.runtime.settings import to_dict
 
 
 @pytest.fixture
 def record(tiny_config, tiny_data):
-    return experiments.run(tiny_config("train.epochs=1"), "images", data=tiny_data()).record
+    return CLASSIFICATION.run(tiny_config("train.epochs=1"), "images", data=tiny_data()).record
 
 
 def like(record, accuracy, calibrated=None, seed=0, **settings):
@@ -119,8 +119,8 @@ def test_sequences_beside_a_published_model(record):
 
 def test_features_of_watched_trainings(tiny_config, tiny_data):
     verdict = verdicts.features_keep_mean_zero
-    runs = [experiments.run(tiny_config("train.epochs=1", f"train.seed={seed}", "train.observe=True"), "inside",
-                            data=tiny_data()).record for seed in (0, 1)]
+    runs = [CLASSIFICATION.run(tiny_config("train.epochs=1", f"train.seed={seed}", "train.observe=True"), "inside",
+                               data=tiny_data()).record for seed in (0, 1)]
     found = verdict(runs)
     assert found.word in (HOLDS, PARTLY, NOT)
     assert "largest |mean| in deviations: " in found.evidence

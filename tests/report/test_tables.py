@@ -7,8 +7,9 @@ from test_records import put, record
 
 from terminator.classification import studies
 from terminator.classification.presets import PRESETS, preset
+from terminator.classification.runs import CLASSIFICATION
 from terminator.hypertransformer.fewshot.presets import study
-from terminator.hypertransformer.fewshot.runs import FEW_SHOT, FewShotRun
+from terminator.hypertransformer.fewshot.runs import FEW_SHOT
 from terminator.report import tables
 from terminator.runs import records
 from terminator.runtime.settings import to_dict
@@ -96,7 +97,7 @@ def test_few_shot_runs_are_averaged_over_seeds():
     assert table.rows["seeds"].tolist() == [2, 1]
     assert "tasks: 1,024" in table.parts()[0]
     assert "tasks" not in table.parts(brief=True)[0]
-    assert FewShotRun(found[0], FEW_SHOT.folder_of(found[0])).config.episodes.num_labels == 5
+    assert FEW_SHOT.of_record(found[0]).config.episodes.num_labels == 5
 
 
 def test_the_readme_has_results_only():
@@ -113,7 +114,7 @@ def test_the_readme_has_results_only():
 
 def test_no_records_no_tables():
     assert tables.readme_tables() == "No records yet."
-    assert records.evidence() == []
+    assert records.evidence(CLASSIFICATION.task) == []
 
 
 def test_other_measurements_have_no_table():

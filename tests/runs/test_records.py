@@ -8,6 +8,7 @@ import pytest
 
 from terminator.classification import report
 from terminator.classification.config import Config
+from terminator.classification.runs import CLASSIFICATION
 from terminator.report import readme
 from terminator.runs import comparison, literature, records
 from terminator.runtime import provenance
@@ -61,7 +62,7 @@ def test_where_a_run_was_made_does_not_part_it():
 
 def test_index_holds_laptop_and_paper_runs_only():
     put(record(0), record(0, profile="paper"), record(0, profile="smoke"))
-    index = pd.read_csv(report.rebuild_index())
+    index = pd.read_csv(CLASSIFICATION.rebuild_index())
     assert sorted(index["profile"]) == ["laptop", "paper"]
     assert len(records.load_records()) == 3
     assert len(records.load_records("images", "smoke")) == 1
@@ -71,7 +72,7 @@ def test_index_holds_laptop_and_paper_runs_only():
 def test_tables_without_records():
     assert report.summary_table([]).empty
     assert report.headline_table([]).empty
-    assert report.rebuild_index().is_file()
+    assert CLASSIFICATION.rebuild_index().is_file()
 
 
 def test_headlines_name_both_protocols():

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from terminator import ConfigError
-from terminator.classification import networks, studies
-from terminator.classification import runs as experiments
+from terminator.classification import networks, runs, studies
 from terminator.classification.config import Config
+from terminator.classification.runs import CLASSIFICATION
 from terminator.classification.studies import FULL
 from terminator.data import DatasetNotFound
 from terminator.runs import comparison, literature
-from terminator.runs.study import Contest, Study
+from terminator.runs.study import Contest, Study, run_study, study_records
 from terminator.runtime.settings import changed_settings
 
 PROFILES = ("smoke", "laptop", "paper")
@@ -40,7 +40,7 @@ def all_studies(profile):
 def test_every_variant_is_possible_and_differs_from_every_other(profile, tiny_data):
     for study in all_studies(profile):
         assert study.seeds
-        resolved = [experiments.resolve(config, tiny_data()) for config in study.variants.values()]
+        resolved = [CLASSIFICATION.resolve(config, tiny_data()) for config in study.variants.values()]
         assert len({str(config) for config in resolved}) == len(resolved)
 
 
@@ -48,7 +48,7 @@ def test_every_ablation_is_a_network_that_classifies(tiny_data):
     x = torch.randn(2, 3, 8, 8)
     for label, config in studies.ablations("laptop").variants.items():
         with torch.no_grad():
-            logits = networks.build(experiments.resolve(config, tiny_data()))(x)
+            logits = networks.build(CLASSIFICATION.resolve(config, tiny_data()))(x)
         assert logits.isfinite().all(), label
         assert logits.shape == (2, 4)
 
@@ -100,37 +100,37 @@ def test_unknown_profiles():
 @pytest.fixture
 def stripes(tiny_data, monkeypatch):
     """Every data set is the stripes."""
-    monkeypatch.setattr(experiments, "load", lambda *arguments, **options: tiny_data())
+    monkeypatch.setattr(runs, "load", lambda *arguments, **options: tiny_data())
 
 
 def test_runs_and_records_of_a_study(tiny_config, stripes, monkeypatch):
     config = tiny_config(train={"epochs": 1})
     study = Study("study", {"full": config, "no skips": config.updated("model.skips=False")}, (3, 4))
-    order, original = [], experiments.run
-    monkeypatch.setattr(experiments, "run", lambda config, *rest: (
+    order, original = [], CLASSIFICATION.run
+    monkeypatch.setattr(CLASSIFICATION, "run", lambda config, *rest: (
         order.append((config.model.skips, config.train.seed)), original(config, *rest))[1])
-    found = experiments.runs(study, "smoke")
+    found = run_study(CLASSIFICATION, study, "smoke")
     assert order == [(True, 3), (False, 3), (True, 4), (False, 4)]
     assert {label: [run.record["seed"] for run in runs] for label, runs in found.items()} == {
         "full": [3, 4], "no skips": [3, 4]}
-    assert experiments.records_of(study, "smoke") == {label: [run.record for run in runs]
-                                                      for label, runs in found.items()}
-    assert experiments.records_of(study, "laptop") == {"full": [], "no skips": []}
-    assert len(experiments.runs(study, "smoke", seeds=[5])["full"]) == 1
+    assert study_records(CLASSIFICATION, study, "smoke") == {
+        label: [run.record for run in runs] for label, runs in found.items()}
+    assert study_records(CLASSIFICATION, study, "laptop") == {"full": [], "no skips": []}
+    assert len(run_study(CLASSIFICATION, study, "smoke", seeds=[5])["full"]) == 1
     other = Study("study", {"no RGUs": config.updated("model.rgu=False")}, (3,))
-    assert experiments.records_of(other, "smoke") == {"no RGUs": []}
+    assert study_records(CLASSIFICATION, other, "smoke") == {"no RGUs": []}
 
 
 def test_records_of_a_substitute_count(tiny_config, stripes):
     asked = tiny_config(dataset={"name": "CIFAR10"}, train={"epochs": 1})
-    experiments.run(asked.updated(dataset={"name": "cifar10-jpeg"}), "study", "laptop")
-    assert len(experiments.records_of(Study("study", {"a": asked}, (0,)), "laptop")["a"]) == 1
+    CLASSIFICATION.run(asked.updated(dataset={"name": "cifar10-jpeg"}), "study", "laptop")
+    assert len(study_records(CLASSIFICATION, Study("study", {"a": asked}, (0,)), "laptop")["a"]) == 1
 
 
 def test_a_variant_that_diverges_is_said_and_left_out(tiny_config, stripes, capsys):
     config = tiny_config(train={"epochs": 1})
     bad = config.updated(optimizer={"name": "SGD", "lr": 1e30})
-    found = experiments.runs(Study("study", {"bad": bad, "good": config}, (0,)), "smoke")
+    found = run_study(CLASSIFICATION, Study("study", {"bad": bad, "good": config}, (0,)), "smoke")
     assert (len(found["bad"]), len(found["good"])) == (0, 1)
     assert "bad, seed 0: the loss is" in capsys.readouterr().out
     table = comparison.difference_table({label: [r.record for r in runs] for label, runs in found.items()}, "good")
@@ -142,9 +142,9 @@ def test_other_errors_are_not_swallowed(tiny_config, monkeypatch):
     def gone(*arguments, **options):
         raise DatasetNotFound("nowhere")
 
-    monkeypatch.setattr(experiments, "load", gone)
+    monkeypatch.setattr(runs, "load", gone)
     with pytest.raises(DatasetNotFound):
-        experiments.runs(Study("study", {"a": tiny_config()}, (0,)), "smoke")
+        run_study(CLASSIFICATION, Study("study", {"a": tiny_config()}, (0,)), "smoke")
 
 
 # -- tables and verdicts -----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from places import TESTS
 
-from terminator.classification import runs as experiments
+from terminator.classification.runs import CLASSIFICATION
 from terminator.ops.pooling import pooled
 from terminator.runtime.deterministic import deterministic_algorithms
 
@@ -19,7 +19,7 @@ import hashlib, json, sys
 import torch
 sys.path.insert(0, {tests!r})
 import conftest
-from terminator.classification import runs as experiments
+from terminator.classification.runs import CLASSIFICATION
 
 torch.set_num_threads({threads})
 make = {{name: getattr(conftest, name).__wrapped__() for name in ("tiny_model", "tiny_config", "tiny_data")}}
@@ -28,7 +28,7 @@ x = torch.randn(8, 3, 8, 8)
 logits = make["tiny_model"]().train()(x)
 config = make["tiny_config"](dataset={{"crop_padding": 1, "flip": True}}, model={{"dropout": [0.1]}},
                              optimizer={{"name": "Kar3"}}, train={{"epochs": 3, "seed": 4}})
-run = experiments.run(config, "bits", data=make["tiny_data"](train=64, test=32), force=True)
+run = CLASSIFICATION.run(config, "bits", data=make["tiny_data"](train=64, test=32), force=True)
 digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in run.model().state_dict().values())).hexdigest()
 print("RESULT", json.dumps({{"logits": logits.tolist(), "digest": digest, "first": run.record["epochs"][0]["loss"],
                              "accuracy": run.accuracy(), "capability": torch.backends.cpu.get_cpu_capability()}}))
@@ -74,8 +74,8 @@ def test_another_processor_agrees_within_the_stated_tolerance(once, environment)
 
 
 def test_the_deterministic_mode_is_a_setting_of_the_run_and_ends_with_it(tiny_config, tiny_data):
-    plain = experiments.run(tiny_config(), "bits", data=tiny_data())
-    strict = experiments.run(tiny_config("train.deterministic=True"), "bits", data=tiny_data())
+    plain = CLASSIFICATION.run(tiny_config(), "bits", data=tiny_data())
+    strict = CLASSIFICATION.run(tiny_config("train.deterministic=True"), "bits", data=tiny_data())
     assert strict.record["deterministic_algorithms"] is True
     assert plain.record["deterministic_algorithms"] is False
     assert not torch.are_deterministic_algorithms_enabled()
@@ -104,5 +104,5 @@ def test_the_pooling_of_that_mode_is_torchs(shape, size):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_the_deterministic_mode_on_cuda_gives_the_same_bits_twice(tiny_config, tiny_data):
     config = tiny_config("train.deterministic=True", train={"device": "cuda"})
-    runs = [experiments.run(config, "bits", data=tiny_data(), force=True).model().state_dict() for _ in range(2)]
+    runs = [CLASSIFICATION.run(config, "bits", data=tiny_data(), force=True).model().state_dict() for _ in range(2)]
     assert all(torch.equal(value, runs[1][name]) for name, value in runs[0].items())

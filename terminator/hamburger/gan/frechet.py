@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from terminator.classification import runs
 from terminator.classification.config import Config
+from terminator.classification.runs import CLASSIFICATION
 from terminator.data import ImageData, normalize
 from terminator.hamburger.gan.config import GanConfig
 
@@ -55,7 +55,7 @@ def classifier_config(config: GanConfig) -> Config:
 
 def judge_of(config: GanConfig, images: ImageData, profile: str) -> Judge:
     """The judge of these images, trained here if it is not there yet; its run is named in what it says of itself."""
-    run = runs.run(classifier_config(config), CLASSIFIERS, profile, data=images, need_model=True)
+    run = CLASSIFICATION.run(classifier_config(config), CLASSIFIERS, profile, data=images, need_model=True)
     about = {"network": "small CNN, 4 convolutions, 64 features", "run_id": run.record["run_id"],
              "accuracy": run.accuracy("calibrated"), "trained_on": images.info.title}
     return Judge(run.model(), images.info.mean, images.info.std, about)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from terminator.hamburger.gan.presets import SEEDS, study
-from terminator.hamburger.gan.runs import NAMES, GanRun, run
+from terminator.hamburger.gan.runs import GAN, NAMES, GanRun
 from terminator.runs.comparison import Gap, gap
 
 EXPERIMENT = "gan"
@@ -13,7 +13,7 @@ EXPERIMENT = "gan"
 
 def run_study(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> dict[str, list[GanRun]]:
     """All runs of the profile's study, {kind of context: one run per seed}."""
-    return {name: [run(config.updated(train={"seed": seed, "device": device}), EXPERIMENT, profile)
+    return {name: [GAN.run(config.updated(train={"seed": seed, "device": device}), EXPERIMENT, profile)
                    for seed in tuple(seeds) or SEEDS[profile]] for name, config in study(profile).items()}
 
 

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from terminator.data import load as load_images
 from terminator.hamburger.gan.config import GanConfig
 from terminator.hamburger.gan.frechet import judge_of
 from terminator.hamburger.gan.networks import Gan, build
 from terminator.hamburger.gan.trainer import GanImages, GanTrainer
-from terminator.runs import observations
 from terminator.runs.system import FinishedRun, System
 from terminator.runtime.settings import from_dict
 
@@ -22,16 +21,7 @@ NAMES = {"none": "without context", "attention": "with attention", "NMF": "with 
 
 
 class GanRun(FinishedRun):
-    """A finished run: its record, its folder, and on demand its epochs, its samples and its networks."""
-
-    def model(self) -> nn.Module:
-        """The trained networks, in evaluation mode."""
-        return load(self.folder / "model.safetensors")[0]
-
-    @property
-    def config(self) -> GanConfig:
-        """The resolved configuration."""
-        return from_dict(GanConfig, self.record["config"])
+    """A finished run and its samples."""
 
     def grids(self) -> dict[int, Tensor]:
         """Samples of the same z and classes after every epoch (0: before training): uint8 (rows * classes, C, H, W).
@@ -39,7 +29,7 @@ class GanRun(FinishedRun):
         Raises:  FileNotFoundError where the record travelled without them.
         """
         return {epoch: torch.from_numpy(fields["samples"]).to(torch.uint8)
-                for epoch, fields in observations.read_fields(self.folder).items()}
+                for epoch, fields in self.observed_fields.items()}
 
 
 class GanSystem(System):
@@ -109,5 +99,3 @@ class GanSystem(System):
 
 
 GAN = GanSystem()
-run, run_id, run_folder, load = GAN.run, GAN.run_id, GAN.run_folder, GAN.load
-runs_table, rebuild_index = GAN.runs_table, GAN.rebuild_index

@@ -16,7 +16,7 @@ from terminator.data.pictures import shapes, sources
 from terminator.data.pictures.segmentation import IMAGENET
 from terminator.hamburger.segmentation.config import SegmentationConfig
 from terminator.hamburger.segmentation.evaluation import fixed_bases, predict_logits
-from terminator.hamburger.segmentation.runs import load
+from terminator.hamburger.segmentation.runs import SEGMENTATION
 from terminator.runtime.paths import atomic_path
 
 
@@ -36,7 +36,7 @@ def load_segmenter(path: str | Path) -> tuple[nn.Module, SegmentationConfig]:
 
     Raises:  FileNotFoundError; ValueError if the file is damaged or no such model.
     """
-    model, config = load(Path(path))
+    model, config = SEGMENTATION.load(Path(path))
     class_names(config)
     return model, config
 

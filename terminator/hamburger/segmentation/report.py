@@ -13,9 +13,9 @@ from terminator.data.pictures.segmentation import SegmentationData
 from terminator.hamburger.segmentation.config import SegmentationConfig
 from terminator.hamburger.segmentation.evaluation import batches, fixed_bases, predict_logits
 from terminator.hamburger.segmentation.presets import SEEDS, camvid_arms, context_arms, preset
-from terminator.hamburger.segmentation.runs import SEGMENTATION, SegmentationRun, load, run, tested
-from terminator.runs import records
+from terminator.hamburger.segmentation.runs import SEGMENTATION, SegmentationRun
 from terminator.runs.comparison import Gap, gap
+from terminator.runs.study import Study, study_records
 from terminator.runtime.settings import ConfigError
 
 CONTEXT, CAMVID, VOC = "segmentation_context", "segmentation_camvid", "segmentation_voc"  # experiments
@@ -45,9 +45,8 @@ def recorded(study: str, profile: str) -> dict[str, list[SegmentationRun]]:
     if study not in studies:
         raise ConfigError(f"study is {study!r}; allowed: {', '.join(studies)}")
     arms, experiment = studies[study]
-    there = sorted(records.load_records(experiment, profile), key=lambda record: record["seed"])
-    return {label: [SegmentationRun(record, SEGMENTATION.folder_of(record)) for record in found]
-            for label, found in SEGMENTATION.records_of(arms(profile), there).items() if found}
+    there = study_records(SEGMENTATION, Study(experiment, arms(profile), SEEDS[profile]), profile)
+    return {label: [SEGMENTATION.of_record(record) for record in found] for label, found in there.items() if found}
 
 
 def two_stages(profile: str, device: str = "auto", data_dir: str | None = None, first: str = "voc",
@@ -57,11 +56,11 @@ def two_stages(profile: str, device: str = "auto", data_dir: str | None = None, 
     Args:  first, second: presets;  changes: of both, train={"batch_size": 8} say.
     The second is trained on its validation pictures as well: its scores on them say nothing.
     """
-    start = run(preset(first, **changes).updated(train={"device": device}), VOC, profile, data_dir=data_dir,
-                need_model=True)
+    start = SEGMENTATION.run(preset(first, **changes).updated(train={"device": device}), VOC, profile,
+                             data_dir=data_dir, need_model=True)
     model = str(start.folder / "model.safetensors")
     config = preset(second, **changes).updated(train={"device": device, "start_from": model})
-    return [start, run(config, VOC, profile, data_dir=data_dir)]
+    return [start, SEGMENTATION.run(config, VOC, profile, data_dir=data_dir)]
 
 
 def _runs(arms: Mapping[str, SegmentationConfig], experiment: str, profile: str, seeds: Sequence[int], device: str,
@@ -75,7 +74,7 @@ def _runs(arms: Mapping[str, SegmentationConfig], experiment: str, profile: str,
     for seed in tuple(seeds) or SEEDS[profile]:
         for label, config in arms.items():
             config = config.updated(train={"seed": seed, "device": device})
-            found[label].append(run(config, experiment, profile, data=data, data_dir=data_dir))
+            found[label].append(SEGMENTATION.run(config, experiment, profile, data=data, data_dir=data_dir))
     return found
 
 
@@ -87,7 +86,7 @@ def table(found: Runs) -> pd.DataFrame:
     rows = []
     for label, runs in found.items():
         values = pd.Series([r.miou() for r in runs])
-        results = [r.record["results"][tested(r.record)] for r in runs]
+        results = [r.record["results"][SEGMENTATION.judged_by(r.record)] for r in runs]
         spreads = [max(part["repeated"]) - min(part["repeated"]) for part in results if "repeated" in part]
         rows.append({
             "arm": label, "miou": values.mean(), "sd": values.std(ddof=1), "seeds": len(values),
@@ -102,7 +101,7 @@ def class_table(found: Runs) -> pd.DataFrame:
     """Intersection over union (%) of every class, mean over seeds: a row per class, a column per arm."""
     columns = {}
     for label, runs in found.items():
-        lists = [r.record["results"][tested(r.record)]["iou"] for r in runs]
+        lists = [r.record["results"][SEGMENTATION.judged_by(r.record)]["iou"] for r in runs]
         columns[label] = pd.DataFrame(lists, dtype=float).mean()
     names = next(iter(found.values()))[0].record["data"]["classes"]
     return pd.DataFrame(columns).set_axis(list(names)).rename_axis("class")
@@ -127,8 +126,8 @@ def model_of(found: SegmentationRun, data_dir: str | None = None
     """A run's trained network, trained here if its weights are not, its configuration and its data."""
     config, record = found.config, found.record
     data = SEGMENTATION.load_data(config, data_dir)
-    again = run(config, record["experiment"], record["profile"], data=data, need_model=True)
-    return (*load(again.folder / "model.safetensors"), data)
+    again = SEGMENTATION.run(config, record["experiment"], record["profile"], data=data, need_model=True)
+    return (*SEGMENTATION.load(again.folder / "model.safetensors"), data)
 
 
 class Seen(NamedTuple):
@@ -175,7 +174,7 @@ def steps_sweep(found: SegmentationRun, steps: Sequence[int] = (1, 2, 3, 4, 6, 8
     model, config, data = model_of(found, data_dir)
     trainer, rows = SEGMENTATION.trainer(model, config, data), []
     for k in steps:
-        result = trainer.evaluate(split or tested(found.record), steps=k, repeats=repeats)
+        result = trainer.evaluate(split or SEGMENTATION.judged_by(found.record), steps=k, repeats=repeats)
         values = result.get("repeated", [result["miou"]])
         rows.append({"steps": k, "miou": sum(values) / len(values), "low": min(values), "high": max(values)})
     return pd.DataFrame(rows)

@@ -18,25 +18,11 @@ from terminator.runtime.settings import ConfigError, from_dict, identity
 
 
 class SegmentationRun(FinishedRun):
-    """A finished run: its record, its folder, and on demand its epochs and its model."""
-
-    def model(self) -> nn.Module:
-        """The trained network, in evaluation mode."""
-        return load(self.folder / "model.safetensors")[0]
-
-    @property
-    def config(self) -> SegmentationConfig:
-        """The resolved configuration."""
-        return from_dict(SegmentationConfig, self.record["config"])
+    """A finished run and its measure."""
 
     def miou(self, split: str = "") -> float:
         """Mean intersection over union (%) after the last step; of the test pictures, or the last split there is."""
-        return self.record["results"][split or tested(self.record)]["miou"]
-
-
-def tested(record: dict[str, Any]) -> str:
-    """The split that a run is judged by."""
-    return "test" if "test" in record["results"] else "val"
+        return self.record["results"][split or self.system.judged_by(self.record)]["miou"]
 
 
 MEASURES = {"miou": "mIoU (%)", "accuracy": "pixels (%)", "val_miou": "val mIoU (%)", "miou_msflip": "MSFlip (%)",
@@ -79,6 +65,10 @@ class SegmentationSystem(System):
     def method(self, config: SegmentationConfig) -> str:
         return method_name(config)
 
+    def judged_by(self, record: dict[str, Any]) -> str:
+        """The test pictures, or the last split there is."""
+        return "test" if "test" in record["results"] else "val"
+
     def build(self, config: SegmentationConfig) -> HamNet:
         return build_network(config)
 
@@ -114,14 +104,14 @@ class SegmentationSystem(System):
         return {"images_per_s": round(train.train_steps * train.batch_size / seconds, 2) if rows else None}
 
     def summary(self, record: dict[str, Any]) -> str:
-        split = tested(record)
+        split = self.judged_by(record)
         found = record["results"][split]
         return f"mIoU {found['miou']:.2f} %, {found['accuracy']:.2f} % of pixels, {found['pictures']} {split} pictures"
 
     def row(self, record: dict[str, Any]) -> dict[str, Any]:
         """What it was, how well (%), how fast."""
         config, results = from_dict(SegmentationConfig, record["config"]), record["results"]
-        split, ham = tested(record), config.model.context == "hamburger"
+        split, ham = self.judged_by(record), config.model.context == "hamburger"
         repeated = results[split].get("repeated")
         return {
             "method": method_name(config), "backbone": config.model.backbone, "rank": config.ham.rank if ham else None,
@@ -134,8 +124,6 @@ class SegmentationSystem(System):
 
 
 SEGMENTATION = SegmentationSystem()
-run, run_id, run_folder, load = SEGMENTATION.run, SEGMENTATION.run_id, SEGMENTATION.run_folder, SEGMENTATION.load
-runs_table, rebuild_index = SEGMENTATION.runs_table, SEGMENTATION.rebuild_index
 
 
 def method_name(config: SegmentationConfig) -> str:

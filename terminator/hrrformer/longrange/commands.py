@@ -1,10 +1,10 @@
 """What the command line does with long range tasks: train one, or make its data and say what they are."""
 
-from terminator.hrrformer.longrange import runs
 from terminator.hrrformer.longrange.config import LongRangeConfig
 from terminator.hrrformer.longrange.data import load_long_range
 from terminator.hrrformer.longrange.presets import preset
 from terminator.hrrformer.longrange.report import simple_answers
+from terminator.hrrformer.longrange.runs import LONG_RANGE
 from terminator.runtime.distributed import processes, rank
 
 DEFAULT = "digits-sequence"  # needs no data set
@@ -20,7 +20,7 @@ def train(name: str | None, changes: list[str], experiment: str, profile: str, d
     """Run an experiment, or read its record, and print what was reached."""
     config = configuration(name, changes)
     with processes(config.train):  # the rank is known for as long as the processes are joined
-        run = runs.run(config, experiment, profile, data_dir=data_dir, force=force)
+        run = LONG_RANGE.run(config, experiment, profile, data_dir=data_dir, force=force)
         if rank() == 0:
             for split, found in run.record["results"].items():
                 print(f"{split:>8}: {found['accuracy']:6.2f} % of {found['examples']} examples, cross entropy "

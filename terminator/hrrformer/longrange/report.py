@@ -10,52 +10,53 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from terminator.classification import runs as experiments
+from terminator.classification.runs import CLASSIFICATION
 from terminator.data import pathfinder
 from terminator.data.sequences import listops
 from terminator.data.sequences.tokens import Split, TokenData
 from terminator.hrrformer.longrange.config import LongRangeConfig
 from terminator.hrrformer.longrange.data import load_long_range
 from terminator.hrrformer.longrange.presets import MAIN, SEEDS, SEEDS_USED, preset, study
-from terminator.hrrformer.longrange.runs import LongRangeRun, run
+from terminator.hrrformer.longrange.runs import LONG_RANGE
 from terminator.hrrformer.longrange.tasks import build_network
 from terminator.hrrformer.network import NetworkParts
 from terminator.hrrformer.studies import pathfinder_pictures
 from terminator.runs import literature, measurements
 from terminator.runs.comparison import Gap, gap
-from terminator.runs.system import run_name
+from terminator.runs.study import run_study as run_variants
+from terminator.runs.system import FinishedRun, run_name
 from terminator.runtime.settings import identity
 
 EXPERIMENT = "longrange"
 BASELINES = "longrange_baselines"
 PUBLISHED = "long range arena"  # the table of results/literature.csv
 TITLES = {"listops": "ListOps", "text": "Text", "retrieval": "Retrieval", "image": "Image", "pathfinder": "Pathfinder"}
-Runs = Mapping[str, Sequence[LongRangeRun]]
+Runs = Mapping[str, Sequence[FinishedRun]]
 
 
 def run_study(name: str, profile: str, seeds: Sequence[int] = (), device: str = "auto", need_model: bool = False
-              ) -> dict[str, list[LongRangeRun]]:
+              ) -> dict[str, list[FinishedRun]]:
     """All runs of a study by label, see presets.study: with as many of the seeds as presets.SEEDS_USED says."""
     chosen = (tuple(seeds) or SEEDS[profile])[:SEEDS_USED.get(name, 1)]
-    found: dict[str, list[LongRangeRun]] = {}
+    found: dict[str, list[FinishedRun]] = {}
     for label, config in study(name, profile).items():
         for seed in chosen[:1] if "permuted" in label else chosen:
             config = config.updated(train={"seed": seed, "device": device})
-            found.setdefault(label, []).append(run(config, EXPERIMENT, profile, need_model=need_model))
+            found.setdefault(label, []).append(LONG_RANGE.run(config, EXPERIMENT, profile, need_model=need_model))
     return found
 
 
 def main_run(name: str, profile: str, label: str = "Hrrformer", seed: int | None = None, device: str = "auto"
-             ) -> tuple[LongRangeRun, TokenData]:
+             ) -> tuple[FinishedRun, TokenData]:
     """One run of a study with its weights, trained here if they are not, and its data."""
     config = study(name, profile)[label].updated(
         train={"seed": SEEDS[profile][0] if seed is None else seed, "device": device})
     data = load_long_range(config)
-    return run(config, EXPERIMENT, profile, data=data, need_model=True), data
+    return LONG_RANGE.run(config, EXPERIMENT, profile, data=data, need_model=True), data
 
 
 @torch.no_grad()
-def look_inside(found: LongRangeRun, data: TokenData, count: int = 16, split: str = "test", untrained: bool = False
+def look_inside(found: FinishedRun, data: TokenData, count: int = 16, split: str = "test", untrained: bool = False
                 ) -> tuple[NetworkParts, tuple[Tensor, ...], Tensor]:
     """Everything that the network computes for the first examples of a split, their tokens and their labels.
 
@@ -100,7 +101,7 @@ def length_table(found: Runs) -> pd.DataFrame:
     return table.pivot_table("test", "tokens", "network", sort=False).rename_axis(columns=None)
 
 
-def branch_ratio(found: Sequence[LongRangeRun], epoch: int) -> float:
+def branch_ratio(found: Sequence[FinishedRun], epoch: int) -> float:
     """||mixer branch|| / ||residual|| after an epoch (index), mean over layers and runs."""
     values = [value for r in found for name, value in r.record["epochs"][epoch].items() if "branch_ratio" in name]
     return float(np.mean(values))
@@ -125,7 +126,7 @@ CLAIMS = (  # claim, arm that is better if it is true, arm it is compared with
     ("padding in the superposition and the mean costs accuracy", "Hrrformer, padding masked", "Hrrformer"))
 
 
-def compare(a: Sequence[LongRangeRun], b: Sequence[LongRangeRun]) -> Gap:
+def compare(a: Sequence[FinishedRun], b: Sequence[FinishedRun]) -> Gap:
     """Test accuracies (%) of a against b; chance is the seeds', and at least that of the test examples."""
     values = [[r.accuracy() for r in found] for found in (a, b)]
     noise = [interval(mean(side), found[0].record["results"]["test"]["examples"])
@@ -168,7 +169,7 @@ def baselines(name: str, profile: str, device: str = "auto") -> pd.DataFrame:
 
     found = dict(measurements.named(BASELINES, run_id, "baselines", profile, measured)["results"])
     if name == "pathfinder":
-        trained = experiments.runs(pathfinder_pictures(profile), profile, device=device)
+        trained = run_variants(CLASSIFICATION, pathfinder_pictures(profile), profile, device=device)
         found |= {f"{label}, on pictures": mean(run.accuracy() for run in runs) for label, runs in trained.items()}
     return pd.DataFrame({"test": found}).rename_axis("answer")
 

@@ -11,26 +11,8 @@ from terminator.hrrformer.longrange.config import LongRangeConfig
 from terminator.hrrformer.longrange.data import load_long_range
 from terminator.hrrformer.longrange.tasks import build_network
 from terminator.hrrformer.longrange.trainer import SequenceTrainer
-from terminator.runs.system import FinishedRun, System
+from terminator.runs.system import System
 from terminator.runtime.settings import from_dict
-
-
-class LongRangeRun(FinishedRun):
-    """A finished run: its record, its folder, and on demand its epochs and its model."""
-
-    def model(self) -> nn.Module:
-        """The trained network, in evaluation mode."""
-        return load(self.folder / "model.safetensors")[0]
-
-    @property
-    def config(self) -> LongRangeConfig:
-        """The resolved configuration."""
-        return from_dict(LongRangeConfig, self.record["config"])
-
-    def accuracy(self, split: str = "test") -> float:
-        """Accuracy (%) after the last epoch."""
-        return self.record["results"][split]["accuracy"]
-
 
 MEASURES = {"test": "test (%)", "best_test": "best epoch (%)", "branch_ratio": "branch / residual",
             "tokens_per_s": "tokens/s"}
@@ -42,7 +24,6 @@ class LongRange(System):
     task = "long-range"
     config = LongRangeConfig
     index = "index_longrange.csv"
-    run_type = LongRangeRun
     measures = MEASURES
 
     def load_data(self, config: LongRangeConfig, data_dir: str | None = None) -> TokenData:
@@ -99,8 +80,6 @@ class LongRange(System):
 
 
 LONG_RANGE = LongRange()
-run, run_id, run_folder, load = LONG_RANGE.run, LONG_RANGE.run_id, LONG_RANGE.run_folder, LONG_RANGE.load
-runs_table, rebuild_index = LONG_RANGE.runs_table, LONG_RANGE.rebuild_index
 
 
 def mixer_name(config: LongRangeConfig) -> str:

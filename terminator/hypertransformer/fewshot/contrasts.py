@@ -9,10 +9,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from terminator.hypertransformer.fewshot.presets import LAYERS, MAIN, UNLABELED, WIDTHS, preset
-from terminator.hypertransformer.fewshot.runs import FewShotRun
 from terminator.runs.comparison import HOLDS, NOT, NOT_RUN, UNSETTLED, Gap, gap, seeds
+from terminator.runs.system import FinishedRun
 
-Runs = Sequence[FewShotRun]
+Runs = Sequence[FinishedRun]
 Studies = Mapping[str, Mapping[str, Runs]]  # {study: {label: runs}}, see presets.study
 FORGETTING = "later tasks do not make the continual model forget the first"
 

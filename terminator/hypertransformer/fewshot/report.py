@@ -12,43 +12,45 @@ from terminator.hypertransformer import HyperTransformer
 from terminator.hypertransformer.fewshot.config import FewShotConfig
 from terminator.hypertransformer.fewshot.data import EpisodeData, load_episode_data
 from terminator.hypertransformer.fewshot.presets import MAIN, SEEDS, preset, study
-from terminator.hypertransformer.fewshot.runs import FewShotRun, run, runs_table
+from terminator.hypertransformer.fewshot.runs import FEW_SHOT
 from terminator.hypertransformer.fewshot.speed import episode_speed
 from terminator.runs import measurements
+from terminator.runs.system import FinishedRun
 from terminator.runtime import provenance
 
 EXPERIMENT = "fewshot"
 
 
 def run_study(name: str, profile: str, seeds: Sequence[int] = (), device: str = "auto", data: EpisodeData | None = None,
-              need_model: bool = False) -> dict[str, list[FewShotRun]]:
+              need_model: bool = False) -> dict[str, list[FinishedRun]]:
     """All runs of a study by label: main settings with every seed of the profile, all else with the first.
 
     Main are the methods at the profile's own number of ways, and the generated CNN at any.
     """
     chosen, main = tuple(seeds) or SEEDS[profile], f"{preset(MAIN[profile]).episodes.num_labels}-way,"
-    found: dict[str, list[FewShotRun]] = {}
+    found: dict[str, list[FinishedRun]] = {}
     for label, config in study(name, profile).items():
         every = name == "methods" and (label.startswith(main) or label.endswith("all layers"))
         for seed in chosen if every else chosen[:1]:
             config = config.updated(train={"seed": seed, "device": device})
-            found.setdefault(label, []).append(run(config, EXPERIMENT, profile, data=data, need_model=need_model))
+            run = FEW_SHOT.run(config, EXPERIMENT, profile, data=data, need_model=need_model)
+            found.setdefault(label, []).append(run)
     return found
 
 
-def main_model(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> tuple[FewShotRun, EpisodeData]:
+def main_model(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> tuple[FinishedRun, EpisodeData]:
     """The model that is looked at, trained here if its weights are not, and its data."""
     seed = (tuple(seeds) or SEEDS[profile])[0]
     config = preset(MAIN[profile], train={"seed": seed, "device": device})
     data = load_episode_data(config.data)
-    return run(config, EXPERIMENT, profile, data=data, need_model=True), data
+    return FEW_SHOT.run(config, EXPERIMENT, profile, data=data, need_model=True), data
 
 
-def table(study_runs: Mapping[str, Sequence[FewShotRun]]) -> pd.DataFrame:
+def table(study_runs: Mapping[str, Sequence[FinishedRun]]) -> pd.DataFrame:
     """One row per label: mean over seeds, standard deviation, 95 % interval over one seed's tasks (all in %)."""
     rows = []
     for label, found in study_runs.items():
-        part = runs_table([r.record for r in found])
+        part = FEW_SHOT.runs_table([r.record for r in found])
         rows.append({
             "setting": label, "test": part["test"].mean(), "sd": part["test"].std(ddof=1), "seeds": len(part),
             "interval": part["interval"].mean(), "train classes": part["train_classes"].mean(),
@@ -111,7 +113,7 @@ def speed(profile: str, data: EpisodeData, batches: Sequence[int] = (1, 8), devi
     return frame.assign(times=frame["episodes_per_s"] / frame["episodes_per_s"].iloc[0]).set_index("batch")
 
 
-def continual_table(found: FewShotRun, kind: str) -> pd.DataFrame:
+def continual_table(found: FinishedRun, kind: str) -> pd.DataFrame:
     """Accuracy (%) of task j (column) after task t (row), class_incremental or task_incremental; empty above."""
     accuracies = found.record["results"]["test"][kind]
     names = [f"task {i + 1}" for i in range(len(accuracies))]

@@ -12,27 +12,9 @@ from terminator.hypertransformer.fewshot.config import FewShotConfig
 from terminator.hypertransformer.fewshot.data import EpisodeData, load_episode_data
 from terminator.hypertransformer.fewshot.tasks import build_network
 from terminator.hypertransformer.fewshot.trainer import EpisodeTrainer
-from terminator.runs.system import FinishedRun, System
+from terminator.runs.system import System
 from terminator.runtime import weights
 from terminator.runtime.settings import ConfigError, from_dict, identity
-
-
-class FewShotRun(FinishedRun):
-    """A finished run: its record, its folder, and on demand its epochs and its model."""
-
-    def model(self) -> nn.Module:
-        """The trained network, in evaluation mode."""
-        return load(self.folder / "model.safetensors")[0]
-
-    @property
-    def config(self) -> FewShotConfig:
-        """The resolved configuration."""
-        return from_dict(FewShotConfig, self.record["config"])
-
-    def accuracy(self, split: str = "test") -> float:
-        """Accuracy (%) over the split's tasks, after the last step."""
-        return self.record["results"][split]["accuracy"]
-
 
 MEASURES = {"test": "test (%)", "overlapping": "queries may be support (%)", "interval": "95 % over tasks",
             "train_classes": "training classes (%)", "episodes_per_s": "episodes/s"}
@@ -44,7 +26,6 @@ class FewShot(System):
     task = "few-shot"
     config = FewShotConfig
     index = "index_fewshot.csv"
-    run_type = FewShotRun
     measures = MEASURES
 
     def load_data(self, config: FewShotConfig, data_dir: str | None = None) -> EpisodeData:
@@ -122,8 +103,6 @@ class FewShot(System):
 
 
 FEW_SHOT = FewShot()
-run, run_id, run_folder, load = FEW_SHOT.run, FEW_SHOT.run_id, FEW_SHOT.run_folder, FEW_SHOT.load
-runs_table, rebuild_index = FEW_SHOT.runs_table, FEW_SHOT.rebuild_index
 
 
 # -- tables ----------------------------------------------------------------------------------------------------
@@ -147,7 +126,7 @@ SETTING = ["data", "method", "ways", "shots", "unlabeled", "transformer_layers",
 
 def summary_table(found: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """One row per setting: mean over seeds, its standard deviation, and the interval of one seed over tasks."""
-    runs, rows = runs_table(list(found)), []
+    runs, rows = FEW_SHOT.runs_table(list(found)), []
     if runs.empty:
         return runs
     for key, group in runs.groupby(SETTING, sort=False):

@@ -8,7 +8,7 @@ import pandas as pd
 
 from terminator.hypertransformer.fewshot.config import FewShotConfig
 from terminator.hypertransformer.fewshot.data import EpisodeData
-from terminator.hypertransformer.fewshot.runs import load
+from terminator.hypertransformer.fewshot.runs import FEW_SHOT
 from terminator.hypertransformer.fewshot.tasks import build_network
 from terminator.hypertransformer.fewshot.trainer import EpisodeTrainer
 from terminator.runs import records
@@ -42,7 +42,7 @@ def watch(config: FewShotConfig, data: EpisodeData, folder: Path, *, poll_s: flo
         step = config.train.train_steps if ended else _newest(trainer, folder)
         if step is not None and step > seen:
             if ended:
-                trainer.model.load_state_dict(load(folder / "model.safetensors")[0].state_dict())
+                trainer.model.load_state_dict(FEW_SHOT.load(folder / "model.safetensors")[0].state_dict())
             for split in data.splits:
                 found = trainer.evaluate(split)
                 rows.append({"step": step, "split": split} | {

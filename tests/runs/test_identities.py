@@ -1,0 +1,95 @@
+"""Run identities: what a record was called when it was made is what its settings are called now."""
+
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from places import ROOT
+
+from terminator.report.tables import SYSTEMS
+from terminator.runs import records
+from terminator.runtime.settings import from_dict
+
+BY_TASK = {system.task: system for system in SYSTEMS}
+# Measurements: no system's configuration is stored in them, or their names are made of other things.
+MEASURED = {"baselines", "probes", "speed"}
+# Settings that name a file, whose content is part of the identity: a record does not hold it.
+FILES = (("pretrained", "filename"), ("train", "start_from"),
+         ("train", "restore_shared_features_from"), ("model", "weights"))
+
+
+@pytest.fixture
+def committed(monkeypatch):
+    """The project's records, without what somebody ran in this checkout for themselves."""
+    monkeypatch.setenv("TERMINATOR_RESULTS", str(ROOT / "results"))
+    return [record for record in records.load_records()
+            if record["profile"] != records.SMOKE and record["experiment"] != records.OWN]
+
+
+def of_system(found):
+    return [record for record in found if records.task_of(record) in BY_TASK]
+
+
+def missing_files(record):
+    """The files that a record's settings name and that are not on this machine."""
+    names = (record["config"].get(group, {}).get(key) for group, key in FILES)
+    return [name for name in names if name and not Path(name).is_file()]
+
+
+def recomputed(record):
+    """The run id that a record's stored settings, data and profile have today."""
+    system = BY_TASK[records.task_of(record)]
+    data = SimpleNamespace(info=SimpleNamespace(**record["data"]))
+    return system.run_id(from_dict(system.config, record["config"]), data, record["profile"])
+
+
+def test_every_committed_record_keeps_its_identity(committed):
+    whole = [record for record in of_system(committed) if not missing_files(record)]
+    changed = {record["run_id"]: new for record in whole
+               if (new := recomputed(record)) != record["run_id"]}
+    assert changed == {}
+    count = Counter(records.task_of(record) for record in whole)
+    assert count.total() >= 300
+    assert count.keys() == BY_TASK.keys()  # no system goes unseen
+    assert min(count.values()) >= 6
+
+
+def test_what_cannot_be_recomputed_is_known(committed):
+    """Measurements alone: no committed run started from a file, which would be gone by now."""
+    others = {records.task_of(record) for record in committed} - BY_TASK.keys()
+    assert others <= MEASURED
+    assert [record["run_id"] for record in of_system(committed) if missing_files(record)] == []
+
+
+def test_folders_have_the_names_of_their_records(committed):
+    for path in (ROOT / "results" / "runs").glob("*/*/record.json"):
+        record = records.read_record(path)
+        assert record["experiment"] == path.parent.parent.name
+        assert record["run_id"] == path.parent.name
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.task)
+def test_another_setting_seed_profile_or_data_is_another_run(committed, system):
+    record = next(record for record in committed if records.task_of(record) == system.task)
+    config, other = record["config"], 1 + record["config"]["train"]["seed"]
+    changed = [
+        record | {"config": config | {"train": config["train"] | {"seed": other}}},
+        record | {"config": config | {"train": config["train"] | {"precision": "bf16"}}},
+        record | {"profile": "paper" if record["profile"] == "laptop" else "laptop"},
+        record | {"data": record["data"] | {"fingerprint": "other"}}]
+    assert len({recomputed(one) for one in (record, *changed)}) == 5
+    elsewhere = record | {"config": config | {"train": config["train"] | {"device": "cuda"}}}
+    assert recomputed(elsewhere) == record["run_id"]
+    assert system.setting(changed[0]) == system.setting(record)  # only seeds may be averaged
+    assert all(system.setting(one) != system.setting(record) for one in changed[1:])
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.task)
+def test_a_record_is_found_by_the_settings_it_was_made_with(committed, system):
+    for record in [record for record in committed if records.task_of(record) == system.task][:20]:
+        config = from_dict(system.config, record["config"])
+        found = system.find_record(config, record["experiment"], record["profile"])
+        assert found["config"] == record["config"]
+        run = system.of_record(record)
+        assert (run.config, run.folder.name) == (config, record["run_id"])
