@@ -17,6 +17,7 @@ from terminator.runtime.paths import atomic_write, results_dir
 
 REQUIRED = {"run_id", "experiment", "status", "profile", "seed", "config", "data", "results"}  # else it is no record
 PROFILES = ("smoke", "laptop", "paper")
+FINISHED, RUNNING = "ok", "running"  # of a record's status
 SMOKE, OWN = "smoke", "cli"  # a profile and an experiment (runs of the command line) that are nobody's evidence
 
 
@@ -63,11 +64,16 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def load_records(experiment: str | None = None, profile: str | None = None) -> list[dict[str, Any]]:
-    """All finished records below results/runs, sorted by run id; of one experiment or profile, if named."""
+def load_records(experiment: str | None = None, profile: str | None = None,
+                 status: str = FINISHED) -> list[dict[str, Any]]:
+    """All records below results/runs, sorted by run id; of one experiment or profile, if named.
+
+    Args:  status: of finished runs, or "running": of those that are not, with the epochs that they have.
+    """
     paths = sorted((results_dir() / "runs").glob(f"{experiment or '*'}/*/record.json"))
     records = [read_record(path) for path in paths]
-    return [record for record in records if profile in (None, record["profile"])]
+    return [record for record in records
+            if profile in (None, record["profile"]) and record["status"] == status]
 
 
 def task_of(record: Mapping[str, Any]) -> str:
@@ -75,9 +81,9 @@ def task_of(record: Mapping[str, Any]) -> str:
     return record.get("task", "classification")
 
 
-def evidence(task: str) -> list[dict[str, Any]]:
+def evidence(task: str, status: str = FINISHED) -> list[dict[str, Any]]:
     """The records of a task that are kept with the project: laptop and paper runs of named experiments."""
-    return [record for record in load_records() if record["profile"] != SMOKE and record["experiment"] != OWN
+    return [record for record in load_records(status=status) if record["profile"] != SMOKE and record["experiment"] != OWN
             and task_of(record) == task]
 
 

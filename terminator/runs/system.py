@@ -30,7 +30,7 @@ from terminator.runtime.distributed import broadcast, processes, rank
 from terminator.runtime.paths import results_dir
 from terminator.runtime.progress import say
 from terminator.runtime.settings import ConfigError, from_dict, identity, require_one_of, to_dict
-from terminator.trainer import Loop
+from terminator.trainer import Loop, Row
 
 
 @dataclass(frozen=True)
@@ -138,13 +138,19 @@ def _find(folder: Path, need_model: bool, force: bool) -> dict[str, Any] | None:
     """The record in the folder, if it is all that is needed; with `force` the folder's old checkpoint goes."""
     if rank() > 0:
         return None
-    path = folder / "record.json"
     if force:
         (folder / "checkpoint.pt").unlink(missing_ok=True)
         return None
-    if not path.is_file() or (need_model and not (folder / "model.safetensors").is_file()):
+    if need_model and not (folder / "model.safetensors").is_file():
         return None
-    return records.read_record(path)
+    return finished_record(folder)
+
+
+def finished_record(folder: Path) -> dict[str, Any] | None:
+    """The record of a finished run in the folder, or None where it is missing or the run goes on."""
+    path = folder / "record.json"
+    found = records.read_record(path) if path.is_file() else None
+    return found if found is not None and found["status"] == records.FINISHED else None
 
 
 # -- records ---------------------------------------------------------------------------------------------------
@@ -160,14 +166,15 @@ def describe(trainer: Loop, rows: Sequence[dict[str, float]]) -> dict[str, Any]:
         "peak_memory_bytes": provenance.peak_memory_bytes(kind), "device": provenance.device_name(kind),
         "precision": config.train.precision,
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "stretches": trainer.history(list(rows)) if rows else [],
     }
 
 
 def file_record(folder: Path, record: dict[str, Any], rows: Sequence[dict[str, float]], keep_old: bool,
                 rebuild_index: Callable[[], Any], observed: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
     """Write record and metrics, unless an old record is to be kept; return the one that counts, drop the checkpoint."""
-    if keep_old and (folder / "record.json").is_file():
-        record = records.read_record(folder / "record.json")
+    if keep_old and (old := finished_record(folder)) is not None:
+        record = old
         say(f"{folder.name}: the weights are back; its record is kept as it was")
     else:
         records.write_csv(folder / "metrics.csv", pd.DataFrame(rows))
@@ -353,11 +360,21 @@ class System(ABC):
         began = {"provenance": provenance.provenance(), "started": provenance.now()}
         name = self.run_id(config, data, profile)
         trainer = self.trainer(self.start(config, data), config, data, folder)
+        head = {"run_id": name, "experiment": experiment, "task": self.task, "profile": profile}
+
+        def so_far(rows: list[Row]) -> None:
+            """Keep what there is of a run that is not finished, where others can read it."""
+            if len(rows) == config.train.epochs or (keep_record and finished_record(folder)):
+                return
+            record = {**head, "status": records.RUNNING, **describe(trainer, rows), "results": {},
+                      **began, "finished": provenance.now()}
+            records.write_record(folder / "record.json", json.loads(json.dumps(record)))
+
+        trainer.callbacks = (*trainer.callbacks, so_far)
         rows = trainer.fit() if count_parameters(trainer.model) else []  # nothing to train: only tested
         record: dict[str, Any] = {
-            "run_id": name, "experiment": experiment, "task": self.task, "status": "ok", "profile": profile,
-            **describe(trainer, rows), **self.details(trainer, rows), "results": self.results(trainer), **began,
-            "finished": provenance.now()}
+            **head, "status": records.FINISHED, **describe(trainer, rows), **self.details(trainer, rows),
+            "results": self.results(trainer), **began, "finished": provenance.now()}
         record = json.loads(json.dumps(record))  # as it will be read again
         if rank() > 0:
             return record

@@ -24,7 +24,7 @@ def epochs_trained(monkeypatch):
     """Counts the epochs that are really trained."""
     counted, original = [], Trainer._train_epoch
     monkeypatch.setattr(Trainer, "_train_epoch",
-                        lambda self, epoch: (counted.append(epoch), original(self, epoch))[1])
+                        lambda self, epoch, *rest: (counted.append(epoch), original(self, epoch, *rest))[1])
     return counted
 
 
@@ -90,6 +90,31 @@ def test_an_interrupted_run_goes_on(tiny_config, tiny_data, epochs_trained, monk
     whole = CLASSIFICATION.run(tiny_config(), "elsewhere", data=tiny_data())
     one, other = done.model().state_dict(), whole.model().state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_an_unfinished_run_has_a_record_of_the_epochs_so_far(tiny_config, tiny_data, monkeypatch):
+    config, original = tiny_config(train={"epochs": 3}), Trainer._train_epoch
+
+    def stop(self, epoch, *rest):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return original(self, epoch, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "_train_epoch", stop)
+        with pytest.raises(KeyboardInterrupt):
+            CLASSIFICATION.run(config, "images", "laptop", data=tiny_data())
+    (half,) = records.load_records(status="running")
+    assert [row["epoch"] for row in half["epochs"]] == [1, 2]
+    assert records.load_records() == records.evidence("classification") == []  # no result yet
+    done = CLASSIFICATION.run(config, "images", "laptop", data=tiny_data())
+    assert records.load_records(status="running") == []
+    assert [row["test_accuracy"] for row in done.record["epochs"]][:2] == [
+        row["test_accuracy"] for row in half["epochs"]]
+    first, second = done.record["stretches"]
+    assert (first["epochs"], second["epochs"]) == ([1, 2], [3, 3])
+    assert first["source_hash"] == done.record["provenance"]["source_hash"]
+    assert first["device"] == done.record["device"]
 
 
 def test_a_run_that_diverged_leaves_no_record(tiny_config, tiny_data):

@@ -5,7 +5,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from terminator import layers
-from terminator.bench.floors import best_seconds
 from terminator.bench.measure import best_seconds
 from terminator.ops import layout, products
 from terminator.sfne import RGU, Bottleneck
