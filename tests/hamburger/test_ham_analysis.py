@@ -8,7 +8,7 @@ import torch
 
 from terminator.hamburger import analysis, figures, probes, report
 from terminator.hamburger.analysis import CD10, CD100, HAMS, NMF, VQ10, VQ100, noisy_low_rank
-from terminator.hamburger.gan.runs import GanRun
+from terminator.hamburger.gan.runs import GAN, GanRun
 from terminator.hamburger.segmentation.presets import preset
 from terminator.hamburger.segmentation.runs import SEGMENTATION
 from terminator.runs import records
@@ -231,7 +231,7 @@ def test_verdicts_on_gradients():
 
 def gan(frechet, sigma=None):
     return GanRun({"results": {"test": {"frechet": frechet}},
-                   "sigmas": sigma and {"generator": sigma, "discriminator": -sigma}}, Path())
+                   "sigmas": sigma and {"generator": sigma, "discriminator": -sigma}}, Path(), GAN)
 
 
 @pytest.mark.parametrize(("without", "nmf", "sigma", "expected"), [
