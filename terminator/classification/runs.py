@@ -20,7 +20,8 @@ from terminator.classification.config import Config
 from terminator.classification.presets import IMAGES, SUBSTITUTES, TOUR, preset
 from terminator.classification.trainer import Trainer
 from terminator.config import SHAPE, ModelConfig
-from terminator.data import DatasetNotFound, ImageData, available, load
+from terminator.data.images import ImageData, available, load
+from terminator.data.sources import DatasetNotFound
 from terminator.runs import observations, records
 from terminator.runs.study import Contest, Study, default_seeds
 from terminator.runs.system import FinishedRun, check_names, describe, file_record, once, run_name

@@ -9,7 +9,8 @@ from torch import Tensor
 from terminator.classification import observations
 from terminator.classification.config import Config
 from terminator.classification.tasks import Classification
-from terminator.data import Augmentation, ImageData, normalize
+from terminator.data.augment import Augmentation, normalize
+from terminator.data.images import ImageData
 from terminator.optim import learning_rate_factor
 from terminator.runtime.distributed import gather, rank, world_size
 from terminator.runtime.memory import to_device

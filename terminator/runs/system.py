@@ -21,7 +21,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
-from terminator.data import DatasetNotFound
+from terminator.data.sources import DatasetNotFound
 from terminator.model import count_parameters
 from terminator.runs import observations, records
 from terminator.runs.study import PROFILES

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from terminator import Config
-from terminator.__main__ import build_config, main
+from terminator.__main__ import main
+from terminator.classification.commands import build_config
 from terminator.classification.presets import PRESETS, preset
 from terminator.runs import records
 

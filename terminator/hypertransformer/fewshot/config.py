@@ -12,7 +12,7 @@ from terminator.config import TrainingInSteps
 from terminator.data.episodes.augment import EpisodeAugmentation
 from terminator.data.episodes.classes import SPLITS, parse_specification
 from terminator.data.episodes.sampling import EpisodeSettings
-from terminator.hypertransformer import HyperTransformerSettings
+from terminator.hypertransformer.settings import HyperTransformerSettings
 from terminator.runtime.settings import ConfigError, Experiment, at_least, require
 
 METHODS = ("hypertransformer", "prototypical", "pixels", "continual")
