@@ -8,10 +8,8 @@ Source: arXiv 2109.04553 and its released segmentation code.
 from dataclasses import dataclass, field, replace
 
 from terminator.config import TrainingInSteps
-from terminator.data.pictures.augment import ScaleCropFlip
-from terminator.data.pictures.segmentation import TRAINED
-from terminator.hamburger.hamnet import HamNetSettings
-from terminator.hamburger.settings import HamburgerSettings
+from terminator.data.pictures.settings import TRAINED, ScaleCropFlip
+from terminator.hamburger.settings import HamburgerSettings, HamNetSettings
 from terminator.runtime.settings import Experiment, at_least, require
 
 MSFLIP = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # the release's scales, each plain and mirrored

@@ -9,10 +9,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from terminator.config import Training
-from terminator.data.pathfinder import PathfinderSettings
-from terminator.data.sequences.listops import ListOpsSettings
-from terminator.hrrformer.attention import TEMPERATURES, UNBINDINGS, WEIGHTS
-from terminator.hrrformer.settings import MASKINGS, TASKS, NetworkSettings, task_settings
+from terminator.data.pathfinder_settings import PathfinderSettings
+from terminator.data.sequences.settings import ListOpsSettings
+from terminator.hrrformer.settings import (
+    MASKINGS,
+    TASKS,
+    TEMPERATURES,
+    UNBINDINGS,
+    WEIGHTS,
+    NetworkSettings,
+    task_settings,
+)
 from terminator.mixers.registry import TOKEN_MIXERS
 from terminator.runtime.settings import ConfigError, Experiment, at_least, require
 

@@ -9,9 +9,7 @@ Source: arXiv 2201.04182 and its reference implementation; the continual method:
 from dataclasses import dataclass, field, replace
 
 from terminator.config import TrainingInSteps
-from terminator.data.episodes.augment import EpisodeAugmentation
-from terminator.data.episodes.classes import SPLITS, parse_specification
-from terminator.data.episodes.sampling import EpisodeSettings
+from terminator.data.episodes.settings import SPLITS, EpisodeAugmentation, EpisodeSettings, parse_specification
 from terminator.hypertransformer.settings import HyperTransformerSettings
 from terminator.runtime.settings import ConfigError, Experiment, at_least, require
 
