@@ -1,14 +1,6 @@
-"""The command line: python -m terminator train | evaluate | predict | fewshot | segmentation | gan | benchmark ...
+"""The command line: `python -m terminator COMMAND ...`, or `terminator-kit COMMAND ...`.
 
-    python -m terminator train preset=digits train.seed=1
-    python -m terminator train dataset.name=CIFAR10 optimizer.name=Kar3 "optimizer.betas=[0.5,0.95]"
-    python -m terminator train dataset.name=CIFAR10 train.do=False pretrained.load=True pretrained.filename=FILE
-    torchrun --nproc_per_node 2 -m terminator train preset=cifar10 train.distributed=True
-    python -m terminator fewshot preset=omniglot28-5way train.seed=1
-    python -m terminator longrange preset=text-short network.mixer=softmax_fused
-    python -m terminator segmentation preset=camvid model.context=none
-    python -m terminator gan preset=mnist model.context=attention
-    python -m terminator fewshot --train_dataset omniglot:0-1149 --num_labels 20 --balanced_batches ...
+Commands stand in the `commands.py` of the system that they belong to, and are found there.
 """
 
 import argparse
@@ -16,77 +8,124 @@ import importlib
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from terminator.runs.command_line import Command, presets_command
+import terminator
+from terminator.runs.command_help import (
+    Parser,
+    check_presets,
+    meant,
+    overview,
+    unknown_option,
+)
+from terminator.runs.command_line import Command, presets_command, print_config
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse, whose errors are one line here as all others are."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
-
-
-def find_commands() -> list[Command]:
-    """Every command of every room that has a `commands.py`; those that train stand first."""
+def find_commands() -> dict[str, list[Command]]:
+    """{what a room is: its commands}, of all with a `commands.py`; rooms that train stand first."""
     rooms = [path.parent.name for path in sorted(Path(__file__).parent.glob("*/commands.py"))]
-    modules = [importlib.import_module(f"terminator.{room}.commands") for room in rooms]
-    modules.sort(key=lambda module: not any(command.settings for command in module.COMMANDS))
-    found = [command for module in modules for command in module.COMMANDS]
-    return [*found, presets_command(found)]
+    found = {}
+    for room in rooms:
+        about = (importlib.import_module(f"terminator.{room}").__doc__ or room).splitlines()[0]
+        found[about] = list(importlib.import_module(f"terminator.{room}.commands").COMMANDS)
+    order = sorted(found, key=lambda about: not any(command.settings for command in found[about]))
+    presets = presets_command(command for about in order for command in found[about])
+    return {about: found[about] for about in order} | {"All of them.": [presets]}
 
 
-def parser() -> Parser:
+def parser(rooms: dict[str, list[Command]]) -> Parser:
     """The parser of all commands; `command` of what it has parsed is the Command."""
-    main = Parser(prog="python -m terminator", description=__doc__,
-                  formatter_class=argparse.RawDescriptionHelpFormatter)
-    subparsers = main.add_subparsers(dest="name", metavar="COMMAND", required=True)
-    for command in find_commands():
-        sub = subparsers.add_parser(command.name, help=command.help, epilog=command.epilog,
-                                    allow_abbrev=command.takes != "flags")
-        sub.set_defaults(command=command)
+    program = (
+        "terminator-kit" if Path(sys.argv[0]).name == "terminator-kit" else "python -m terminator"
+    )
+    main = Parser(prog=program)
+    main.about = overview(program, terminator.__version__, rooms)
+    main.add_argument(
+        "--version", action="version", version=f"terminator-kit {terminator.__version__}"
+    )
+    subparsers = main.add_subparsers(dest="name", metavar="COMMAND")
+    for command in (command for commands in rooms.values() for command in commands):
+        sub = subparsers.add_parser(
+            command.name,
+            help=command.help,
+            description=f"{command.help}.",
+            epilog=command.epilog,
+            allow_abbrev=command.takes != "flags",
+        )
+        sub.command = command
+        sub.set_defaults(command=command, options=sub)
         command.options(sub)
         if command.takes == "settings":
-            sub.add_argument("words", nargs="*", default=[], metavar="KEY=VALUE",
-                             help="settings, e.g. train.epochs=6, and preset=NAME")
+            sub.add_argument(
+                "words",
+                nargs="*",
+                default=[],
+                metavar="KEY=VALUE",
+                help="settings, e.g. train.epochs=6, and preset=NAME",
+            )
     return main
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The command line; options may stand between settings, which argparse takes in one row only."""
-    whole = parser()
+def parse(whole: Parser, known: list[str], argv: list[str]) -> argparse.Namespace:
+    """The command line; options may stand between settings, which argparse takes in a row only."""
+    if argv and not argv[0].startswith("-") and argv[0] not in known:
+        whole.error(
+            f"unknown command {argv[0]!r}; {meant(argv[0], known, 0.6)}allowed: {', '.join(known)}"
+        )
     args, rest = whole.parse_known_args(argv)
-    if args.command.takes == "flags":
-        args.words, rest = rest, []
-    if rest and (args.command.takes != "settings" or any(word.startswith("-") for word in rest)):
+    if args.name is None:
         whole.error(f"unrecognized arguments: {' '.join(rest)}")
+    command: Command = args.command
+    if command.takes == "flags":
+        args.words, rest = rest, []
+    if rest and (command.takes != "settings" or any(word.startswith("-") for word in rest)):
+        whole.error(unknown_option(command, args.options._option_string_actions, rest, argv))
     if rest:
         args.words = [*args.words, *rest]
     return args
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; errors of the user's making are one line, not a traceback. Exit status 2 then."""
-    args = parse(argv)
+    """Run a command; errors of the user's making are one line, no traceback, and exit status 2."""
+    argv, rooms = sys.argv[1:] if argv is None else argv, find_commands()
+    whole = parser(rooms)
+    if not argv:
+        whole.print_help()
+        return 0
+    commands = [command for of_room in rooms.values() for command in of_room]
+    args = parse(whole, [command.name for command in commands], argv)
     try:
-        args.command.action(args)
+        _run(args, commands)
     except BrokenPipeError:  # the reader of a pipe, `head` say, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError) as error:  # ConfigError among them
         return _say(error)
     except KeyboardInterrupt:
-        print("interrupted; the same command, without --force, goes on from the last finished epoch", file=sys.stderr)
+        print(
+            "interrupted; the same command, without --force, goes on from the last finished epoch",
+            file=sys.stderr,
+        )
         return 130
     except _errors_of_training() as error:
         return _say(error)
     return 0
 
 
+def _run(args: Any, commands: list[Command]) -> None:
+    command: Command = args.command
+    if command.settings:
+        check_presets(command, args.words, commands)
+    if command.config and args.print_config:
+        print_config(command.config(args))
+    else:
+        command.action(args)
+
+
 def _errors_of_training() -> tuple[type[Exception], ...]:
     """Loaded when something was raised, so that what needs no torch loads none."""
     from terminator.runtime.checkpoint import CheckpointError
     from terminator.trainer import TrainingDiverged
+
     return CheckpointError, TrainingDiverged
 
 
@@ -100,6 +139,7 @@ def entry() -> NoReturn:
     status = main()
     if "TORCHELASTIC_RUN_ID" in os.environ:  # a process that torchrun started ends in its own way
         from terminator.runtime.distributed import leave
+
         leave(status)
     sys.exit(status)
 

@@ -1,4 +1,4 @@
-"""The command line's part of classification: train, evaluate and predict; what data sets there are."""
+"""The command line's part of classification: train, evaluate, predict; what data sets there are."""
 
 import argparse
 import os
@@ -23,21 +23,26 @@ from terminator.runtime.settings import ConfigError
 
 def _presets() -> ModuleType:
     from terminator.classification import presets
+
     return presets
 
 
 SETTINGS = Settings("images", _presets, "digits")
 
 
-def build_config(words: list[str]) -> Config:
-    """The configuration of a command line: KEY=VALUE words, with preset=NAME for a named start.
+def build_config(words: list[str], file: Path | None = None) -> Config:
+    """The configuration of a command line: KEY=VALUE words over preset=NAME, or over a file's.
 
-    Without preset or dataset.name it is the preset "digits", which needs no data set.
+    Without preset, file or dataset.name it is the preset "digits", which needs no data set.
     """
     name, changes = preset_named(words)
-    if not name and any(word.startswith("dataset.name=") for word in changes):
+    if not name and not file and any(word.startswith("dataset.name=") for word in changes):
         return Config().updated(*changes)
-    return SETTINGS.config(words)
+    return SETTINGS.start(name, file).updated(*changes)
+
+
+def _config(args: argparse.Namespace) -> Config:
+    return build_config(args.words, args.config)
 
 
 def train(args: argparse.Namespace) -> None:
@@ -45,13 +50,15 @@ def train(args: argparse.Namespace) -> None:
     from terminator.classification import runs
     from terminator.runtime.distributed import processes, rank
 
-    config = build_config(args.words)
+    config = _config(args)
     if config.train.do:
         run_and_print(runs, config, args, _accuracies)
         return
     if not config.pretrained.load:
-        raise ConfigError("train.do is False and pretrained.load is False, so there is nothing to do; set "
-                          "pretrained.load=True pretrained.filename=FILE to test a model")
+        raise ConfigError(
+            "train.do is False and pretrained.load is False, so there is nothing to do; set "
+            "pretrained.load=True pretrained.filename=FILE to test a model"
+        )
     with processes(config.train):
         result = runs.evaluate_file(config.pretrained.filename, config, args.data_dir)
         if rank() == 0:
@@ -66,7 +73,9 @@ def evaluate(args: argparse.Namespace) -> None:
     if config is None or any(word.startswith("preset=") for word in args.words):
         config = build_config(args.words)
     else:
-        if any(word.startswith("dataset.name=") for word in args.words):  # other data, in the same form
+        if any(
+            word.startswith("dataset.name=") for word in args.words
+        ):  # other data, in the same form
             config = config.updated(dataset={"train_size": None, "test_size": None})
         config = config.updated(*args.words)
     print(*_accuracies(runs.evaluate_file(args.model, config, args.data_dir)), sep="\n")
@@ -74,10 +83,15 @@ def evaluate(args: argparse.Namespace) -> None:
 
 def _accuracies(result: dict[str, Any]) -> Iterator[str]:
     """Accuracies of both protocols, a line each."""
-    for protocol, meaning in (("released", "statistics of the test batch"), ("calibrated", "fixed statistics")):
+    for protocol, meaning in (
+        ("released", "statistics of the test batch"),
+        ("calibrated", "fixed statistics"),
+    ):
         numbers = (result.get("results") or result)[protocol]
-        yield (f"{protocol:>11}: {numbers['accuracy']:6.2f} % of {numbers['images']} images, cross entropy "
-               f"{numbers['cross_entropy']:.4f}  ({meaning})")
+        yield (
+            f"{protocol:>11}: {numbers['accuracy']:6.2f} % of {numbers['images']} images, "
+            f"cross entropy {numbers['cross_entropy']:.4f}  ({meaning})"
+        )
 
 
 def predict(args: argparse.Namespace) -> None:
@@ -113,10 +127,47 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
 
 
 COMMANDS = (
-    Command("train", train, "train (or go on, or read what is finished), test, write a record",
-            training_options, "settings", SETTINGS),
-    Command("evaluate", evaluate, "test a saved model, as released and calibrated",
-            _evaluate_options, "settings", SETTINGS),
-    Command("predict", predict, "classify single image files with a saved, calibrated model", _predict_options),
-    Command("datasets", datasets, "list data sets: what is there, what is not, how to get it", data_option),
+    Command(
+        "train",
+        train,
+        "train (or go on, or read what is finished), test, write a record",
+        training_options,
+        "settings",
+        SETTINGS,
+        _config,
+        (
+            ("", "6 epochs on 8x8 digits: no download, less than a minute"),
+            ("preset=mnist-laptop train.epochs=6 train.seed=1", "a preset with other values"),
+            ("preset=own dataset.name=path/to/folder", "own images, a folder per class"),
+            (
+                "preset=cifar10 train.precision=bf16 --profile paper",
+                "the released settings, on a GPU",
+            ),
+        ),
+    ),
+    Command(
+        "evaluate",
+        evaluate,
+        "test a saved model, as released and calibrated",
+        _evaluate_options,
+        "settings",
+        SETTINGS,
+        examples=(
+            ("model.safetensors", "on the data that it was trained with"),
+            ("released.ckpt dataset.name=CIFAR10", "a released checkpoint"),
+        ),
+    ),
+    Command(
+        "predict",
+        predict,
+        "classify single image files with a saved, calibrated model",
+        _predict_options,
+        examples=(("model.safetensors cat.jpg dog.jpg", "class and probability of each"),),
+    ),
+    Command(
+        "datasets",
+        datasets,
+        "list data sets: what is there, what is not, how to get it",
+        data_option,
+    ),
 )

@@ -38,7 +38,7 @@ class PathfinderSettings:
 
     level: str = "hard"  # easy, intermediate, hard: contours of 6, 9, 14 dashes
     size: int = 32  # pixels a side: 32 or 128
-    generator_seed: int = 0
+    generator_seed: int = 0  # of the images, whatever train.seed is
 
     def __post_init__(self) -> None:
         if self.level not in LEVELS:

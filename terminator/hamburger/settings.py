@@ -27,11 +27,11 @@ STRIDES = (8, 16)
 class HamSettings:
     """One decomposition as a layer; D features and N columns per head, S heads."""
 
-    kind: str = "NMF"  # NMF, VQ, CD
+    kind: str = "NMF"  # the decomposition: NMF, VQ, CD
     mode: str = "spatial"  # a column is one position (spatial) or one channel (channel); dual: a ham of each
     heads: int = 1  # S: each decomposes its own consecutive channels
-    rank: int = 64  # R, at most min(D, N)
-    train_steps: int = 6  # K in training
+    rank: int = 64  # R, the number of bases, at most min(D, N)
+    train_steps: int = 6  # K, the updates of the factors, in training
     eval_steps: int = 6  # K in evaluation
     inverse_temperature: float = 1.0  # tau of VQ and CD, 10 or 100 recommended; NMF always has 1
     ridge: float = 0.1  # beta of CD; 0.01 in the released GAN
@@ -104,7 +104,7 @@ class HamNetSettings:
 
     backbone: str = "resnet101"  # resnet18, resnet34, resnet50, resnet101, resnet152; none: the pixels
     stem: str = "deep"  # deep (three 3x3 convolutions), plain (torchvision's 7x7)
-    output_stride: int = 8  # 8, 16
+    output_stride: int = 8  # pixels of a picture per position of the backbone's last map
     weights: str = ""  # a file with the backbone's ImageNet weights to start from; nothing: from scratch
     squeeze: int = 512  # channels that the context has
     context: str = "hamburger"  # hamburger, bread (the block without its ham), pooling, attention, none
@@ -112,8 +112,8 @@ class HamNetSettings:
     dropout: float = 0.1  # of whole channels, before the classifier
     auxiliary: bool = False  # a second classifier, on the third layer of the backbone, for the loss only
     bn_momentum: float = 3e-4  # weight of the batch in running statistics; torch's 0.1 suits short trainings
-    in_channels: int = 3
-    classes: int = 21
+    in_channels: int = 3  # of the data; leave it out
+    classes: int = 21  # of the data; leave it out
 
     def __post_init__(self) -> None:
         for name, allowed in (("backbone", (*BACKBONES, "none")), ("stem", STEMS), ("output_stride", STRIDES),

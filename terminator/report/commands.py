@@ -17,12 +17,18 @@ def tables(args: argparse.Namespace) -> None:
         if path is not None:
             print(path)
     root = project_root()
-    if root is not None and results_dir() == root / "results":  # other results are not this README's
+    if (
+        root is not None and results_dir() == root / "results"
+    ):  # other results are not this README's
         readme.update_readme(root / "README.md", tables_of.readme_tables())
         readme.update_readme(root / "README.md", readme.speed_table(), "speed")
         print(root / "README.md")
 
 
 COMMANDS = (
-    Command("tables", tables, "write index.csv, REPRODUCIBILITY.md and the README's table afresh from the records"),
+    Command(
+        "tables",
+        tables,
+        "write index.csv, REPRODUCIBILITY.md and the README's table afresh from the records",
+    ),
 )

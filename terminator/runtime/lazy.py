@@ -1,4 +1,4 @@
-"""Names that a package lends from its modules, loaded on first use: importing the package costs nothing."""
+"""Names that a package lends from its modules, loaded on first use."""
 
 import importlib
 from collections.abc import Mapping

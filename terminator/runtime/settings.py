@@ -113,7 +113,7 @@ def _merge(config: Any, values: Mapping[str, Any], prefix: str) -> Any:
     changes = {}
     for key, value in values.items():
         if key not in hints:
-            near = difflib.get_close_matches(key, hints, n=1)
+            near = _inside(config, key) or difflib.get_close_matches(key, hints, n=1)
             raise ConfigError(f"unknown setting {prefix}{key}{f'; did you mean {prefix}{near[0]}?' if near else '.'} "
                               f"Allowed: {', '.join(prefix + name for name in hints)}")
         current = getattr(config, key)
@@ -125,6 +125,13 @@ def _merge(config: Any, values: Mapping[str, Any], prefix: str) -> Any:
         else:
             changes[key] = _coerce(prefix + key, value, hints[key])
     return dataclasses.replace(config, **changes)
+
+
+def _inside(config: Any, key: str) -> list[str]:
+    """Where a setting of this name stands within the groups: train.epochs for epochs."""
+    groups = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    return [f"{name}.{key}" for name, group in groups.items()
+            if dataclasses.is_dataclass(group) and key in typing.get_type_hints(type(group))]
 
 
 def _coerce(key: str, value: Any, hint: Any) -> Any:

@@ -137,7 +137,7 @@ def test_errors_are_one_line_and_exit_status_2(call, monkeypatch, words, message
     assert records.load_records() == []
 
 
-@pytest.mark.parametrize("words", [[], ["fly"], ["train", "--wings"], ["presets", "extra"],
+@pytest.mark.parametrize("words", [["fly"], ["train", "--wings"], ["presets", "extra"],
                                    ["train", "--profile", "huge"], ["predict", "model.safetensors"]])
 def test_words_that_argparse_refuses(call, words):
     status, _, err = call(*words)

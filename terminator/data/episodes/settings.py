@@ -52,11 +52,11 @@ class EpisodeSettings:
     samples_transformer: int = 20  # support images in all, unlabelled ones included: n (k + u)
     samples_cnn: int = 60  # query images in all
     balanced_batches: bool = True  # else one draw from all classes together: shots vary
-    unlabeled_samples_per_class: int = 0  # u, balanced only
+    unlabeled_samples_per_class: int = 0  # u, support images without their label; balanced only
     overlap: str = "disjoint"  # parity: query images are drawn without regard to the support set
-    image_size: int = 28
+    image_size: int = 28  # pixels a side
     max_prob_remove_unlabeled: float = 0.0  # training: mask unlabelled samples with a probability up to this
-    max_prob_remove_labeled: float = 0.0
+    max_prob_remove_labeled: float = 0.0  # training: the same of labelled samples
 
     def __post_init__(self) -> None:
         minima = {"num_labels": 2, "samples_transformer": 1, "samples_cnn": 1, "unlabeled_samples_per_class": 0,
@@ -92,24 +92,24 @@ class EpisodeAugmentation:
     Raises:  ConfigError, from the constructor, for an impossible value.
     """
 
-    rotation_probability: float = 0.0
+    rotation_probability: float = 0.0  # of a turn by a random angle
     angle_range: float = 180.0  # degrees to both sides
     random_rotate_by_90: bool = True  # always draws one of four quarter turns
-    smooth_probability: float = 0.0  # the flag's own default is 0.5
-    contrast_probability: float = 0.0  # the flag's own default is 0.5
-    resize_probability: float = 0.0
-    negate_probability: float = 0.0
-    roll_probability: float = 0.0
+    smooth_probability: float = 0.0  # of blurring; the flag's own default is 0.5
+    contrast_probability: float = 0.0  # of another contrast; the flag's own default is 0.5
+    resize_probability: float = 0.0  # of a random size
+    negate_probability: float = 0.0  # of exchanging black and white
+    roll_probability: float = 0.0  # of a random shift around the edges
     per_label_augmentation: bool = True  # a configuration per label: a turned character is another class
-    test_rotation_probability: float = INHERIT
-    test_angle_range: float = INHERIT
-    test_smooth_probability: float = INHERIT
-    test_contrast_probability: float = INHERIT
-    test_resize_probability: float = INHERIT
-    test_negate_probability: float = INHERIT
-    test_roll_probability: float = INHERIT
-    test_random_rotate_by_90: bool = False
-    test_per_label_augmentation: bool = False
+    test_rotation_probability: float = INHERIT  # the same at test; -1: as in training
+    test_angle_range: float = INHERIT  # the same at test; -1: as in training
+    test_smooth_probability: float = INHERIT  # the same at test; -1: as in training
+    test_contrast_probability: float = INHERIT  # the same at test; -1: as in training
+    test_resize_probability: float = INHERIT  # the same at test; -1: as in training
+    test_negate_probability: float = INHERIT  # the same at test; -1: as in training
+    test_roll_probability: float = INHERIT  # the same at test; -1: as in training
+    test_random_rotate_by_90: bool = False  # the same at test
+    test_per_label_augmentation: bool = False  # the same at test
     apply_image_augmentations: bool = False  # flip, hue, brightness, contrast, crop; never at test
     augment_images_individually: bool = False  # those drawn per image instead of per batch
 

@@ -9,11 +9,11 @@ from terminator.runtime.settings import ConfigError
 class ListOpsSettings:
     """Which trees; the defaults are the long range arena's."""
 
-    min_length: int = 500  # tokens, exclusive
-    max_length: int = 2000  # exclusive
-    max_depth: int = 10
-    max_arguments: int = 10
-    generator_seed: int = 0
+    min_length: int = 500  # a tree has more tokens than this
+    max_length: int = 2000  # and fewer than this
+    max_depth: int = 10  # levels of nested lists
+    max_arguments: int = 10  # arguments of one list
+    generator_seed: int = 0  # of the trees, whatever train.seed is
 
     def __post_init__(self) -> None:
         for name, least in (("min_length", 0), ("max_length", 2), ("max_depth", 2), ("max_arguments", 2),
