@@ -67,13 +67,23 @@ def allowed(settings: Any, name: str) -> str:
         hint = next(option for option in typing.get_args(hint) if option is not type(None))
     is_list = typing.get_origin(hint) is tuple
     words = f"a list of {typing.get_args(hint)[0].__name__}s" if is_list else TYPES[hint]
-    if hint is not bool:
-        try:
-            dataclasses.replace(settings, **{name: () if is_list else IMPOSSIBLE[hint]})
-        except ConfigError as error:
-            if said := re.fullmatch(rf"(\w+\.)?{name} is .*?; allowed: (.+)", str(error)):
-                words = said[2]
+    value = () if is_list else IMPOSSIBLE.get(hint)
+    while value is not None:
+        said = _refusal(settings, name, value)
+        words = said or words
+        least = re.fullmatch(r"an integer of at least (-?\d+)", said)  # of a base class, perhaps
+        value = int(least[1]) if least and int(least[1]) != value else None
     return words if not optional or "nothing" in words else f"{words}, or nothing"
+
+
+def _refusal(settings: Any, name: str, value: Any) -> str:
+    """What is allowed instead of a value, in the words of its refusal; "" where it is taken."""
+    try:
+        dataclasses.replace(settings, **{name: value})
+    except ConfigError as error:
+        if said := re.fullmatch(rf"(\w+\.)?{name} is .*?; allowed: (.+)", str(error)):
+            return said[2]
+    return ""
 
 
 def typed(value: Any) -> str:

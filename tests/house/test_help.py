@@ -16,6 +16,7 @@ from terminator.__main__ import find_commands, main
 from terminator.classification.config import Config
 from terminator.classification.presets import preset
 from terminator.config import Training, TrainingInSteps
+from terminator.hamburger.gan.config import GanConfig
 from terminator.runs import records
 from terminator.runtime.settings import to_dict
 from terminator.runtime.settings_help import allowed, keys_like, meanings, settings_of
@@ -175,6 +176,11 @@ def test_meanings_are_the_comments_behind_the_fields():
 )
 def test_what_is_allowed_is_what_the_dataclass_says(group, name, expected):
     assert allowed(getattr(Config(), group), name) == expected
+
+
+def test_what_a_class_allows_is_not_what_its_base_allowed():
+    assert allowed(GanConfig().train, "batch_size") == "an integer of at least 2"
+    assert allowed(GanConfig().train, "train_steps") == "an integer of at least 1"
 
 
 def test_keys_that_somebody_may_have_meant():
