@@ -18,12 +18,12 @@ class Training:
 
     batch_size: int = 64  # examples per optimiser step, over all processes
     accumulate: int = 1  # split a batch into so many parts, one after another
-    seed: int = 0
+    seed: int = 0  # of all random numbers: weights, order, augmentation
     precision: str = "float32"  # float32, or bf16 (autocast; what is delicate stays in float32)
     compile: str = "none"  # torch.compile of training's network: none, default, reduce-overhead (with CUDA graphs)
-    device: str = "auto"  # auto, cpu, cuda
+    device: str = "auto"  # auto: CUDA where there is one, else the CPU
     deterministic: bool = False  # torch's deterministic algorithms: the same bits on a GPU, too
-    distributed: bool = False  # under torchrun
+    distributed: bool = False  # several processes, started by torchrun
     num_nodes: int = 1  # machines, with torchrun
     avail_gpus: int = -1  # processes per machine, with torchrun; -1: as many as torchrun started
     checkpoint_minutes: float = 10.0  # a checkpoint at least so often, within an epoch too; 0: after epochs only
@@ -51,8 +51,8 @@ class Training:
 class TrainingInSteps(Training):
     """A training whose length is a number of steps; an epoch lies between two checkpoints."""
 
-    train_steps: int = 1_000
-    steps_between_saves: int = 100
+    train_steps: int = 1_000  # optimiser steps in all
+    steps_between_saves: int = 100  # an epoch: evaluation and checkpoint after so many steps
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -90,8 +90,8 @@ class ModelConfig:
 
     dimensions: int = 2  # 2: images, 1: sequences
     size: int | None = None  # pixels a side, or sequence length; None: 32
-    in_channels: int | None = None  # None: 3
-    classes: int | None = None  # None: 10
+    in_channels: int | None = None  # channels of the images; None: the data's, or 3
+    classes: int | None = None  # None: the data's, or 10
     factors: tuple[int, ...] | None = None  # growth of the channels per block; None: (4, 3, 2, 2, 2) or alike
     dropout: tuple[float, ...] = (0.0, 0.05, 0.05, 0.05, 0.05)  # per block; the last value repeats
     groups: int = 12  # channel groups of G-IBS
@@ -99,11 +99,11 @@ class ModelConfig:
     global_mixer: str = "hyperzzw"  # in the operator's place: hamburger, none (a linear map); ours, to compare
     omega_0: float = 2000.0  # base frequency of the slow nets
     gamma_alpha: float = 6.0  # shape of the Gamma distribution of their initial frequencies
-    gamma_beta: float = 1.0  # its rate
+    gamma_beta: float = 1.0  # rate of that Gamma distribution
     global_hidden: int = 64  # hidden channels of the global and spatial slow nets
-    local_hidden: int = 32  # of the local slow nets
-    channel_hidden: int = 32  # of the channel slow net in the hyper-channel interaction
-    interaction_hidden: int = 16  # of the channel slow net in the hyper interaction
+    local_hidden: int = 32  # hidden channels of the local slow nets
+    channel_hidden: int = 32  # the channel slow net's, in the hyper-channel interaction
+    interaction_hidden: int = 16  # the channel slow net's, in the hyper interaction
     local_sizes: tuple[int, ...] = (3, 9, 5, 7)  # kernel size per local branch l1..l4; 0 leaves one out
     standardization: str = "g_ibs"  # after the bottleneck: g_ibs, batch, instance, batch_affine
     rgu: bool = True  # False: a linear map in each RGU's place
@@ -196,8 +196,8 @@ class OptimizerConfig:
     lr: float = 0.001215  # peak learning rate
     betas: tuple[float, ...] | None = None  # None: the optimiser's own
     l2_reg: float = 5e-5  # weight of the norm penalty
-    momentum: float = 0.9  # SGD
-    weight_decay: float = 0.0  # AdamW, SGD, Lion
+    momentum: float = 0.9  # of SGD
+    weight_decay: float = 0.0  # of AdamW, SGD and Lion
 
     def __post_init__(self) -> None:
         require_one_of("optimizer.name", self.name, BETAS)

@@ -17,8 +17,8 @@ class NetworkConfig:
     """Which network: Terminator, whose shape and switches are the group `model`, or a baseline."""
 
     name: str = "terminator"  # terminator; resnet18, ccnn, cnn (see baselines.py); host (host.py)
-    hidden: int = 140  # channels of ccnn
-    blocks: int = 4  # of ccnn; 4 x 140 and 6 x 380 have been published
+    hidden: int = 140  # channels of ccnn's blocks
+    blocks: int = 4  # blocks of ccnn; 4 x 140 and 6 x 380 have been published
     dropout: float = 0.0  # in the blocks of ccnn
     mixer: str = "none"  # the global mixer of host
 
@@ -60,7 +60,7 @@ class DatasetConfig:
     test_size: int | None = None  # keep this many test images
     held_out: int = 0  # test on so many training images, left out of training, instead of the test images
     view: str = "image"  # image, sequence (pixels in order), permuted (in one fixed random order)
-    permutation_seed: int = 0
+    permutation_seed: int = 0  # of the random order of view=permuted
     crop_padding: int = 4  # random crop after mirroring so many pixels on each side; 0: none
     flip: bool = True  # random horizontal flip
 
@@ -79,10 +79,10 @@ class TrainConfig(Training):
     """A training of images or sequences."""
 
     do: bool = True  # False: load a model and test it
-    epochs: int = 100
-    label_smoothing: float = 0.1
-    slow_neural_loss: float = 1.0  # its weight; 0: without
-    slow_neural_loss_form: str = "kernel"  # kernel, or channel_sum
+    epochs: int = 100  # passes over the training images
+    label_smoothing: float = 0.1  # share of a label that is spread over all classes
+    slow_neural_loss: float = 1.0  # weight of the slow neural loss; 0: without
+    slow_neural_loss_form: str = "kernel"  # of the slow neural loss: kernel, or channel_sum
     observe: bool = False  # measure features, slow scores and hyper-kernels of test images after every epoch
 
     def __post_init__(self) -> None:
@@ -114,7 +114,7 @@ class TestConfig:
 class PretrainedConfig:
     """A model to start from or to test."""
 
-    load: bool = False
+    load: bool = False  # start from the model in pretrained.filename, or test it (train.do=False)
     filename: str = ""  # a model saved by this kit (.safetensors) or a released checkpoint (.ckpt, .pt, .pth)
 
     def __post_init__(self) -> None:

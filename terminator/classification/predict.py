@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from terminator.classification.networks import load
-from terminator.data import normalize
+from terminator.data.augment import normalize
 from terminator.data.decoding import decode
 from terminator.data.folders import read_files
 from terminator.model import Terminator

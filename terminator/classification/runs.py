@@ -16,7 +16,8 @@ from terminator.classification.config import Config
 from terminator.classification.presets import IMAGES, SUBSTITUTES, TOUR, preset
 from terminator.classification.trainer import Trainer
 from terminator.config import SHAPE, ModelConfig
-from terminator.data import DatasetNotFound, ImageData, available, load
+from terminator.data.images import ImageData, available, load
+from terminator.data.sources import DatasetNotFound
 from terminator.model import Terminator
 from terminator.runs import records
 from terminator.runs.study import default_seeds

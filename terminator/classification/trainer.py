@@ -10,7 +10,8 @@ from terminator.classification import observations
 from terminator.classification.config import Config
 from terminator.classification.optimizers import make_optimizer
 from terminator.classification.tasks import Classification
-from terminator.data import Augmentation, ImageData, normalize
+from terminator.data.augment import Augmentation, normalize
+from terminator.data.images import ImageData
 from terminator.optim import learning_rate_factor
 from terminator.runtime.distributed import gather, rank, world_size
 from terminator.runtime.memory import to_device

@@ -1,24 +1,16 @@
 """Data sets as in-memory tensors, and augmentation of whole batches on the device."""
 
-from terminator.data.augment import Augmentation, normalize
-from terminator.data.images import (
-    DatasetCorrupt,
-    DatasetInfo,
-    DatasetNotFound,
-    DatasetRow,
-    ImageData,
-    available,
-    load,
-)
+from typing import Any
 
-__all__ = [
-    "Augmentation",
-    "DatasetCorrupt",
-    "DatasetInfo",
-    "DatasetNotFound",
-    "DatasetRow",
-    "ImageData",
-    "available",
-    "load",
-    "normalize",
-]
+from terminator.runtime.lazy import lent
+
+_HOMES = {
+    "Augmentation": "augment", "normalize": "augment",
+    "DatasetCorrupt": "sources", "DatasetNotFound": "sources",
+    "DatasetInfo": "images", "DatasetRow": "images", "ImageData": "images", "available": "images", "load": "images",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    return lent(__name__, _HOMES, name)

@@ -22,12 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from terminator.data.generated import NOTE, Arrays, parts
-from terminator.data.pathfinder_drawing import GEOMETRIES, Dashes, dashes, dilated, disc, moved
+from terminator.data.pathfinder_drawing import Dashes, dashes, dilated, disc, moved
+from terminator.data.pathfinder_settings import GEOMETRIES, LEVELS, PICTURES, PathfinderSettings
 from terminator.data.sources import RawSplits
-from terminator.runtime.settings import ConfigError
 
-LEVELS = {"easy": 6, "intermediate": 9, "hard": 14}  # dashes of a contour
-PICTURES = {f"pathfinder-{level}": level for level in LEVELS}  # names of image data sets
 TRAIN_SIZE, TEST_SIZE = 40_000, 2_000
 CLASSES = ("apart", "connected")
 PART = 250  # images in one part of the cache
@@ -36,34 +34,6 @@ TRIES, DISTRACTOR_TRIES = 3, 5  # of one dash; of one distractor
 OVERLAP = 1.8  # mask values that add up to this collide
 FREE = 0.3  # a first dash may lie where the masks are at most this
 CELLS = 2**21  # of the canvases that grow side by side
-
-
-@dataclass(frozen=True)
-class PathfinderSettings:
-    """Which images; the long range arena's task is hard at 32 pixels, Path-X hard at 128."""
-
-    level: str = "hard"  # easy, intermediate, hard: contours of 6, 9, 14 dashes
-    size: int = 32  # pixels a side: 32 or 128
-    generator_seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.level not in LEVELS:
-            raise ConfigError(f"pathfinder.level is {self.level!r}; allowed: {', '.join(LEVELS)}")
-        if self.size not in GEOMETRIES:
-            raise ConfigError(f"pathfinder.size is {self.size}; allowed: {', '.join(map(str, GEOMETRIES))}")
-        if self.generator_seed < 0:
-            raise ConfigError(f"pathfinder.generator_seed is {self.generator_seed}; allowed: 0 or more")
-
-    @property
-    def title(self) -> str:
-        """What a reader of numbers calls these images."""
-        return f"Pathfinder {self.size}, {self.level} (generated)"
-
-    @property
-    def distractors(self) -> tuple[int, int]:
-        """Number of distractors, and their dashes."""
-        length = LEVELS[self.level] // 3
-        return GEOMETRIES[self.size].distractor_total // length, length
 
 
 class Canvases:

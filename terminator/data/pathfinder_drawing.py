@@ -7,35 +7,13 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from terminator.data.pathfinder_settings import GEOMETRIES, Geometry
+
 ANTI_ALIASING = 2
-
-
-class Geometry(NamedTuple):
-    """Sizes of one kind of image, in pixels; margin is the gap between dashes, and from 0..1 to contrasts."""
-
-    window: int
-    seed_distance: int  # between the first dashes of both contours
-    marker_radius: float
-    dash_length: int
-    thickness: float
-    margins: tuple[int, ...]  # one is drawn for every image
-    continuity: float  # how much a contour may bend
-    snake_contrast: float  # of distractors
-    dash_contrast: float  # of contours, times snake_contrast
-    distractor_total: int  # dashes of all distractors together, about
-    setback: int  # of a contour's first pivot, beside the margin
-    padding: int = 1
-
-
-GEOMETRIES = {
-    32: Geometry(32, 7, 1.5, 2, 0.5, (1,), 1.0, 2.0, 0.75, 20, 2),  # setback: what the samples' statistics ask for
-    128: Geometry(128, 20, 3.0, 5, 1.5, (2, 3), 1.8, 0.9, 1.0, 35, 0),  # Path-X
-}
 
 
 def moved(coordinate: np.ndarray, angle: np.ndarray | float, distance: float) -> np.ndarray:

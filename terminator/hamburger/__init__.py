@@ -12,11 +12,18 @@ block           Hamburger: the blocks V1, V2 and V2+
 Source: arXiv 2109.04553 (ICLR 2021) and its released code.
 """
 
-from terminator.hamburger.block import Hamburger
-from terminator.hamburger.decompositions import Decomposition, cd, nmf, online_update, random_bases, reconstruct, vq
-from terminator.hamburger.ham import DualHam, Ham, from_matrix, make_ham, seeded_bases, to_matrix
-from terminator.hamburger.settings import HamburgerSettings, HamSettings
+from typing import Any
 
-__all__ = ["Decomposition", "DualHam", "Ham", "HamSettings", "Hamburger", "HamburgerSettings", "cd",
-           "from_matrix", "make_ham", "nmf", "online_update", "random_bases", "reconstruct", "seeded_bases",
-           "to_matrix", "vq"]
+from terminator.runtime.lazy import lent
+
+_HOMES = {
+    "Hamburger": "block", "HamburgerSettings": "settings", "HamSettings": "settings",
+    "Ham": "ham", "DualHam": "ham", "from_matrix": "ham", "make_ham": "ham", "seeded_bases": "ham", "to_matrix": "ham",
+    **dict.fromkeys(("Decomposition", "cd", "nmf", "online_update", "random_bases", "reconstruct", "vq"),
+                    "decompositions"),
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    return lent(__name__, _HOMES, name)

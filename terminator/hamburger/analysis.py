@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from terminator.hamburger.decompositions import KINDS, Decomposition, cd, nmf, random_bases, reconstruct, vq
+from terminator.hamburger.decompositions import Decomposition, cd, nmf, random_bases, reconstruct, vq
 from terminator.hamburger.ham import to_matrix
+from terminator.hamburger.settings import KINDS
 
 DIFFERENCE = 1e-6  # step of the finite differences, in float64
 

@@ -9,29 +9,24 @@ from pathlib import Path
 from torch import Tensor, nn
 from torchvision.models import resnet
 
+from terminator.hamburger.settings import BACKBONES
 from terminator.runtime.checkpoint import load_checked
 from terminator.runtime.settings import ConfigError
 
-DEPTHS: dict[str, tuple[type, list[int]]] = {
-    "resnet18": (resnet.BasicBlock, [2, 2, 2, 2]), "resnet34": (resnet.BasicBlock, [3, 4, 6, 3]),
-    "resnet50": (resnet.Bottleneck, [3, 4, 6, 3]), "resnet101": (resnet.Bottleneck, [3, 4, 23, 3]),
-    "resnet152": (resnet.Bottleneck, [3, 8, 36, 3])}
-STEMS = ("deep", "plain")  # three 3x3 convolutions, or torchvision's 7x7
-STRIDES = (8, 16)
 MULTI_GRID = (1, 2, 4)  # of the last layer's blocks; the first of them keeps half its dilation
 
 
 class Backbone(nn.Module):
     """A ResNet without its classifier: x (N, 3, H, W) to the maps of its third and fourth layers.
 
-    Args:  name: of DEPTHS;  stem: of STEMS;  output_stride: of STRIDES;  in_channels: of x.
+    Args:  name: of BACKBONES;  stem: of STEMS;  output_stride: of STRIDES, all in settings;  in_channels: of x.
     Keys of the state are torchvision's (plain stem); with the deep stem those of the ImageNet weights that the release
     starts from: conv1.0, .1, .3, .4, .6, bn1, layer1, ...
     """
 
     def __init__(self, name: str, stem: str = "deep", output_stride: int = 8, in_channels: int = 3):
         super().__init__()
-        block, layers = DEPTHS[name]
+        block, layers = getattr(resnet, BACKBONES[name][0]), list(BACKBONES[name][1])
         net = resnet.ResNet(block, layers)  # He initialisation, fan-out; BN 1 and 0
         self.conv1, self.bn1 = nn.Conv2d(in_channels, 64, 7, 2, 3, bias=False), net.bn1
         if stem == "deep":

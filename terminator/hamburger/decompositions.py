@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from terminator.hamburger.settings import KINDS
 from terminator.runtime.memory import can_be_read
 
 EPS = 1e-6  # in the denominators of the updates, and least norm of a base
 NORM_EPS = 1e-12  # least norm of a column of X, and of a base that is drawn
-KINDS = ("NMF", "VQ", "CD")
 
 
 class Decomposition(NamedTuple):

@@ -8,51 +8,15 @@ in which no position sees another one but through its context.
 Source: arXiv 2109.04553 and its released segmentation code; the auxiliary head is that of the authors' later code.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terminator.hamburger.backbone import DEPTHS, STEMS, STRIDES, Backbone, initialise
+from terminator.hamburger.backbone import Backbone, initialise
 from terminator.hamburger.block import Hamburger
-from terminator.hamburger.settings import HamburgerSettings
+from terminator.hamburger.settings import HamburgerSettings, HamNetSettings
 from terminator.mixers.registry import make_mixer
-from terminator.runtime.settings import require
-
-CONTEXTS = ("hamburger", "bread", "pooling", "attention", "none")
-
-
-@dataclass(frozen=True)
-class HamNetSettings:
-    """The network around the context; the defaults are the release's for PASCAL VOC."""
-
-    backbone: str = "resnet101"  # resnet18, resnet34, resnet50, resnet101, resnet152; none: the pixels
-    stem: str = "deep"  # deep (three 3x3 convolutions), plain (torchvision's 7x7)
-    output_stride: int = 8  # 8, 16
-    weights: str = ""  # a file with the backbone's ImageNet weights to start from; nothing: from scratch
-    squeeze: int = 512  # channels that the context has
-    context: str = "hamburger"  # hamburger, bread (the block without its ham), pooling, attention, none
-    align: int = 256  # channels that the classifier has
-    dropout: float = 0.1  # of whole channels, before the classifier
-    auxiliary: bool = False  # a second classifier, on the third layer of the backbone, for the loss only
-    bn_momentum: float = 3e-4  # weight of the batch in running statistics; torch's 0.1 suits short trainings
-    in_channels: int = 3
-    classes: int = 21
-
-    def __post_init__(self) -> None:
-        for name, allowed in (("backbone", (*DEPTHS, "none")), ("stem", STEMS), ("output_stride", STRIDES),
-                              ("context", CONTEXTS)):
-            value = getattr(self, name)
-            require(value in allowed, f"model.{name}", value, ", ".join(map(str, allowed)))
-        for name, least in (("squeeze", 1), ("align", 1), ("in_channels", 1), ("classes", 2)):
-            value = getattr(self, name)
-            require(value >= least, f"model.{name}", value, f"an integer of at least {least}")
-        require(0 <= self.dropout < 1, "model.dropout", self.dropout, "from 0 to below 1")
-        require(0 < self.bn_momentum <= 1, "model.bn_momentum", self.bn_momentum, "above 0, up to 1")
-        for name in ("auxiliary", "weights"):
-            value = getattr(self, name)
-            require(not value or self.backbone != "none", f"model.{name}", value, "nothing without a backbone")
 
 
 class HamNet(nn.Module):

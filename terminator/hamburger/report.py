@@ -13,8 +13,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from terminator.data import DatasetNotFound, load
 from terminator.data.augment import normalize
+from terminator.data.images import load
+from terminator.data.sources import DatasetNotFound
 from terminator.hamburger import analysis
 from terminator.hamburger.analysis import CD100, NMF, VQ100, Parts
 from terminator.hamburger.gan.report import nearer

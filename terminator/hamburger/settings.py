@@ -7,23 +7,31 @@ Source: the released segmentation settings. Where a setting was missing, the rel
 from dataclasses import dataclass
 from typing import Any
 
-from terminator.hamburger.decompositions import KINDS
 from terminator.runtime.settings import from_dict, require, to_dict
 
+KINDS = ("NMF", "VQ", "CD")
 MODES = ("spatial", "channel", "dual")
 VERSIONS = ("V1", "V2", "V2+")
 ONLINE_UPDATES = ("training", "released", "off")
+CONTEXTS = ("hamburger", "bread", "pooling", "attention", "none")
+
+BACKBONES = {  # ResNets: torchvision's block, and how many of them each layer has
+    "resnet18": ("BasicBlock", (2, 2, 2, 2)), "resnet34": ("BasicBlock", (3, 4, 6, 3)),
+    "resnet50": ("Bottleneck", (3, 4, 6, 3)), "resnet101": ("Bottleneck", (3, 4, 23, 3)),
+    "resnet152": ("Bottleneck", (3, 8, 36, 3))}
+STEMS = ("deep", "plain")  # three 3x3 convolutions, or torchvision's 7x7
+STRIDES = (8, 16)
 
 
 @dataclass(frozen=True)
 class HamSettings:
     """One decomposition as a layer; D features and N columns per head, S heads."""
 
-    kind: str = "NMF"  # NMF, VQ, CD
+    kind: str = "NMF"  # the decomposition: NMF, VQ, CD
     mode: str = "spatial"  # a column is one position (spatial) or one channel (channel); dual: a ham of each
     heads: int = 1  # S: each decomposes its own consecutive channels
-    rank: int = 64  # R, at most min(D, N)
-    train_steps: int = 6  # K in training
+    rank: int = 64  # R, the number of bases, at most min(D, N)
+    train_steps: int = 6  # K, the updates of the factors, in training
     eval_steps: int = 6  # K in evaluation
     inverse_temperature: float = 1.0  # tau of VQ and CD, 10 or 100 recommended; NMF always has 1
     ridge: float = 0.1  # beta of CD; 0.01 in the released GAN
@@ -88,6 +96,38 @@ class HamburgerSettings(HamSettings):
             return 1
         factor = self.heads if self.cheese_factor is None else self.cheese_factor
         return factor * (2 if self.mode == "dual" else 1)
+
+
+@dataclass(frozen=True)
+class HamNetSettings:
+    """The network around the context; the defaults are the release's for PASCAL VOC."""
+
+    backbone: str = "resnet101"  # resnet18, resnet34, resnet50, resnet101, resnet152; none: the pixels
+    stem: str = "deep"  # deep (three 3x3 convolutions), plain (torchvision's 7x7)
+    output_stride: int = 8  # pixels of a picture per position of the backbone's last map
+    weights: str = ""  # a file with the backbone's ImageNet weights to start from; nothing: from scratch
+    squeeze: int = 512  # channels that the context has
+    context: str = "hamburger"  # hamburger, bread (the block without its ham), pooling, attention, none
+    align: int = 256  # channels that the classifier has
+    dropout: float = 0.1  # of whole channels, before the classifier
+    auxiliary: bool = False  # a second classifier, on the third layer of the backbone, for the loss only
+    bn_momentum: float = 3e-4  # weight of the batch in running statistics; torch's 0.1 suits short trainings
+    in_channels: int = 3  # of the data; leave it out
+    classes: int = 21  # of the data; leave it out
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("backbone", (*BACKBONES, "none")), ("stem", STEMS), ("output_stride", STRIDES),
+                              ("context", CONTEXTS)):
+            value = getattr(self, name)
+            require(value in allowed, f"model.{name}", value, ", ".join(map(str, allowed)))
+        for name, least in (("squeeze", 1), ("align", 1), ("in_channels", 1), ("classes", 2)):
+            value = getattr(self, name)
+            require(value >= least, f"model.{name}", value, f"an integer of at least {least}")
+        require(0 <= self.dropout < 1, "model.dropout", self.dropout, "from 0 to below 1")
+        require(0 < self.bn_momentum <= 1, "model.bn_momentum", self.bn_momentum, "above 0, up to 1")
+        for name in ("auxiliary", "weights"):
+            value = getattr(self, name)
+            require(not value or self.backbone != "none", f"model.{name}", value, "nothing without a backbone")
 
 
 def settings_of(kind: type, settings: Any, changes: dict[str, Any]) -> Any:

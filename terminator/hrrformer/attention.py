@@ -14,12 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from terminator.hrrformer import algebra
+from terminator.hrrformer.settings import TEMPERATURES, UNBINDINGS, WEIGHTS
 from terminator.layers import widened
 from terminator.mixers.base import check_heads, check_sequence, lecun_linear
 
-UNBINDINGS = ("approximate", "exact")
-WEIGHTS = ("softmax", "uniform", "off")
-TEMPERATURES = ("one", "learned")
 MASKED = -1e9  # a masked token's score; finite, so that a row of nothing but padding has uniform weights
 
 

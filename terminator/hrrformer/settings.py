@@ -15,6 +15,9 @@ ORDERS = ("pre_norm", "mlp_pre_norm", "post_norm")
 MASKINGS = ("none", "released", "full")
 ACTIVATIONS = ("gelu", "relu")
 LOSSES = ("cross_entropy", "binary")
+UNBINDINGS = ("approximate", "exact")
+WEIGHTS = ("softmax", "uniform", "off")
+TEMPERATURES = ("one", "learned")
 
 
 @dataclass(frozen=True)

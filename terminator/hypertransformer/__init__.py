@@ -15,10 +15,16 @@ continual     ContinualHyperTransformer: task after task, the weights as memory;
 Source: arXiv 2201.04182 and its reference implementation.
 """
 
-from terminator.hypertransformer.continual import ContinualHyperTransformer
-from terminator.hypertransformer.model import GeneratedCNN, HyperTransformer, Output
-from terminator.hypertransformer.prototypes import PixelMeans, PrototypicalNetwork
-from terminator.hypertransformer.settings import HyperTransformerSettings
+from typing import Any
 
-__all__ = ["ContinualHyperTransformer", "GeneratedCNN", "HyperTransformer", "HyperTransformerSettings", "Output",
-           "PixelMeans", "PrototypicalNetwork"]
+from terminator.runtime.lazy import lent
+
+_HOMES = {
+    "HyperTransformer": "model", "GeneratedCNN": "model", "Output": "model", "HyperTransformerSettings": "settings",
+    "ContinualHyperTransformer": "continual", "PixelMeans": "prototypes", "PrototypicalNetwork": "prototypes",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    return lent(__name__, _HOMES, name)

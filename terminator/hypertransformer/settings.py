@@ -32,32 +32,32 @@ class HyperTransformerSettings:
     Raises:  ConfigError, from the constructor, for a setting that cannot be used.
     """
 
-    num_labels: int = 20  # n, the ways; label n means "no label"
-    image_size: int = 28
-    in_channels: int = 1
-    cnn_model_name: str = "maxpool-4-layer"
-    default_num_channels: int = 8  # of every conv layer
-    kernel_size: int = 3
+    num_labels: int = 20  # n, of the episodes; leave it out; label n means "no label"
+    image_size: int = 28  # of the episodes; leave it out
+    in_channels: int = 1  # of the data; leave it out
+    cnn_model_name: str = "maxpool-4-layer"  # the CNN whose weights are generated
+    default_num_channels: int = 8  # channels of every conv layer
+    kernel_size: int = 3  # kernel size of conv layers
     stride: int = 1  # of conv layers; the flag's own default is 2
-    cnn_activation: str = "relu"  # lrelu: slope 0.01
+    cnn_activation: str = "relu"  # of the generated CNN; lrelu: slope 0.01
     activation_after_bn: bool = False  # else conv, activation, pool, batch norm
     cnn_dropout_rate: float = 0.0  # before the logits of query images, in training
     number_of_trained_cnn_layers: int = 0  # m: the first m conv layers (below 0: the last -m) are not generated
     layerwise_generator: str = "joint"  # separate: encoder over samples, decoder over placeholders
     lw_weight_allocation: str = "output"  # a token is one filter; spatial: one position of all filters
-    lw_generate_bias: bool = False
-    lw_generate_bn: bool = False
+    lw_generate_bias: bool = False  # generate the biases, too
+    lw_generate_bn: bool = False  # generate scales and shifts of batch norm, too
     add_trainable_weights: bool = False  # generated + trained offset
     weight_variation_regularization: float = 0.0  # of generated against offset
-    l2_reg_weight: float = 0.0  # of generated kernels
+    l2_reg_weight: float = 0.0  # weight of a penalty on generated kernels
     separate_evaluation_bn_vars: bool = False  # other scales and shifts for support than for query images
-    embedding_dim: int = 32  # e
+    embedding_dim: int = 32  # e, entries of a label's or a weight block's embedding
     num_layers: int = 3  # of each Transformer (of its encoder and of its decoder)
-    heads: int = 2
-    lw_key_query_dim: float = 1.0  # up to 3: a fraction of the token width; above: the size
-    lw_value_dim: float = 1.0
-    lw_inner_dim: float = 1.0  # 0: no MLP
-    dropout_rate: float = 0.0  # in the Transformers
+    heads: int = 2  # heads of every attention
+    lw_key_query_dim: float = 1.0  # of keys, queries; up to 3: a share of the token width
+    lw_value_dim: float = 1.0  # of values; likewise
+    lw_inner_dim: float = 1.0  # of the MLPs; likewise; 0: no MLP
+    dropout_rate: float = 0.0  # dropout in the Transformers
     transformer_activation: str = "softmax"  # of attention; or sigmoid of every logit
     transformer_nonlinearity: str = "relu"  # of the encoder's MLPs; lrelu: slope 0.1
     transformer_skip_last_nonlinearity: bool = False  # none in the encoder's last MLP
@@ -65,14 +65,14 @@ class HyperTransformerSettings:
     num_layerwise_features: int | None = 8  # f per local convolution; nothing: the layer's own width; 0: none
     lw_use_nonlinear_feature: bool = False  # the logits layer's features after ReLU
     logits_feature_extractor: str = "default"  # passthrough: the flattened input itself; mix: both
-    shared_feature_extractor: str = "3-layer-bn"
-    shared_features_dim: int = 32
+    shared_feature_extractor: str = "3-layer-bn"  # conv layers; bn: and batch norm
+    shared_features_dim: int = 32  # size of the shared features
     shared_feature_extractor_padding: str = "same"  # the flag's own default is valid
-    shared_fe_dropout: float = 0.0
-    fe_dropout: float = 0.0  # of local features
+    shared_fe_dropout: float = 0.0  # dropout of shared features
+    fe_dropout: float = 0.0  # dropout of local features
     shared_head_classes: int = 0  # a linear map from shared features to so many real classes; 0: none
     warmup_steps: int = 0  # T: auxiliary heads after all conv layers but the last are trained until then
-    bn_eps: float = 1e-3
+    bn_eps: float = 1e-3  # added to variances in batch norm
     profile: str = "canonical"  # port: the public PyTorch port's arithmetic, for parity only
 
     def __post_init__(self) -> None:

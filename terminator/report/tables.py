@@ -19,9 +19,8 @@ from terminator.hrrformer.longrange.runs import LONG_RANGE
 from terminator.hrrformer.studies import pathfinder_pictures
 from terminator.hypertransformer.fewshot.runs import FEW_SHOT
 from terminator.runs import comparison, literature, records
-from terminator.runs.records import PROFILES
 from terminator.runs.system import System
-from terminator.runtime.settings import from_dict, identity
+from terminator.runtime.settings import PROFILES, from_dict, identity
 
 # each has records of its own
 SYSTEMS: tuple[System, ...] = (CLASSIFICATION, FEW_SHOT, SEGMENTATION, LONG_RANGE, GAN)

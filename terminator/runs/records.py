@@ -16,7 +16,6 @@ import pandas as pd
 from terminator.runtime.paths import atomic_write, results_dir
 
 REQUIRED = {"run_id", "experiment", "status", "profile", "seed", "config", "data", "results"}  # else it is no record
-PROFILES = ("smoke", "laptop", "paper")
 FINISHED, RUNNING = "ok", "running"  # of a record's status
 SMOKE, OWN = "smoke", "cli"  # a profile and an experiment (runs of the command line) that are nobody's evidence
 

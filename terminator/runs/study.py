@@ -10,7 +10,7 @@ from typing import Any
 from terminator.runs import records
 from terminator.runs.system import System
 from terminator.runtime.progress import say
-from terminator.runtime.settings import require_one_of
+from terminator.runtime.settings import PROFILES, require_one_of
 from terminator.trainer import TrainingDiverged
 
 
@@ -36,7 +36,7 @@ def of_profile(values: Mapping[str, Any], profile: str) -> Any:
 
     Raises:  ConfigError for another one.
     """
-    require_one_of("profile", profile, records.PROFILES)
+    require_one_of("profile", profile, PROFILES)
     return values[profile]
 
 

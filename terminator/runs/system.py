@@ -21,7 +21,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
-from terminator.data import DatasetNotFound
+from terminator.data.sources import DatasetNotFound
 from terminator.model import count_parameters
 from terminator.runs import observations, records
 from terminator.runtime import provenance, weights
@@ -29,7 +29,7 @@ from terminator.runtime.deterministic import deterministic_algorithms
 from terminator.runtime.distributed import broadcast, processes, rank
 from terminator.runtime.paths import results_dir
 from terminator.runtime.progress import say
-from terminator.runtime.settings import ConfigError, from_dict, identity, require_one_of, to_dict
+from terminator.runtime.settings import PROFILES, ConfigError, from_dict, identity, require_one_of, to_dict
 from terminator.trainer import Loop, Row
 
 
@@ -82,7 +82,7 @@ def check_names(experiment: str, profile: str) -> None:
     """Raise ConfigError for a name that is no folder's, or an unknown profile."""
     if not re.fullmatch(r"[\w-]+", experiment):
         raise ConfigError(f"experiment is {experiment!r}; allowed: letters, digits, - and _")
-    require_one_of("profile", profile, records.PROFILES)
+    require_one_of("profile", profile, PROFILES)
 
 
 def run_name(what: dict[str, Any], fingerprint: str, profile: str, seed: int, *names: str) -> str:

@@ -11,6 +11,8 @@ from typing import Any, Self, cast
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+PROFILES = ("smoke", "laptop", "paper")  # embedded data in minutes; reduced real data; the full settings
+
 
 class ConfigError(ValueError):
     """A setting that does not exist, has the wrong type or cannot be used; the message names it."""
@@ -113,7 +115,7 @@ def _merge(config: Any, values: Mapping[str, Any], prefix: str) -> Any:
     changes = {}
     for key, value in values.items():
         if key not in hints:
-            near = difflib.get_close_matches(key, hints, n=1)
+            near = _inside(config, key) or difflib.get_close_matches(key, hints, n=1)
             raise ConfigError(f"unknown setting {prefix}{key}{f'; did you mean {prefix}{near[0]}?' if near else '.'} "
                               f"Allowed: {', '.join(prefix + name for name in hints)}")
         current = getattr(config, key)
@@ -125,6 +127,13 @@ def _merge(config: Any, values: Mapping[str, Any], prefix: str) -> Any:
         else:
             changes[key] = _coerce(prefix + key, value, hints[key])
     return dataclasses.replace(config, **changes)
+
+
+def _inside(config: Any, key: str) -> list[str]:
+    """Where a setting of this name stands within the groups: train.epochs for epochs."""
+    groups = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    return [f"{name}.{key}" for name, group in groups.items()
+            if dataclasses.is_dataclass(group) and key in typing.get_type_hints(type(group))]
 
 
 def _coerce(key: str, value: Any, hint: Any) -> Any:

@@ -10,13 +10,8 @@ from PIL import Image
 from torchvision import datasets
 
 from terminator.data import DatasetCorrupt, DatasetNotFound
-from terminator.data.episodes.classes import (
-    SPLITS,
-    ClassImages,
-    parse_specification,
-    split_by_groups,
-    split_by_ranges,
-)
+from terminator.data.episodes.classes import ClassImages, split_by_groups, split_by_ranges
+from terminator.data.episodes.settings import SPLITS, parse_specification
 from terminator.data.episodes.sources import load_classes
 from terminator.data.episodes.strokes import CHARACTERS
 

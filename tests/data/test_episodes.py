@@ -10,9 +10,9 @@ import torch
 from hypertransformer_tools import golden
 
 from terminator.data.episodes import augment
-from terminator.data.episodes.augment import EpisodeAugmentation
 from terminator.data.episodes.classes import ClassImages, split_by_ranges
-from terminator.data.episodes.sampling import Episodes, EpisodeSettings, episode_generator, removal_mask
+from terminator.data.episodes.sampling import Episodes, episode_generator, removal_mask
+from terminator.data.episodes.settings import EpisodeAugmentation, EpisodeSettings
 from terminator.data.episodes.sources import load_classes
 from terminator.runtime.settings import ConfigError
 

@@ -8,7 +8,8 @@ from places import GOLDEN
 
 from terminator.data import generated
 from terminator.data.sequences import listops
-from terminator.data.sequences.listops import ListOpsSettings, decode, encode, evaluate
+from terminator.data.sequences.listops import decode, encode, evaluate
+from terminator.data.sequences.settings import ListOpsSettings
 from terminator.data.sequences.tokens import split_up
 from terminator.data.sources import DatasetCorrupt
 from terminator.runtime.settings import ConfigError

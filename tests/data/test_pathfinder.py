@@ -8,7 +8,7 @@ from places import GOLDEN
 
 from terminator.data import DatasetNotFound, available, load, pathfinder
 from terminator.data import pathfinder_drawing as drawing
-from terminator.data.pathfinder import PathfinderSettings
+from terminator.data.pathfinder_settings import PathfinderSettings
 from terminator.hrrformer.longrange.data import load_long_range
 from terminator.hrrformer.longrange.presets import preset as longrange_preset
 from terminator.runtime.settings import ConfigError

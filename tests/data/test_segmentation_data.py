@@ -11,10 +11,11 @@ from PIL import Image
 from segmentation_files import camvid_files, make_voc, street, voc_labels
 
 from terminator.data import DatasetCorrupt, DatasetNotFound, normalize
-from terminator.data.pictures.augment import ScaleCropFlip
+from terminator.data.pictures.augment import apply_crops, draw_crops
 from terminator.data.pictures.batches import IGNORE, PictureBatch, StackedPictures
 from terminator.data.pictures.context import LENGTH, NOISE, RANGE, draw_context, prototypes
 from terminator.data.pictures.segmentation import IMAGENET, load_segmentation
+from terminator.data.pictures.settings import ScaleCropFlip
 from terminator.data.pictures.shapes import draw_shapes
 from terminator.runtime.settings import ConfigError
 
@@ -251,9 +252,9 @@ def batch_of(*sizes):
 
 def test_scale_crop_and_flip_are_torchs_own_resize_padding_and_slices():
     batch, augmentation = batch_of((20, 30), (24, 16)), ScaleCropFlip((0.5, 1.5), (21, 25))
-    draws = augmentation.draw(2, torch.Generator().manual_seed(1))
+    draws = draw_crops(augmentation, 2, torch.Generator().manual_seed(1))
     draws = draws._replace(scales=torch.tensor([1.5, 0.5], dtype=torch.float64), flips=torch.tensor([False, True]))
-    images, labels = augmentation.apply(batch, draws, MEAN, STD)
+    images, labels = apply_crops(augmentation, batch, draws, MEAN, STD)
     assert images.shape == (2, 3, 21, 25)
     for i, (height, width) in enumerate(batch.sizes.tolist()):
         factor = draws.scales[i].item()
@@ -274,24 +275,24 @@ def test_scale_crop_and_flip_are_torchs_own_resize_padding_and_slices():
 
 def test_without_augmentation_a_picture_stays_as_it_is():
     batch, augmentation = batch_of((9, 7), (9, 7)), ScaleCropFlip((1.0,), None, False)
-    images, labels = augmentation.apply(batch, augmentation.draw(2, torch.Generator()), MEAN, STD)
+    images, labels = apply_crops(augmentation, batch, draw_crops(augmentation, 2, torch.Generator()), MEAN, STD)
     assert torch.equal(images, normalize(batch.images, MEAN, STD))
     assert torch.equal(labels, batch.labels)
     with pytest.raises(ConfigError, match="pictures differ in size"):
-        augmentation.apply(batch_of((9, 7), (8, 7)), augmentation.draw(2, torch.Generator()), MEAN, STD)
+        apply_crops(augmentation, batch_of((9, 7), (8, 7)), draw_crops(augmentation, 2, torch.Generator()), MEAN, STD)
 
 
 def test_draws_are_those_of_the_whole_batch_whoever_takes_a_part():
     batch, augmentation = batch_of(*[(20, 20)] * 6), ScaleCropFlip((0.75, 1.0, 2.0), (16, 16))
-    draws = augmentation.draw(6, torch.Generator().manual_seed(5))
-    whole = augmentation.apply(batch, draws, MEAN, STD)
-    part = augmentation.apply(batch.part(slice(2, 5)), draws.part(slice(2, 5)), MEAN, STD)
+    draws = draw_crops(augmentation, 6, torch.Generator().manual_seed(5))
+    whole = apply_crops(augmentation, batch, draws, MEAN, STD)
+    part = apply_crops(augmentation, batch.part(slice(2, 5)), draws.part(slice(2, 5)), MEAN, STD)
     for a, b in zip(whole, part):
         assert torch.equal(a[2:5], b)
-    many = augmentation.draw(400, torch.Generator().manual_seed(0))
+    many = draw_crops(augmentation, 400, torch.Generator().manual_seed(0))
     assert set(many.scales.tolist()) == {0.75, 1.0, 2.0}
     assert 0.4 < many.flips.double().mean() < 0.6
-    assert not ScaleCropFlip(flip=False).draw(50, torch.Generator()).flips.any()
+    assert not draw_crops(ScaleCropFlip(flip=False), 50, torch.Generator()).flips.any()
 
 
 @pytest.mark.parametrize(("settings", "message"), [

@@ -9,7 +9,8 @@ from torchvision.models import resnet
 
 from terminator.hamburger import Hamburger, HamburgerSettings
 from terminator.hamburger.backbone import Backbone
-from terminator.hamburger.hamnet import CONTEXTS, HamNet, HamNetSettings
+from terminator.hamburger.hamnet import HamNet
+from terminator.hamburger.settings import CONTEXTS, HamNetSettings
 from terminator.model import count_parameters
 from terminator.runtime.settings import ConfigError
 

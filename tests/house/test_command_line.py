@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from terminator import Config
-from terminator.__main__ import build_config, main
+from terminator.__main__ import main
+from terminator.classification.commands import build_config
 from terminator.classification.presets import PRESETS, preset
 from terminator.runs import records
 
@@ -136,7 +137,7 @@ def test_errors_are_one_line_and_exit_status_2(call, monkeypatch, words, message
     assert records.load_records() == []
 
 
-@pytest.mark.parametrize("words", [[], ["fly"], ["train", "--wings"], ["presets", "extra"],
+@pytest.mark.parametrize("words", [["fly"], ["train", "--wings"], ["presets", "extra"],
                                    ["train", "--profile", "huge"], ["predict", "model.safetensors"]])
 def test_words_that_argparse_refuses(call, words):
     status, _, err = call(*words)

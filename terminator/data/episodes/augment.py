@@ -6,70 +6,16 @@ augmented in the same way.
 Source: the reference implementation of arXiv 2201.04182.  Golden: hypertransformer_augment.
 """
 
-from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from terminator.data.episodes.settings import EpisodeAugmentation
 from terminator.runtime.memory import to_device
-from terminator.runtime.settings import ConfigError
 
-INHERIT = -1.0  # of a test flag: the same as in training
 STEPS = ("rotation", "roll", "resize", "contrast", "smooth", "negate")  # in the order of application
-
-
-@dataclass(frozen=True)
-class EpisodeAugmentation:
-    """Probabilities and ranges under the released flags' names; the defaults are the Omniglot script's.
-
-    Raises:  ConfigError, from the constructor, for an impossible value.
-    """
-
-    rotation_probability: float = 0.0
-    angle_range: float = 180.0  # degrees to both sides
-    random_rotate_by_90: bool = True  # always draws one of four quarter turns
-    smooth_probability: float = 0.0  # the flag's own default is 0.5
-    contrast_probability: float = 0.0  # the flag's own default is 0.5
-    resize_probability: float = 0.0
-    negate_probability: float = 0.0
-    roll_probability: float = 0.0
-    per_label_augmentation: bool = True  # a configuration per label: a turned character is another class
-    test_rotation_probability: float = INHERIT
-    test_angle_range: float = INHERIT
-    test_smooth_probability: float = INHERIT
-    test_contrast_probability: float = INHERIT
-    test_resize_probability: float = INHERIT
-    test_negate_probability: float = INHERIT
-    test_roll_probability: float = INHERIT
-    test_random_rotate_by_90: bool = False
-    test_per_label_augmentation: bool = False
-    apply_image_augmentations: bool = False  # flip, hue, brightness, contrast, crop; never at test
-    augment_images_individually: bool = False  # those drawn per image instead of per batch
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type is bool:
-                if not isinstance(value, bool):
-                    raise ConfigError(f"{field.name} is {value!r}; allowed: true, false")
-                continue
-            limit = 360 if "angle" in field.name else 1
-            inherits = field.name.startswith("test_") and value == INHERIT
-            if not inherits and not 0 <= value <= limit:
-                also = ", or -1 for the same as in training" if field.name.startswith("test_") else ""
-                raise ConfigError(f"{field.name} is {value!r}; allowed: 0 to {limit}{also}")
-
-    def for_test(self) -> "EpisodeAugmentation":
-        """What applies to test episodes: the test_* values, or training's where they are -1."""
-        changes = {"apply_image_augmentations": False}
-        for field in fields(self):
-            if field.name.startswith("test_"):
-                value = getattr(self, field.name)
-                if isinstance(value, bool) or value != INHERIT:
-                    changes[field.name.removeprefix("test_")] = value
-        return replace(self, **changes)
 
 
 class Configuration(NamedTuple):

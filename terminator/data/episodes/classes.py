@@ -11,14 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-SPLITS = {  # classes of every split, after the label shuffle
-    "omniglot": {"train": "0-1149", "val": "1150-1199", "test": "1200-1622"},
-    "miniimagenet": {"train": "0-63", "val": "64-79", "test": "80-99"},
-    "tieredimagenet": {"train": "0-350", "val": "351-447", "test": "448-607"},
-    "omniglot28": {"train": "0-181", "val": "182-191", "test": "192-241"},  # ours: not the full set's
-    "strokes": {"train": "0-79", "val": "80-94", "test": "95-119"},  # ours
-    "digits": {"train": "0-4", "test": "5-9"},  # ours
-}
+from terminator.data.episodes.settings import SPLITS, parse_specification
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,28 +58,6 @@ class ClassImages:
         return replace(self, images=self.images[rows], starts=starts_of(counts), groups=groups,
                        classes=tuple(self.classes[key] for key in keys),
                        notes=(*self.notes, f"classes shuffled (seed {seed})"))
-
-
-def parse_specification(text: str) -> tuple[str, tuple[int, ...] | None]:
-    """Read "name" or "name:0-3,7,10-12": the name, and the classes (ranges are inclusive) or nothing.
-
-    Raises:  ValueError for more than one colon, more than two parts in a range, or what is no number.
-    """
-    name, *rest = text.split(":")
-    if not name or len(rest) > 1:
-        raise ValueError(f"data set specification {text!r}; allowed: name, or name:classes with one colon")
-    if not rest:
-        return name, None
-    classes: list[int] = []
-    for part in rest[0].split(","):
-        ends = part.split("-")
-        if len(ends) > 2 or not all(end.strip().isdecimal() for end in ends) or int(ends[0]) > int(ends[-1]):
-            raise ValueError(f"data set specification {text!r} has the part {part!r}; allowed: a class such as 7, or a "
-                             "range such as 0-3")
-        classes += range(int(ends[0]), int(ends[-1]) + 1)
-    if len(set(classes)) < len(classes):
-        raise ValueError(f"data set specification {text!r} names a class twice")
-    return name, tuple(classes)
 
 
 def split_by_ranges(source: ClassImages, specifications: Mapping[str, str] | None = None

@@ -7,7 +7,6 @@ Source: the reference implementation of arXiv 2201.04182.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,66 +15,19 @@ from torch import Tensor
 
 from terminator.data.episodes.augment import (
     Configuration,
-    EpisodeAugmentation,
     apply_configuration,
     augment_images,
     draw_configuration,
     network_input,
 )
 from terminator.data.episodes.classes import ClassImages
+from terminator.data.episodes.settings import EpisodeAugmentation, EpisodeSettings
 from terminator.runtime.memory import to_device
-from terminator.runtime.settings import require
-
-OVERLAPS = ("disjoint", "parity")
 
 
-@dataclass(frozen=True)
-class EpisodeSettings:
-    """What an episode consists of, under the released flags' names; the defaults are Omniglot 20-way 1-shot.
-
-    Raises:  ConfigError, from the constructor, for settings that cannot be used.
-    """
-
-    num_labels: int = 20  # n, the ways; label n means "no label"
-    samples_transformer: int = 20  # support images in all, unlabelled ones included: n (k + u)
-    samples_cnn: int = 60  # query images in all
-    balanced_batches: bool = True  # else one draw from all classes together: shots vary
-    unlabeled_samples_per_class: int = 0  # u, balanced only
-    overlap: str = "disjoint"  # parity: query images are drawn without regard to the support set
-    image_size: int = 28
-    max_prob_remove_unlabeled: float = 0.0  # training: mask unlabelled samples with a probability up to this
-    max_prob_remove_labeled: float = 0.0
-
-    def __post_init__(self) -> None:
-        minima = {"num_labels": 2, "samples_transformer": 1, "samples_cnn": 1, "unlabeled_samples_per_class": 0,
-                  "image_size": 1}
-        for name, least in minima.items():
-            value = getattr(self, name)
-            require(isinstance(value, int) and value >= least, name, value, f"an integer of at least {least}")
-        require(isinstance(self.balanced_batches, bool), "balanced_batches", self.balanced_batches, "true, false")
-        require(self.overlap in OVERLAPS, "overlap", self.overlap, ", ".join(OVERLAPS))
-        for name in ("max_prob_remove_unlabeled", "max_prob_remove_labeled"):
-            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
-        ways, unlabeled = self.num_labels, self.unlabeled_samples_per_class
-        if not self.balanced_batches:
-            require(unlabeled == 0, "unlabeled_samples_per_class", unlabeled, "0 without balanced_batches")
-            require(self.overlap == "disjoint", "overlap", self.overlap, "disjoint without balanced_batches")
-            return
-        require(self.samples_transformer >= ways, "samples_transformer", self.samples_transformer,
-                f"at least {ways}, one for each of the num_labels")
-        if unlabeled:
-            shots = self.samples_transformer / ways - unlabeled
-            require(shots >= 1 and shots == int(shots), "samples_transformer", self.samples_transformer,
-                    f"num_labels * (shots + unlabeled_samples_per_class) = {ways} * (shots + {unlabeled})")
-
-    def for_test(self) -> "EpisodeSettings":
-        """The same without the random removal, which belongs to training."""
-        return replace(self, max_prob_remove_unlabeled=0.0, max_prob_remove_labeled=0.0)
-
-    def per_label(self, samples: int) -> Tensor:
-        """How many of `samples` images every label gets, (n): equal shares, the first labels take the rest."""
-        ways = self.num_labels
-        return torch.tensor([samples // ways + (i < samples % ways) for i in range(ways)])
+def per_label(ways: int, samples: int) -> Tensor:
+    """How many of `samples` images every label gets, (n): equal shares, the first labels take the rest."""
+    return torch.tensor([samples // ways + (i < samples % ways) for i in range(ways)])
 
 
 class Samples(NamedTuple):
@@ -162,7 +114,7 @@ class Episodes:
                 raise ValueError(f"samples_transformer + samples_cnn is {s.samples_transformer + s.samples_cnn}; "
                                  f"allowed: at most {smallest}, the images of the {s.num_labels} smallest classes")
             return
-        both = s.per_label(s.samples_transformer) + s.per_label(s.samples_cnn)
+        both = per_label(s.num_labels, s.samples_transformer) + per_label(s.num_labels, s.samples_cnn)
         needed = int(both.max()) if s.overlap == "disjoint" else max(support, query)
         if needed > int(counts.min()):
             raise ValueError(f"an episode needs {needed} images of a class (up to {support} support, {query} query, "
@@ -206,7 +158,7 @@ class Episodes:
             is_taken = (index.flatten(1)[..., None] == taken[:, None]).any(-1).view_as(index)
             keys[is_taken] = 2  # a class that ends where the next begins may meet it: keys there are 2 already
         if s.balanced_batches:
-            shares = s.per_label(samples)
+            shares = per_label(s.num_labels, samples)
             place = torch.arange(s.num_labels).repeat_interleave(shares)  # (samples)
             turn = torch.cat([torch.arange(int(share)) for share in shares])  # 0, 1, ... within a label
             found = index.gather(2, keys.argsort(2))[:, place, turn]  # (E, samples)

@@ -6,7 +6,6 @@ changes a picture.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -14,10 +13,9 @@ from torch import Tensor
 
 from terminator.data.augment import normalize
 from terminator.data.pictures.batches import IGNORE, PictureBatch
+from terminator.data.pictures.settings import ScaleCropFlip
 from terminator.runtime.memory import to_device
 from terminator.runtime.settings import ConfigError
-
-SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 
 
 class CropDraws(NamedTuple):
@@ -31,71 +29,53 @@ class CropDraws(NamedTuple):
         return CropDraws(*(values[where] for values in self))
 
 
-@dataclass(frozen=True)
-class ScaleCropFlip:
-    """Scale by a random factor, pad below and at the right to the crop's size, crop at a random place, mirror.
+def draw_crops(settings: ScaleCropFlip, count: int, generator: torch.Generator) -> CropDraws:
+    """Draw the choices for `count` pictures."""
+    factors = torch.tensor(settings.scales, dtype=torch.float64)
+    chosen = factors[torch.randint(0, len(factors), (count,), generator=generator)]
+    corners = torch.rand(count, 2, generator=generator, dtype=torch.float64)
+    flips = torch.randint(0, 2, (count,), generator=generator, dtype=torch.bool)
+    return CropDraws(chosen, corners, flips if settings.flip else torch.zeros_like(flips))
 
-    Source: the released segmentation code of arXiv 2109.04553.
+
+def apply_crops(settings: ScaleCropFlip, batch: PictureBatch, draws: CropDraws, mean: tuple[float, ...],
+                std: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    """Normalised images (N, C, h, w), 0 beyond a picture, and labels (N, h, w), IGNORE there.
+
+    Args:  batch: on any device;  draws: of the same pictures;  mean, std: see augment.normalize.
     """
+    sizes = batch.sizes
+    if settings.crop is None and not bool((sizes == sizes[:1]).all()):
+        raise ConfigError("augmentation.crop is nothing, but pictures differ in size; allowed: a crop, data.size")
+    crop = settings.crop or tuple(sizes[0].tolist())
+    device, axes = batch.images.device, []
+    for axis in (0, 1):
+        scaled = (sizes[:, axis] * draws.scales).long().clamp(min=1)
+        start = (draws.corners[:, axis] * ((scaled - crop[axis]).clamp(min=0) + 1)).long()
+        positions = start[:, None] + torch.arange(crop[axis])  # (N, length), in the scaled picture
+        if axis == 1:
+            positions = torch.where(draws.flips[:, None], positions.flip(1), positions)
+        axes.append([to_device(part, device) for part in _sources(positions, sizes[:, axis], scaled)])
+    return _gather(batch, axes, mean, std)
 
-    scales: tuple[float, ...] = SCALES  # one of them, each as probable; images bilinear, labels nearest
-    crop: tuple[int, ...] | None = (513, 513)  # height and width; nothing: pictures as they are, of one size
-    flip: bool = True  # left to right, with probability 1/2
 
-    def __post_init__(self) -> None:
-        if not self.scales or min(self.scales) <= 0:
-            raise ConfigError(f"augmentation.scales is {self.scales}; allowed: positive factors, e.g. [1.0]")
-        if self.crop is not None and (len(self.crop) != 2 or min(self.crop) < 1):
-            raise ConfigError(f"augmentation.crop is {self.crop}; allowed: [height,width] of at least 1, or nothing")
-        if self.crop is None and tuple(self.scales) != (1.0,):
-            raise ConfigError(f"augmentation.scales is {self.scales}; allowed: [1.0] without augmentation.crop")
+def _gather(batch: PictureBatch, axes: list[list[Tensor]], mean: tuple[float, ...], std: tuple[float, ...]
+            ) -> tuple[Tensor, Tensor]:
+    x = normalize(batch.images, mean, std).permute(0, 2, 3, 1)  # (N, H, W, C)
+    picture = torch.arange(len(x), device=x.device)[:, None, None]
+    (top, down, nearest_row, inside_row), (left, right, nearest_column, inside_column) = axes
 
-    def draw(self, count: int, generator: torch.Generator) -> CropDraws:
-        """Draw the choices for `count` pictures."""
-        factors = torch.tensor(self.scales, dtype=torch.float64)
-        chosen = factors[torch.randint(0, len(factors), (count,), generator=generator)]
-        corners = torch.rand(count, 2, generator=generator, dtype=torch.float64)
-        flips = torch.randint(0, 2, (count,), generator=generator, dtype=torch.bool)
-        return CropDraws(chosen, corners, flips if self.flip else torch.zeros_like(flips))
+    def at(rows: Tensor, columns: Tensor) -> Tensor:
+        return x[picture, rows[:, :, None], columns[:, None, :]]  # (N, h, w, C)
 
-    def apply(self, batch: PictureBatch, draws: CropDraws, mean: tuple[float, ...], std: tuple[float, ...]
-              ) -> tuple[Tensor, Tensor]:
-        """Normalised images (N, C, h, w), 0 beyond a picture, and labels (N, h, w), IGNORE there.
-
-        Args:  batch: on any device;  draws: of the same pictures;  mean, std: see augment.normalize.
-        """
-        sizes = batch.sizes
-        if self.crop is None and not bool((sizes == sizes[:1]).all()):
-            raise ConfigError("augmentation.crop is nothing, but pictures differ in size; allowed: a crop, data.size")
-        crop = self.crop or tuple(sizes[0].tolist())
-        device, axes = batch.images.device, []
-        for axis in (0, 1):
-            scaled = (sizes[:, axis] * draws.scales).long().clamp(min=1)
-            start = (draws.corners[:, axis] * ((scaled - crop[axis]).clamp(min=0) + 1)).long()
-            positions = start[:, None] + torch.arange(crop[axis])  # (N, length), in the scaled picture
-            if axis == 1:
-                positions = torch.where(draws.flips[:, None], positions.flip(1), positions)
-            axes.append([to_device(part, device) for part in _sources(positions, sizes[:, axis], scaled)])
-        return self._gather(batch, axes, mean, std)
-
-    @staticmethod
-    def _gather(batch: PictureBatch, axes: list[list[Tensor]], mean: tuple[float, ...], std: tuple[float, ...]
-                ) -> tuple[Tensor, Tensor]:
-        x = normalize(batch.images, mean, std).permute(0, 2, 3, 1)  # (N, H, W, C)
-        picture = torch.arange(len(x), device=x.device)[:, None, None]
-        (top, down, nearest_row, inside_row), (left, right, nearest_column, inside_column) = axes
-
-        def at(rows: Tensor, columns: Tensor) -> Tensor:
-            return x[picture, rows[:, :, None], columns[:, None, :]]  # (N, h, w, C)
-
-        below, beside = (top + 1).clamp(max=x.shape[1] - 1), (left + 1).clamp(max=x.shape[2] - 1)
-        right, down = right[:, None, :, None].float(), down[:, :, None, None].float()
-        upper = torch.lerp(at(top, left), at(top, beside), right)
-        lower = torch.lerp(at(below, left), at(below, beside), right)
-        inside = inside_row[:, :, None] & inside_column[:, None, :]  # (N, h, w)
-        images = torch.lerp(upper, lower, down) * inside[..., None]
-        labels = batch.labels[picture, nearest_row[:, :, None], nearest_column[:, None, :]]
-        return images.permute(0, 3, 1, 2).contiguous(), labels.masked_fill(~inside, IGNORE)
+    below, beside = (top + 1).clamp(max=x.shape[1] - 1), (left + 1).clamp(max=x.shape[2] - 1)
+    right, down = right[:, None, :, None].float(), down[:, :, None, None].float()
+    upper = torch.lerp(at(top, left), at(top, beside), right)
+    lower = torch.lerp(at(below, left), at(below, beside), right)
+    inside = inside_row[:, :, None] & inside_column[:, None, :]  # (N, h, w)
+    images = torch.lerp(upper, lower, down) * inside[..., None]
+    labels = batch.labels[picture, nearest_row[:, :, None], nearest_column[:, None, :]]
+    return images.permute(0, 3, 1, 2).contiguous(), labels.masked_fill(~inside, IGNORE)
 
 
 def _sources(positions: Tensor, sizes: Tensor, scaled: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

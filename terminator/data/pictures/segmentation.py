@@ -18,11 +18,9 @@ import torch
 
 from terminator.data.pictures import context, shapes, sources
 from terminator.data.pictures.batches import IGNORE, PictureBatch, Pictures, StackedPictures
+from terminator.data.pictures.settings import TRAINED
 from terminator.runtime.paths import data_dirs
 
-TRAINED = {  # data.train by name
-    "context": ("train",), "shapes": ("train",), "camvid": ("train", "trainval"),
-    "voc2012": ("train", "trainaug", "trainval")}
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation that the backbones' weights expect
 SUBSET_SEED = 0  # every training seed sees the same subset
 

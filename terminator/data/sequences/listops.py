@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from terminator.data.generated import Arrays, parts
+from terminator.data.sequences.settings import ListOpsSettings
 from terminator.data.sequences.tokens import Sequences, Split
 from terminator.data.sources import DatasetCorrupt
 from terminator.runtime.settings import ConfigError
@@ -32,39 +32,6 @@ OPERATOR_SHARE = 0.25
 PART = 500  # trees in one part of the cache
 VERSION = 1
 FIRST_OPERATOR_RULE = {"[MIN": 0, "[MAX": 9, "[MED": 4, "[SM": 0}  # whatever stands behind it
-
-
-@dataclass(frozen=True)
-class ListOpsSettings:
-    """Which trees; the defaults are the long range arena's."""
-
-    min_length: int = 500  # tokens, exclusive
-    max_length: int = 2000  # exclusive
-    max_depth: int = 10
-    max_arguments: int = 10
-    generator_seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, least in (("min_length", 0), ("max_length", 2), ("max_depth", 2), ("max_arguments", 2),
-                            ("generator_seed", 0)):
-            value = getattr(self, name)
-            if value < least:
-                raise ConfigError(f"listops.{name} is {value}; allowed: an integer of at least {least}")
-        if self.max_length <= self.min_length + 1:
-            raise ConfigError(f"listops.max_length is {self.max_length}; allowed: more than listops.min_length + 1 = "
-                              f"{self.min_length + 1}")
-        if self.longest < self.min_length + 1:
-            raise ConfigError(f"listops.min_length is {self.min_length}, but the longest tree of depth "
-                              f"{self.max_depth} with {self.max_arguments} arguments has {self.longest} tokens; "
-                              "allowed: less")
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the largest tree that depth and arguments allow."""
-        length = 1
-        for _ in range(self.max_depth - 1):
-            length = 2 + self.max_arguments * length
-        return length
 
 
 def apply(operator: str, values: Sequence[int]) -> int:

@@ -37,12 +37,12 @@ class GanModel:
     """Both networks; channels are multiples of the width."""
 
     width: int = 64  # channels at full resolution, doubled with every halving
-    latent: int = 128  # numbers in z
+    latent: int = 128  # random numbers that an image is made from (z)
     classes: int | None = None  # None: the data's
     context: str = "NMF"  # none, attention (SAGAN's), or a Hamburger with NMF, VQ, CD
     context_size: int = 32  # pixels a side where it stands, in both networks
     rank_divisor: int = 8  # R = channels / this
-    steps: int = 6  # K
+    steps: int = 6  # K: updates of the Hamburger's factors
     one_step: bool = True  # gradient of the last coefficients only; False: through all steps
 
     def __post_init__(self) -> None:
@@ -57,10 +57,10 @@ class GanModel:
 class GanOptimizer:
     """Adam for both networks, one step of each per iteration, at constant rates."""
 
-    generator_rate: float = 1e-4
-    discriminator_rate: float = 4e-4
-    beta1: float = 0.0
-    beta2: float = 0.999
+    generator_rate: float = 1e-4  # learning rate of the generator
+    discriminator_rate: float = 4e-4  # learning rate of the discriminator
+    beta1: float = 0.0  # of Adam: memory of the gradients' mean
+    beta2: float = 0.999  # of Adam: memory of their squares' mean
 
     def __post_init__(self) -> None:
         for name in ("generator_rate", "discriminator_rate"):
@@ -92,11 +92,11 @@ class GanTest:
     __test__ = False  # not a test case
 
     samples: int = 50_176  # generated images, in the end
-    samples_per_epoch: int = 2048  # after every epoch
+    samples_per_epoch: int = 2048  # generated images, after every epoch
     repeats: int = 5  # draws of samples, in the end
     classifier_epochs: int = 10  # of the classifier's training
     grid_classes: int = 8  # columns of the grids that are kept
-    grid_rows: int = 4  # and their rows: samples of each class
+    grid_rows: int = 4  # rows of the grids that are kept: samples of each class
 
     def __post_init__(self) -> None:
         at_least(self, "test", {"samples": 2, "samples_per_epoch": 2, "repeats": 1, "classifier_epochs": 1,

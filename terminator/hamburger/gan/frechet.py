@@ -12,7 +12,8 @@ from torch import Tensor
 
 from terminator.classification.config import Config
 from terminator.classification.runs import CLASSIFICATION
-from terminator.data import ImageData, normalize
+from terminator.data.augment import normalize
+from terminator.data.images import ImageData
 from terminator.hamburger.gan.config import GanConfig
 
 CLASSIFIERS = "classifiers"  # the folder of their runs

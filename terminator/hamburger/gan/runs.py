@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from terminator.data import load as load_images
+from terminator.data.images import load as load_images
 from terminator.hamburger.gan.config import GanConfig
 from terminator.hamburger.gan.frechet import judge_of
 from terminator.hamburger.gan.networks import Gan, build

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from terminator.data import DatasetInfo, ImageData
 from terminator.data.episodes.sampling import episode_generator
+from terminator.data.images import DatasetInfo, ImageData
 from terminator.hamburger.gan.config import GanConfig
 from terminator.hamburger.gan.frechet import Judge, frechet_distance
 from terminator.hamburger.gan.networks import Gan

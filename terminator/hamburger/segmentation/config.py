@@ -8,10 +8,8 @@ Source: arXiv 2109.04553 and its released segmentation code.
 from dataclasses import dataclass, field, replace
 
 from terminator.config import TrainingInSteps
-from terminator.data.pictures.augment import ScaleCropFlip
-from terminator.data.pictures.segmentation import TRAINED
-from terminator.hamburger.hamnet import HamNetSettings
-from terminator.hamburger.settings import HamburgerSettings
+from terminator.data.pictures.settings import TRAINED, ScaleCropFlip
+from terminator.hamburger.settings import HamburgerSettings, HamNetSettings
 from terminator.runtime.settings import Experiment, at_least, require
 
 MSFLIP = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # the release's scales, each plain and mirrored
@@ -25,7 +23,7 @@ class PictureConfig:
     train: str = "trainaug"  # voc2012: train, trainaug, trainval; camvid: train, trainval; else train
     size: tuple[int, ...] | None = None  # height and width to resize to
     train_size: int | None = None  # a fixed random part of so many training pictures
-    test_size: int | None = None  # and of the others, each split
+    test_size: int | None = None  # a fixed random part of so many pictures of each other split
 
     def __post_init__(self) -> None:
         require(bool(self.name), "data.name", self.name, ", ".join(TRAINED))
@@ -44,12 +42,12 @@ class PolyOptimizer:
     times the others'.
     """
 
-    lr: float = 9e-3
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    bias_factor: float = 2.0
-    power: float = 0.9
-    refresh: int = 10
+    lr: float = 9e-3  # learning rate of the first step
+    momentum: float = 0.9  # of SGD
+    weight_decay: float = 1e-4  # of convolution weights
+    bias_factor: float = 2.0  # the rate of biases, in multiples of the others'
+    power: float = 0.9  # how the rate falls: (1 - t/T) to this power
+    refresh: int = 10  # take the rate anew every so many steps
 
     def __post_init__(self) -> None:
         for name in ("lr", "bias_factor"):
@@ -71,7 +69,7 @@ class SegmentationTrain(TrainingInSteps):
     train_steps: int = 60_000
     steps_between_saves: int = 1_000
     batch_size: int = 16  # pictures per step, over all processes
-    seed: int = 66  # the release's
+    seed: int = 66  # of all random numbers; 66 is the release's
     loss_mean: str = "all"  # over all pixels of the crop, ignored ones as zeros; labelled: over the others only
     auxiliary_weight: float = 0.4  # of the second classifier's loss, with model.auxiliary
     start_from: str = ""  # a model's file: the second stage starts from the weights of the first
@@ -94,7 +92,7 @@ class SegmentationTest:
     repeats: int = 1  # evaluations with other random bases; the first is the result, the others its spread
     bases_seed: int = 0  # of the random bases of the first evaluation
     multi_scale: bool = False  # in the end also with MSFlip
-    scales: tuple[float, ...] = MSFLIP
+    scales: tuple[float, ...] = MSFLIP  # of MSFlip: factors of a picture's size
     flip: bool = True  # each scale also mirrored
     pictures_per_epoch: int | None = None  # so many validation pictures after every epoch; nothing: all
 

@@ -7,9 +7,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from terminator.data import DatasetNotFound
 from terminator.data.augment import normalize
 from terminator.data.pictures.segmentation import SegmentationData
+from terminator.data.sources import DatasetNotFound
 from terminator.hamburger.segmentation.config import SegmentationConfig
 from terminator.hamburger.segmentation.evaluation import batches, fixed_bases, predict_logits
 from terminator.hamburger.segmentation.presets import SEEDS, camvid_arms, context_arms, preset

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from terminator.data.augment import normalize
+from terminator.data.pictures.augment import apply_crops, draw_crops
 from terminator.data.pictures.batches import IGNORE
 from terminator.data.pictures.segmentation import SegmentationData
 from terminator.hamburger.segmentation.config import SegmentationConfig
@@ -79,13 +80,13 @@ class SegmentationTrainer(Loop[SegmentationConfig]):
 
     def _parts(self, batch: Tensor, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         train, info, augmentation = self.config.train, self.data.info, self.config.augmentation
-        draws = augmentation.draw(len(batch), generator)
+        draws = draw_crops(augmentation, len(batch), generator)
         size = train.batch_size // (train.accumulate * world_size())
         for part in range(train.accumulate):
             first = (part * world_size() + rank()) * size
             mine = slice(first, first + size)
             pictures = self.pictures.batch(batch[mine].tolist()).to(self.device)
-            x, labels = augmentation.apply(pictures, draws.part(mine), info.mean, info.std)
+            x, labels = apply_crops(augmentation, pictures, draws.part(mine), info.mean, info.std)
             self._labelled += (labels != IGNORE).sum().double()
             yield x, labels
 

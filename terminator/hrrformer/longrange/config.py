@@ -9,10 +9,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from terminator.config import Training
-from terminator.data.pathfinder import PathfinderSettings
-from terminator.data.sequences.listops import ListOpsSettings
-from terminator.hrrformer.attention import TEMPERATURES, UNBINDINGS, WEIGHTS
-from terminator.hrrformer.settings import MASKINGS, TASKS, NetworkSettings, task_settings
+from terminator.data.pathfinder_settings import PathfinderSettings
+from terminator.data.sequences.settings import ListOpsSettings
+from terminator.hrrformer.settings import (
+    MASKINGS,
+    TASKS,
+    TEMPERATURES,
+    UNBINDINGS,
+    WEIGHTS,
+    NetworkSettings,
+    task_settings,
+)
 from terminator.mixers.registry import TOKEN_MIXERS
 from terminator.runtime.settings import ConfigError, Experiment, at_least, require
 
@@ -32,8 +39,8 @@ class LongRangeData:
     length: int = 1024  # tokens of a sequence: longer ones are cut, shorter ones padded
     padding: str = "full"  # full: to `length`, as released; batch: to the batch's longest (EMBER)
     train_size: int | None = None  # keep so many examples, every class with its share; generated data need a number
-    val_size: int | None = None
-    test_size: int | None = None
+    val_size: int | None = None  # the same of validation examples
+    test_size: int | None = None  # the same of test examples
     image_size: int | None = None  # pixels: resize to this many a side
     leave_out_last_tenth: bool = False  # pixels: of the training images, as released
     permutation_seed: int | None = None  # pixels: all in one fixed random order, drawn with this seed
@@ -56,13 +63,13 @@ class LongRangeData:
 class LongRangeNetwork:
     """One of the paper's networks, and what is changed in it; nothing: as the task has it."""
 
-    task: str = "image"  # whose network: one of related.hrrformer.settings.TASKS
+    task: str = "image"  # whose network: listops, text, retrieval, image, pathfinder, pathx, ember
     mixer: str = "hrrformer"  # one of mixers.registry.TOKEN_MIXERS, or none (branch removed)
-    layers: int | None = None
-    width: int | None = None
-    mlp_width: int | None = None
-    heads: int | None = None
-    dropout: float | None = None
+    layers: int | None = None  # number of layers; nothing: the task's, as for the next four
+    width: int | None = None  # E, channels of a token
+    mlp_width: int | None = None  # channels within the MLPs
+    heads: int | None = None  # of the mixer; they divide the width
+    dropout: float | None = None  # of embeddings, mixer outputs and MLP outputs
     masking: str = ""  # none, released, full; nothing: the task's
     weights: str = "softmax"  # hrrformer: softmax, or the controls uniform (1/T) and off
     unbinding: str = "approximate"  # hrrformer: approximate, exact
@@ -113,11 +120,11 @@ class LongRangeOptimizer:
     """
 
     name: str = "Adam"  # or AdamW, with decoupled weight decay (Path-X)
-    learning_rate: float = 1e-3
-    decay_rate: float = 0.95
-    decay_examples: int | None = None  # nothing: the examples of all splits
-    floor: float = 1e-5
-    weight_decay: float = 0.0
+    learning_rate: float = 1e-3  # before it decays
+    decay_rate: float = 0.95  # factor of the rate per pass over decay_examples
+    decay_examples: int | None = None  # examples of a pass; nothing: those of all splits
+    floor: float = 1e-5  # the rate falls no lower
+    weight_decay: float = 0.0  # decoupled with AdamW
 
     def __post_init__(self) -> None:
         require(self.name in ("Adam", "AdamW"), "optimizer.name", self.name, "Adam, AdamW")
@@ -133,7 +140,7 @@ class LongRangeOptimizer:
 class LongRangeTrain(Training):
     """A training on sequences; Fourier transforms stay in float32."""
 
-    epochs: int = 20
+    epochs: int = 20  # passes over the training examples
     batch_size: int = 32  # sequences (or pairs) per step, over all processes
 
     def __post_init__(self) -> None:

@@ -9,10 +9,8 @@ Source: arXiv 2201.04182 and its reference implementation; the continual method:
 from dataclasses import dataclass, field, replace
 
 from terminator.config import TrainingInSteps
-from terminator.data.episodes.augment import EpisodeAugmentation
-from terminator.data.episodes.classes import SPLITS, parse_specification
-from terminator.data.episodes.sampling import EpisodeSettings
-from terminator.hypertransformer import HyperTransformerSettings
+from terminator.data.episodes.settings import SPLITS, EpisodeAugmentation, EpisodeSettings, parse_specification
+from terminator.hypertransformer.settings import HyperTransformerSettings
 from terminator.runtime.settings import ConfigError, Experiment, at_least, require
 
 METHODS = ("hypertransformer", "prototypical", "pixels", "continual")
@@ -24,9 +22,9 @@ PRESET_SPLITS = ("omniglot", "miniimagenet", "tieredimagenet", "omniglot28")  # 
 class FewShotData:
     """Which classes of which data set every split has: "name", or "name:0-3,7"."""
 
-    train_dataset: str = "omniglot:0-1149"
+    train_dataset: str = "omniglot:0-1149"  # classes to train on, a name or name:0-3,7
     val_dataset: str = ""  # looked at while training; nothing: the training classes instead
-    test_dataset: str = "omniglot:1200-1622"
+    test_dataset: str = "omniglot:1200-1622"  # classes to test on; no class is in two splits
     eval_datasets: str = ""  # omniglot, miniimagenet, tieredimagenet, omniglot28: that set's ranges for all splits
     use_labels: int = 8  # classes 0..N-1, where train_dataset names none
     shuffle_labels_seed: int = 2022  # a random order of all classes before the ranges are cut; 0: none
@@ -65,8 +63,8 @@ class MethodConfig:
 
     name: str = "hypertransformer"  # prototypical: the same CNN, trained; pixels: nearest mean; continual
     tasks: int = 3  # continual: tasks in a training sequence
-    test_tasks: int = 5  # and in a test sequence
-    embedding: int = 16  # and the size d of the CNN's output
+    test_tasks: int = 5  # continual: tasks in a test sequence
+    embedding: int = 16  # continual: size d of the CNN's output
     candidates: str = "class"  # classes that compete in the continual loss: class (all so far), task (of its task)
 
     def __post_init__(self) -> None:
@@ -80,11 +78,11 @@ class FewShotOptimizer:
     """rate(step) = learning_rate * learning_rate_decay_rate^(step / learning_rate_decay_steps), continuously."""
 
     name: str = "SGD"  # without momentum, as the reference has it; Adam, AdamW
-    learning_rate: float = 0.02
-    learning_rate_decay_steps: int = 100_000
-    learning_rate_decay_rate: float = 0.95
+    learning_rate: float = 0.02  # the rate at step 0
+    learning_rate_decay_steps: int = 100_000  # in so many steps it falls by the next
+    learning_rate_decay_rate: float = 0.95  # factor of the rate in so many steps
     learning_rate_warmup_steps: int = 0  # ours: the rate rises to the schedule's over so many steps
-    weight_decay: float = 0.0
+    weight_decay: float = 0.0  # L2 with SGD and Adam, decoupled with AdamW
 
     def __post_init__(self) -> None:
         require(self.name in OPTIMIZERS, "optimizer.name", self.name, ", ".join(OPTIMIZERS))
@@ -102,8 +100,8 @@ class FewShotTrain(TrainingInSteps):
     train_steps: int = 4_000_000
     steps_between_saves: int = 50_000
     batch_size: int = 1  # episodes per step, over all processes; the reference takes one
-    label_smoothing: float = 0.0
-    shared_head_weight: float = 0.0  # of a loss that asks shared features for the real class
+    label_smoothing: float = 0.0  # share of a label that is spread over all classes
+    shared_head_weight: float = 0.0  # weight of a loss that asks shared features for the real class
     pretrain_shared_feature: bool = False  # train nothing but the shared features, by that loss
     restore_shared_features_from: str = ""  # a model's file: start from its shared features
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from terminator.data.episodes.classes import ClassImages, parse_specification
+from terminator.data.episodes.classes import ClassImages
 from terminator.data.episodes.sampling import Episodes
+from terminator.data.episodes.settings import parse_specification
 from terminator.data.episodes.sources import load_classes
 from terminator.hypertransformer.fewshot.config import FewShotConfig, FewShotData
 from terminator.runtime.settings import ConfigError

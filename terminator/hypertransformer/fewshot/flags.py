@@ -13,6 +13,7 @@ from typing import Any
 
 from terminator.hypertransformer.fewshot.config import FewShotConfig
 from terminator.runtime.settings import ConfigError, from_dict
+from terminator.runtime.settings_help import keys_like
 
 FLAGS: dict[str, tuple[str, Any]] = {  # flag: (setting, the flag's own default)
     "samples_transformer": ("episodes.samples_transformer", 32), "samples_cnn": ("episodes.samples_cnn", 128),
@@ -138,8 +139,11 @@ def _split(word: str, rest: Iterator[str]) -> tuple[str, str]:
     known = [*FLAGS, *PLACES, *WITHOUT_EFFECT]
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3)
+        key = (keys_like(FewShotConfig(), name) or ["train.batch_size"])[0]
+        value = text or next((word for word in rest if not word.startswith("-")), "8")
         raise ConfigError(f"unknown flag --{name}" + (f"; near it: {', '.join('--' + n for n in near)}" if near else "")
-                          + ". Settings of this kit are written KEY=VALUE, e.g. train.batch_size=8")
+                          + ". Settings of this kit are written KEY=VALUE, e.g. "
+                          + f"{key}={value}")
     if equals:
         return name, text
     if name in FLAGS and isinstance(FLAGS[name][1], bool):

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from terminator.data.episodes.augment import network_input
 from terminator.data.episodes.classes import ClassImages
-from terminator.hypertransformer import HyperTransformer, figures
+from terminator.hypertransformer import figures
+from terminator.hypertransformer.model import HyperTransformer
 from terminator.runtime.progress import shows_bars
 
 QUERIES = 2  # per character; batch statistics are those of all queries together

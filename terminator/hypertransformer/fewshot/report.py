@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from terminator.data.episodes.sampling import EpisodeBatch, episode_generator
-from terminator.hypertransformer import HyperTransformer
 from terminator.hypertransformer.fewshot.config import FewShotConfig
 from terminator.hypertransformer.fewshot.data import EpisodeData, load_episode_data
 from terminator.hypertransformer.fewshot.presets import MAIN, SEEDS, preset, study
 from terminator.hypertransformer.fewshot.runs import FEW_SHOT
 from terminator.hypertransformer.fewshot.speed import episode_speed
+from terminator.hypertransformer.model import HyperTransformer
 from terminator.runs import measurements
 from terminator.runs.system import FinishedRun
 from terminator.runtime import provenance

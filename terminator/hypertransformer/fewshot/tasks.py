@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terminator.data.episodes.sampling import EpisodeBatch
-from terminator.hypertransformer import ContinualHyperTransformer, HyperTransformer, PixelMeans, PrototypicalNetwork
+from terminator.hypertransformer.continual import ContinualHyperTransformer
 from terminator.hypertransformer.fewshot.config import FewShotConfig
+from terminator.hypertransformer.model import HyperTransformer
+from terminator.hypertransformer.prototypes import PixelMeans, PrototypicalNetwork
 
 
 class Step(NamedTuple):

@@ -1,0 +1,101 @@
+"""The command line's part of the bench: speed and memory of cases, beside floors or a revision."""
+
+import argparse
+from typing import Any
+
+from terminator.runs.command_line import Command, profile_option
+
+
+def benchmark(args: argparse.Namespace) -> None:
+    """Measure all cases asked for, or one in turns with another revision; print a table."""
+    import torch
+
+    from terminator.bench import case as bench
+
+    common = {
+        "compiled": args.compile or args.graphs,
+        "graphs": args.graphs,
+        "device": args.device,
+        "repeats": args.repeats,
+        "threads": torch.get_num_threads() if args.threads is None else args.threads,
+    }
+    if args.compare:
+        case = bench.Case(args.what[0], args.size[0], args.batch[0], args.precision[0], **common)
+        _compare(case, args)
+        return
+    cases = [
+        bench.Case(what, size, batch, precision, **common)
+        for what in args.what
+        if what != "optimizer"
+        for size in args.size
+        for batch in args.batch
+        for precision in args.precision
+    ]
+    if "optimizer" in args.what:
+        cases += [bench.Case("optimizer", optimizer=name, **common) for name in bench.OPTIMIZERS]
+    table = bench.run(cases, args.profile)
+    print(
+        table[bench.COLUMNS].to_string(
+            index=False, float_format=lambda value: f"{value:.1f}", na_rep=""
+        )
+    )
+
+
+def _compare(case: Any, args: argparse.Namespace) -> None:
+    from terminator.bench import revision
+
+    result = revision.compare(case, args.compare, args.rounds, args.profile, args.other_precision)
+    for name in ("here", "there"):
+        row = result[name]
+        print(
+            f"{name:>6}: {row['ms']:9.1f} ms (quartiles {row['ms_low']:.1f} to "
+            f"{row['ms_high']:.1f}), {row['images_per_s']:8.1f} images/s, "
+            f"peak {row['peak_mib']:.0f} MiB, {row['precision']}"
+        )
+    print(
+        f"this kit is {result['ratio']:.2f} times as fast as {args.compare} (rounds: "
+        f"{result['ratio_low']:.2f} to {result['ratio_high']:.2f}), which takes "
+        f"{result['memory_ratio']:.2f} times its memory"
+    )
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--what", nargs="+", default=["training"], help="training, inference, optimizer"
+    )
+    parser.add_argument(
+        "--size", nargs="+", type=int, default=[32], help="pixels a side (default: 32)"
+    )
+    parser.add_argument(
+        "--batch", nargs="+", type=int, default=[32], help="images a step (default: 32)"
+    )
+    parser.add_argument("--precision", nargs="+", default=["float32"], help="float32, bf16")
+    parser.add_argument("--compile", action="store_true", help="with torch.compile")
+    parser.add_argument(
+        "--graphs", action="store_true", help="compiled, with CUDA graphs (training only)"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="steps a measurement, after four to warm up"
+    )
+    parser.add_argument(
+        "--compare",
+        metavar="REV",
+        help="measure this revision of the repository in turns with this kit",
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="turns of --compare (default: 3)")
+    parser.add_argument(
+        "--other-precision", help="precision of the other revision (default: the same)"
+    )
+    profile_option(parser)
+
+
+COMMANDS = (
+    Command(
+        "benchmark",
+        benchmark,
+        "measure speed and memory, beside the machine's floors or another revision",
+        _options,
+    ),
+)

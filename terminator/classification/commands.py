@@ -1,0 +1,173 @@
+"""The command line's part of classification: train, evaluate, predict; what data sets there are."""
+
+import argparse
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from terminator.classification.config import Config
+from terminator.runs.command_line import (
+    Command,
+    Settings,
+    data_option,
+    images_option,
+    model_option,
+    preset_named,
+    run_and_print,
+    training_options,
+)
+from terminator.runtime.settings import ConfigError
+
+
+def _presets() -> ModuleType:
+    from terminator.classification import presets
+
+    return presets
+
+
+SETTINGS = Settings("images", _presets, "digits")
+
+
+def build_config(words: list[str], file: Path | None = None) -> Config:
+    """The configuration of a command line: KEY=VALUE words over preset=NAME, or over a file's.
+
+    Without preset, file or dataset.name it is the preset "digits", which needs no data set.
+    """
+    name, changes = preset_named(words)
+    if not name and not file and any(word.startswith("dataset.name=") for word in changes):
+        return Config().updated(*changes)
+    return SETTINGS.start(name, file).updated(*changes)
+
+
+def _config(args: argparse.Namespace) -> Config:
+    return build_config(args.words, args.config)
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train, or with train.do=False test a model; print both evaluations."""
+    from terminator.classification import runs
+    from terminator.runtime.distributed import processes, rank
+
+    config = _config(args)
+    if config.train.do:
+        run_and_print(runs.CLASSIFICATION, config, args, _accuracies)
+        return
+    if not config.pretrained.load:
+        raise ConfigError(
+            "train.do is False and pretrained.load is False, so there is nothing to do; set "
+            "pretrained.load=True pretrained.filename=FILE to test a model"
+        )
+    with processes(config.train):
+        result = runs.evaluate_file(config.pretrained.filename, config, args.data_dir)
+        if rank() == 0:
+            print(*_accuracies(result), sep="\n")
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Test a model file, on the data that it was trained with or on others."""
+    from terminator.classification import runs
+
+    config = runs.CLASSIFICATION.load(args.model)[1]
+    if config is None or any(word.startswith("preset=") for word in args.words):
+        config = build_config(args.words)
+    else:
+        if any(
+            word.startswith("dataset.name=") for word in args.words
+        ):  # other data, in the same form
+            config = config.updated(dataset={"train_size": None, "test_size": None})
+        config = config.updated(*args.words)
+    print(*_accuracies(runs.evaluate_file(args.model, config, args.data_dir)), sep="\n")
+
+
+def _accuracies(result: dict[str, Any]) -> Iterator[str]:
+    """Accuracies of both protocols, a line each."""
+    for protocol, meaning in (
+        ("released", "statistics of the test batch"),
+        ("calibrated", "fixed statistics"),
+    ):
+        numbers = (result.get("results") or result)[protocol]
+        yield (
+            f"{protocol:>11}: {numbers['accuracy']:6.2f} % of {numbers['images']} images, "
+            f"cross entropy {numbers['cross_entropy']:.4f}  ({meaning})"
+        )
+
+
+def predict(args: argparse.Namespace) -> None:
+    """Class and probability of image files."""
+    from terminator.classification.predict import predict_files
+
+    print(predict_files(args.model, args.images).to_string(index=False))
+
+
+def datasets(args: argparse.Namespace) -> None:
+    """Every data set by name: its form, whether it is here, how to get it."""
+    from terminator.data.images import available
+
+    for place in filter(None, (args.data_dir or "").split(os.pathsep)):
+        if not Path(place).is_dir():
+            raise ConfigError(f"--data-dir is {place!r}; allowed: a folder that exists")
+    for row in available(args.data_dir):
+        shape = "x".join(map(str, row.shape)) if row.shape else "?"
+        classes = row.classes or "?"
+        print(f"{row.name:14} {row.title:18} {shape:10} {classes:>4} classes   {row.status}")
+        if not row.status.startswith("ready"):
+            print(f"{'':14} {row.how}")
+
+
+def _evaluate_options(parser: argparse.ArgumentParser) -> None:
+    model_option(parser, "a .safetensors file of this kit, or a released checkpoint")
+    data_option(parser)
+
+
+def _predict_options(parser: argparse.ArgumentParser) -> None:
+    model_option(parser, "a .safetensors file of this kit")
+    images_option(parser)
+
+
+COMMANDS = (
+    Command(
+        "train",
+        train,
+        "train (or go on, or read what is finished), test, write a record",
+        training_options,
+        "settings",
+        SETTINGS,
+        _config,
+        (
+            ("", "6 epochs on 8x8 digits: no download, less than a minute"),
+            ("preset=mnist-laptop train.epochs=6 train.seed=1", "a preset with other values"),
+            ("preset=own dataset.name=path/to/folder", "own images, a folder per class"),
+            (
+                "preset=cifar10 train.precision=bf16 --profile paper",
+                "the released settings, on a GPU",
+            ),
+        ),
+    ),
+    Command(
+        "evaluate",
+        evaluate,
+        "test a saved model, as released and calibrated",
+        _evaluate_options,
+        "settings",
+        SETTINGS,
+        examples=(
+            ("model.safetensors", "on the data that it was trained with"),
+            ("released.ckpt dataset.name=CIFAR10", "a released checkpoint"),
+        ),
+    ),
+    Command(
+        "predict",
+        predict,
+        "classify single image files with a saved, calibrated model",
+        _predict_options,
+        examples=(("model.safetensors cat.jpg dog.jpg", "class and probability of each"),),
+    ),
+    Command(
+        "datasets",
+        datasets,
+        "list data sets: what is there, what is not, how to get it",
+        data_option,
+    ),
+)

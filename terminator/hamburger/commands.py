@@ -1,0 +1,131 @@
+"""The command line's part of Hamburger: train and use networks that label pixels, train GANs."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from terminator.runs.command_line import (
+    Command,
+    Settings,
+    images_option,
+    model_option,
+    run_and_print,
+    training_options,
+)
+
+
+def _segmentation_presets() -> ModuleType:
+    from terminator.hamburger.segmentation import presets
+
+    return presets
+
+
+def _gan_presets() -> ModuleType:
+    from terminator.hamburger.gan import presets
+
+    return presets
+
+
+SEGMENTATION_SETTINGS = Settings("segmentation", _segmentation_presets, "context")
+GAN_SETTINGS = Settings("gan", _gan_presets, "digits")
+
+
+def segmentation(args: argparse.Namespace) -> None:
+    """Train a network that labels every pixel; print mIoU and accuracy of every split."""
+    from terminator.hamburger.segmentation.runs import SEGMENTATION
+
+    run_and_print(SEGMENTATION, SEGMENTATION_SETTINGS.config(args), args, _overlaps)
+
+
+def _overlaps(record: dict[str, Any]) -> Iterator[str]:
+    for split, found in record["results"].items():
+        yield (
+            f"{split:>12}: mIoU {found['miou']:6.2f} %, {found['accuracy']:6.2f} % of the pixels "
+            f"of {found['pictures']} pictures"
+        )
+
+
+def segment(args: argparse.Namespace) -> None:
+    """Label every pixel of image files; print each class's share."""
+    from terminator.hamburger.segmentation.predict import segment_files
+
+    table = segment_files(args.model, args.images, args.out, args.multi_scale)
+    print(table.to_string(index=False, float_format=lambda value: f"{value:.1f} %"))
+
+
+def gan(args: argparse.Namespace) -> None:
+    """Train a GAN; print the Frechet distance of its samples."""
+    from terminator.hamburger.gan.runs import GAN
+
+    run_and_print(
+        GAN, GAN_SETTINGS.config(args), args, _distance, "record, metrics, samples and model"
+    )
+
+
+def _distance(record: dict[str, Any]) -> Iterator[str]:
+    result, judge = record["results"], record["classifier"]
+    yield (
+        f"Frechet distance {result['test']['frechet']:.3f} ± {result['test']['sd_over_draws']:.3f} "
+        f"(over draws), of training images {result['train_images']['frechet']:.3f}; "
+        f"in the features of {judge['run_id']} "
+        f"({judge['network']}, {judge['accuracy']:.2f} % right)"
+    )
+
+
+def _segment_options(parser: argparse.ArgumentParser) -> None:
+    model_option(parser, "a .safetensors file of the command segmentation")
+    images_option(parser)
+    parser.add_argument(
+        "--out", type=Path, help="a folder for the label maps (PNG, one class index per pixel)"
+    )
+    parser.add_argument(
+        "--multi-scale",
+        action="store_true",
+        help="sum the logits of several scales and mirrors (MSFlip)",
+    )
+
+
+COMMANDS = (
+    Command(
+        "segmentation",
+        segmentation,
+        "train a network that labels every pixel, test it, write a record",
+        training_options,
+        "settings",
+        SEGMENTATION_SETTINGS,
+        SEGMENTATION_SETTINGS.config,
+        (
+            ("", "drawn pictures: no download"),
+            ("preset=context ham.kind=CD ham.inverse_temperature=100", "another ham"),
+            (
+                "preset=camvid model.context=none train.seed=1 --data-dir DATA",
+                "CamVid, without context",
+            ),
+        ),
+    ),
+    Command(
+        "segment",
+        segment,
+        "label every pixel of image files with a saved segmentation model",
+        _segment_options,
+        examples=(("model.safetensors street.jpg --out maps --multi-scale", "label maps as PNG"),),
+    ),
+    Command(
+        "gan",
+        gan,
+        "train a GAN with a Hamburger, attention or neither, write a record with samples",
+        training_options,
+        "settings",
+        GAN_SETTINGS,
+        GAN_SETTINGS.config,
+        (
+            ("", "digits: no download, a few seconds"),
+            (
+                "preset=mnist model.context=attention train.seed=1",
+                "attention in the Hamburger's place",
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,135 @@
+"""The command line's part of HyperTransformer: train few-shot learners, watch their checkpoints."""
+
+import argparse
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from terminator.runs.command_line import (
+    Command,
+    Settings,
+    config_option,
+    preset_named,
+    run_and_print,
+    run_options,
+    training_options,
+)
+
+
+def _presets() -> ModuleType:
+    from terminator.hypertransformer.fewshot import presets
+
+    return presets
+
+
+SETTINGS = Settings("fewshot", _presets)
+
+
+def _read(args: argparse.Namespace) -> Any:
+    """The CommandLine: flags and settings over a preset, a file, or the flags' own defaults."""
+    from terminator.hypertransformer.fewshot.flags import read_flags
+
+    name, words = preset_named(args.words)
+    return read_flags(words, SETTINGS.start(name, args.config) if name or args.config else None)
+
+
+def _config(args: argparse.Namespace) -> Any:
+    return _read(args).config
+
+
+def _experiment(args: argparse.Namespace) -> tuple[Any, Any, Path | None, tuple[str, ...]]:
+    """Configuration, data, folder and remarks of a command line."""
+    from terminator.hypertransformer.fewshot.data import load_episode_data
+
+    read = _read(args)
+    places = [args.data_dir, read.places.get("data_numpy_dir"), read.places.get("data_dir")]
+    data = load_episode_data(read.config.data, os.pathsep.join(filter(None, places)) or None)
+    folder = (
+        Path(read.places["train_log_dir"]).absolute() if "train_log_dir" in read.places else None
+    )
+    return read.config, data, folder, read.remarks
+
+
+def fewshot(args: argparse.Namespace) -> None:
+    """Train a few-shot learner; print the accuracy of every split."""
+    from terminator.hypertransformer.fewshot.runs import FEW_SHOT
+    from terminator.runtime.distributed import processes, rank
+
+    config, data, folder, remarks = _experiment(args)
+    with processes(config.train):
+        if rank() == 0:
+            print(*remarks, sep="\n", end="\n" * bool(remarks))
+        run_and_print(FEW_SHOT, config, args, _accuracies, data=data, folder=folder)
+
+
+def _accuracies(record: dict[str, Any]) -> Iterator[str]:
+    for split, found in record["results"].items():
+        yield (
+            f"{split:>16}: {found['accuracy']:6.2f} ± {found['interval']:.2f} % "
+            f"of {found['tasks']} tasks"
+        )
+
+
+def fewshot_evaluate(args: argparse.Namespace) -> None:
+    """Evaluate every new checkpoint of a training that another process runs."""
+    from terminator.hypertransformer.fewshot.runs import FEW_SHOT
+    from terminator.hypertransformer.fewshot.watch import watch
+
+    config, data, folder, remarks = _experiment(args)
+    print(*remarks, sep="\n", end="\n" * bool(remarks))
+    config = config.resolved(data.info.shape[0], data.real_classes)
+    folder = folder or FEW_SHOT.run_folder(config, data, args.experiment, args.profile)
+    print(f"watching {folder}", flush=True)
+    watch(config, data, folder, poll_s=args.poll, timeout_s=args.timeout)
+
+
+def _evaluate_options(parser: argparse.ArgumentParser) -> None:
+    run_options(parser)
+    config_option(parser)
+    parser.add_argument(
+        "--poll", type=float, default=10, help="seconds between two looks (default: 10)"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=3600,
+        help="give up after so many seconds without a checkpoint",
+    )
+
+
+FLAGS = (
+    "released flags (--num_labels 20 --balanced_batches --nouse_decoder ...) and settings "
+    "(preset=NAME, train.batch_size=8) follow in any order"
+)
+COMMANDS = (
+    Command(
+        "fewshot",
+        fewshot,
+        "train a few-shot learner on episodes, test it, write a record",
+        training_options,
+        "flags",
+        SETTINGS,
+        _config,
+        (
+            ("preset=strokes", "drawn characters: no download, a minute"),
+            ("preset=omniglot28-5way train.seed=1", "5-way, 1-shot"),
+            (
+                "--train_dataset omniglot:0-1149 --test_dataset omniglot:1200-1622 --num_labels 20",
+                "the released flags",
+            ),
+        ),
+        FLAGS,
+    ),
+    Command(
+        "fewshot-evaluate",
+        fewshot_evaluate,
+        "evaluate the checkpoints of a running few-shot training",
+        _evaluate_options,
+        "flags",
+        SETTINGS,
+        examples=(("preset=strokes", "beside a running fewshot preset=strokes"),),
+        epilog=FLAGS,
+    ),
+)

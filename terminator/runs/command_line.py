@@ -1,0 +1,252 @@
+"""What commands share: how one is declared, options of a training, preset=NAME, files."""
+
+import argparse
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from terminator.runtime.settings import PROFILES, ConfigError, Experiment, changed_settings, to_dict
+
+
+def _nothing(parser: argparse.ArgumentParser) -> None:
+    """Options of a command that has none."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a kind of experiment, as its commands take them.
+
+    Attributes:
+        of: what the command `presets` calls them.
+        presets: gives the module with PRESETS and preset(name); loaded on use.
+        standard: the preset without preset=NAME; nothing: the defaults.
+    """
+
+    of: str
+    presets: Callable[[], ModuleType]
+    standard: str = ""
+
+    def defaults(self) -> Any:
+        """The configuration in which every setting has its default."""
+        module = self.presets()
+        return type(module.preset(next(iter(module.PRESETS))))()
+
+    def start(self, name: str = "", file: Path | None = None) -> Any:
+        """Where a command line's words start: a preset, a file, or a preset with a file's changes.
+
+        Args:
+            name: of the preset; nothing: the standard one, or beside a file the defaults.
+            file: see `read_config`.
+
+        Raises:
+            ConfigError: for an unknown name, listing all, and what a file may have wrong.
+        """
+        if file is None:
+            return self.presets().preset(name or self.standard)
+        values = read_config(file)
+        try:
+            return (self.presets().preset(name) if name else self.defaults()).updated(**values)
+        except ConfigError as error:
+            raise ConfigError(f"{file}: {error}") from error
+
+    def config(self, args: argparse.Namespace) -> Any:
+        """The configuration of a command line: KEY=VALUE words over preset=NAME and --config FILE.
+
+        Raises:
+            ConfigError: for a preset given twice, an unknown one, and what settings may have wrong.
+        """
+        name, changes = preset_named(args.words)
+        return self.start(name, getattr(args, "config", None)).updated(*changes)
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: a system's `commands.py` lists its own in COMMANDS, where they are found.
+
+    Attributes:
+        name: what is typed.
+        action: what it does with the parsed command line; raises the user's errors.
+        help: what it does, in a line.
+        options: adds its own options to its parser.
+        takes: what it reads as `args.words`: "settings" (KEY=VALUE), "flags" (any) or nothing.
+        settings: what the words set.
+        config: the configuration of a parsed command line, of commands that train.
+        examples: of its words, with what they do.
+        epilog: what its help says of its words.
+    """
+
+    name: str
+    action: Callable[[argparse.Namespace], None]
+    help: str
+    options: Callable[[argparse.ArgumentParser], None] = _nothing
+    takes: str = ""
+    settings: Settings | None = None
+    config: Callable[[argparse.Namespace], Any] | None = None
+    examples: tuple[tuple[str, str], ...] = ()
+    epilog: str = ""
+
+
+def preset_named(words: Iterable[str]) -> tuple[str, list[str]]:
+    """The preset that words name with preset=NAME, "" where they name none; and the other words.
+
+    Raises:
+        ConfigError: if it is given more than once.
+    """
+    words = list(words)
+    names = [word.removeprefix("preset=") for word in words if word.startswith("preset=")]
+    if len(names) > 1:
+        raise ConfigError(f"preset is given {len(names)} times: {', '.join(names)}; allowed: once")
+    return (names or [""])[0], [word for word in words if not word.startswith("preset=")]
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """Settings from a file: YAML as --print-config writes it, some of it, or a run's record.json.
+
+    Raises:
+        ConfigError: if it is neither; OSError if it cannot be read.
+    """
+    text = file.read_text(encoding="utf8", errors="replace")
+    values: Any
+    try:
+        values = json.loads(text) if file.suffix == ".json" else _yaml(text)
+    except Exception as error:  # PyYAML's errors share no base with omegaconf's
+        raise ConfigError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
+    if isinstance(values, dict) and "run_id" in values:
+        values = values.get("config")
+    if not isinstance(values, dict) or not all(
+        isinstance(group, dict) for group in values.values()
+    ):
+        raise ConfigError(
+            f"{file} holds no settings; allowed: groups of them, as --print-config writes, or the "
+            "record.json of a run"
+        )
+    return values
+
+
+def _yaml(text: str) -> Any:
+    return OmegaConf.to_container(OmegaConf.create(text))
+
+
+def print_config(config: Experiment) -> None:
+    """Every setting as YAML, which --config reads."""
+    print(OmegaConf.to_yaml(OmegaConf.create(to_dict(config))), end="")
+
+
+def config_option(parser: argparse.ArgumentParser) -> None:
+    """Settings from a file."""
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="settings from a YAML file (see --print-config) or a run's record.json; KEY=VALUE "
+        "words change them",
+    )
+
+
+def data_option(parser: argparse.ArgumentParser) -> None:
+    """Where data sets lie."""
+    parser.add_argument("--data-dir", help="where data sets lie; also TERMINATOR_DATA")
+
+
+def profile_option(parser: argparse.ArgumentParser) -> None:
+    """What a record says it is."""
+    parser.add_argument(
+        "--profile",
+        choices=PROFILES,
+        default="laptop",
+        help="what the record says it is (default: laptop)",
+    )
+
+
+def run_options(parser: argparse.ArgumentParser) -> None:
+    """Which run: options of whatever finds or makes one."""
+    parser.add_argument(
+        "--experiment", default="cli", help="folder below results/runs (default: cli)"
+    )
+    profile_option(parser)
+    data_option(parser)
+
+
+def training_options(parser: argparse.ArgumentParser) -> None:
+    """Options of every training."""
+    run_options(parser)
+    parser.add_argument(
+        "--force", action="store_true", help="train again, even if a finished record is there"
+    )
+    config_option(parser)
+    parser.add_argument(
+        "--print-config",
+        action="store_true",
+        help="write all settings as YAML, for --config FILE, and do nothing else",
+    )
+
+
+def model_option(parser: argparse.ArgumentParser, of: str) -> None:
+    """The model file that a command reads."""
+    parser.add_argument("model", help=of)
+
+
+def images_option(parser: argparse.ArgumentParser) -> None:
+    """The image files that a command reads."""
+    parser.add_argument("images", nargs="+", type=Path, help="image files")
+
+
+def run_and_print(
+    system: Any,
+    config: Any,
+    args: argparse.Namespace,
+    lines: Callable[[dict[str, Any]], Iterable[str]],
+    files: str = "record, metrics and model",
+    **options: Any,
+) -> None:
+    """Run an experiment, or read its record; print what was reached and where it lies.
+
+    Args:
+        system: whose `run` is called.
+        config: the experiment.
+        args: with the options of `training_options`.
+        lines: what is said of a record.
+        files: what its folder holds.
+        options: for `run`, beside those of the command line.
+    """
+    from terminator.runtime.distributed import processes, rank
+
+    with processes(config.train):  # the rank is known for as long as the processes are joined
+        run = system.run(
+            config,
+            args.experiment,
+            args.profile,
+            data_dir=args.data_dir,
+            force=args.force,
+            **options,
+        )
+        if rank() == 0:
+            for line in lines(run.record):
+                print(line)
+            print(f"{files}: {run.folder}")
+
+
+def presets_command(commands: Iterable[Command]) -> Command:
+    """The command that lists the presets of all these commands."""
+    known = {command.settings.of: command.settings for command in commands if command.settings}
+
+    def options(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "of", nargs="?", choices=list(known), default="images", help="default: images"
+        )
+
+    def presets(args: argparse.Namespace) -> None:
+        module = known[args.of].presets()
+        for name in module.PRESETS:
+            print(name)
+            config = module.preset(name)
+            for group, values in changed_settings(config, type(config)()).items():
+                for key, value in values.items():
+                    print(f"    {group}.{key}={json.dumps(value)}")
+
+    return Command("presets", presets, "list the named configurations", options)
