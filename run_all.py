@@ -1,17 +1,19 @@
 #!/usr/bin/env python
 """Execute the notebooks in order, each in a process and a kernel of its own, and say how it went.
 
-    python run_all.py                        every notebook in the smoke profile, minutes on two cores
+    python run_all.py                        every notebook in the smoke profile, minutes on two
+        cores
     python run_all.py --only '00*' 11        some of them, by name
     python run_all.py --profile laptop --jobs 2 --data-dir ~/data
     python run_all.py --list                 what there is, its parameters, what is done
 
-The executed notebooks and an HTML copy of each go to results/notebooks/<profile>/; results/index.html links
-everything. A notebook that ran to its end is skipped by later calls until its source, its parameters, the
-data folder or the package changes; what failed or was interrupted runs again. Notebooks from 90 on read the
-records of all others: they wait for them, and run again when a record has changed. TERMINATOR_RESULTS names
-another results folder, TERMINATOR_DATA the data folders. Kernels find TERMINATOR_HEADLESS=1 set.
-Exit status: 0 all well, 1 a notebook failed, 2 refused before anything started, 130 interrupted.
+The executed notebooks and an HTML copy of each go to results/notebooks/<profile>/;
+results/index.html links everything. A notebook that ran to its end is skipped by later calls until
+its source, its parameters, the data folder or the package changes; what failed or was interrupted
+runs again. Notebooks from 90 on read the records of all others: they wait for them, and run again
+when a record has changed. TERMINATOR_RESULTS names another results folder, TERMINATOR_DATA the data
+folders. Kernels find TERMINATOR_HEADLESS=1 set. Exit status: 0 all well, 1 a notebook failed, 2
+refused before anything started, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -44,14 +46,18 @@ ROOT = Path(__file__).resolve().parent
 PROFILES = {"smoke": 900, "laptop": 3 * 3600, "paper": None}  # seconds that one cell may take
 LIBRARIES = ("papermill", "nbconvert", "ipykernel", "tqdm")
 MARKER = "papermill-error-cell-tag"
-interrupts = []  # signals that came; a flag, since an exception raised by a signal handler can get lost
+# signals that came; a flag, since an exception raised by a signal handler can get lost
+interrupts = []
 
 
-# ---- the worker: one notebook in a process of its own ----------------------------------------------------
+# ---- the worker: one notebook in a process of its own
+# ----------------------------------------------------
 
 
 def watch_parent():
-    """Interrupt this process when its standard input ends: the parent wants it to stop, or is gone."""
+    """Interrupt this process when its standard input ends: the parent wants it to stop, or is
+    gone.
+    """
     while os.read(0, 1024):
         pass
     if hasattr(signal, "pthread_kill"):
@@ -73,7 +79,9 @@ def worker_main(folder):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=watch_parent, daemon=True).start()
     try:
-        os.chdir(folder)  # so that all names below are short ones: papermill formats braces in paths
+        os.chdir(
+            folder
+        )  # so that all names below are short ones: papermill formats braces in paths
         error = execute(json.loads(Path("job.json").read_text(encoding="utf-8")), say)
     except KeyboardInterrupt:
         if os.getppid() != parent:  # it was killed and cannot tidy up
@@ -113,11 +121,21 @@ def execute(job, say):
 
     current, error, raised = [0], None, None
     papermill.engines.papermill_engines.register("run_all", make_engine(say, current))
-    options = {"engine_name": "run_all", "kernel_name": headless.KERNEL, "language": "python", "cwd": job["cwd"]}
+    options = {
+        "engine_name": "run_all",
+        "kernel_name": headless.KERNEL,
+        "language": "python",
+        "cwd": job["cwd"],
+    }
     limits = {"start_timeout": 180, "iopub_timeout": 120, "execution_timeout": job["cell_timeout"]}
     try:
         papermill.execute_notebook(
-            "input.ipynb", "executed.ipynb", job["parameters"], progress_bar=False, **options, **limits
+            "input.ipynb",
+            "executed.ipynb",
+            job["parameters"],
+            progress_bar=False,
+            **options,
+            **limits,
         )
     except papermill.PapermillExecutionError as failure:  # the cell holds the traceback already
         error = f"{failure.ename}: {failure.evalue}"
@@ -125,7 +143,9 @@ def execute(job, say):
         raised, error = failure, explain(failure, job)
     notebook = nbformat.read("executed.ipynb", 4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
-    if error is None and any(cell.execution_count is None for cell in code):  # sys.exit() looks like success
+    if error is None and any(
+        cell.execution_count is None for cell in code
+    ):  # sys.exit() looks like success
         error = "not every cell was executed: a cell left the notebook early"
     finish(notebook, job, current[0], error, raised)
     return error
@@ -135,7 +155,7 @@ def explain(failure, job):
     """One line for what stopped a notebook, other than an exception in a cell."""
     kind = type(failure).__name__
     if kind == "CellTimeoutError":
-        return f"{kind}: a cell took longer than {job['cell_timeout']:g} s; --cell-timeout sets another limit"
+        return f"{kind}: a cell took longer than {job['cell_timeout']:g} s; --cell-timeout sets it"
     if kind == "DeadKernelError":
         return f"{kind}: the kernel died; often that means that memory ran out"
     return f"{kind}: {failure}"
@@ -146,15 +166,22 @@ def finish(notebook, job, index, error, raised):
     import nbformat
     from nbconvert import HTMLExporter
 
-    notebook.metadata.pop("papermill", None)  # paths of this machine, and "completed" where nothing was
+    notebook.metadata.pop(
+        "papermill", None
+    )  # paths of this machine, and "completed" where nothing was
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
     kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
     notebook.metadata["kernelspec"] = kernel  # ours is gone after the run
-    notebook.metadata["run_all"] = {"status": "failed" if error else "ok", "parameters": job["parameters"]}
+    notebook.metadata["run_all"] = {
+        "status": "failed" if error else "ok",
+        "parameters": job["parameters"],
+    }
     if raised is not None and notebook.cells[index].cell_type == "code":
         lines = str(raised).splitlines() or [error]
-        output = nbformat.v4.new_output("error", ename=type(raised).__name__, evalue=error, traceback=lines)
+        output = nbformat.v4.new_output(
+            "error", ename=type(raised).__name__, evalue=error, traceback=lines
+        )
         notebook.cells[index].outputs.append(output)
     if error and MARKER not in notebook.cells[0].metadata.get("tags", []):
         note = nbformat.v4.new_markdown_cell(f"**This run failed.** {html.escape(error)}")
@@ -166,7 +193,8 @@ def finish(notebook, job, index, error, raised):
     Path("executed.html").write_text(page, encoding="utf-8")
 
 
-# ---- the parent: order, results, state -------------------------------------------------------------------
+# ---- the parent: order, results, state
+# -------------------------------------------------------------------
 
 
 @dataclass
@@ -183,7 +211,9 @@ class Running:
 
 
 class Runner:
-    """Executes notebooks in order, `args.jobs` at a time, and writes down at once what came of each."""
+    """Executes notebooks in order, `args.jobs` at a time, and writes down at once what came of
+    each.
+    """
 
     def __init__(self, notebooks, parameters, args, results, data):
         self.notebooks, self.parameters, self.args = notebooks, parameters, args
@@ -198,7 +228,9 @@ class Runner:
 
         Returns: True if it came to its end, False if it was interrupted.
         """
-        if self.args.force:  # written down, so that an interrupted --force can go on without --force
+        if (
+            self.args.force
+        ):  # written down, so that an interrupted --force can go on without --force
             for notebook in self.notebooks:
                 self.state.setdefault(notebook.name, {})["status"] = "to run"
             self.save()
@@ -238,8 +270,12 @@ class Runner:
         (folder / "input.ipynb").write_bytes(notebook.content)
         command = [sys.executable, str(Path(__file__).resolve()), "--worker", str(folder)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        with open(folder / "log.txt", "wb") as log:  # a session of its own: Ctrl-C reaches the parent alone
-            process = subprocess.Popen(command, stderr=log, env=environment, start_new_session=True, **pipes)
+        with open(
+            folder / "log.txt", "wb"
+        ) as log:  # a session of its own: Ctrl-C reaches the parent alone
+            process = subprocess.Popen(
+                command, stderr=log, env=environment, start_new_session=True, **pipes
+            )
         listener = threading.Thread(target=self.listen, args=(name, process), daemon=True)
         self.running[name] = Running(notebook, process, listener, folder, mark, time.monotonic())
         self.progress.start(name)
@@ -261,7 +297,9 @@ class Runner:
             self.running[name].answer = message
 
     def conclude(self, done):
-        """Publish the files of a notebook that ended, then its state: ok on the worker's own word only."""
+        """Publish the files of a notebook that ended, then its state: ok on the worker's own word
+        only.
+        """
         name = done.notebook.name
         answer = done.answer
         if answer is None:
@@ -292,7 +330,9 @@ class Runner:
         self.progress.end(name, f"{answer['status']} in {seconds} s{reason}")
 
     def stop(self):
-        """Have every worker shut its kernel down; end those that need over 20 s, or at a second Ctrl-C."""
+        """Have every worker shut its kernel down; end those that need over 20 s, or at a second
+        Ctrl-C.
+        """
         for item in self.running.values():
             item.process.stdin.close()
         deadline = time.monotonic() + 20
@@ -316,26 +356,44 @@ class Runner:
         paths.atomic_write(self.folder / "state.json", text)
 
 
-# ---- the command line ------------------------------------------------------------------------------------
+# ---- the command line
+# ------------------------------------------------------------------------------------
 
 
 def parse_arguments(argv):
     """The command line as a namespace; what is wrong with it by itself ends the program here."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     add = parser.add_argument
     add("--profile", choices=PROFILES, default="smoke", help="how much is run (default: smoke)")
     add("--only", nargs="+", metavar="PATTERN", help="only notebooks of that name: '00*', tour")
-    add("--jobs", type=int, default=1, metavar="N", help="notebooks at a time; they share the cores")
+    add(
+        "--jobs", type=int, default=1, metavar="N", help="notebooks at a time; they share the cores"
+    )
     add("--seeds", type=int, nargs="+", metavar="SEED", help="default: the profile's own")
     add("--data-dir", metavar="DIR", help="where data sets lie (several: joined as in PATH)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add("--force", action="store_true", help="run again what is up to date")
     add("--list", action="store_true", help="show notebooks, parameters and status; run nothing")
     text = "a notebook parameter, its value as JSON or plain text; may be repeated"
-    add("-p", dest="parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help=text)
+    add(
+        "-p",
+        dest="parameter",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help=text,
+    )
     text = "limit for one cell, 0 for none (default: smoke 900, laptop 10800, paper none)"
     add("--cell-timeout", type=float, metavar="SECONDS", help=text)
-    add("--notebooks", metavar="DIR", default=str(ROOT / "notebooks"), help="another folder of notebooks")
+    add(
+        "--notebooks",
+        metavar="DIR",
+        default=str(ROOT / "notebooks"),
+        help="another folder of notebooks",
+    )
     args = parser.parse_args(argv)
     if args.jobs < 1:
         parser.error(f"--jobs {args.jobs}: at least 1")
@@ -343,12 +401,16 @@ def parse_arguments(argv):
         parser.error(f"--seeds {' '.join(map(str, args.seeds))}: different integers, none below 0")
     if args.cell_timeout is not None and not args.cell_timeout >= 0:
         parser.error(f"--cell-timeout {args.cell_timeout}: seconds, or 0 for no limit")
-    args.cell_timeout = (PROFILES[args.profile] if args.cell_timeout is None else args.cell_timeout) or None
+    args.cell_timeout = (
+        PROFILES[args.profile] if args.cell_timeout is None else args.cell_timeout
+    ) or None
     return args
 
 
 def find_data(explicit):
-    """The data folders for the kernels, joined as in PATH; those asked for by --data-dir must exist."""
+    """The data folders for the kernels, joined as in PATH; those asked for by --data-dir must
+    exist.
+    """
     for part in (explicit or "").split(os.pathsep):
         if explicit is not None and not Path(part or "?").expanduser().is_dir():
             raise books.Refusal(f"--data-dir {part}: no such folder")
@@ -356,7 +418,9 @@ def find_data(explicit):
 
 
 def check_ready(results, folder):
-    """Refuse at once what would fail later: a results folder that cannot be written, a missing library."""
+    """Refuse at once what would fail later: a results folder that cannot be written, a missing
+    library.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder), tempfile.TemporaryFile(dir=results):
@@ -366,11 +430,15 @@ def check_ready(results, folder):
         raise books.Refusal(f"{what}; set {paths.RESULTS_VARIABLE} to another") from error
     missing = [name for name in LIBRARIES if not importlib.util.find_spec(name)]
     if missing:
-        raise books.Refusal(f"{', '.join(missing)} not installed for {sys.executable}: pip install -e .")
+        raise books.Refusal(
+            f"{', '.join(missing)} not installed for {sys.executable}: pip install -e ."
+        )
 
 
 def interrupt(number, frame):
-    """Signal handler for Ctrl-C and for a polite kill; the second one no longer waits for kernels."""
+    """Signal handler for Ctrl-C and for a polite kill; the second one no longer waits for
+    kernels.
+    """
     interrupts.append(number)
     if len(interrupts) > 1:
         raise KeyboardInterrupt
@@ -387,7 +455,9 @@ def run(notebooks, parameters, args, results, data, argv):
     if code == 0 and "failed" in runner.outcomes.values():
         code = 1
     if code:
-        command = shlex.join(["python", "run_all.py", *(word for word in argv if word != "--force")])
+        command = shlex.join(
+            ["python", "run_all.py", *(word for word in argv if word != "--force")]
+        )
         what = "interrupted" if code == 130 else "a notebook failed"
         print(f"{what}; what is done is kept. To go on:  {command}")
     return code
@@ -403,7 +473,9 @@ def main(argv):
         parameters, data = books.choose_parameters(notebooks, args), find_data(args.data_dir)
         if args.list:
             state = pages.load_state(results / "notebooks" / args.profile)
-            print(*books.listing(notebooks, parameters, results, data, args.profile, state), sep="\n")
+            print(
+                *books.listing(notebooks, parameters, results, data, args.profile, state), sep="\n"
+            )
             return 0
         check_ready(results, results / "notebooks" / args.profile)
         with headless.locked(results):

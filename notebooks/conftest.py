@@ -1,4 +1,4 @@
-"""nbval runs the notebooks against a results folder of its own: no older result may stand in for this code's."""
+"""nbval runs the notebooks against a results folder of its own: no older result may stand in."""
 
 import os
 import tempfile

@@ -1,7 +1,8 @@
-"""Terminator (arXiv 2401.17948): slow networks make hyper-kernels, the HyperZ.Z.W operator applies them.
+"""Terminator (arXiv 2401.17948): slow networks make hyper-kernels, the HyperZ.Z.W operator applies
+them.
 
-    from terminator import Terminator
-    logits = Terminator()(images)          # the released CIFAR-10 network, images (N, 3, 32, 32)
+from terminator import Terminator
+logits = Terminator()(images)          # the released CIFAR-10 network, images (N, 3, 32, 32)
 """
 
 import importlib
@@ -11,12 +12,20 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {  # public name: module; loaded on first use, so that `import terminator` is instant
-    "Terminator": "model", "Parts": "model", "count_parameters": "model",
+    "Terminator": "model",
+    "Parts": "model",
+    "count_parameters": "model",
     "connect": "link",
-    "ModelConfig": "config", "Config": "classification.config", "ConfigError": "runtime.settings",
-    "Kar2": "optim", "Kar3": "optim",
-    "slow_neural_loss": "losses", "norm_penalty": "losses",
-    "calibrate": "standardization", "set_evaluation": "standardization", "is_calibrated": "standardization",
+    "ModelConfig": "config",
+    "Config": "classification.config",
+    "ConfigError": "runtime.settings",
+    "Kar2": "optim",
+    "Kar3": "optim",
+    "slow_neural_loss": "losses",
+    "norm_penalty": "losses",
+    "calibrate": "standardization",
+    "set_evaluation": "standardization",
+    "is_calibrated": "standardization",
 }
 __all__ = sorted(_HOMES)
 

@@ -11,13 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import terminator
-from terminator.runs.command_help import (
-    Parser,
-    check_presets,
-    meant,
-    overview,
-    unknown_option,
-)
+from terminator.runs.command_help import Parser, check_presets, meant, overview, unknown_option
 from terminator.runs.command_line import Command, presets_command, print_config
 
 

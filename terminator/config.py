@@ -1,7 +1,8 @@
-"""Every setting, once: frozen dataclasses set from Python, from notebook parameters and from the command line.
+"""Every setting, once: frozen dataclasses set from Python, from notebook parameters and from the
+command line.
 
-Dot-list keys are the dataclasses' paths, e.g. `optimizer.lr=0.001215 "optimizer.betas=[0.5,0.95]"`; where
-the released code had a key, ours has the same name.
+Dot-list keys are the dataclasses' paths, e.g. `optimizer.lr=0.001215 "optimizer.betas=[0.5,0.95]"`;
+where the released code had a key, ours has the same name.
 """
 
 import dataclasses
@@ -14,36 +15,56 @@ from terminator.runtime.settings import at_least, require, require_one_of
 
 @dataclass(frozen=True)
 class Training:
-    """Batch, numbers and machines of a training, whatever is trained; a task adds its length and losses."""
+    """Batch, numbers and machines of a training, whatever is trained; a task adds its length and
+    losses.
+    """
 
     batch_size: int = 64  # examples per optimiser step, over all processes
     accumulate: int = 1  # split a batch into so many parts, one after another
     seed: int = 0  # of all random numbers: weights, order, augmentation
     precision: str = "float32"  # float32, or bf16 (autocast; what is delicate stays in float32)
-    compile: str = "none"  # torch.compile of training's network: none, default, reduce-overhead (with CUDA graphs)
+    compile: str = "none"  # torch.compile: none, default, reduce-overhead (with CUDA graphs)
     device: str = "auto"  # auto: CUDA where there is one, else the CPU
     deterministic: bool = False  # torch's deterministic algorithms: the same bits on a GPU, too
     distributed: bool = False  # several processes, started by torchrun
     num_nodes: int = 1  # machines, with torchrun
     avail_gpus: int = -1  # processes per machine, with torchrun; -1: as many as torchrun started
-    checkpoint_minutes: float = 10.0  # a checkpoint at least so often, within an epoch too; 0: after epochs only
+    checkpoint_minutes: float = (
+        10.0  # a checkpoint at least so often, within an epoch too; 0: after epochs only
+    )
 
     def __post_init__(self) -> None:
         at_least(self, "train", {"batch_size": 1, "accumulate": 1, "num_nodes": 1})
         require(0 <= self.seed < 2**32, "train.seed", self.seed, "an integer from 0 to below 2**32")
-        require(self.batch_size % self.accumulate == 0, "train.accumulate", self.accumulate,
-                f"a divisor of train.batch_size={self.batch_size}")
+        require(
+            self.batch_size % self.accumulate == 0,
+            "train.accumulate",
+            self.accumulate,
+            f"a divisor of train.batch_size={self.batch_size}",
+        )
         require_one_of("train.precision", self.precision, ("float32", "bf16"))
         require_one_of("train.compile", self.compile, ("none", "default", "reduce-overhead"))
-        require(self.compile != "reduce-overhead" or self.accumulate == 1, "train.compile", self.compile,
-                f"none or default with train.accumulate={self.accumulate}: a CUDA graph's next run overwrites the "
-                "gradients of the part before")
+        require(
+            self.compile != "reduce-overhead" or self.accumulate == 1,
+            "train.compile",
+            self.compile,
+            f"none or default with train.accumulate={self.accumulate}: a CUDA graph's next run "
+            "overwrites the "
+            "gradients of the part before",
+        )
         require_one_of("train.device", self.device, ("auto", "cpu", "cuda"))
-        require(self.checkpoint_minutes >= 0, "train.checkpoint_minutes", self.checkpoint_minutes, "0 or more minutes")
+        require(
+            self.checkpoint_minutes >= 0,
+            "train.checkpoint_minutes",
+            self.checkpoint_minutes,
+            "0 or more minutes",
+        )
 
     @property
     def epochs(self) -> int:
-        """How many epochs there are; what lies between two checkpoints, at the end of which is tested."""
+        """How many epochs there are; what lies between two checkpoints, at the end of which is
+        tested.
+        """
         raise NotImplementedError
 
 
@@ -92,11 +113,15 @@ class ModelConfig:
     size: int | None = None  # pixels a side, or sequence length; None: 32
     in_channels: int | None = None  # channels of the images; None: the data's, or 3
     classes: int | None = None  # None: the data's, or 10
-    factors: tuple[int, ...] | None = None  # growth of the channels per block; None: (4, 3, 2, 2, 2) or alike
+    factors: tuple[int, ...] | None = (
+        None  # growth of the channels per block; None: (4, 3, 2, 2, 2) or alike
+    )
     dropout: tuple[float, ...] = (0.0, 0.05, 0.05, 0.05, 0.05)  # per block; the last value repeats
     groups: int = 12  # channel groups of G-IBS
     operator: str = "matrix"  # global operator: matrix, convolution, causal_convolution (sequences)
-    global_mixer: str = "hyperzzw"  # in the operator's place: hamburger, none (a linear map); ours, to compare
+    global_mixer: str = (
+        "hyperzzw"  # in the operator's place: hamburger, none (a linear map); ours, to compare
+    )
     omega_0: float = 2000.0  # base frequency of the slow nets
     gamma_alpha: float = 6.0  # shape of the Gamma distribution of their initial frequencies
     gamma_beta: float = 1.0  # rate of that Gamma distribution
@@ -104,7 +129,12 @@ class ModelConfig:
     local_hidden: int = 32  # hidden channels of the local slow nets
     channel_hidden: int = 32  # the channel slow net's, in the hyper-channel interaction
     interaction_hidden: int = 16  # the channel slow net's, in the hyper interaction
-    local_sizes: tuple[int, ...] = (3, 9, 5, 7)  # kernel size per local branch l1..l4; 0 leaves one out
+    local_sizes: tuple[int, ...] = (
+        3,
+        9,
+        5,
+        7,
+    )  # kernel size per local branch l1..l4; 0 leaves one out
     standardization: str = "g_ibs"  # after the bottleneck: g_ibs, batch, instance, batch_affine
     rgu: bool = True  # False: a linear map in each RGU's place
     hyper_channel_interaction: bool = True  # False: interacted = IS(x)
@@ -115,64 +145,141 @@ class ModelConfig:
     renormalization: bool = True  # s-renormalisation in the local slow nets
     trainable_renormalization: bool = False  # learn its alpha, beta (the release did not)
     trainable_fast_bias: bool = False  # learn the scalars between blocks (the release did not)
-    trained_size: int | None = None  # the size of training, where the model was asked for another one
+    trained_size: int | None = (
+        None  # the size of training, where the model was asked for another one
+    )
 
     def __post_init__(self) -> None:
-        require(self.dimensions in (1, 2), "model.dimensions", self.dimensions, "1 (sequences), 2 (images)")
+        require(
+            self.dimensions in (1, 2),
+            "model.dimensions",
+            self.dimensions,
+            "1 (sequences), 2 (images)",
+        )
         for name in ("size", "in_channels", "classes", "trained_size"):
             value = getattr(self, name)
-            require(value is None or value >= 2 - (name == "in_channels"), f"model.{name}", value,
-                    f"an integer of at least {2 - (name == 'in_channels')}, or nothing")
-        for name in ("groups", "global_hidden", "local_hidden", "channel_hidden", "interaction_hidden"):
-            require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "an integer of at least 1")
+            require(
+                value is None or value >= 2 - (name == "in_channels"),
+                f"model.{name}",
+                value,
+                f"an integer of at least {2 - (name == 'in_channels')}, or nothing",
+            )
+        for name in (
+            "groups",
+            "global_hidden",
+            "local_hidden",
+            "channel_hidden",
+            "interaction_hidden",
+        ):
+            require(
+                getattr(self, name) >= 1,
+                f"model.{name}",
+                getattr(self, name),
+                "an integer of at least 1",
+            )
         for name in ("omega_0", "gamma_alpha", "gamma_beta"):
-            require(getattr(self, name) > 0, f"model.{name}", getattr(self, name), "a positive number")
-        require(bool(self.dropout) and all(0 <= p < 1 for p in self.dropout), "model.dropout", self.dropout,
-                "numbers from 0 to below 1")
-        require(len(self.local_sizes) == 4 and all(k == 0 or (k > 0 and k % 2) for k in self.local_sizes),
-                "model.local_sizes", self.local_sizes, "four odd kernel sizes, 0 to leave a branch out")
-        require_one_of("model.standardization", self.standardization, ("g_ibs", "batch", "instance", "batch_affine"))
-        require_one_of("model.operator", self.operator, ("matrix", "convolution", "causal_convolution"))
+            require(
+                getattr(self, name) > 0, f"model.{name}", getattr(self, name), "a positive number"
+            )
+        require(
+            bool(self.dropout) and all(0 <= p < 1 for p in self.dropout),
+            "model.dropout",
+            self.dropout,
+            "numbers from 0 to below 1",
+        )
+        require(
+            len(self.local_sizes) == 4
+            and all(k == 0 or (k > 0 and k % 2) for k in self.local_sizes),
+            "model.local_sizes",
+            self.local_sizes,
+            "four odd kernel sizes, 0 to leave a branch out",
+        )
+        require_one_of(
+            "model.standardization",
+            self.standardization,
+            ("g_ibs", "batch", "instance", "batch_affine"),
+        )
+        require_one_of(
+            "model.operator", self.operator, ("matrix", "convolution", "causal_convolution")
+        )
         require_one_of("model.global_mixer", self.global_mixer, ("hyperzzw", "hamburger", "none"))
-        require(self.global_mixer == "hyperzzw" or self.operator == "matrix", "model.operator", self.operator,
-                f"the default, since model.global_mixer={self.global_mixer} takes its place")
-        require(self.factors is None or (len(self.factors) > 0 and all(f >= 1 for f in self.factors)),
-                "model.factors", self.factors, "at least one positive integer")
+        require(
+            self.global_mixer == "hyperzzw" or self.operator == "matrix",
+            "model.operator",
+            self.operator,
+            f"the default, since model.global_mixer={self.global_mixer} takes its place",
+        )
+        require(
+            self.factors is None or (len(self.factors) > 0 and all(f >= 1 for f in self.factors)),
+            "model.factors",
+            self.factors,
+            "at least one positive integer",
+        )
 
     def resolved(self) -> "ModelConfig":
         """The same with every None filled in, checked as a whole.
 
-        Raises:  ConfigError for a length that does not fold, or channels that do not divide into the groups.
+        Raises:
+            ConfigError: for a length that does not fold, or channels that do not divide into the
+                groups.
         """
         in_channels = self.in_channels or 3
-        first = self.groups // math.gcd(in_channels, self.groups)  # in_channels * first divides into the groups
+        first = self.groups // math.gcd(
+            in_channels, self.groups
+        )  # in_channels * first divides into the groups
         size = self.size or 32
         full = dataclasses.replace(
-            self, size=size, in_channels=in_channels, classes=self.classes or 10,
-            factors=self.factors or (first, 3, 2, 2, 2), trained_size=self.trained_size or size)
+            self,
+            size=size,
+            in_channels=in_channels,
+            classes=self.classes or 10,
+            factors=self.factors or (first, 3, 2, 2, 2),
+            trained_size=self.trained_size or size,
+        )
         if full.dimensions == 2:
-            require(full.operator != "causal_convolution", "model.operator", full.operator,
-                    "matrix, convolution for images; causal only for sequences (dataset.view, model.dimensions=1)")
+            require(
+                full.operator != "causal_convolution",
+                "model.operator",
+                full.operator,
+                "matrix, convolution for images; causal only for sequences (dataset.view, "
+                "model.dimensions=1)",
+            )
         elif full.operator == "matrix" and full.global_mixer == "hyperzzw":
-            require(math.isqrt(size) ** 2 == size, "model.size", size,
-                    'a square number for model.operator="matrix" on sequences; or use "convolution"')
+            require(
+                math.isqrt(size) ** 2 == size,
+                "model.size",
+                size,
+                'a square number for model.operator="matrix" on sequences; or use "convolution"',
+            )
         if full.standardization == "g_ibs":
             require(full.groups % 2 == 0, "model.groups", full.groups, "an even number")
             for i, channels in enumerate(full.channels[1:]):
-                require(channels % full.groups == 0, "model.factors", full.factors,
-                        f"factors whose products with {in_channels} input channels are multiples of model.groups="
-                        f"{full.groups} (block {i + 1} would have {channels} channels), e.g. ({first}, 3, 2, 2, 2)")
+                require(
+                    channels % full.groups == 0,
+                    "model.factors",
+                    full.factors,
+                    f"factors whose products with {in_channels} input channels are multiples of "
+                    "model.groups="
+                    f"{full.groups} (block {i + 1} would have {channels} channels), e.g. ({first}, "
+                    "3, 2, 2, 2)",
+                )
         return full
 
     @property
     def sizes(self) -> Sizes:
         """The sizes of a resolved configuration.
 
-        Raises:  ConfigError if one of them is still open.
+        Raises:
+            ConfigError: if one of them is still open.
         """
         found = [getattr(self, name) for name in Sizes._fields]
         for name, value in zip(Sizes._fields, found, strict=True):
-            require(value is not None, f"model.{name}", value, "a number here: take the resolved() configuration")
+            require(
+                value is not None,
+                f"model.{name}",
+                value,
+                "a number here: take the resolved() configuration",
+            )
         return Sizes(*found)
 
     @property
@@ -185,7 +292,13 @@ class ModelConfig:
 
 
 SHAPE = ("dimensions", "size", "in_channels", "classes")  # of the model: what the data decide
-BETAS = {"Kar3": (0.5, 0.95), "Kar2": (0.95,), "AdamW": (0.9, 0.999), "SGD": (), "Lion": (0.9, 0.99)}
+BETAS = {
+    "Kar3": (0.5, 0.95),
+    "Kar2": (0.95,),
+    "AdamW": (0.9, 0.999),
+    "SGD": (),
+    "Lion": (0.9, 0.99),
+}
 
 
 @dataclass(frozen=True)
@@ -203,8 +316,12 @@ class OptimizerConfig:
         require_one_of("optimizer.name", self.name, BETAS)
         require(self.lr > 0, "optimizer.lr", self.lr, "a positive number")
         count, betas = len(BETAS[self.name]), self.betas
-        require(betas is None or (len(betas) == count and all(0 <= b < 1 for b in betas)), "optimizer.betas", betas,
-                f"{count} numbers from 0 to below 1 for {self.name}")
+        require(
+            betas is None or (len(betas) == count and all(0 <= b < 1 for b in betas)),
+            "optimizer.betas",
+            betas,
+            f"{count} numbers from 0 to below 1 for {self.name}",
+        )
         for name in ("l2_reg", "momentum", "weight_decay"):
             require(getattr(self, name) >= 0, f"optimizer.{name}", getattr(self, name), "0 or more")
 
@@ -213,10 +330,14 @@ class OptimizerConfig:
 class SchedulerConfig:
     """Learning rate over the iterations."""
 
-    name: str = "cosine"  # cosine (warm-up, then cosine to 0), released (see optim.released_factor), constant
+    name: str = "cosine"  # cosine (warm-up, then cosine to 0), released, constant
     warmup_epochs: float | None = None  # None: 8 % of the epochs, as in the release (8 of 100)
 
     def __post_init__(self) -> None:
         require_one_of("scheduler.name", self.name, ("cosine", "released", "constant"))
-        require(self.warmup_epochs is None or self.warmup_epochs >= 0, "scheduler.warmup_epochs",
-                self.warmup_epochs, "0 or more, or nothing")
+        require(
+            self.warmup_epochs is None or self.warmup_epochs >= 0,
+            "scheduler.warmup_epochs",
+            self.warmup_epochs,
+            "0 or more, or nothing",
+        )

@@ -1,8 +1,10 @@
-"""Linear maps at every position, the building block that slow and fast networks share, and the memory they like.
+"""Linear maps at every position, the building block that slow and fast networks share, and the
+memory they like.
 
-Activations have the shape (N, C, *positions). Inside the network their memory has the channels *outermost*: C rows
-of N * P numbers. A linear map is then one matrix product for the whole batch, weight gradient included, and every
-statistic a sum over neighbouring numbers. Any other memory layout gives the same results, with a copy.
+Activations have the shape (N, C, *positions). Inside the network their memory has the channels
+*outermost*: C rows of N * P numbers. A linear map is then one matrix product for the whole batch,
+weight gradient included, and every statistic a sum over neighbouring numbers. Any other memory
+layout gives the same results, with a copy.
 
 Source: arXiv 2401.17948, where every linear map is a 1x1 convolution.
 """
@@ -17,8 +19,12 @@ from terminator.ops.layout import from_rows, rows
 from terminator.ops.products import ConcatenatedMap, GatedMap, LinearMap
 
 
-def mean_over(x: Tensor, axis: int, keepdim: bool = False, dtype: torch.dtype | None = None) -> Tensor:
-    """x.mean(axis); several times as fast in bf16, with a gradient that is a view where torch's is as large as x."""
+def mean_over(
+    x: Tensor, axis: int, keepdim: bool = False, dtype: torch.dtype | None = None
+) -> Tensor:
+    """x.mean(axis); several times as fast in bf16, with a gradient that is a view where torch's is
+    as large as x.
+    """
     return x.sum(axis, keepdim=keepdim, dtype=dtype or x.dtype) / x.shape[axis]
 
 
@@ -29,7 +35,9 @@ def computing_type(x: Tensor) -> torch.dtype:
 
 
 def widened(x: Tensor) -> Tensor:
-    """x in float32 or wider, whatever autocast says: no device transforms all half-precision types."""
+    """x in float32 or wider, whatever autocast says: no device transforms all half-precision
+    types.
+    """
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -47,24 +55,34 @@ def named(modules: Mapping[str, M]) -> Mapping[str, M]:
 
 
 def linear_map(x: Tensor, weight: Tensor, bias: Tensor, cancels: bool = False) -> Tensor:
-    """W x + b at every position: x (N, I, *positions), weight (O, I), bias (O,) to (N, O, *positions).
+    """W x + b at every position: x (N, I, *positions), weight (O, I), bias (O,) to (N, O,
+    *positions).
 
-    Args:  cancels: a standardisation follows that subtracts b again, so b is left out, and its gradient is zero
-           instead of rounding noise.
+    Args:
+        cancels: a standardisation follows that subtracts b again, so b is left out, and its
+            gradient is zero instead of rounding noise.
     """
     kind = computing_type(x)
-    return from_rows(LinearMap.apply(rows(x.to(kind)), weight.to(kind), bias.to(kind), cancels), like=x)
+    return from_rows(
+        LinearMap.apply(rows(x.to(kind)), weight.to(kind), bias.to(kind), cancels), like=x
+    )
 
 
-def concatenated_map(parts: list[Tensor], weight: Tensor, bias: Tensor, cancels: bool = False) -> Tensor:
+def concatenated_map(
+    parts: list[Tensor], weight: Tensor, bias: Tensor, cancels: bool = False
+) -> Tensor:
     """linear_map of the concatenation of `parts`, (N, I_i, *positions) each."""
     kind = computing_type(parts[0])
     matrices = [rows(part.to(kind)) for part in parts]
-    return from_rows(ConcatenatedMap.apply(weight.to(kind), bias.to(kind), cancels, *matrices), like=parts[0])
+    return from_rows(
+        ConcatenatedMap.apply(weight.to(kind), bias.to(kind), cancels, *matrices), like=parts[0]
+    )
 
 
 def gated_map(x: Tensor, weights: tuple[Tensor, Tensor], biases: tuple[Tensor, Tensor]) -> Tensor:
-    """(W1 x + b1) * (W2 x + b2) at every position: x (N, I, *positions), weights (O, I), biases (O,)."""
+    """(W1 x + b1) * (W2 x + b2) at every position: x (N, I, *positions), weights (O, I), biases
+    (O,).
+    """
     kind = computing_type(x)
     weight, bias = torch.cat(weights).to(kind), torch.cat(biases).to(kind)
     return from_rows(GatedMap.apply(rows(x.to(kind)), weight, bias), like=x)
@@ -75,14 +93,22 @@ class Pointwise(nn.Module):
 
     Args:
         in_channels, out_channels: sizes of W, which is stored as (out_channels, in_channels).
-        init: "linear" (Kaiming uniform with the gain of a linear unit) or "normal" (Kaiming normal).
+        init: "linear" (Kaiming uniform with the gain of a linear unit) or "normal" (Kaiming
+            normal).
         bias: the constant that every bias starts at.
-        cancels: a standardisation follows that subtracts the bias again; in training it is left out then. (Not in
-        evaluation, where the fixed statistics are those of the map as it is written.)
+        cancels: a standardisation follows that subtracts the bias again; in training it is left out
+            then. (Not in evaluation, where the fixed statistics are those of the map as it is
+            written.).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, init: str = "linear", bias: float = 0.0,
-                 cancels: bool = False):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        init: str = "linear",
+        bias: float = 0.0,
+        cancels: bool = False,
+    ):
         super().__init__()
         self.cancels = cancels
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels))

@@ -2,7 +2,8 @@
 
     link = terminator.connect(slow_network, fast_network, at="features", input_shape=(3, 32, 32))
     link.start()                         # do the shapes fit? if not, what does not
-    link.send_data(coordinates)          # the hyper-kernels W (without data: of the grid of the activations)
+    link.send_data(coordinates)          # the hyper-kernels W (without data: of the grid of the
+        activations)
     logits = link.receive_data(images)   # the fast network, Z replaced by (W * Z) T with T = Z
     logits = link(images)                # both at once, for training
 
@@ -23,18 +24,29 @@ from terminator.layers import listed
 from terminator.slow_net import grid
 
 
-def connect(slow_network: nn.Module | Sequence[nn.Module], fast_network: nn.Module, *, at: str | Sequence[str] = "",
-            operator: str = "matrix", input_shape: Sequence[int] | None = None) -> "Link":
+def connect(
+    slow_network: nn.Module | Sequence[nn.Module],
+    fast_network: nn.Module,
+    *,
+    at: str | Sequence[str] = "",
+    operator: str = "matrix",
+    input_shape: Sequence[int] | None = None,
+) -> "Link":
     """Join a slow and a fast network.
 
     Args:
-        slow_network: coordinates (1, d, *positions), or another tensor that `send_data` hands over, to a
-            hyper-kernel (1, C, *positions), or (N, C, *positions) if it depends on the input; one per name in `at`.
-        fast_network: any module; its submodules named in `at` give the activations Z (N, C, *positions).
+        slow_network: coordinates (1, d, *positions), or another tensor that `send_data` hands over,
+            to a hyper-kernel (1, C, *positions), or (N, C, *positions) if it depends on the input;
+            one per name in `at`.
+        fast_network: any module; its submodules named in `at` give the activations Z (N, C,
+            *positions).
         at: names as in `fast_network.named_modules()`; "" is the network's own output.
         operator: matrix, convolution or causal_convolution.
         input_shape: (C, *positions) of the fast network's input; without it the first batch tells.
-    Raises: ValueError for names or an operator that do not exist, or as many slow networks as there are not names.
+
+    Raises:
+        ValueError: for names or an operator that do not exist, or as many slow networks as there
+            are not names.
     """
     return Link(slow_network, fast_network, at, operator, input_shape)
 
@@ -42,8 +54,14 @@ def connect(slow_network: nn.Module | Sequence[nn.Module], fast_network: nn.Modu
 class Link(nn.Module):
     """A slow and a fast network in one module, trained together; see `connect`."""
 
-    def __init__(self, slow_network: nn.Module | Sequence[nn.Module], fast_network: nn.Module,
-                 at: str | Sequence[str], operator: str, input_shape: Sequence[int] | None):
+    def __init__(
+        self,
+        slow_network: nn.Module | Sequence[nn.Module],
+        fast_network: nn.Module,
+        at: str | Sequence[str],
+        operator: str,
+        input_shape: Sequence[int] | None,
+    ):
         super().__init__()
         if isinstance(slow_network, nn.Module) and not isinstance(slow_network, nn.ModuleList):
             slow_network = [slow_network]
@@ -57,21 +75,31 @@ class Link(nn.Module):
         self._started_for: tuple[int, ...] | None = None
         known = dict(fast_network.named_modules())
         if missing := [name for name in self.at if name not in known]:
-            raise ValueError(f"at is {', '.join(map(repr, missing))}; allowed: {', '.join(map(repr, known))}")
+            raise ValueError(
+                f"at is {', '.join(map(repr, missing))}; allowed: {', '.join(map(repr, known))}"
+            )
         if len(self.slow_networks) != len(self.at):
-            raise ValueError(f"{len(self.slow_networks)} slow networks for {len(self.at)} places in `at`; "
-                             "allowed: one each")
+            raise ValueError(
+                f"{len(self.slow_networks)} slow networks for {len(self.at)} places in `at`; "
+                "allowed: one each"
+            )
         if operator not in hyperzzw.OPERATORS:
             raise ValueError(f"operator is {operator!r}; allowed: {', '.join(hyperzzw.OPERATORS)}")
 
     def start(self) -> Self:
-        """Run both networks once, on zeros and on the grid of the activations, and compare the shapes.
+        """Run both networks once, on zeros and on the grid of the activations, and compare the
+        shapes.
 
-        Raises:  ValueError that lists everything that does not fit, or if the input's shape is not known yet.
+        Raises:
+            ValueError: that lists everything that does not fit, or if the input's shape is not
+                known yet.
         """
         if self.input_shape is None:
-            raise ValueError("input_shape is None, so no shape can be checked; pass input_shape=(C, *positions) to "
-                             "connect, or call receive_data with a batch first")
+            raise ValueError(
+                "input_shape is None, so no shape can be checked; pass input_shape=(C, *positions) "
+                "to "
+                "connect, or call receive_data with a batch first"
+            )
         problems = []
         with evaluating(self):
             for i, (name, z) in enumerate(zip(self.at, self._probe(), strict=True)):
@@ -79,38 +107,53 @@ class Link(nn.Module):
                     self.register_buffer(f"grid{i}", grid(z.shape[2:]).to(z), persistent=False)
                     self._operate(z, self._hyper_kernel(i, None))
                 except (ValueError, RuntimeError) as error:
-                    problems.append(f"at {name!r}, where the activations are {tuple(z.shape)}: {error}")
+                    problems.append(
+                        f"at {name!r}, where the activations are {tuple(z.shape)}: {error}"
+                    )
         if problems:
-            raise ValueError("the slow and the fast network do not fit:\n  " + "\n  ".join(problems))
+            raise ValueError(
+                "the slow and the fast network do not fit:\n  " + "\n  ".join(problems)
+            )
         self._started_for = self.input_shape
         return self
 
     def send_data(self, slow_network_data: Tensor | Sequence[Tensor] | None = None) -> list[Tensor]:
         """Hand the slow networks their coordinates or context, one tensor for all or one each.
 
-        Returns: the hyper-kernels, one per place, with their gradients; `receive_data` uses them until the next call.
+        Returns:
+            the hyper-kernels, one per place, with their gradients; `receive_data` uses them until
+            the next call.
         """
         if slow_network_data is None and self._started_for is None:
             self.start()
         self._data = slow_network_data
-        each = ([slow_network_data] * len(self.at) if slow_network_data is None or isinstance(slow_network_data, Tensor)
-                else list(slow_network_data))
+        each = (
+            [slow_network_data] * len(self.at)
+            if slow_network_data is None or isinstance(slow_network_data, Tensor)
+            else list(slow_network_data)
+        )
         if len(each) != len(self.at):
-            raise ValueError(f"{len(each)} tensors for {len(self.at)} slow networks; allowed: one for all, or one each")
+            raise ValueError(
+                f"{len(each)} tensors for {len(self.at)} slow networks; allowed: one for all, or "
+                "one each"
+            )
         self.hyper_kernels = [self._hyper_kernel(i, data) for i, data in enumerate(each)]
         return self.hyper_kernels
 
     def receive_data(self, fast_network_data: Tensor) -> Any:
-        """The fast network's answer to a batch, its activations Z replaced by S T, S = W * Z, T = Z.
+        """The fast network's answer to a batch, its activations Z replaced by S T, S = W * Z, T =
+        Z.
 
-        The hyper-kernels are those of the last `send_data`; for a second backward pass send the data again, as
-        `link(x)` does.
+        The hyper-kernels are those of the last `send_data`; for a second backward pass send the
+        data again, as `link(x)` does.
         """
         if not self.hyper_kernels:
             self.input_shape = tuple(fast_network_data.shape[1:])
             self.send_data()
-        hooks = [self.fast_network.get_submodule(name).register_forward_hook(self._replace(kernel))
-                 for name, kernel in zip(self.at, self.hyper_kernels, strict=True)]
+        hooks = [
+            self.fast_network.get_submodule(name).register_forward_hook(self._replace(kernel))
+            for name, kernel in zip(self.at, self.hyper_kernels, strict=True)
+        ]
         try:
             return self.fast_network(fast_network_data)
         finally:
@@ -147,28 +190,40 @@ class Link(nn.Module):
             def hook(module: nn.Module, inputs: Any, z: Any) -> Tensor:
                 if not isinstance(z, Tensor) or z.ndim < 3:
                     shape = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
-                    raise ValueError(f"at {name!r} the fast network gives {shape}; allowed: activations "
-                                     "(N, C, *positions); name another place with at=")
+                    raise ValueError(
+                        f"at {name!r} the fast network gives {shape}; allowed: activations "
+                        "(N, C, *positions); name another place with at="
+                    )
                 found[name] = z
                 return z
+
             return hook
 
-        hooks = [self.fast_network.get_submodule(name).register_forward_hook(remember(name)) for name in self.at]
+        hooks = [
+            self.fast_network.get_submodule(name).register_forward_hook(remember(name))
+            for name in self.at
+        ]
         try:
             self.fast_network(x)
         except RuntimeError as error:
-            raise ValueError(f"the fast network does not take inputs {tuple(x.shape)}: {error}") from error
+            raise ValueError(
+                f"the fast network does not take inputs {tuple(x.shape)}: {error}"
+            ) from error
         finally:
             for hook in hooks:
                 hook.remove()
         if missing := [name for name in self.at if name not in found]:
-            raise ValueError(f"the fast network never calls {', '.join(map(repr, missing))}; name another place")
+            raise ValueError(
+                f"the fast network never calls {', '.join(map(repr, missing))}; name another place"
+            )
         return [found[name] for name in self.at]
 
 
 @contextmanager
 def evaluating(*networks: nn.Module) -> Iterator[None]:
-    """In evaluation mode and without gradients for a while, so that a trial run leaves no trace in the networks."""
+    """In evaluation mode and without gradients for a while, so that a trial run leaves no trace in
+    the networks.
+    """
     modes = [(module, module.training) for network in networks for module in network.modules()]
     try:
         for network in networks:
@@ -181,8 +236,16 @@ def evaluating(*networks: nn.Module) -> Iterator[None]:
 
 
 def check_hyper_kernel(kernel: Any, shape: Sequence[int]) -> None:
-    """Raise ValueError if a hyper-kernel does not fit activations of this shape (N, C, *positions)."""
+    """Raise ValueError if a hyper-kernel does not fit activations of this shape (N, C,
+    *positions).
+    """
     given = tuple(kernel.shape) if isinstance(kernel, Tensor) else type(kernel).__name__
-    if not isinstance(kernel, Tensor) or given[1:] != tuple(shape[1:]) or given[0] not in (1, shape[0]):
+    if (
+        not isinstance(kernel, Tensor)
+        or given[1:] != tuple(shape[1:])
+        or given[0] not in (1, shape[0])
+    ):
         wanted = ", ".join(map(str, shape[1:]))
-        raise ValueError(f"the slow network gives {given}; allowed: (1, {wanted}) or ({shape[0]}, {wanted})")
+        raise ValueError(
+            f"the slow network gives {given}; allowed: (1, {wanted}) or ({shape[0]}, {wanted})"
+        )

@@ -24,7 +24,9 @@ from terminator.standardization import is_calibrated, set_evaluation
 
 
 class Parts(NamedTuple):
-    """What the network computed for a batch: the logits (N, classes) and the parts of every block."""
+    """What the network computed for a batch: the logits (N, classes) and the parts of every
+    block.
+    """
 
     logits: Tensor
     blocks: tuple[BlockParts, ...]
@@ -36,7 +38,9 @@ def skip_sources(index: int) -> tuple[int, ...]:
 
 
 class ConnectedSlowNet(SlowNet):
-    """A slow network of the user's in the place of a block's own; losses, penalties and sizes treat it as one."""
+    """A slow network of the user's in the place of a block's own; losses, penalties and sizes treat
+    it as one.
+    """
 
     def __init__(self, network: nn.Module, dimensions: int, size: int):
         nn.Module.__init__(self)
@@ -53,27 +57,38 @@ class ConnectedSlowNet(SlowNet):
 
 
 class Connectable(nn.Module):
-    """What makes a network of SFNE blocks take slow and fast networks from outside; a base of `Terminator`."""
+    """What makes a network of SFNE blocks take slow and fast networks from outside; a base of
+    `Terminator`.
+    """
 
     config: ModelConfig
     blocks: Sequence[SFNEBlock]
     classifier: nn.Linear
     is_connected = False
 
-    def connect(self, slow_network: Sequence[nn.Module | None] | None = None,
-                fast_network: Sequence[nn.Module | None] | None = None) -> Self:
+    def connect(
+        self,
+        slow_network: Sequence[nn.Module | None] | None = None,
+        fast_network: Sequence[nn.Module | None] | None = None,
+    ) -> Self:
         """Put networks in the place of the blocks' own, in place; None leaves a block's own.
 
         Args:
-            slow_network: per block, coordinates (1, d, *positions) to the hyper-kernel (1, C, *positions);
-            fast_network: per block, (N, C, *positions) to the same, in the place of the gated unit of the
-                activations (`rgu_fast`); C of block i is `config.channels[i]`.
-        Raises: ValueError if there are not as many as blocks, or a shape does not fit (see start).
+            slow_network: per block, coordinates (1, d, *positions) to the hyper-kernel (1, C,
+                *positions).
+            fast_network: per block, (N, C, *positions) to the same, in the place of the gated unit
+                of the activations (`rgu_fast`); C of block i is `config.channels[i]`.
+
+        Raises:
+            ValueError: if there are not as many as blocks, or a shape does not fit (see start).
         """
         for name, networks in (("slow_network", slow_network), ("fast_network", fast_network)):
             if networks is not None and len(networks) != len(self.blocks):
-                raise ValueError(f"{name} has {len(networks)} networks; allowed: {len(self.blocks)}, one per block, "
-                                 "None for a block that keeps its own")
+                raise ValueError(
+                    f"{name} has {len(networks)} networks; allowed: {len(self.blocks)}, one per "
+                    "block, "
+                    "None for a block that keeps its own"
+                )
         config, own = self.config, [(block.slow_net, block.rgu_fast) for block in self.blocks]
         for block, network in zip(self.blocks, slow_network or (), strict=False):
             if network is not None:
@@ -93,7 +108,8 @@ class Connectable(nn.Module):
     def start(self) -> Self:
         """Check that every block's slow and fast network fit it.
 
-        Raises:  ValueError that lists what does not.
+        Raises:
+            ValueError: that lists what does not.
         """
         config, problems = self.config, []
         for i, block in enumerate(self.blocks):
@@ -104,7 +120,10 @@ class Connectable(nn.Module):
                     kernel, given = block.slow_net(), tuple(block.rgu_fast(z).shape)
                 check_hyper_kernel(kernel, z.shape)
                 if given != tuple(z.shape):
-                    raise ValueError(f"the fast network gives {given} for {tuple(z.shape)}; allowed: the same shape")
+                    raise ValueError(
+                        f"the fast network gives {given} for {tuple(z.shape)}; allowed: the same "
+                        "shape"
+                    )
             except (ValueError, RuntimeError) as error:
                 problems.append(f"block {i + 1}: {error}")
         if problems:
@@ -114,14 +133,17 @@ class Connectable(nn.Module):
     def send_data(self, slow_network_data: Tensor | None = None) -> list[Tensor]:
         """Hand the connected slow networks other coordinates or a context (None: the grid again).
 
-        Returns: the hyper-kernels of all blocks, with their gradients.
+        Returns:
+            the hyper-kernels of all blocks, with their gradients.
         """
         for block in self.blocks:
             if isinstance(block.slow_net, ConnectedSlowNet):
                 block.slow_net.data = slow_network_data
         kernels = [block.slow_net() for block in self.blocks]
         for kernel, channels in zip(kernels, self.config.channels, strict=False):
-            check_hyper_kernel(kernel, (len(kernel), channels, *[self.config.sizes.size] * self.config.dimensions))
+            check_hyper_kernel(
+                kernel, (len(kernel), channels, *[self.config.sizes.size] * self.config.dimensions)
+            )
         return kernels
 
     def receive_data(self, fast_network_data: Tensor) -> Tensor:
@@ -134,11 +156,17 @@ class Terminator(Connectable):
 
     Args:
         config: a ModelConfig; without one, the released CIFAR-10 network (1,336,855 parameters).
-        changes: single settings to replace, e.g. Terminator(classes=100), Terminator(size=8, in_channels=1).
-    Returns of forward(x): logits (N, classes).
-        With return_kernels=True: (logits, [hyper-kernel (1, C_i, *positions) per block]), for the losses.
-        With return_parts=True: Parts, everything that the blocks computed.
-    Raises: ConfigError for impossible settings; ValueError for inputs that do not fit.
+        changes: single settings to replace, e.g. Terminator(classes=100), Terminator(size=8,
+            in_channels=1).
+
+    Returns:
+        forward(x): logits (N, classes). With return_kernels=True: (logits, [hyper-kernel (1, C_i,
+        *positions) per block]), for the losses. With return_parts=True: Parts, everything that the
+        blocks computed.
+
+    Raises:
+        ConfigError: for impossible settings.
+        ValueError: for inputs that do not fit.
     """
 
     def __init__(self, config: ModelConfig | None = None, **changes: Any):
@@ -147,8 +175,12 @@ class Terminator(Connectable):
         self.config = config = config.resolved()
         sizes = config.sizes
         self.blocks = listed(
-            SFNEBlock(config, i, len(skip_sources(i)) if config.skips else 0) for i in range(len(sizes.factors)))
-        self.fast_bias = nn.Parameter(torch.zeros(len(self.blocks))) if config.trainable_fast_bias else None
+            SFNEBlock(config, i, len(skip_sources(i)) if config.skips else 0)
+            for i in range(len(sizes.factors))
+        )
+        self.fast_bias = (
+            nn.Parameter(torch.zeros(len(self.blocks))) if config.trainable_fast_bias else None
+        )
         self.classifier = nn.Linear(config.channels[-1], sizes.classes)
         nn.init.kaiming_normal_(self.classifier.weight)
         nn.init.zeros_(self.classifier.bias)
@@ -162,7 +194,11 @@ class Terminator(Connectable):
         for i, block in enumerate(self.blocks):
             skips = tuple(outputs[j] for j in skip_sources(i)) if self.config.skips else ()
             part: BlockParts = block(x, skips, tiled=return_parts)
-            x = part.output if self.fast_bias is None else part.output + self.fast_bias[i].to(x.dtype)
+            x = (
+                part.output
+                if self.fast_bias is None
+                else part.output + self.fast_bias[i].to(x.dtype)
+            )
             outputs.append(part.output)
             kernels.append(part.hyper_kernel)
             if return_parts:
@@ -178,17 +214,22 @@ class Terminator(Connectable):
         if x.ndim != c.dimensions + 2 or tuple(x.shape[1:]) != expected:
             hint = ""
             if x.ndim == 4 and x.shape[-1] != x.shape[-2]:
-                hint = "; images must be square: crop, pad or resize them (dataset.image_size does it)"
+                hint = (
+                    "; images must be square: crop, pad or resize them (dataset.image_size does it)"
+                )
             elif x.ndim == c.dimensions + 2 and x.shape[1] == c.in_channels:
                 hint = f"; for another size take model.at_size({x.shape[-1]})"
-            raise ValueError(f"the input has shape {tuple(x.shape)}, this model takes (N, "
-                             f"{', '.join(map(str, expected))}){hint}")
+            raise ValueError(
+                f"the input has shape {tuple(x.shape)}, this model takes (N, "
+                f"{', '.join(map(str, expected))}){hint}"
+            )
 
     def at_size(self, size: int) -> "Terminator":
         """The same network for another image size (or sequence length): a copy, weights and all.
 
-        Hyper-kernels are functions of coordinates, so these are sampled anew; bias maps are interpolated;
-        the products of the global operator are divided by how many times more terms they sum up.
+        Hyper-kernels are functions of coordinates, so these are sampled anew; bias maps are
+        interpolated; the products of the global operator are divided by how many times more terms
+        they sum up.
         """
         changed = _changed(self.config, {"size": size}).resolved()
         model = copy.deepcopy(self)
@@ -207,7 +248,8 @@ class Terminator(Connectable):
         """The parameters of the norm penalty: (fast, slow).
 
         fast: all of a block outside slow nets, RGUs and the scalar after G-IBS.
-        slow: weights of the linear maps in the slow nets over positions (not over channels), and in RGUs.
+        slow: weights of the linear maps in the slow nets over positions (not over channels), and in
+        RGUs.
         """
         fast: list[Tensor] = []
         slow: list[Tensor] = []
@@ -218,7 +260,9 @@ class Terminator(Connectable):
                 if isinstance(module, (SlowNet, RGU)):
                     left_out.update(id(p) for p in module.parameters())
                     if module not in over_channels:
-                        slow += [p for name, p in module.named_parameters() if name.endswith("weight")]
+                        slow += [
+                            p for name, p in module.named_parameters() if name.endswith("weight")
+                        ]
             fast += [p for p in block.parameters() if id(p) not in left_out]
         return fast, slow
 
@@ -227,24 +271,40 @@ class Terminator(Connectable):
         return [p for m in self.modules() if isinstance(m, SlowNet) for p in m.parameters()]
 
     def save(self, path: str | Path, **info: Any) -> None:
-        """Write one self-describing safetensors file: weights, configuration, and `info` (JSON values)."""
+        """Write one self-describing safetensors file: weights, configuration, and `info` (JSON
+        values).
+        """
         if self.is_connected:
-            raise ValueError("a model with connected networks cannot be saved in this file, which could not describe "
-                             "them; keep its state_dict() beside the code that builds it")
-        weights.write(path, self.state_dict(), {
-            "format": "terminator", "model": json.dumps(to_dict(self.config)), "info": json.dumps(info),
-            "calibrated": json.dumps(is_calibrated(self))})
+            raise ValueError(
+                "a model with connected networks cannot be saved in this file, which could not "
+                "describe "
+                "them; keep its state_dict() beside the code that builds it"
+            )
+        weights.write(
+            path,
+            self.state_dict(),
+            {
+                "format": "terminator",
+                "model": json.dumps(to_dict(self.config)),
+                "info": json.dumps(info),
+                "calibrated": json.dumps(is_calibrated(self)),
+            },
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> "Terminator":
         """Read a model written by `save`; calibrated if it was. Its `info` is the attribute `info`.
 
-        Raises:  FileNotFoundError; ValueError if the file is corrupt, no such model, or does not fit itself.
+        Raises:
+            FileNotFoundError: as its message says.
+            ValueError: if the file is corrupt, no such model, or does not fit itself.
         """
         tensors, metadata = weights.read(path)
         if metadata["format"] != "terminator":
-            raise ValueError(f"{path} is no Terminator: its metadata says format={metadata['format']}; "
-                             "terminator.networks.load reads it")
+            raise ValueError(
+                f"{path} is no Terminator: its metadata says format={metadata['format']}; "
+                "terminator.networks.load reads it"
+            )
         try:
             model = cls(from_dict(ModelConfig, json.loads(metadata["model"])))
             model.load_state_dict(tensors)
@@ -275,4 +335,4 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-# -- the same for the parts of a Terminator ----------------------------------------------------------------------
+# -- the same for the parts of a Terminator --------------------------------------------------------

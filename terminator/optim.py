@@ -15,18 +15,26 @@ from torch.optim import Optimizer
 
 
 class _Kar(Optimizer):
-    """p <- p - lr (sign(g) + sum_i sign(m_i)), then m_i <- b_i m_i + (1 - b_i) g; m_i from before g, 0 at first.
+    """p <- p - lr (sign(g) + sum_i sign(m_i)), then m_i <- b_i m_i + (1 - b_i) g; m_i from before
+    g, 0 at first.
 
     Args:
-        params: parameters or groups;  lr: step per sign, above 0;  betas: one per average, in [0, 1).
-        foreach: update all parameters with a few batched operations (True), or one by one (False); both give
-        the same result.
-    Raises: ValueError for a bad lr or betas; RuntimeError for sparse gradients.
+        params: parameters or groups.
+        lr: step per sign, above 0.
+        betas: one per average, in [0, 1).
+        foreach: update all parameters with a few batched operations (True), or one by one (False);
+            both give the same result.
+
+    Raises:
+        ValueError: for a bad lr or betas.
+        RuntimeError: for sparse gradients.
     """
 
     averages = 0
 
-    def __init__(self, params: Iterable[Any], lr: float, betas: tuple[float, ...], foreach: bool = True):
+    def __init__(
+        self, params: Iterable[Any], lr: float, betas: tuple[float, ...], foreach: bool = True
+    ):
         self._check(lr, betas)
         super().__init__(params, dict(lr=lr, betas=tuple(betas), foreach=foreach))
         self._vectors: dict[int, tuple[list, dict[str, tuple[Tensor, tuple[Tensor, ...]]]]] = {}
@@ -39,8 +47,14 @@ class _Kar(Optimizer):
     def _check(self, lr: float, betas: tuple[float, ...]) -> None:
         if not lr > 0:
             raise ValueError(f"lr is {lr}; it must be above 0")
-        if not isinstance(betas, (tuple, list)) or len(betas) != self.averages or not all(0 <= b < 1 for b in betas):
-            raise ValueError(f"betas is {betas}; {type(self).__name__} takes {self.averages} in [0, 1)")
+        if (
+            not isinstance(betas, (tuple, list))
+            or len(betas) != self.averages
+            or not all(0 <= b < 1 for b in betas)
+        ):
+            raise ValueError(
+                f"betas is {betas}; {type(self).__name__} takes {self.averages} in [0, 1)"
+            )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)
@@ -61,11 +75,20 @@ class _Kar(Optimizer):
             states = [self.state[p] for p in params]
             averages = [[state.get(name) for state in states] for name in self._names]
             if any(average is None for average in averages[-1]):
-                averages = [[state.setdefault(name, torch.zeros_like(p))
-                             for p, state in zip(params, states, strict=True)] for name in self._names]
+                averages = [
+                    [
+                        state.setdefault(name, torch.zeros_like(p))
+                        for p, state in zip(params, states, strict=True)
+                    ]
+                    for name in self._names
+                ]
             update = self._plain
             if group["foreach"]:
-                update = self._flat if all(g.is_cpu and g.dtype is torch.float32 for g in grads) else self._foreach
+                update = (
+                    self._flat
+                    if all(g.is_cpu and g.dtype is torch.float32 for g in grads)
+                    else self._foreach
+                )
             if params:
                 update(params, grads, averages, group["lr"], group["betas"])
         return loss
@@ -76,7 +99,9 @@ class _Kar(Optimizer):
         return [f"average{i + 1}" for i in range(self.averages)]
 
     @staticmethod
-    def _plain(params: list, grads: list, averages: list[list], lr: float, betas: tuple[float, ...]) -> None:
+    def _plain(
+        params: list, grads: list, averages: list[list], lr: float, betas: tuple[float, ...]
+    ) -> None:
         for k, (p, g) in enumerate(zip(params, grads, strict=True)):
             direction = torch.sign(g)
             for average, beta in zip(averages, betas, strict=True):
@@ -85,22 +110,30 @@ class _Kar(Optimizer):
             p.add_(direction, alpha=-lr)
 
     @staticmethod
-    def _foreach(params: list, grads: list, averages: list[list], lr: float, betas: tuple[float, ...]) -> None:
+    def _foreach(
+        params: list, grads: list, averages: list[list], lr: float, betas: tuple[float, ...]
+    ) -> None:
         directions = torch._foreach_sign(grads)
         for average, beta in zip(averages, betas, strict=True):
             torch._foreach_add_(directions, torch._foreach_sign(average))
             torch._foreach_lerp_(average, grads, 1 - beta)
         torch._foreach_add_(params, directions, alpha=-lr)
 
-    def _flat(self, params: list, grads: list, averages: list[list], lr: float, betas: tuple[float, ...]) -> None:
-        """On a CPU, where foreach operations go from tensor to tensor: one operation over all of them, end to end."""
+    def _flat(
+        self, params: list, grads: list, averages: list[list], lr: float, betas: tuple[float, ...]
+    ) -> None:
+        """On a CPU, where foreach operations go from tensor to tensor: one operation over all of
+        them, end to end.
+        """
         vectors = self._vectors_of(params)
         (grad, grad_parts), (direction, directions) = vectors["gradient"], vectors["direction"]
         torch._foreach_copy_(grad_parts, grads)
         torch.sign(grad, out=direction)
         for name, found, beta in zip(self._names, averages, betas, strict=True):
             average, parts = vectors[name]
-            if not all(map(operator.is_, parts, found)):  # new parameters, or a state that was loaded
+            if not all(
+                map(operator.is_, parts, found)
+            ):  # new parameters, or a state that was loaded
                 torch._foreach_copy_(parts, found)
                 for p, part in zip(params, parts, strict=True):
                     self.state[p][name] = part
@@ -109,52 +142,77 @@ class _Kar(Optimizer):
         torch._foreach_add_(params, directions, alpha=-lr)
 
     def _vectors_of(self, params: list) -> dict[str, tuple[Tensor, tuple[Tensor, ...]]]:
-        """By name, vectors as long as these parameters together, and their parts in the parameters' shapes.
+        """By name, vectors as long as these parameters together, and their parts in the parameters'
+        shapes.
 
-        Kept from step to step: gradient and direction to write to, the averages, of which the state holds the parts.
+        Kept from step to step: gradient and direction to write to, the averages, of which the state
+        holds the parts.
         """
         owners, vectors = self._vectors.get(id(params[0]), ([], {}))
         if len(owners) != len(params) or not all(map(operator.is_, owners, params)):
             length = sum(p.numel() for p in params)
-            made = {name: params[0].new_empty(length) for name in ("gradient", "direction", *self._names)}
-            vectors = {name: (vector, _unflatten_dense_tensors(vector, params)) for name, vector in made.items()}
+            made = {
+                name: params[0].new_empty(length)
+                for name in ("gradient", "direction", *self._names)
+            }
+            vectors = {
+                name: (vector, _unflatten_dense_tensors(vector, params))
+                for name, vector in made.items()
+            }
             self._vectors[id(params[0])] = params, vectors
         return vectors
 
 
 class Kar3(_Kar):
-    """Kar3: the sign of the gradient and of two of its averages; see _Kar for arguments and errors."""
+    """Kar3: the sign of the gradient and of two of its averages; see _Kar for arguments and
+    errors.
+    """
 
     averages = 2
 
-    def __init__(self, params: Iterable[Any], lr: float = 0.001215, betas: tuple[float, float] = (0.5, 0.95),
-                 foreach: bool = True):
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.001215,
+        betas: tuple[float, float] = (0.5, 0.95),
+        foreach: bool = True,
+    ):
         super().__init__(params, lr, betas, foreach)
 
 
 class Kar2(_Kar):
-    """Kar2: the sign of the gradient and of one of its averages; see _Kar for arguments and errors."""
+    """Kar2: the sign of the gradient and of one of its averages; see _Kar for arguments and
+    errors.
+    """
 
     averages = 1
 
-    def __init__(self, params: Iterable[Any], lr: float = 0.001215, betas: tuple[float] = (0.95,),
-                 foreach: bool = True):
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.001215,
+        betas: tuple[float] = (0.95,),
+        foreach: bool = True,
+    ):
         super().__init__(params, lr, betas, foreach)
 
 
 def cosine_factor(step: int, total: int, warmup: int) -> float:
-    """Share of the peak learning rate at `step` of `total`: linear warm-up, then half a cosine to 0."""
+    """Share of the peak learning rate at `step` of `total`: linear warm-up, then half a cosine to
+    0.
+    """
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
 def released_factor(step: int, total: int, warmup: int) -> float:
-    """The release's schedule: linear warm-up (from 1e-8) times a cosine that was started before step 0.
+    """The release's schedule: linear warm-up (from 1e-8) times a cosine that was started before
+    step 0.
 
-    The cosine's top lies at the end of the warm-up, yet it is normalised to 1 at step 0, so the peak exceeds
-    the nominal learning rate: by 1.9 % for 8 of 100 epochs of warm-up, by 85 % for 2 of 6 epochs of ten steps
-    each (and by up to 100 % for 2 of 6 longer ones).
+    The cosine's top lies at the end of the warm-up, yet it is normalised to 1 at step 0, so the
+    peak exceeds the nominal learning rate: by 1.9 % for 8 of 100 epochs of warm-up, by 85 % for 2
+    of 6 epochs of ten steps each (and by up to 100 % for 2 of 6 longer ones).
     """
     phase = math.pi / (total - warmup)
     cosine = (1 + math.cos(phase * (step - warmup + 1))) / (1 + math.cos(phase * (warmup - 1)))
@@ -164,8 +222,12 @@ def released_factor(step: int, total: int, warmup: int) -> float:
 def learning_rate_factor(name: str, step: int, total: int, warmup: int) -> float:
     """Share of the peak learning rate in iteration `step` (from 0) of `total`.
 
-    Args:    name: cosine, released or constant;  warmup: iterations, below `total` (released: below half).
-    Raises:  ValueError for another name or a warm-up that is too long.
+    Args:
+        name: cosine, released or constant.
+        warmup: iterations, below `total` (released: below half).
+
+    Raises:
+        ValueError: for another name or a warm-up that is too long.
     """
     if name == "constant":
         return min(1.0, (step + 1) / max(1, warmup))
@@ -173,11 +235,16 @@ def learning_rate_factor(name: str, step: int, total: int, warmup: int) -> float
         raise ValueError(f"scheduler is {name!r}; allowed: cosine, released, constant")
     limit = total if name == "cosine" else (total + 1) / 2
     if not 0 <= warmup < limit:
-        raise ValueError(f"the warm-up has {warmup} of {total} iterations; the {name} schedule allows fewer than "
-                         f"{limit:g} (scheduler.warmup_epochs, train.epochs)")
+        raise ValueError(
+            f"the warm-up has {warmup} of {total} iterations; the {name} schedule allows fewer "
+            "than "
+            f"{limit:g} (scheduler.warmup_epochs, train.epochs)"
+        )
     return (cosine_factor if name == "cosine" else released_factor)(step, total, warmup)
 
 
-def decayed_rate(step: int, rate: float, decay_rate: float = 1.0, decay_steps: int = 10000) -> float:
+def decayed_rate(
+    step: int, rate: float, decay_rate: float = 1.0, decay_steps: int = 10000
+) -> float:
     """Learning rate with continuous exponential decay: rate * decay_rate^(step / decay_steps)."""
     return rate * decay_rate ** (step / decay_steps)

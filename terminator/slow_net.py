@@ -26,13 +26,18 @@ def coordinates(dimensions: int, size: int) -> Tensor:
 
 
 class SinusoidalFilter(Pointwise):
-    """g_i(c) = sin(A_i c + a_i), A_i scaled by 2 pi omega_0 gamma_i, gamma_i ~ Gamma(alpha / (i + 1), beta).
+    """g_i(c) = sin(A_i c + a_i), A_i scaled by 2 pi omega_0 gamma_i, gamma_i ~ Gamma(alpha / (i +
+    1), beta).
 
-    Args:  index: the layer i, from 0;  omega_0: base frequency, in periods per unit of coordinate;
-           alpha, beta: shape and rate of the Gamma distribution.
+    Args:
+        index: the layer i, from 0.
+        omega_0: base frequency, in periods per unit of coordinate.
+        alpha, beta: shape and rate of the Gamma distribution.
     """
 
-    def __init__(self, dimensions: int, hidden: int, index: int, omega_0: float, alpha: float, beta: float):
+    def __init__(
+        self, dimensions: int, hidden: int, index: int, omega_0: float, alpha: float, beta: float
+    ):
         super().__init__(dimensions, hidden)
         with torch.no_grad():
             nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
@@ -52,32 +57,52 @@ class SlowNet(nn.Module):
     """MAGNet from coordinates to a hyper-kernel; it does not see the input.
 
     Args:
-        dimensions: d of the coordinates, 1 or 2;  size: coordinates per axis.
-        out_channels: C of the hyper-kernel;  hidden: channels of every layer;  depth: L, linear layers.
+        dimensions: d of the coordinates, 1 or 2.
+        size: coordinates per axis.
+        out_channels: C of the hyper-kernel.
+        hidden: channels of every layer.
+        depth: L, linear layers.
         omega_0, alpha, beta: initial frequencies, see SinusoidalFilter.
-    Returns of forward(): hyper-kernel (1, C, size[, size]), real, unbounded.
+
+    Returns:
+        forward(): hyper-kernel (1, C, size[, size]), real, unbounded.
     """
 
     coords: Tensor
 
-    def __init__(self, dimensions: int, size: int, out_channels: int, hidden: int, depth: int = 2,
-                 omega_0: float = 2000.0, alpha: float = 6.0, beta: float = 1.0):
+    def __init__(
+        self,
+        dimensions: int,
+        size: int,
+        out_channels: int,
+        hidden: int,
+        depth: int = 2,
+        omega_0: float = 2000.0,
+        alpha: float = 6.0,
+        beta: float = 1.0,
+    ):
         super().__init__()
         self.register_buffer("coords", coordinates(dimensions, size), persistent=False)
         self.filters = listed(
-            SinusoidalFilter(dimensions, hidden, i, omega_0, alpha, beta) for i in range(depth + 1))
+            SinusoidalFilter(dimensions, hidden, i, omega_0, alpha, beta) for i in range(depth + 1)
+        )
         self.linears = listed(Pointwise(hidden, hidden, bias=1.0) for _ in range(depth))
         self.bias_map = nn.Parameter(torch.zeros(1, 1, *[size] * dimensions))
         self.output = Pointwise(hidden, out_channels)
-        self._kept: tuple[list, Tensor] | None = None  # the state of parameters and kernel, and the kernel
+        self._kept: tuple[list, Tensor] | None = (
+            None  # the state of parameters and kernel, and the kernel
+        )
         with torch.no_grad():  # variance correction of Chang et al. 2020
             self.output.weight.div_(math.sqrt(size**dimensions))
 
     def forward(self) -> Tensor:
-        return self.kept(lambda: self.hyper_kernel(self.output.of_rows(self.hidden())))  # (1, C, *size)
+        return self.kept(
+            lambda: self.hyper_kernel(self.output.of_rows(self.hidden()))
+        )  # (1, C, *size)
 
     def kept(self, make: Callable[[], Tensor]) -> Tensor:
-        """What `make` computes; without gradients, in evaluation, only once for the same parameters.
+        """What `make` computes; without gradients, in evaluation, only once for the same
+        parameters.
 
         It runs in the slow network's own type: phases of 10^5 radians need all of float32.
         """
@@ -86,7 +111,9 @@ class SlowNet(nn.Module):
                 return make()
             state = [(t.data_ptr(), t._version) for t in (*self.parameters(), *self.buffers())]
             if self._kept is None or self._kept[0] != [*state, self._kept[1]._version]:
-                with torch.inference_mode(False):  # whose tensors would not notice a change in place
+                with torch.inference_mode(
+                    False
+                ):  # whose tensors would not notice a change in place
                     kernel = make().detach()
                 self._kept = [*state, kernel._version], kernel
             return self._kept[1]
@@ -96,7 +123,9 @@ class SlowNet(nn.Module):
         coords, bias_map = self.coords.flatten(2)[0], self.bias_map.flatten(1)  # (d, P), (1, P)
         h = self.filters[0].of_rows(coords)  # h_0 = g_0(c)
         for sinusoid, linear in zip(self.filters[1:], self.linears, strict=True):
-            h = torch.addcmul(bias_map, sinusoid.of_rows(coords), linear.of_rows(h))  # g_i(c) (U_i h + u_i) + P
+            h = torch.addcmul(
+                bias_map, sinusoid.of_rows(coords), linear.of_rows(h)
+            )  # g_i(c) (U_i h + u_i) + P
         return h
 
     def hyper_kernel(self, rows: Tensor) -> Tensor:
@@ -111,23 +140,30 @@ class SlowNet(nn.Module):
 
 
 def forget_kernels(model: nn.Module) -> None:
-    """Let every slow network in the model compute anew what it kept, as when its work is to be counted."""
+    """Let every slow network in the model compute anew what it kept, as when its work is to be
+    counted.
+    """
     for module in model.modules():
         if isinstance(module, SlowNet):
             module._kept = None
 
 
 def resample(bias_map: Tensor, size: int) -> Tensor:
-    """Interpolate a map (1, 1, n[, n]) linearly to `size` per axis; the end points stay (coordinates -1, 1)."""
+    """Interpolate a map (1, 1, n[, n]) linearly to `size` per axis; the end points stay
+    (coordinates -1, 1).
+    """
     dimensions = bias_map.ndim - 2
     mode = "linear" if dimensions == 1 else "bilinear"
     return F.interpolate(bias_map, size=[size] * dimensions, mode=mode, align_corners=True)
 
 
 class SRenormalization(nn.Module):
-    """h <- alpha * stopgrad(h) + beta * h / ||h|| for h (channels, P), the norm per channel over all positions.
+    """h <- alpha * stopgrad(h) + beta * h / ||h|| for h (channels, P), the norm per channel over
+    all positions.
 
-    Args:  channels; trainable: learn alpha and beta (the release never trained nor saved them).
+    Args:
+        channels: as its name says.
+        trainable: learn alpha and beta (the release never trained nor saved them).
     """
 
     alpha: Tensor
@@ -149,27 +185,50 @@ class SRenormalization(nn.Module):
 
 
 class LocalSlowNet(SlowNet):
-    """Context-dependent slow net of a local branch: its depth-wise kernels depend on the (batch's) input.
+    """Context-dependent slow net of a local branch: its depth-wise kernels depend on the (batch's)
+    input.
 
-    Context: x pooled to k x k, reduced to the hidden channels, averaged over the batch, mapped, GELU: q.
+    Context: x pooled to k x k, reduced to the hidden channels, averaged over the batch, mapped,
+    GELU: q.
     Layer:   h = g_i(c) * (U_i h + u_i) + P;  h = s-renormalisation(h);  h = h * (T_i q + t_i).
 
     Args:
-        channels: C of the input and of the kernels;  size: k, odd;  hidden, depth, omega_0, alpha, beta:
-        as for SlowNet;  context: False drops q and its gates;  renormalization: False drops that step;
+        channels: C of the input and of the kernels.
+        size: k, odd.
+        hidden, depth, omega_0, alpha, beta: as for SlowNet.
+        context: False drops q and its gates.
+        renormalization: False drops that step.
         trainable_renormalization: see SRenormalization.
-    Returns of forward(x): depth-wise kernels (C, 1, k[, k]).
-    Source: arXiv 2401.17948.  Golden: terminator_slow_net_local (gradients check the stop-gradient).
+
+    Returns:
+        forward(x): depth-wise kernels (C, 1, k[, k]).
+
+    Source: arXiv 2401.17948.
+    Golden: terminator_slow_net_local (gradients check the stop-gradient).
     """
 
-    def __init__(self, dimensions: int, size: int, channels: int, hidden: int, depth: int = 2,
-                 omega_0: float = 2000.0, alpha: float = 6.0, beta: float = 1.0, context: bool = True,
-                 renormalization: bool = True, trainable_renormalization: bool = False):
+    def __init__(
+        self,
+        dimensions: int,
+        size: int,
+        channels: int,
+        hidden: int,
+        depth: int = 2,
+        omega_0: float = 2000.0,
+        alpha: float = 6.0,
+        beta: float = 1.0,
+        context: bool = True,
+        renormalization: bool = True,
+        trainable_renormalization: bool = False,
+    ):
         super().__init__(dimensions, size, channels, hidden, depth, omega_0, alpha, beta)
         self.size = size
         self.renormalizations = listed(
-            SRenormalization(hidden, dimensions, trainable_renormalization) if renormalization else nn.Identity()
-            for _ in range(depth))
+            SRenormalization(hidden, dimensions, trainable_renormalization)
+            if renormalization
+            else nn.Identity()
+            for _ in range(depth)
+        )
         self.context_mean: BatchStatistic | None = None
         if context:
             self.reduce = Pointwise(channels, hidden)
@@ -180,7 +239,8 @@ class LocalSlowNet(SlowNet):
     def context_vector(self, x: Tensor, over_batch: BatchStatistic) -> Tensor:
         """q (hidden, P) of the batch x (N, C, *positions), or the calibrated one.
 
-        Pooling and reduction are linear, so the mean over the batch may come first, where it costs least.
+        Pooling and reduction are linear, so the mean over the batch may come first, where it costs
+        least.
         """
         if over_batch.is_fixed:
             mean = over_batch.value.to(self.bias_map.dtype)
@@ -201,7 +261,9 @@ class LocalSlowNet(SlowNet):
         coords, bias_map = self.coords.flatten(2)[0], self.bias_map.flatten(1)  # (d, P), (1, P)
         h = self.filters[0].of_rows(coords)  # (hidden, P)
         for i, linear in enumerate(self.linears):
-            h = torch.addcmul(bias_map, self.filters[i + 1].of_rows(coords), linear.of_rows(h))  # g (U h + u) + P
+            h = torch.addcmul(
+                bias_map, self.filters[i + 1].of_rows(coords), linear.of_rows(h)
+            )  # g (U h + u) + P
             h = self.renormalizations[i](h)
             if q is not None:
                 h = h * self.gates[i].of_rows(q)  # T q + t
@@ -217,8 +279,12 @@ def grid(sizes: Sequence[int]) -> Tensor:
 class FourierSlowNet(nn.Module):
     """W = V [sin(2 pi B c), cos(2 pi B c)] + v, with B fixed and drawn from a normal distribution.
 
-    Args:   dimensions: d of the coordinates;  out_channels: C;  features: rows of B;  sigma: their deviation, in
-            periods per unit of coordinate.
+    Args:
+        dimensions: d of the coordinates.
+        out_channels: C.
+        features: rows of B.
+        sigma: their deviation, in periods per unit of coordinate.
+
     Shapes: coordinates (1, d, *positions) to (1, C, *positions).
     """
 
@@ -231,7 +297,11 @@ class FourierSlowNet(nn.Module):
 
     def forward(self, coords: Tensor) -> Tensor:
         if coords.shape[1] != self.frequencies.shape[1]:
-            raise ValueError(f"the coordinates are {tuple(coords.shape)}; allowed: {self.frequencies.shape[1]} "
-                             "dimensions, (1, d, *positions)")
+            raise ValueError(
+                f"the coordinates are {tuple(coords.shape)}; allowed: {self.frequencies.shape[1]} "
+                "dimensions, (1, d, *positions)"
+            )
         phase = 2 * torch.pi * torch.einsum("fd,nd...->n...f", self.frequencies, coords)
-        return self.output(torch.cat([phase.sin(), phase.cos()], dim=-1)).movedim(-1, 1)  # (1, C, *positions)
+        return self.output(torch.cat([phase.sin(), phase.cos()], dim=-1)).movedim(
+            -1, 1
+        )  # (1, C, *positions)

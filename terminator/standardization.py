@@ -1,8 +1,8 @@
 """Standardisation without affine parameters: batch, instance, and G-IBS; and its calibration.
 
-In the release every standardisation over the batch uses the statistics of the batch at hand, in training
-and at test time, so a prediction depends on the other images of its batch. *Calibration* estimates these
-statistics once over training data and then keeps them: one image, one answer.
+In the release every standardisation over the batch uses the statistics of the batch at hand, in
+training and at test time, so a prediction depends on the other images of its batch. *Calibration*
+estimates these statistics once over training data and then keeps them: one image, one answer.
 
 Source: arXiv 2401.17948 (G-IBS).  Golden: terminator_g_ibs.
 """
@@ -19,7 +19,10 @@ from terminator.ops.layout import from_rows, rows
 
 EPS = 1e-5
 KINDS = ("g_ibs", "batch", "instance", "batch_affine")
-EVALUATIONS = {"released": "batch", "calibrated": "calibrated"}  # protocol: source of the statistics
+EVALUATIONS = {
+    "released": "batch",
+    "calibrated": "calibrated",
+}  # protocol: source of the statistics
 
 
 class _MeanOverRanks(torch.autograd.Function):
@@ -37,11 +40,15 @@ class _MeanOverRanks(torch.autograd.Function):
 
 
 class BatchStatistic(nn.Module):
-    """A statistic of the batch: taken from the batch at hand, or the constant that calibration found.
+    """A statistic of the batch: taken from the batch at hand, or the constant that calibration
+    found.
 
-    Args:    shape: the statistic's shape.
-    State:   `value` (float64 buffer, zeros until calibrated); `source`, one of
-             "batch" (use the batch), "collect" (use the batch and remember it), "calibrated" (use `value`).
+    Args:
+        shape: the statistic's shape.
+
+    State: `value` (float64 buffer, zeros until calibrated); `source`, one of "batch" (use the
+        batch), "collect" (use the batch and remember it), "calibrated" (use `value`).
+
     A module in training always uses the batch.
     """
 
@@ -65,7 +72,12 @@ class BatchStatistic(nn.Module):
     @property
     def is_synchronized(self) -> bool:
         """Whether the batch is spread over several processes now."""
-        return self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+        return (
+            self.training
+            and dist.is_available()
+            and dist.is_initialized()
+            and dist.get_world_size() > 1
+        )
 
     def collect(self, value: Tensor) -> None:
         """Remember the statistic of one batch, if calibration is under way."""
@@ -80,7 +92,9 @@ class BatchStatistic(nn.Module):
         self.source = "calibrated"
 
     def mean_over_batch(self, x: Tensor) -> Tensor:
-        """Mean of x (N, ...) over its first axis, kept as 1, over all ranks; or the calibrated value."""
+        """Mean of x (N, ...) over its first axis, kept as 1, over all ranks; or the calibrated
+        value.
+        """
         if self.is_fixed:
             return self.value.to(x.dtype)
         mean = x.mean(0, keepdim=True)
@@ -92,7 +106,9 @@ class BatchStatistic(nn.Module):
 
 def standardize_last(x: Tensor) -> Tensor:
     """(x - mean) / sqrt(var + 1e-5) over the last axis, statistics in float32 or wider."""
-    with torch.autocast(x.device.type, enabled=False):  # else CUDA's autocast would widen the result as well
+    with torch.autocast(
+        x.device.type, enabled=False
+    ):  # else CUDA's autocast would widen the result as well
         return F.layer_norm(x, x.shape[-1:], eps=EPS)
 
 
@@ -102,10 +118,14 @@ def _per_channel(value: Tensor, x: Tensor) -> Tensor:
 
 
 class BatchStandardization(nn.Module):
-    """y = (x - mean) / sqrt(var + 1e-5) per channel, over batch and positions; no running statistics.
+    """y = (x - mean) / sqrt(var + 1e-5) per channel, over batch and positions; no running
+    statistics.
 
-    Args:    channels: C;  affine: add the scale and shift of ordinary batch normalisation (for ablations).
-    Shapes:  (N, C, *positions) to the same.
+    Args:
+        channels: C.
+        affine: add the scale and shift of ordinary batch normalisation (for ablations).
+
+    Shapes: (N, C, *positions) to the same.
     """
 
     def __init__(self, channels: int, affine: bool = False):
@@ -119,7 +139,9 @@ class BatchStandardization(nn.Module):
             mean, square = self.moments.value.unbind()
             variance = (square - mean * mean).clamp_min(0.0)
             kind = torch.promote_types(x.dtype, torch.float32)
-            return F.batch_norm(x, mean.to(kind), variance.to(kind), self.weight, self.bias, eps=EPS)
+            return F.batch_norm(
+                x, mean.to(kind), variance.to(kind), self.weight, self.bias, eps=EPS
+            )
         axes = [0, *range(2, x.ndim)]
         if self.moments.source == "collect":
             wide = x.detach().double()
@@ -134,7 +156,9 @@ class BatchStandardization(nn.Module):
         return y * _per_channel(self.weight, y) + _per_channel(self.bias, y)
 
     def _synchronized(self, x: Tensor, axes: list[int]) -> Tensor:
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))  # statistics in half precision would be too coarse
+        wide = x.to(
+            torch.promote_types(x.dtype, torch.float32)
+        )  # statistics in half precision would be too coarse
         mean = _MeanOverRanks.apply(wide.mean(axes, keepdim=True))  # (1, C, 1, ...)
         centred = wide - mean
         variance = _MeanOverRanks.apply(centred.square().mean(axes, keepdim=True))
@@ -142,7 +166,9 @@ class BatchStandardization(nn.Module):
 
 
 class InstanceStandardization(nn.Module):
-    """y = (x - mean) / sqrt(var + 1e-5) per image and channel, over positions: (N, C, *positions) to the same."""
+    """y = (x - mean) / sqrt(var + 1e-5) per image and channel, over positions: (N, C, *positions)
+    to the same.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         by_channel = x.transpose(0, 1).flatten(2)  # (C, N, P)
@@ -152,24 +178,36 @@ class InstanceStandardization(nn.Module):
 class GroupStandardization(nn.Module):
     """G-IBS: even groups of channels are batch-standardised, odd groups instance-standardised.
 
-    Args:    channels: C, a multiple of `groups`;  groups: an even number of consecutive channel groups.
-    Shapes:  (N, C, *positions) to the same.
-    Raises:  ValueError if `channels` does not divide into the groups or `groups` is odd.
-    Source:  arXiv 2401.17948, G-IBS; the release has 12 groups.  Golden: terminator_g_ibs.
+    Args:
+        channels: C, a multiple of `groups` groups: an even number of consecutive channel groups.
+
+    Shapes: (N, C, *positions) to the same.
+
+    Raises:
+        ValueError: if `channels` does not divide into the groups or `groups` is odd.
+
+    Source: arXiv 2401.17948, G-IBS; the release has 12 groups.
+    Golden: terminator_g_ibs.
     """
 
     def __init__(self, channels: int, groups: int = 12):
         super().__init__()
         if groups < 2 or groups % 2:
-            raise ValueError(f"groups is {groups}; G-IBS needs an even number of groups, at least 2")
+            raise ValueError(
+                f"groups is {groups}; G-IBS needs an even number of groups, at least 2"
+            )
         if channels % groups:
-            raise ValueError(f"channels is {channels}; G-IBS needs a multiple of its {groups} groups")
+            raise ValueError(
+                f"channels is {channels}; G-IBS needs a multiple of its {groups} groups"
+            )
         self.groups = groups
         self.batch = BatchStandardization(channels // 2)
         self.instance = InstanceStandardization()
 
     def forward(self, x: Tensor) -> Tensor:
-        pairs = x.transpose(0, 1).unflatten(0, (self.groups // 2, 2, -1))  # (G/2, 2, C/G, N, *positions)
+        pairs = x.transpose(0, 1).unflatten(
+            0, (self.groups // 2, 2, -1)
+        )  # (G/2, 2, C/G, N, *positions)
         halves = []
         for part, standardize in zip(pairs.unbind(1), (self.batch, self.instance), strict=True):
             y = standardize(part.flatten(0, 1).transpose(0, 1))  # (N, C/2, *positions)
@@ -178,7 +216,9 @@ class GroupStandardization(nn.Module):
 
 
 def make_standardization(kind: str, channels: int, groups: int) -> nn.Module:
-    """The standardisation after a bottleneck: "g_ibs", or an ablation: "batch", "instance", "batch_affine"."""
+    """The standardisation after a bottleneck: "g_ibs", or an ablation: "batch", "instance",
+    "batch_affine".
+    """
     if kind == "g_ibs":
         return GroupStandardization(channels, groups)
     if kind in ("batch", "batch_affine"):
@@ -195,18 +235,23 @@ def _statistics(model: nn.Module) -> list[BatchStatistic]:
 def set_evaluation(model: nn.Module, protocol: str) -> None:
     """Choose what `model.eval()` means: "released" (statistics of the test batch) or "calibrated".
 
-    Raises:  ValueError for another name, or for "calibrated" before `calibrate` was called.
+    Raises:
+        ValueError: for another name, or for "calibrated" before `calibrate` was called.
     """
     if protocol not in EVALUATIONS:
         raise ValueError(f"evaluation is {protocol!r}; allowed: {', '.join(EVALUATIONS)}")
     if protocol == "calibrated" and not is_calibrated(model):
-        raise ValueError("the model has no calibrated statistics yet: call calibrate(model, batches) first")
+        raise ValueError(
+            "the model has no calibrated statistics yet: call calibrate(model, batches) first"
+        )
     for statistic in _statistics(model):
         statistic.source = EVALUATIONS[protocol]
 
 
 def is_calibrated(model: nn.Module) -> bool:
-    """Whether fixed statistics have been estimated (or loaded) for every batch statistic of the model."""
+    """Whether fixed statistics have been estimated (or loaded) for every batch statistic of the
+    model.
+    """
     return all(bool(statistic.value.any()) for statistic in _statistics(model))
 
 
@@ -215,12 +260,17 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
     """Estimate every batch statistic of the model over training data, and use it from now on.
 
     Each batch goes through the model with its own statistics, as in training but without dropout; a
-    statistic's fixed value is its mean over the batches (means and mean squares for standardisation,
-    context maps for local slow nets).
+    statistic's fixed value is its mean over the batches (means and mean squares for
+    standardisation, context maps for local slow nets).
 
-    Args:    batches: training inputs (N, C, *positions), normalised, not augmented; N as in training.
-    Returns: the number of images seen.  Afterwards `model` is in evaluation mode, "calibrated".
-    Raises:  ValueError if there are no batches.
+    Args:
+        batches: training inputs (N, C, *positions), normalised, not augmented; N as in training.
+
+    Returns:
+        the number of images seen. Afterwards `model` is in evaluation mode, "calibrated".
+
+    Raises:
+        ValueError: if there are no batches.
     """
     model.eval()
     for statistic in _statistics(model):

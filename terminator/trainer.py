@@ -1,4 +1,5 @@
-"""One loop for every task: train an epoch, test, write a checkpoint, go on; from wherever it stopped.
+"""One loop for every task: train an epoch, test, write a checkpoint, go on; from wherever it
+stopped.
 
 Order of one step: learning rate, batch, forward, loss terms, backward, update, log.
 """
@@ -16,14 +17,7 @@ from torch import Tensor, nn
 
 from terminator.config import Trainable, Training, TrainingInSteps
 from terminator.runtime import checkpoint
-from terminator.runtime.distributed import (
-    broadcast,
-    choose_device,
-    gather,
-    rank,
-    world_size,
-    wrap,
-)
+from terminator.runtime.distributed import broadcast, choose_device, gather, rank, world_size, wrap
 from terminator.runtime.memory import keep_freed_memory
 from terminator.runtime.progress import Pace, bar, say
 from terminator.runtime.provenance import Stretch
@@ -55,6 +49,7 @@ class Loop(Generic[C]):
         data: with info.fingerprint.
         folder: where the checkpoint is kept (checkpoint.pt), or None for none.
         callbacks: each is called with the epochs' rows so far, after every epoch.
+
     Raises:
         ConfigError: if batch, processes and data do not fit together.
     """
@@ -67,8 +62,12 @@ class Loop(Generic[C]):
 
     unit = "images"  # what train.batch_size counts
     tested = "test"  # the split that is looked at after every epoch
-    counted: ClassVar[tuple[str, ...]] = ("correct",)  # logged values that are sums over a process's share
-    advice = "Try a lower optimizer.lr, a longer scheduler.warmup_epochs, or train.precision=float32."
+    counted: ClassVar[tuple[str, ...]] = (
+        "correct",
+    )  # logged values that are sums over a process's share
+    advice = (
+        "Try a lower optimizer.lr, a longer scheduler.warmup_epochs, or train.precision=float32."
+    )
 
     def __post_init__(self) -> None:
         train = self.config.train
@@ -122,7 +121,9 @@ class Loop(Generic[C]):
         raise NotImplementedError
 
     def _parts(self, batch: Any, generator: torch.Generator) -> Iterator[tuple[Any, Tensor]]:
-        """This process's share of a batch in train.accumulate parts: the task's inputs and labels."""
+        """This process's share of a batch in train.accumulate parts: the task's inputs and
+        labels.
+        """
         raise NotImplementedError
 
     def _test(self) -> Row:
@@ -142,6 +143,7 @@ class Loop(Generic[C]):
 
         Returns:
             One row per epoch: learning rate, loss terms, accuracies (%), seconds, images per s.
+
         Raises:
             TrainingDiverged: if the loss is no finite number any more.
             CheckpointError: if the checkpoint is corrupt or of another configuration.
@@ -199,7 +201,9 @@ class Loop(Generic[C]):
         totals = {name: value.to(self.device) for name, value in totals.items()}
         done, before = (0, 0.0) if within is None else (within["step"], within["seconds"])
         started = time.perf_counter()
-        check_every = 1 if self.device.type == "cpu" else 50  # reading a loss off a GPU waits for it
+        check_every = (
+            1 if self.device.type == "cpu" else 50
+        )  # reading a loss off a GPU waits for it
         lr = 0.0
         with bar(steps, f"epoch {epoch + 1}/{epochs}", "batch", silent=rank() > 0) as progress:
             progress.update(done)
@@ -264,7 +268,9 @@ class Loop(Generic[C]):
         return {**identity(self.config), "data": self.data.info.fingerprint}
 
     def _is_time(self, step: int) -> bool:
-        """Whether the last checkpoint is train.checkpoint_minutes old; the same in all processes."""
+        """Whether the last checkpoint is train.checkpoint_minutes old; the same in all
+        processes.
+        """
         minutes = self.config.train.checkpoint_minutes
         if not minutes or self.folder is None or (world_size() > 1 and step % 50):
             return False

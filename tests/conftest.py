@@ -7,8 +7,16 @@ from terminator import Config, ModelConfig, Terminator
 from terminator.data import DatasetInfo, ImageData
 from terminator.runtime.settings import from_dict
 
-TINY = {"size": 8, "factors": (4, 1, 1), "classes": 4, "global_hidden": 4, "local_hidden": 4, "channel_hidden": 4,
-        "interaction_hidden": 4, "dropout": (0.0,)}
+TINY = {
+    "size": 8,
+    "factors": (4, 1, 1),
+    "classes": 4,
+    "global_hidden": 4,
+    "local_hidden": 4,
+    "channel_hidden": 4,
+    "interaction_hidden": 4,
+    "dropout": (0.0,),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -31,28 +39,41 @@ def one_thread():
 @pytest.fixture
 def tiny_model():
     """Make a tiny model from its seed: tiny_model(skips=False)."""
+
     def make(seed=0, **changes):
         torch.manual_seed(seed)
         return Terminator(from_dict(ModelConfig, TINY | changes))
+
     return make
 
 
 @pytest.fixture
 def tiny_config():
     """Make the configuration of a tiny training: tiny_config(optimizer={"lr": 0.1})."""
+
     def make(*dotlist, **changes):
         model = {name: value for name, value in TINY.items() if name not in ("size", "classes")}
-        start = from_dict(Config, {
-            "model": model, "dataset": {"crop_padding": 0, "flip": False},
-            "scheduler": {"name": "constant", "warmup_epochs": 0}, "test": {"batch_size": 8},
-            "train": {"epochs": 2, "batch_size": 8, "device": "cpu"}})
+        start = from_dict(
+            Config,
+            {
+                "model": model,
+                "dataset": {"crop_padding": 0, "flip": False},
+                "scheduler": {"name": "constant", "warmup_epochs": 0},
+                "test": {"batch_size": 8},
+                "train": {"epochs": 2, "batch_size": 8, "device": "cpu"},
+            },
+        )
         return start.updated(*dotlist, **changes)
+
     return make
 
 
 @pytest.fixture
 def tiny_data():
-    """Make images whose class is where they are bright, under noise: tiny_data(train=32, test=12)."""
+    """Make images whose class is where they are bright, under noise: tiny_data(train=32,
+    test=12).
+    """
+
     def make(train=32, test=12, channels=3, size=8, classes=4, seed=0):
         generator = torch.Generator().manual_seed(seed)
         splits = []
@@ -63,8 +84,16 @@ def tiny_data():
             images += 150 * (rows == labels[:, None])[:, None, :, None]
             splits += [images.to(torch.uint8), labels]
         info = DatasetInfo(
-            name="stripes", title="stripes", shape=(channels, size, size), classes=tuple("abcdefghij"[:classes]),
-            mean=(0.35,) * channels, std=(0.25,) * channels, fingerprint=f"stripes-{train}-{test}-{seed}",
-            train_size=train, test_size=test)
+            name="stripes",
+            title="stripes",
+            shape=(channels, size, size),
+            classes=tuple("abcdefghij"[:classes]),
+            mean=(0.35,) * channels,
+            std=(0.25,) * channels,
+            fingerprint=f"stripes-{train}-{test}-{seed}",
+            train_size=train,
+            test_size=test,
+        )
         return ImageData(*splits, info=info)
+
     return make

@@ -80,7 +80,8 @@ def pack(path, files, top=""):
 
 def idx(array):
     return (
-        struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+        struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+        + array.astype(np.uint8).tobytes()
     )
 
 
@@ -101,7 +102,9 @@ def make_cifar(root, monkeypatch, name="CIFAR10", per_batch=4):
     for index, (file, _) in enumerate([*cls.train_list, *cls.test_list]):
         pixels[file] = pixels_of(per_batch, 3072, seed=index)
         labels = [(index + step) % len(names) for step in range(per_batch)]
-        files[file] = pickle.dumps({"data": pixels[file], "labels" if coarse else "fine_labels": labels})
+        files[file] = pickle.dumps(
+            {"data": pixels[file], "labels" if coarse else "fine_labels": labels}
+        )
     files[cls.meta["filename"]] = pickle.dumps({cls.meta["key"]: names})
     write(root / cls.base_folder, files)
     sums = {file: hashlib.md5(content).hexdigest() for file, content in files.items()}
@@ -116,12 +119,16 @@ def make_stl10(root, monkeypatch, count=3):
     labels = np.arange(1, count + 1, dtype=np.uint8)
     files = {"class_names.txt": "\n".join(f"kind{index}" for index in range(10)).encode()}
     for part, pixels in zip(("train", "test"), images, strict=True):  # stored column by column
-        files |= {f"{part}_X.bin": pixels.transpose(0, 1, 3, 2).tobytes(), f"{part}_y.bin": labels.tobytes()}
+        files |= {
+            f"{part}_X.bin": pixels.transpose(0, 1, 3, 2).tobytes(),
+            f"{part}_y.bin": labels.tobytes(),
+        }
     write(root / "stl10_binary", files)
     for key in ("train_list", "test_list"):
         listed = getattr(datasets.STL10, key)
         sums = [
-            [file, hashlib.md5(files[file]).hexdigest() if file in files else md5] for file, md5 in listed
+            [file, hashlib.md5(files[file]).hexdigest() if file in files else md5]
+            for file, md5 in listed
         ]
         monkeypatch.setattr(datasets.STL10, key, sums)
     return images

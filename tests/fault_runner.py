@@ -1,10 +1,12 @@
-"""A training that is killed at random moments, again and again, until it has come to its end; a tool of the tests.
+"""A training that is killed at random moments, again and again, until it has come to its end; a
+tool of the tests.
 
     python fault_runner.py FOLDER KILLS PROCESSES SEED
 
-It imports torch once and forks every attempt, since fifty fresh interpreters would spend minutes on importing.
-Two processes are forked with torchrun's variables and joined over gloo; when one is killed so is the other, as
-torchrun does it. Prints one JSON line: kills and attempts, the moments, and digests of the weights.
+It imports torch once and forks every attempt, since fifty fresh interpreters would spend minutes on
+importing. Two processes are forked with torchrun's variables and joined over gloo; when one is
+killed so is the other, as torchrun does it. Prints one JSON line: kills and attempts, the moments,
+and digests of the weights.
 """
 
 import hashlib
@@ -26,16 +28,24 @@ from safetensors.torch import load_file
 
 from terminator.classification.runs import CLASSIFICATION
 
-make = {name: getattr(conftest, name).__wrapped__() for name in ("tiny_model", "tiny_config", "tiny_data")}
+make = {
+    name: getattr(conftest, name).__wrapped__()
+    for name in ("tiny_model", "tiny_config", "tiny_data")
+}
 EPOCHS = 8
 
 
 def configuration(seed, processes):
-    """A tiny Terminator with everything that has a state: dropout, augmentation, a schedule, Kar3's averages."""
+    """A tiny Terminator with everything that has a state: dropout, augmentation, a schedule, Kar3's
+    averages.
+    """
     return make["tiny_config"](
-        model={"factors": [4], "dropout": [0.2]}, dataset={"crop_padding": 1, "flip": True},
-        scheduler={"name": "cosine", "warmup_epochs": 1}, optimizer={"name": "Kar3", "lr": 0.002},
-        train={"epochs": EPOCHS, "batch_size": 8, "seed": seed, "distributed": processes > 1})
+        model={"factors": [4], "dropout": [0.2]},
+        dataset={"crop_padding": 1, "flip": True},
+        scheduler={"name": "cosine", "warmup_epochs": 1},
+        optimizer={"name": "Kar3", "lr": 0.002},
+        train={"epochs": EPOCHS, "batch_size": 8, "seed": seed, "distributed": processes > 1},
+    )
 
 
 def attempt(folder, seed, processes, port, rank):
@@ -46,10 +56,18 @@ def attempt(folder, seed, processes, port, rank):
     try:
         os.environ |= {"TERMINATOR_RESULTS": str(folder), "TERMINATOR_HEADLESS": "1"}
         if processes > 1:
-            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes),
-                           "LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+            os.environ |= {
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": str(processes),
+                "LOCAL_WORLD_SIZE": str(processes),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+            }
         torch.set_num_threads(1)
-        CLASSIFICATION.run(configuration(seed, processes), "faults", data=make["tiny_data"](train=24, test=8))
+        CLASSIFICATION.run(
+            configuration(seed, processes), "faults", data=make["tiny_data"](train=24, test=8)
+        )
         status = 0
     except BaseException:
         traceback.print_exc()
@@ -85,7 +103,9 @@ def wait(children, seconds):
 
 
 def finish(folder, seed, processes, kills, chance, longest):
-    """Train to the end, killed up to `kills` times after random times up to `longest` s; returns the moments."""
+    """Train to the end, killed up to `kills` times after random times up to `longest` s; returns
+    the moments.
+    """
     moments = []
     while True:
         children = start(folder, seed, processes)
@@ -95,7 +115,9 @@ def finish(folder, seed, processes, kills, chance, longest):
             return moments
         if len(ended) == processes or len(moments) == kills:
             log = (folder / "log.txt").read_text()
-            raise SystemExit(f"after {len(moments)} kills an attempt failed by itself, or was too slow:\n{log}")
+            raise SystemExit(
+                f"after {len(moments)} kills an attempt failed by itself, or was too slow:\n{log}"
+            )
         for child in chance.sample(children, processes):  # one first, the other as torchrun would
             if child not in ended:
                 os.kill(child, signal.SIGKILL)
@@ -106,10 +128,15 @@ def finish(folder, seed, processes, kills, chance, longest):
 
 
 def digest(folder):
-    """What a run left behind: its weights and buffers bit for bit, and every number of its record that is no time."""
+    """What a run left behind: its weights and buffers bit for bit, and every number of its record
+    that is no time.
+    """
     (path,) = (folder / "runs" / "faults").glob("*/record.json")
     record = json.loads(path.read_text())
-    numbers = [{k: v for k, v in row.items() if k not in ("seconds", "images_per_s")} for row in record["epochs"]]
+    numbers = [
+        {k: v for k, v in row.items() if k not in ("seconds", "images_per_s")}
+        for row in record["epochs"]
+    ]
     whole = hashlib.sha256(json.dumps([numbers, record["results"]], sort_keys=True).encode())
     for name, value in sorted(load_file(path.parent / "model.safetensors").items()):
         whole.update(name.encode() + value.numpy().tobytes())
@@ -125,7 +152,9 @@ def main(folder, kills, processes, seed):
         began = time.monotonic()
         finish(folder / f"whole{runs}", runs, processes, 0, chance, 0)
         longest = (time.monotonic() - began) / 2
-        moments += finish(folder / f"killed{runs}", runs, processes, kills - len(moments), chance, longest)
+        moments += finish(
+            folder / f"killed{runs}", runs, processes, kills - len(moments), chance, longest
+        )
         results.append([digest(folder / f"whole{runs}"), digest(folder / f"killed{runs}")])
         runs += 1
     print(json.dumps({"kills": len(moments), "runs": runs, "moments": moments, "results": results}))

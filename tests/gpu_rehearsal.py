@@ -1,7 +1,8 @@
-"""Training steps as on a GPU, where there is none: on torch's meta device, whose tensors have no values.
+"""Training steps as on a GPU, where there is none: on torch's meta device, whose tensors have no
+values.
 
-Reading a value raises there, as it would be a wait on a GPU. What a GPU also waits for is looked for: copies from
-memory that is not pinned, and operations that mix tensors of both devices.
+Reading a value raises there, as it would be a wait on a GPU. What a GPU also waits for is looked
+for: copies from memory that is not pinned, and operations that mix tensors of both devices.
 """
 
 import contextlib
@@ -24,7 +25,11 @@ class _Operations(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        devices = {t.device.type for t in tree_leaves((args, kwargs, out)) if isinstance(t, torch.Tensor) and t.ndim}
+        devices = {
+            t.device.type
+            for t in tree_leaves((args, kwargs, out))
+            if isinstance(t, torch.Tensor) and t.ndim
+        }
         without_wait = func in COPIES and (kwargs.get("non_blocking") or args[2:] == (True,))
         if devices == {"cpu", "meta"} and not without_wait:
             self.found.append(str(func))
@@ -46,12 +51,19 @@ class _Constants(TorchFunctionMode):
 def _for_meta(monkeypatch, name, instead):
     """torch.<name>(device type, ...) knows no meta device; there, it gives this."""
     original = getattr(torch, name)
-    monkeypatch.setattr(torch, name, lambda kind, *args, **kwargs: instead if kind == "meta"
-                        else original(kind, *args, **kwargs))
+    monkeypatch.setattr(
+        torch,
+        name,
+        lambda kind, *args, **kwargs: (
+            instead if kind == "meta" else original(kind, *args, **kwargs)
+        ),
+    )
 
 
 def waits_of_a_step(monkeypatch, make_trainer):
-    """What would make one training step wait for a GPU, by name of the operation; [] is how it should be."""
+    """What would make one training step wait for a GPU, by name of the operation; [] is how it
+    should be.
+    """
     monkeypatch.setattr("terminator.trainer.choose_device", lambda name: META)
     for name, instead in (("autocast", contextlib.nullcontext()), ("is_autocast_enabled", False)):
         _for_meta(monkeypatch, name, instead)

@@ -1,6 +1,5 @@
 """What the tests of Hamburger share: its golden cases, features, and how near is near enough."""
 
-
 import numpy as np
 import pytest
 import torch

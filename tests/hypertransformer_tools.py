@@ -20,7 +20,9 @@ def golden(name):
         if array.dtype.kind == "U":
             tensors[key] = json.loads(str(array))
         else:
-            tensors[key] = torch.from_numpy(array.astype(np.float64 if array.dtype.kind == "f" else np.int64))
+            tensors[key] = torch.from_numpy(
+                array.astype(np.float64 if array.dtype.kind == "f" else np.int64)
+            )
     return tensors
 
 
@@ -31,12 +33,21 @@ def normal(*shape, seed=0, dtype=torch.float64):
 def settings_of(config):
     """The settings that a golden case's `config` describes."""
     return dict(
-        num_labels=config["num_labels"], image_size=config["image_size"], default_num_channels=config["channels"],
-        cnn_activation=NONLINEARITY[config.get("cnn_activation", "relu")], lw_weight_allocation=config["allocation"],
-        embedding_dim=config["embedding_dim"], num_layers=config["transformer_layers"], heads=config["heads"],
+        num_labels=config["num_labels"],
+        image_size=config["image_size"],
+        default_num_channels=config["channels"],
+        cnn_activation=NONLINEARITY[config.get("cnn_activation", "relu")],
+        lw_weight_allocation=config["allocation"],
+        embedding_dim=config["embedding_dim"],
+        num_layers=config["transformer_layers"],
+        heads=config["heads"],
         transformer_nonlinearity=NONLINEARITY[config.get("transformer_nonlinearity", "relu")],
-        num_layerwise_features=config["local_feature_dim"], shared_feature_extractor=config["shared"],
-        shared_features_dim=config["shared_dim"] or 1, bn_eps=config["bn_eps"], profile=config["profile"])
+        num_layerwise_features=config["local_feature_dim"],
+        shared_feature_extractor=config["shared"],
+        shared_features_dim=config["shared_dim"] or 1,
+        bn_eps=config["bn_eps"],
+        profile=config["profile"],
+    )
 
 
 def golden_name(name):
@@ -67,7 +78,10 @@ def model_of(case):
         for name, parameter in model.named_parameters():
             key = golden_name(name)
             if key.startswith("shared_bn_"):
-                keys = [f"shared_bn{i + 1}_{key.removeprefix('shared_bn_')}" for i in range(len(parameter))]
+                keys = [
+                    f"shared_bn{i + 1}_{key.removeprefix('shared_bn_')}"
+                    for i in range(len(parameter))
+                ]
                 parameter.copy_(torch.stack([case[k] for k in keys]))
                 used.update(keys)
             else:
@@ -84,6 +98,9 @@ def episode(model_settings, episodes=3, support=None, query=7, seed=0, dtype=tor
     support = s.num_labels + 2 if support is None else support
     shape = (s.in_channels, s.image_size, s.image_size)
     labels = torch.arange(support).remainder(s.num_labels).repeat(episodes, 1)
-    return (normal(episodes, support, *shape, seed=seed, dtype=dtype), labels,
-            normal(episodes, query, *shape, seed=seed + 1, dtype=dtype),
-            torch.arange(query).remainder(s.num_labels).repeat(episodes, 1))
+    return (
+        normal(episodes, support, *shape, seed=seed, dtype=dtype),
+        labels,
+        normal(episodes, query, *shape, seed=seed + 1, dtype=dtype),
+        torch.arange(query).remainder(s.num_labels).repeat(episodes, 1),
+    )

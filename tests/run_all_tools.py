@@ -1,4 +1,6 @@
-"""What the tests of run_all.py share: tiny notebooks, an environment full of traps, ways to call it."""
+"""What the tests of run_all.py share: tiny notebooks, an environment full of traps, ways to call
+it.
+"""
 
 import json
 import os
@@ -36,10 +38,16 @@ def book(folder, name, *codes, parameters=""):
 
 
 def surroundings(results, **more):
-    """An environment full of traps: a foreign kernel called python3, a plotting backend without pictures."""
+    """An environment full of traps: a foreign kernel called python3, a plotting backend without
+    pictures.
+    """
     kernel = Path(FOREIGN.name) / "kernels" / "python3"
     kernel.mkdir(parents=True, exist_ok=True)
-    spec = {"argv": ["no-such-python", "{connection_file}"], "display_name": "foreign", "language": "python"}
+    spec = {
+        "argv": ["no-such-python", "{connection_file}"],
+        "display_name": "foreign",
+        "language": "python",
+    }
     (kernel / "kernel.json").write_text(json.dumps(spec))
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TERMINATOR_")}
     traps = {"JUPYTER_PATH": FOREIGN.name, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
@@ -53,7 +61,9 @@ def command(notebooks, *options):
 def call(notebooks, results, *options, **environment):
     """Run to the end; returns the exit status and what was printed."""
     env = surroundings(results, **environment)
-    done = subprocess.run(command(notebooks, *options), env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command(notebooks, *options), env=env, capture_output=True, text=True, timeout=120
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -71,7 +81,9 @@ def texts(notebook):
 
 
 def errors(notebook):
-    return [o for cell in notebook.cells for o in cell.get("outputs", []) if o.output_type == "error"]
+    return [
+        o for cell in notebook.cells for o in cell.get("outputs", []) if o.output_type == "error"
+    ]
 
 
 def runs(results):

@@ -1,4 +1,6 @@
-"""Small pictures with labels in the layouts of CamVid, PASCAL VOC and SBD, written by the tests that read them."""
+"""Small pictures with labels in the layouts of CamVid, PASCAL VOC and SBD, written by the tests
+that read them.
+"""
 
 import numpy as np
 from data_files import encode, pixels_of, write
@@ -22,7 +24,9 @@ def camvid_files(counts=(6, 3, 4), size=(12, 16)):
     for split, count in zip(("train", "val", "test"), counts, strict=True):
         for _ in range(count):
             labels = street(number, size)
-            pixels = (pixels_of(*size, 3, seed=number) // 4 + 150 * (labels == 3)[..., None]).astype(np.uint8)
+            pixels = (
+                pixels_of(*size, 3, seed=number) // 4 + 150 * (labels == 3)[..., None]
+            ).astype(np.uint8)
             files[f"{split}/{number:03d}.png"] = encode(pixels)
             files[f"{split}annot/{number:03d}.png"] = encode(labels)
             number += 1
@@ -30,11 +34,21 @@ def camvid_files(counts=(6, 3, 4), size=(12, 16)):
 
 
 def make_voc(root, train=3, val=2, sbd=0):
-    """VOCdevkit/VOC2012 with pictures of several sizes; `sbd` more in sbd/, beside two that VOC has as well."""
+    """VOCdevkit/VOC2012 with pictures of several sizes; `sbd` more in sbd/, beside two that VOC has
+    as well.
+    """
     base = "VOCdevkit/VOC2012"
-    names = {"train": [f"2007_{i:06d}" for i in range(train)], "val": [f"2008_{i:06d}" for i in range(val)]}
-    files = {f"{base}/ImageSets/Segmentation/{name}.txt": "\n".join(part).encode() for name, part in names.items()}
-    files[f"{base}/ImageSets/Segmentation/trainval.txt"] = "\n".join(sum(names.values(), [])).encode()
+    names = {
+        "train": [f"2007_{i:06d}" for i in range(train)],
+        "val": [f"2008_{i:06d}" for i in range(val)],
+    }
+    files = {
+        f"{base}/ImageSets/Segmentation/{name}.txt": "\n".join(part).encode()
+        for name, part in names.items()
+    }
+    files[f"{base}/ImageSets/Segmentation/trainval.txt"] = "\n".join(
+        sum(names.values(), [])
+    ).encode()
     for i, name in enumerate(sum(names.values(), [])):
         files[f"{base}/JPEGImages/{name}.jpg"] = encode(pixels_of(20 + i, 30, 3, seed=i), ".jpg")
         files[f"{base}/SegmentationClass/{name}.png"] = _indexed(voc_labels(i))
@@ -42,8 +56,11 @@ def make_voc(root, train=3, val=2, sbd=0):
     if sbd:
         more = [names["val"][0], names["train"][0], *(f"2009_{i:06d}" for i in range(sbd))]
         lists = {"train": more[:2], "val": more[2:]}
-        write(root / "sbd", {f"{name}.txt": "\n".join(part).encode() for name, part in lists.items()}
-              | {f"img/{name}.jpg": encode(pixels_of(24, 18, 3, seed=9), ".jpg") for name in more})
+        write(
+            root / "sbd",
+            {f"{name}.txt": "\n".join(part).encode() for name, part in lists.items()}
+            | {f"img/{name}.jpg": encode(pixels_of(24, 18, 3, seed=9), ".jpg") for name in more},
+        )
         (root / "sbd" / "cls").mkdir()
         for name in more:
             struct = np.zeros((1, 1), dtype=[("Segmentation", object)])

@@ -3,9 +3,9 @@
 Every measurement runs in a process of its own, so that its peak memory is its own. The floors are
 the network's floating point operations over the better of two measured rates, a large matrix
 product's and a large convolution's (libraries for one may know a processor that those for the other
-do not), and the bytes that its operations read and write over the measured rate of a copy. A program
-that runs one operation after the other takes at least the sum of every operation's larger floor,
-unless what it reads is still in a cache.
+do not), and the bytes that its operations read and write over the measured rate of a copy. A
+program that runs one operation after the other takes at least the sum of every operation's larger
+floor, unless what it reads is still in a cache.
 """
 
 import dataclasses
@@ -37,7 +37,8 @@ OPTIMIZERS = ("Kar3", "Kar3 plain", "AdamW fused")
 class Case:
     """One thing to measure: what, in which size, how often.
 
-    Raises:  ConfigError for what cannot be, or not here.
+    Raises:
+        ConfigError: for what cannot be, or not here.
     """
 
     what: str = "training"  # training (steps of the whole loop), inference (calibrated), optimizer
@@ -73,8 +74,11 @@ class Case:
 def measure(case: Case, root: Path | None = None) -> dict[str, Any]:
     """Run the case once, in its own process, with the kit at `root` (default: this one).
 
-    Returns: see network.main.
-    Raises:  RuntimeError, see measure.in_process.
+    Returns:
+        see network.main.
+
+    Raises:
+        RuntimeError: see measure.in_process.
     """
     return in_process(network, case, root).result
 
@@ -82,7 +86,8 @@ def measure(case: Case, root: Path | None = None) -> dict[str, Any]:
 def summary(case: Case, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """A row of the table, from one or more measurements of a case.
 
-    Returns: the case, ms (median of all steps) with its quartiles, images_per_s, peak_mib, first_s.
+    Returns:
+        the case, ms (median of all steps) with its quartiles, images_per_s, peak_mib, first_s.
     """
     times = [s for run in runs for s in run["seconds"]]
     low, median, high = np.quantile(times, [0.25, 0.5, 0.75])

@@ -1,4 +1,6 @@
-"""What the machine could do at best: measured rates, and the operations and bytes of a step beside them."""
+"""What the machine could do at best: measured rates, and the operations and bytes of a step beside
+them.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +20,9 @@ from terminator.ops.products import product
 
 @dataclass(frozen=True)
 class Rates:
-    """What the machine does in the best case: operations/s of large products, bytes/s of a copy (read and write)."""
+    """What the machine does in the best case: operations/s of large products, bytes/s of a copy
+    (read and write).
+    """
 
     matrix_product: float
     convolution: float
@@ -30,15 +34,24 @@ class Rates:
         return max(self.matrix_product, self.convolution)
 
 
-def machine_rates(precision: str = "float32", device: str = "cpu", threads: int | None = None, side: int = 2048,
-                  megabytes: int = 256) -> Rates:
-    """Measure the rates: side x side matrices and a 3x3 convolution in that precision, a copy too large for any cache.
+def machine_rates(
+    precision: str = "float32",
+    device: str = "cpu",
+    threads: int | None = None,
+    side: int = 2048,
+    megabytes: int = 256,
+) -> Rates:
+    """Measure the rates: side x side matrices and a 3x3 convolution in that precision, a copy too
+    large for any cache.
 
-    Args:  threads: CPU threads (default: torch's).
+    Args:
+        threads: CPU threads (default: torch's).
     """
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
     a = torch.randn(side, side, device=device).to(kind)
-    images = torch.randn(8, side // 4, 32, 32, device=device).to(kind, memory_format=torch.channels_last)
+    images = torch.randn(8, side // 4, 32, 32, device=device).to(
+        kind, memory_format=torch.channels_last
+    )
     kernels = torch.randn(side // 8, side // 4, 3, 3, device=device).to(kind)
     source = torch.ones(megabytes * 2**18, device=device)
     target = torch.ones_like(source)
@@ -46,12 +59,16 @@ def machine_rates(precision: str = "float32", device: str = "cpu", threads: int 
         multiply = best_seconds(lambda: product(a, a), device)
         convolution = best_seconds(lambda: F.conv2d(images, kernels, padding=1), device)
         copy = best_seconds(lambda: target.copy_(source), device)
-    return Rates(2 * side**3 / multiply, 2 * 8 * 32 * 32 * 9 * (side // 4) * (side // 8) / convolution,
-                 2 * source.nbytes / copy)
+    return Rates(
+        2 * side**3 / multiply,
+        2 * 8 * 32 * 32 * 9 * (side // 4) * (side // 8) / convolution,
+        2 * source.nbytes / copy,
+    )
 
 
 class _Work(TorchDispatchMode):
-    """What every operation does: `operations`, pairs of floating point operations and bytes read or written.
+    """What every operation does: `operations`, pairs of floating point operations and bytes read or
+    written.
 
     Views cost nothing.
     """
@@ -67,24 +84,40 @@ class _Work(TorchDispatchMode):
         given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         made = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
         storages = {t.untyped_storage()._cdata for t in given}
-        is_view = made and all(t.untyped_storage()._cdata in storages for t in made) and not func._schema.is_mutable
+        is_view = (
+            made
+            and all(t.untyped_storage()._cdata in storages for t in made)
+            and not func._schema.is_mutable
+        )
         if not is_view:
-            self.operations.append((self._counter.get_total_flops() - before,
-                                    sum(t.numel() * t.element_size() for t in (*given, *made))))
+            self.operations.append(
+                (
+                    self._counter.get_total_flops() - before,
+                    sum(t.numel() * t.element_size() for t in (*given, *made)),
+                )
+            )
         return out
 
 
-def _convolution_gradients(gradient: Any, x: Any, weight: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
-    """Operations of a convolution's gradients: torch counts a depth-wise kernel's as if it had no groups."""
+def _convolution_gradients(
+    gradient: Any, x: Any, weight: Any, *_: Any, out_shape: Any = None, **__: Any
+) -> int:
+    """Operations of a convolution's gradients: torch counts a depth-wise kernel's as if it had no
+    groups.
+    """
     given = [shape for shape in out_shape[:2] if shape is not None]
     return len(given) * 2 * torch.Size([gradient[0], *gradient[2:], *weight]).numel()
 
 
-COUNTED = {torch.ops.aten.convolution_backward: _convolution_gradients}  # in place of torch's own formulas
+COUNTED = {
+    torch.ops.aten.convolution_backward: _convolution_gradients
+}  # in place of torch's own formulas
 
 
 def work(step: Callable[[], object]) -> list[tuple[int, int]]:
-    """Floating point operations and bytes read or written, of every operation of a step on the CPU."""
+    """Floating point operations and bytes read or written, of every operation of a step on the
+    CPU.
+    """
     with FlopCounterMode(display=False, custom_mapping=COUNTED) as counter, _Work(counter) as done:
         step()
     return done.operations
@@ -93,8 +126,9 @@ def work(step: Callable[[], object]) -> list[tuple[int, int]]:
 def floors_of(step: Callable[[], object], rates: Rates) -> dict[str, Any]:
     """The least that a step on the CPU needs at these rates.
 
-    Returns: flops, bytes; flop_floor_ms, byte_floor_ms (all operations together);
-             serial_floor_ms, the sum of every operation's larger one.
+    Returns:
+        flops, bytes; flop_floor_ms, byte_floor_ms (all operations together); serial_floor_ms, the
+        sum of every operation's larger one.
     """
     done = np.array(work(step))  # (operations, 2)
     floors = 1e3 * done / (rates.flops, rates.bytes)  # ms

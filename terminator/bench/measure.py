@@ -118,9 +118,7 @@ class _LiveBytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         given = {
-            t.untyped_storage()._cdata
-            for t in tree_leaves((args, kwargs))
-            if isinstance(t, Tensor)
+            t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)
         }
         out = func(*args, **(kwargs or {}))
         self.live = {key: item for key, item in self.live.items() if not item[0].expired()}
@@ -159,7 +157,8 @@ def measure(function: Callable[[], object], repeats: int = 5, device: str = "cpu
 def exponent(sizes: Iterable[float], costs: Iterable[float], last: int = 3) -> float:
     """p of the law cost ~ size^p, fitted to the `last` largest sizes.
 
-    Raises:  ValueError without two positive pairs.
+    Raises:
+        ValueError: without two positive pairs.
     """
     pairs = sorted(zip(sizes, costs, strict=True))[-last:]
     if len(pairs) < 2 or min(min(pair) for pair in pairs) <= 0:
@@ -199,21 +198,26 @@ print(json.dumps({"result": result, "used": used}))
 
 
 class Answer(NamedTuple):
-    """What `main` of a subject returned, and the kit's modules that were loaded for it: {name: file}."""
+    """What `main` of a subject returned, and the kit's modules that were loaded for it: {name:
+    file}.
+    """
 
     result: dict[str, Any]
     used: dict[str, Path]
 
 
 def in_process(subject: ModuleType, case: Any, root: Path | None = None) -> Answer:
-    """Run a subject's `main` on a case in a process of its own, whose peak memory is then the case's.
+    """Run a subject's `main` on a case in a process of its own, whose peak memory is then the
+    case's.
 
     Args:
         subject: a module that imports nothing of bench/ but this file.
         case: a dataclass with `threads`; its fields are the arguments of `main`.
         root: the folder of the kit that is measured (default: this one).
-    Raises:  RuntimeError with the process's last words if it fails, or if it loaded any module of
-             another kit than the one at `root`.
+
+    Raises:
+        RuntimeError: with the process's last words if it fails, or if it loaded any module of
+            another kit than the one at `root`.
     """
     this = sys.modules[__name__]
     root = (root or Path(inspect.getfile(this)).parents[2]).resolve()

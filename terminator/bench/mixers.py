@@ -44,7 +44,8 @@ UNIT = 512  # side of the matrices whose product is the unit of time
 class MapCase:
     """One mixer on maps of one side, with as many channels as the host network has.
 
-    Raises:  ConfigError for what cannot be.
+    Raises:
+        ConfigError: for what cannot be.
     """
 
     name: str
@@ -83,7 +84,9 @@ class MapCase:
 class TokenCase:
     """One mixer on tokens; sizes are those of the independent implementation in literature.csv.
 
-    Raises:  ConfigError, ValueError for what cannot be.
+    Raises:
+        ConfigError: as its message says.
+        ValueError: for what cannot be.
     """
 
     name: str
@@ -153,7 +156,8 @@ def step(case: Case) -> tuple[Callable[[], None], int]:
 def main(**fields: Any) -> dict[str, Any]:
     """Measure a case in this process, which keeps freed memory from then on; see `measured`.
 
-    Args:  fields: of a TokenCase, or of a MapCase.
+    Args:
+        fields: of a TokenCase, or of a MapCase.
     """
     case: Case = TokenCase(**fields) if "length" in fields else MapCase(**fields)
     clock, a = clock_of(case.device, case.threads), torch.randn(UNIT, UNIT, device=case.device)
@@ -182,9 +186,10 @@ def main(**fields: Any) -> dict[str, Any]:
 def measured(case: Case, apart: bool = True) -> dict[str, Any]:
     """Measure one case, in a process of its own if `apart`.
 
-    Returns: a row: operator, positions, the case; parameters, clock (process or wall), seconds
-             (median), low, high, unit (s of the fixed matrix product), units = low / unit, bytes,
-             process_bytes (growth of the process's peak; nothing where it shares this one).
+    Returns:
+        a row: operator, positions, the case; parameters, clock (process or wall), seconds (median),
+        low, high, unit (s of the fixed matrix product), units = low / unit, bytes, process_bytes
+        (growth of the process's peak; nothing where it shares this one).
     """
     this = sys.modules[__name__]
     found = in_process(this, case).result if apart else main(**dataclasses.asdict(case))
@@ -231,7 +236,9 @@ def cost_table(
 def too_much(last: dict[str, Any] | None, positions: int, mixer: Mixer, limit: float) -> str:
     """Why this size is left out, from the last one measured and the powers it must grow with.
 
-    Args:  last: its positions, seconds, bytes;  limit: of a pass (s).
+    Args:
+        last: its positions, seconds, bytes.
+        limit: of a pass (s).
     """
     if last is None:
         return ""
@@ -245,15 +252,14 @@ def too_much(last: dict[str, Any] | None, positions: int, mixer: Mixer, limit: f
 
 
 def recorded(
-    kind: type[MapCase] | type[TokenCase],
-    profile: str,
-    device: str = "auto",
-    again: bool = False,
+    kind: type[MapCase] | type[TokenCase], profile: str, device: str = "auto", again: bool = False
 ) -> dict[str, Any]:
     """The newest record of this profile and kind of device, or a new one.
 
     In smoke all measurements run in this process.
-    Raises:  ConfigError for an unknown profile.
+
+    Raises:
+        ConfigError: for an unknown profile.
     """
     require_one_of("profile", profile, kind.sizes)
     smoke = profile == "smoke"

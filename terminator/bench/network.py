@@ -23,8 +23,9 @@ from terminator.optim import Kar3
 def of_revision(name: str, *modules: str) -> Any:
     """A function of the kit that is measured, wherever that revision keeps it; None without one.
 
-    Raises:  ImportError if the revision has it in none of the modules, but elsewhere: it would be
-             measured without what it has.
+    Raises:
+        ImportError: if the revision has it in none of the modules, but elsewhere: it would be
+            measured without what it has.
     """
     for module in modules:
         try:
@@ -63,11 +64,7 @@ def build(size: int, batch: int, dimensions: int, device: str) -> tuple[Terminat
 
 
 def training_step(
-    model: Terminator,
-    network: Callable[..., Any],
-    x: Tensor,
-    labels: Tensor,
-    precision: str,
+    model: Terminator, network: Callable[..., Any], x: Tensor, labels: Tensor, precision: str
 ) -> Callable[[], None]:
     """A whole step of training, update included; network: the model, or its compiled self."""
     optimizer = Kar3(model.parameters(), lr=1e-4)
@@ -140,15 +137,12 @@ def make_step(
 def main(threads: int, repeats: int, warm_up: int, device: str, **case: Any) -> dict[str, Any]:
     """Measure a case in this process, and change its threads and memory for good.
 
-    Returns:  first_s (compilation included), seconds (of every repeat, by the clock on the wall),
-              peak_bytes (of the process; of the GPU).
+    Returns:
+        first_s (compilation included), seconds (of every repeat, by the clock on the wall),
+        peak_bytes (of the process; of the GPU).
     """
     torch.set_num_threads(threads)
     if device == "cpu":
         keep_freed_memory()
     times = seconds(make_step(device=device, **case), repeats, warm_up, device)
-    return {
-        "first_s": times[0],
-        "seconds": times[warm_up:],
-        "peak_bytes": process_bytes(device),
-    }
+    return {"first_s": times[0], "seconds": times[warm_up:], "peak_bytes": process_bytes(device)}

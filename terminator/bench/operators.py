@@ -34,15 +34,12 @@ def context_operators(z: Tensor) -> dict[str, Callable[[], Tensor]]:
 
 @torch.no_grad()
 def cost_table(
-    sides: Iterable[int],
-    channels: int = 12,
-    batch: int = 1,
-    device: str = "cpu",
-    repeats: int = 5,
+    sides: Iterable[int], channels: int = 12, batch: int = 1, device: str = "cpu", repeats: int = 5
 ) -> pd.DataFrame:
     """Cost of every context operator, forward, per side of the maps.
 
-    Returns: columns operator, side, positions, seconds (median), low, high, bytes (at the peak).
+    Returns:
+        columns operator, side, positions, seconds (median), low, high, bytes (at the peak).
     """
     rows = []
     for side in sides:

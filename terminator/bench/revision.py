@@ -21,29 +21,50 @@ from terminator.runtime.settings import ConfigError, require
 def checkout(revision: str) -> Iterator[Path]:
     """A folder with another revision of this repository, removed afterwards.
 
-    Raises:  ConfigError if the kit is no git repository here, or does not know the revision.
+    Raises:
+        ConfigError: if the kit is no git repository here, or does not know the revision.
     """
     root = project_root()
     if root is None or not (root / ".git").exists():
-        raise ConfigError(f"revision is {revision!r}, but this kit is not in a git repository; clone it to compare")
-    found = subprocess.run(["git", "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"], cwd=root,
-                           capture_output=True, text=True)
+        raise ConfigError(
+            f"revision is {revision!r}, but this kit is not in a git repository; clone it to "
+            "compare"
+        )
+    found = subprocess.run(
+        ["git", "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+    )
     if found.returncode:
-        raise ConfigError(f"revision is {revision!r}; allowed: a commit, tag or branch of this repository "
-                          "(git log lists them)")
+        raise ConfigError(
+            f"revision is {revision!r}; allowed: a commit, tag or branch of this repository "
+            "(git log lists them)"
+        )
     with tempfile.TemporaryDirectory() as folder:
-        archive = subprocess.run(["git", "archive", found.stdout.strip()], cwd=root, capture_output=True, check=True)
+        archive = subprocess.run(
+            ["git", "archive", found.stdout.strip()], cwd=root, capture_output=True, check=True
+        )
         subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
         yield Path(folder)
 
 
-def compare(case: Case, revision: str, rounds: int = 3, profile: str = "laptop",
-            precision: str | None = None) -> dict[str, Any]:
+def compare(
+    case: Case,
+    revision: str,
+    rounds: int = 3,
+    profile: str = "laptop",
+    precision: str | None = None,
+) -> dict[str, Any]:
     """Measure this kit and another revision in turns: here, there, here, there, ...
 
-    Args:    rounds: of both, a process each;  precision: the other revision's, if it is not the case's.
-    Returns: here, there (rows of `summary`), ratio (median time there over here), ratio_low, ratio_high (the
-             smallest and the largest of the rounds), and memory_ratio (peak there over here).
+    Args:
+        rounds: of both, a process each.
+        precision: the other revision's, if it is not the case's.
+
+    Returns:
+        here, there (rows of `summary`), ratio (median time there over here), ratio_low, ratio_high
+        (the smallest and the largest of the rounds), and memory_ratio (peak there over here).
     """
     require(rounds >= 1, "rounds", rounds, "an integer of at least 1")
     other = dataclasses.replace(case, precision=precision or case.precision)
@@ -53,9 +74,13 @@ def compare(case: Case, revision: str, rounds: int = 3, profile: str = "laptop",
         pairs = zip(mine, theirs, strict=True)
         ratios = [float(np.median(b["seconds"]) / np.median(a["seconds"])) for a, b in pairs]
         here, there = summary(case, mine), summary(other, theirs)
-        comparison = {"revision": revision, "ratio": there["ms"] / here["ms"],
-                      "ratio_low": min(ratios), "ratio_high": max(ratios),
-                      "memory_ratio": there["peak_mib"] / here["peak_mib"]}
+        comparison = {
+            "revision": revision,
+            "ratio": there["ms"] / here["ms"],
+            "ratio_low": min(ratios),
+            "ratio_high": max(ratios),
+            "memory_ratio": there["peak_mib"] / here["peak_mib"],
+        }
         return {"rows": [here, there], "comparison": comparison}
 
     record = measurements.add(measurements.BENCHMARK, profile, measured)
@@ -63,8 +88,9 @@ def compare(case: Case, revision: str, rounds: int = 3, profile: str = "laptop",
     return {"here": here, "there": there, **record["comparison"]}
 
 
-def _in_turns(case: Case, other: Case, revision: str, rounds: int
-              ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _in_turns(
+    case: Case, other: Case, revision: str, rounds: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Measurements here and there, one after the other."""
     mine: list[dict[str, Any]] = []
     theirs: list[dict[str, Any]] = []

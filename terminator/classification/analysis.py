@@ -1,6 +1,8 @@
-"""What the notebooks measure: spectra of hyper-kernels, what depends on what, where parameters and work are.
+"""What the notebooks measure: spectra of hyper-kernels, what depends on what, where parameters and
+work are.
 
-Pure functions of tensors and models, whose results go to `plots`; nothing here trains, reads files or draws.
+Pure functions of tensors and models, whose results go to `plots`; nothing here trains, reads files
+or draws.
 """
 
 import copy
@@ -17,18 +19,26 @@ from terminator.model import BlockParts, Terminator, skip_sources
 from terminator.sfne import SFNEBlock
 from terminator.slow_net import SlowNet, forget_kernels, resample
 
-# -- frequencies -----------------------------------------------------------------------------------------------
+# -- frequencies -----------------------------------------------------------------------------------
 
 
 def power_spectrum(field: Tensor) -> Tensor:
-    """Share of every 2-D frequency in the power of square fields, their means taken off, averaged over fields.
+    """Share of every 2-D frequency in the power of square fields, their means taken off, averaged
+    over fields.
 
-    Args:    field: real, (..., H, H).
-    Returns: (H, H), zero frequency in the middle (at H // 2), sum 1; zeros for constant fields.
-    Raises:  ValueError for fields that are not square.
+    Args:
+        field: real, (..., H, H).
+
+    Returns:
+        (H, H), zero frequency in the middle (at H // 2), sum 1; zeros for constant fields.
+
+    Raises:
+        ValueError: for fields that are not square.
     """
     if field.ndim < 2 or field.shape[-1] != field.shape[-2]:
-        raise ValueError(f"power_spectrum needs square fields (..., H, H), got {tuple(field.shape)}")
+        raise ValueError(
+            f"power_spectrum needs square fields (..., H, H), got {tuple(field.shape)}"
+        )
     flat = field.detach().double().reshape(-1, *field.shape[-2:])
     flat = flat - flat.mean((-2, -1), keepdim=True)
     power = torch.fft.fftshift(torch.fft.fft2(flat).abs().square(), (-2, -1)).sum(0)
@@ -36,43 +46,55 @@ def power_spectrum(field: Tensor) -> Tensor:
 
 
 def radial_spectrum(field: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean power per 2-D frequency in rings of one cycle per image: white noise gives a flat line at 1.
+    """Mean power per 2-D frequency in rings of one cycle per image: white noise gives a flat line
+    at 1.
 
-    Returns: (frequencies 1 .. H // 2 in cycles per image, relative power of each ring).
+    Returns:
+        (frequencies 1 .. H // 2 in cycles per image, relative power of each ring).
     """
     power = power_spectrum(field)
     size = power.shape[-1]
     axis = torch.arange(size) - size // 2
-    radius = torch.hypot(*torch.meshgrid(axis.double(), axis.double(), indexing="ij")).round().long()
+    radius = (
+        torch.hypot(*torch.meshgrid(axis.double(), axis.double(), indexing="ij")).round().long()
+    )
     frequencies = torch.arange(1, size // 2 + 1)
     rings = torch.stack([power[radius == f].mean() for f in frequencies.tolist()])
     return frequencies, rings * (size * size - 1)
 
 
 def initial_frequencies(slow_net: SlowNet) -> list[Tensor]:
-    """|A_i| of every sinusoidal filter in cycles per image and axis (an image spans 2 units of coordinate)."""
+    """|A_i| of every sinusoidal filter in cycles per image and axis (an image spans 2 units of
+    coordinate).
+    """
     return [sinusoid.weight.detach().abs().flatten() / math.pi for sinusoid in slow_net.filters]
 
 
 def folded(frequency: Tensor, size: int) -> Tensor:
-    """The frequency that `size` samples, from end to end, show instead: cycles per image, at most (size - 1) / 2."""
+    """The frequency that `size` samples, from end to end, show instead: cycles per image, at most
+    (size - 1) / 2.
+    """
     rate = size - 1  # sampling intervals per image
     return (frequency - rate * torch.round(frequency / rate)).abs()
 
 
 @torch.no_grad()
 def sampled(slow_net: SlowNet, size: int) -> Tensor:
-    """The hyper-kernel (1, C, size[, size]) of the same function at another number of coordinates."""
+    """The hyper-kernel (1, C, size[, size]) of the same function at another number of
+    coordinates.
+    """
     other = copy.deepcopy(slow_net)
     other.at_size(size)
     return other()
 
 
 def between_pixels(slow_net: SlowNet, size: int) -> tuple[float, float]:
-    """Whether a kernel's pixels say what lies between them: sample at `size` and, nested, at 2 size - 1 points.
+    """Whether a kernel's pixels say what lies between them: sample at `size` and, nested, at 2 size
+    - 1 points.
 
-    Returns: (R^2 of linear interpolation at the new points: 1 smooth, 0 or less unpredictable;
-             largest difference at the shared points, in standard deviations of the kernel: float32 rounding).
+    Returns:
+        (R^2 of linear interpolation at the new points: 1 smooth, 0 or less unpredictable; largest
+        difference at the shared points, in standard deviations of the kernel: float32 rounding).
     """
     coarse, fine = sampled(slow_net, size)[0], sampled(slow_net, 2 * size - 1)[0]  # (C, ...)
     guess = torch.stack([resample(channel[None, None], 2 * size - 1)[0, 0] for channel in coarse])
@@ -85,17 +107,25 @@ def between_pixels(slow_net: SlowNet, size: int) -> tuple[float, float]:
 
 def correlation(a: Tensor, b: Tensor) -> float:
     """Pearson correlation of all values of two tensors of equal shape."""
-    return torch.corrcoef(torch.stack([a.detach().flatten().double(), b.detach().flatten().double()]))[0, 1].item()
+    return torch.corrcoef(
+        torch.stack([a.detach().flatten().double(), b.detach().flatten().double()])
+    )[0, 1].item()
 
 
-# -- dependence ------------------------------------------------------------------------------------------------
+# -- dependence ------------------------------------------------------------------------------------
 
 
 def dependence(function: Callable[[Tensor], Tensor], x: Tensor, *position: int) -> Tensor:
-    """How strongly one output position depends on each input position: the norm of the Jacobian over channels.
+    """How strongly one output position depends on each input position: the norm of the Jacobian
+    over channels.
 
-    Args:    function: (1, C, *positions) to (1, C', *positions);  x: its input;  position: of the output.
-    Returns: (*positions), not negative.
+    Args:
+        function: (1, C, *positions) to (1, C', *positions).
+        x: its input.
+        position: of the output.
+
+    Returns:
+        (*positions), not negative.
     """
     x = x.detach().clone().requires_grad_()
     outputs = function(x)[(0, slice(None), *position)]  # (C',)
@@ -108,21 +138,29 @@ def dependence(function: Callable[[Tensor], Tensor], x: Tensor, *position: int) 
 
 def jacobian_1d(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     """|d out[t] / d z[s]| of a map of one sequence z (L,): (L, L), row t, column s."""
-    return torch.autograd.functional.jacobian(lambda v: function(v[None, None])[0, 0], z.detach()).abs()
+    return torch.autograd.functional.jacobian(
+        lambda v: function(v[None, None])[0, 0], z.detach()
+    ).abs()
 
 
-# -- branches --------------------------------------------------------------------------------------------------
+# -- branches --------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
 def branch_table(model: Terminator, blocks: Iterable[BlockParts]) -> pd.DataFrame:
-    """Per block and branch: root mean square of its values, and of what it adds to the bottleneck's output."""
+    """Per block and branch: root mean square of its values, and of what it adds to the bottleneck's
+    output.
+    """
     rows = []
     for number, (block, parts) in enumerate(zip(model.blocks, blocks, strict=True), start=1):
         width = parts.hyper_kernel.shape[1]
-        for (name, values), weight in zip(parts.branches.items(), block.bottleneck.weight.split(width, 1), strict=True):
+        for (name, values), weight in zip(
+            parts.branches.items(), block.bottleneck.weight.split(width, 1), strict=True
+        ):
             added = torch.einsum("oc,nc...->no...", weight, values)
-            rows.append({"block": number, "branch": name, "rms": _rms(values), "contribution": _rms(added)})
+            rows.append(
+                {"block": number, "branch": name, "rms": _rms(values), "contribution": _rms(added)}
+            )
     return pd.DataFrame(rows)
 
 
@@ -132,7 +170,9 @@ def _rms(x: Tensor) -> float:
 
 @torch.no_grad()
 def group_means(model: Terminator, blocks: Iterable[BlockParts], block: int) -> Tensor:
-    """After the block's standardisation: every image's mean over each channel group, (N, groups)."""
+    """After the block's standardisation: every image's mean over each channel group, (N,
+    groups).
+    """
     part, layer = list(blocks)[block], model.blocks[block]
     encoded = layer.bottleneck(list(part.branches.values()))  # (N, f C, *positions)
     standardized = layer.group_standardize(encoded)
@@ -141,25 +181,47 @@ def group_means(model: Terminator, blocks: Iterable[BlockParts], block: int) -> 
 
 @torch.no_grad()
 def interaction_logits(block: SFNEBlock, parts: BlockParts) -> Tensor:
-    """s_s * s_c of the block's hyper interaction, before the sigmoid, which rounds small ones away."""
+    """s_s * s_c of the block's hyper interaction, before the sigmoid, which rounds small ones
+    away.
+    """
     y, net = parts.branches["o"], block.hyper_interaction
-    channel = hyperzzw.two_elementwise(net.channel_slow_net(), y.flatten(2).mean(-1)[:, None])  # (N, 1, C)
-    spatial = hyperzzw.two_elementwise(net.spatial_slow_net(), y.mean(1, keepdim=True))  # (N, 1, *positions)
+    channel = hyperzzw.two_elementwise(
+        net.channel_slow_net(), y.flatten(2).mean(-1)[:, None]
+    )  # (N, 1, C)
+    spatial = hyperzzw.two_elementwise(
+        net.spatial_slow_net(), y.mean(1, keepdim=True)
+    )  # (N, 1, *positions)
     return spatial * channel.view(*y.shape[:2], *[1] * (y.ndim - 2))
 
 
-# -- where parameters and work are -----------------------------------------------------------------------------
+# -- where parameters and work are -----------------------------------------------------------------
 
 SLOW_PARTS = ("global slow net", "channel slow nets", "spatial slow net", "local slow nets")
-FAST_PARTS = ("RGUs", "global operator", "mixer", "local branches", "bottleneck", "scalars", "classifier")
+FAST_PARTS = (
+    "RGUs",
+    "global operator",
+    "mixer",
+    "local branches",
+    "bottleneck",
+    "scalars",
+    "classifier",
+)
 
 
 def part_of(name: str) -> str:
-    """The part of the network, one of SLOW_PARTS or FAST_PARTS, that a parameter or module of this name is in."""
-    rules = (("classifier", "classifier"), ("channel_slow_net", "channel slow nets"),
-             ("hyper_channel_interaction.slow_net", "channel slow nets"), ("spatial_slow_net", "spatial slow net"),
-             (".rgu_", "RGUs"), (".bottleneck", "bottleneck"), (".group_standardize", "scalars"),
-             (".global_mixer", "global operator"))
+    """The part of the network, one of SLOW_PARTS or FAST_PARTS, that a parameter or module of this
+    name is in.
+    """
+    rules = (
+        ("classifier", "classifier"),
+        ("channel_slow_net", "channel slow nets"),
+        ("hyper_channel_interaction.slow_net", "channel slow nets"),
+        ("spatial_slow_net", "spatial slow net"),
+        (".rgu_", "RGUs"),
+        (".bottleneck", "bottleneck"),
+        (".group_standardize", "scalars"),
+        (".global_mixer", "global operator"),
+    )
     for key, part in rules:
         if key in name:
             return part
@@ -175,20 +237,33 @@ def _block_of(name: str) -> int:
 
 
 def parameter_table(model: Terminator) -> pd.DataFrame:
-    """Trainable parameters per block (0: the classifier and what lies between blocks) and part; kind slow or fast."""
-    rows = [{"block": _block_of(name), "part": part_of(name), "parameters": p.numel()}
-            for name, p in model.named_parameters() if p.requires_grad]
+    """Trainable parameters per block (0: the classifier and what lies between blocks) and part;
+    kind slow or fast.
+    """
+    rows = [
+        {"block": _block_of(name), "part": part_of(name), "parameters": p.numel()}
+        for name, p in model.named_parameters()
+        if p.requires_grad
+    ]
     return _by_part(rows, "parameters")
 
 
 def flop_table(model: Terminator, batch_size: int = 1) -> pd.DataFrame:
-    """Operations (multiply and add: two) of one forward pass of a batch, per block and part; kind slow or fast.
+    """Operations (multiply and add: two) of one forward pass of a batch, per block and part; kind
+    slow or fast.
 
-    Matrix products and convolutions count; FFTs, Hadamard products, standardisations and activations do not.
+    Matrix products and convolutions count; FFTs, Hadamard products, standardisations and
+    activations do not.
     """
     c = model.config
     parameter = next(model.parameters())
-    x = torch.zeros(batch_size, c.in_channels, *[c.size] * c.dimensions, dtype=parameter.dtype, device=parameter.device)
+    x = torch.zeros(
+        batch_size,
+        c.in_channels,
+        *[c.size] * c.dimensions,
+        dtype=parameter.dtype,
+        device=parameter.device,
+    )
     was_training = model.training
     forget_kernels(model)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -197,7 +272,9 @@ def flop_table(model: Terminator, batch_size: int = 1) -> pd.DataFrame:
     counts = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
     rows = []
     for name, total in counts.items():
-        own = total - sum(value for other, value in counts.items() if _nearest(other, counts) == name)
+        own = total - sum(
+            value for other, value in counts.items() if _nearest(other, counts) == name
+        )
         if own and "." in name:  # above the first dot: the sums over everything
             part = "global operator" if name.split(".")[-2] == "blocks" else part_of(name)
             rows.append({"block": _block_of(name), "part": part, "flops": own})
@@ -222,6 +299,7 @@ def _by_part(rows: list[dict], value: str) -> pd.DataFrame:
 
 def forward_from(model: Terminator, block: int) -> Callable[[Tensor], Tensor]:
     """x to the output of block `block` (from 0) of an evaluated model, for `dependence`."""
+
     def run(x: Tensor) -> Tensor:
         outputs: list[Tensor] = []
         for i in range(block + 1):

@@ -1,15 +1,28 @@
-"""The settings of a classification experiment: data, network, training, evaluation; the groups beside the model's."""
+"""The settings of a classification experiment: data, network, training, evaluation; the groups
+beside the model's.
+"""
 
 import dataclasses
 from dataclasses import dataclass, field
 
 from terminator.config import SHAPE, ModelConfig, OptimizerConfig, SchedulerConfig, Training
 from terminator.mixers.registry import MAP_MIXERS
-from terminator.runtime.settings import Experiment, at_least, changed_settings, require, require_one_of
+from terminator.runtime.settings import (
+    Experiment,
+    at_least,
+    changed_settings,
+    require,
+    require_one_of,
+)
 
-NETWORKS = {  # network.name: the settings of `model` that it takes besides the shape of the data; None: all
-    "terminator": None, "resnet18": (), "ccnn": ("omega_0", "gamma_alpha", "gamma_beta"), "host": (),
-    "cnn": ()}
+# network.name: the settings of `model` that it takes besides the shape of the data; None: all
+NETWORKS = {
+    "terminator": None,
+    "resnet18": (),
+    "ccnn": ("omega_0", "gamma_alpha", "gamma_beta"),
+    "host": (),
+    "cnn": (),
+}
 
 
 @dataclass(frozen=True)
@@ -26,39 +39,61 @@ class NetworkConfig:
         require_one_of("network.name", self.name, NETWORKS)
         require_one_of("network.mixer", self.mixer, MAP_MIXERS)
         for name in ("hidden", "blocks"):
-            require(getattr(self, name) >= 1, f"network.{name}", getattr(self, name), "an integer of at least 1")
+            require(
+                getattr(self, name) >= 1,
+                f"network.{name}",
+                getattr(self, name),
+                "an integer of at least 1",
+            )
         require(0 <= self.dropout < 1, "network.dropout", self.dropout, "from 0 to below 1")
         for f in dataclasses.fields(self)[1:]:
             owner = "host" if f.name == "mixer" else "ccnn"
-            require(self.name == owner or getattr(self, f.name) == f.default, f"network.{f.name}",
-                    getattr(self, f.name), f"{f.default} for network.name={self.name}")
+            require(
+                self.name == owner or getattr(self, f.name) == f.default,
+                f"network.{f.name}",
+                getattr(self, f.name),
+                f"{f.default} for network.name={self.name}",
+            )
 
     def check_model(self, model: ModelConfig) -> None:
         """Refuse settings of Terminator for a network that has no such parts.
 
-        Raises:  ConfigError that names the first of them.
+        Raises:
+            ConfigError: that names the first of them.
         """
         takes = NETWORKS[self.name]
         if takes is None:
             return
         for key, value in changed_settings(model, ModelConfig()).items():
-            require(key in SHAPE + takes, f"model.{key}", value,
-                    f"the default, since network.name is {self.name}, which takes only "
-                    f"{', '.join(f'model.{name}' for name in SHAPE + takes)}")
-        require(model.dimensions == 2 or self.name == "ccnn", "model.dimensions", model.dimensions,
-                f"2 for network.name={self.name}; ccnn and terminator take sequences")
+            require(
+                key in SHAPE + takes,
+                f"model.{key}",
+                value,
+                f"the default, since network.name is {self.name}, which takes only "
+                f"{', '.join(f'model.{name}' for name in SHAPE + takes)}",
+            )
+        require(
+            model.dimensions == 2 or self.name == "ccnn",
+            "model.dimensions",
+            model.dimensions,
+            f"2 for network.name={self.name}; ccnn and terminator take sequences",
+        )
 
 
 @dataclass(frozen=True)
 class DatasetConfig:
     """Which images, in what form."""
 
-    name: str = "digits"  # digits, MNIST, FashionMNIST, CIFAR10, CIFAR100, STL10, or a class folder or archive
+    name: str = (
+        "digits"  # digits, MNIST, CIFAR10, CIFAR100, STL10, ... (datasets), or a folder, an archive
+    )
     image_size: int | None = None  # resize to this many pixels a side
     channels: int | None = None  # 1: grey, 3: colour (grey is repeated)
     train_size: int | None = None  # keep this many training images
     test_size: int | None = None  # keep this many test images
-    held_out: int = 0  # test on so many training images, left out of training, instead of the test images
+    held_out: int = (
+        0  # test on so many training images, left out of training, instead of the test images
+    )
     view: str = "image"  # image, sequence (pixels in order), permuted (in one fixed random order)
     permutation_seed: int = 0  # of the random order of view=permuted
     crop_padding: int = 4  # random crop after mirroring so many pixels on each side; 0: none
@@ -66,12 +101,21 @@ class DatasetConfig:
 
     def __post_init__(self) -> None:
         require_one_of("dataset.view", self.view, ("image", "sequence", "permuted"))
-        require(self.channels in (None, 1, 3), "dataset.channels", self.channels, "1, 3, or nothing")
+        require(
+            self.channels in (None, 1, 3), "dataset.channels", self.channels, "1, 3, or nothing"
+        )
         for name in ("image_size", "train_size", "test_size"):
             value = getattr(self, name)
-            require(value is None or value >= 2, f"dataset.{name}", value, "an integer of at least 2, or nothing")
+            require(
+                value is None or value >= 2,
+                f"dataset.{name}",
+                value,
+                "an integer of at least 2, or nothing",
+            )
         require(self.held_out >= 0, "dataset.held_out", self.held_out, "0 or more images")
-        require(self.crop_padding >= 0, "dataset.crop_padding", self.crop_padding, "0 or more pixels")
+        require(
+            self.crop_padding >= 0, "dataset.crop_padding", self.crop_padding, "0 or more pixels"
+        )
 
 
 @dataclass(frozen=True)
@@ -83,16 +127,31 @@ class TrainConfig(Training):
     label_smoothing: float = 0.1  # share of a label that is spread over all classes
     slow_neural_loss: float = 1.0  # weight of the slow neural loss; 0: without
     slow_neural_loss_form: str = "kernel"  # of the slow neural loss: kernel, or channel_sum
-    observe: bool = False  # measure features, slow scores and hyper-kernels of test images after every epoch
+    observe: bool = (
+        False  # measure features, slow scores and hyper-kernels of test images after every epoch
+    )
 
     def __post_init__(self) -> None:
-        require(self.batch_size >= 2, "train.batch_size", self.batch_size,
-                "an integer of at least 2: one image has no batch statistics")
+        require(
+            self.batch_size >= 2,
+            "train.batch_size",
+            self.batch_size,
+            "an integer of at least 2: one image has no batch statistics",
+        )
         super().__post_init__()
         at_least(self, "train", {"epochs": 1})
-        require(0 <= self.label_smoothing < 1, "train.label_smoothing", self.label_smoothing, "from 0 to below 1")
-        require(self.slow_neural_loss >= 0, "train.slow_neural_loss", self.slow_neural_loss, "0 or more")
-        require_one_of("train.slow_neural_loss_form", self.slow_neural_loss_form, ("kernel", "channel_sum"))
+        require(
+            0 <= self.label_smoothing < 1,
+            "train.label_smoothing",
+            self.label_smoothing,
+            "from 0 to below 1",
+        )
+        require(
+            self.slow_neural_loss >= 0, "train.slow_neural_loss", self.slow_neural_loss, "0 or more"
+        )
+        require_one_of(
+            "train.slow_neural_loss_form", self.slow_neural_loss_form, ("kernel", "channel_sum")
+        )
 
 
 @dataclass(frozen=True)
@@ -102,12 +161,21 @@ class TestConfig:
     __test__ = False  # not a test case
 
     batch_size: int = 64  # images whose statistics are shared in the evaluation as released
-    drop_last: bool = False  # leave out an incomplete last batch, as the release did; else it is filled up
+    drop_last: bool = (
+        False  # leave out an incomplete last batch, as the release did; else it is filled up
+    )
     calibration_images: int = 2048  # training images for the calibrated statistics
 
     def __post_init__(self) -> None:
-        require(self.batch_size >= 2, "test.batch_size", self.batch_size, "an integer of at least 2")
-        require(self.calibration_images >= 2, "test.calibration_images", self.calibration_images, "at least 2")
+        require(
+            self.batch_size >= 2, "test.batch_size", self.batch_size, "an integer of at least 2"
+        )
+        require(
+            self.calibration_images >= 2,
+            "test.calibration_images",
+            self.calibration_images,
+            "at least 2",
+        )
 
 
 @dataclass(frozen=True)
@@ -115,11 +183,17 @@ class PretrainedConfig:
     """A model to start from or to test."""
 
     load: bool = False  # start from the model in pretrained.filename, or test it (train.do=False)
-    filename: str = ""  # a model saved by this kit (.safetensors) or a released checkpoint (.ckpt, .pt, .pth)
+    filename: str = (
+        ""  # a model saved by this kit (.safetensors) or a released checkpoint (.ckpt, .pt, .pth)
+    )
 
     def __post_init__(self) -> None:
-        require(not self.load or bool(self.filename), "pretrained.filename", self.filename,
-                "a file, if pretrained.load is true")
+        require(
+            not self.load or bool(self.filename),
+            "pretrained.filename",
+            self.filename,
+            "a file, if pretrained.load is true",
+        )
 
 
 @dataclass(frozen=True)

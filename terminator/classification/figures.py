@@ -1,4 +1,6 @@
-"""Figures of a training seen from inside: numbers over epochs in small multiples, distributions of features."""
+"""Figures of a training seen from inside: numbers over epochs in small multiples, distributions of
+features.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,17 +12,29 @@ from terminator.plots.charts import line_look
 from terminator.plots.style import new_figure
 
 
-def over_epochs(table: pd.DataFrame, label: str, reference: float | None = None, title: str | None = None,
-                columns: int = 5) -> Figure:
-    """A panel per `panel`, in it a line per `line`: the mean over seeds, and the band from least to most.
+def over_epochs(
+    table: pd.DataFrame,
+    label: str,
+    reference: float | None = None,
+    title: str | None = None,
+    columns: int = 5,
+) -> Figure:
+    """A panel per `panel`, in it a line per `line`: the mean over seeds, and the band from least to
+    most.
 
     Args:
         table: columns epoch, value, line and panel; a row per seed.
-        label: what the value is;  reference: a dotted level to compare with;  columns: panels side by side.
-    Raises: ValueError if a column is missing or there is no row.
+        label: what the value is.
+        reference: a dotted level to compare with.
+        columns: panels side by side.
+
+    Raises:
+        ValueError: if a column is missing or there is no row.
     """
     if missing := {"epoch", "value", "line", "panel"} - set(table.columns):
-        raise ValueError(f"table lacks {', '.join(sorted(missing))}; it has {', '.join(map(str, table.columns))}")
+        raise ValueError(
+            f"table lacks {', '.join(sorted(missing))}; it has {', '.join(map(str, table.columns))}"
+        )
     if table.empty:
         raise ValueError("table has no rows; at least one is needed")
     panels, lines = list(dict.fromkeys(table["panel"])), list(dict.fromkeys(table["line"]))
@@ -29,7 +43,7 @@ def over_epochs(table: pd.DataFrame, label: str, reference: float | None = None,
     width = max(4.6, 0.7 + (2.6 if columns < 4 else 1.75) * columns)
     figure = new_figure(width, 0.9 + 2.1 * rows, title)
     axes = figure.subplots(rows, columns, sharey=True, sharex=False, squeeze=False)
-    for axis in axes.flat[len(panels):]:
+    for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
     for panel, axis in zip(panels, axes.flat, strict=False):
         _draw_lines(axis, table[table["panel"] == panel], lines)
@@ -40,7 +54,11 @@ def over_epochs(table: pd.DataFrame, label: str, reference: float | None = None,
         axis.xaxis.get_major_locator().set_params(integer=True)
     for axis in axes[:, 0]:
         axis.set_ylabel(label)
-    handles = {text: handle for axis in axes.flat for handle, text in zip(*axis.get_legend_handles_labels())}
+    handles = {
+        text: handle
+        for axis in axes.flat
+        for handle, text in zip(*axis.get_legend_handles_labels())
+    }
     columns = min(4, len(handles), int(width / 1.9))
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns)
     return figure
@@ -53,12 +71,19 @@ def _draw_lines(axis, table: pd.DataFrame, lines: Sequence[str]) -> None:
             continue
         look, mean = line_look(i), values.mean()
         axis.plot(mean.index, mean, label=line, markevery=max(1, len(mean) // 8), **look)
-        axis.fill_between(mean.index, values.min(), values.max(), color=look["color"], alpha=0.18, linewidth=0)
+        axis.fill_between(
+            mean.index, values.min(), values.max(), color=look["color"], alpha=0.18, linewidth=0
+        )
 
 
-def ridgelines(histograms: Mapping[str, Mapping[int, np.ndarray]], edges: np.ndarray, label: str,
-               title: str | None = None) -> Figure:
-    """Distributions of features, a ridge per block and a shade per epoch: {panel: {epoch: (blocks, bins)}}.
+def ridgelines(
+    histograms: Mapping[str, Mapping[int, np.ndarray]],
+    edges: np.ndarray,
+    label: str,
+    title: str | None = None,
+) -> Figure:
+    """Distributions of features, a ridge per block and a shade per epoch: {panel: {epoch: (blocks,
+    bins)}}.
 
     Every panel has a density scale of its own; what is higher than a ridge's space is cut.
     """
@@ -72,13 +97,21 @@ def ridgelines(histograms: Mapping[str, Mapping[int, np.ndarray]], edges: np.nda
         for i, (epoch, field) in enumerate(fields.items()):
             for block, density in enumerate(field):
                 height = np.minimum(density / top, 0.95) - block
-                axis.plot(middle, height, **line_look(i) | {"marker": "none", "linewidth": 1.2},
-                          label=f"epoch {epoch}" if block == 0 else None)
+                axis.plot(
+                    middle,
+                    height,
+                    **line_look(i) | {"marker": "none", "linewidth": 1.2},
+                    label=f"epoch {epoch}" if block == 0 else None,
+                )
         axis.axvline(0, color="#888888", linewidth=0.8)
         axis.set(title=panel, xlabel=label, ylim=(-blocks + 0.9, 1.0), xlim=(edges[0], edges[-1]))
         count = len(next(iter(fields.values())))
         axis.set_yticks(range(0, -count, -1), [f"block {block}" for block in range(1, count + 1)])
         axis.grid(False, axis="y")
-    handles = {text: handle for axis in axes for handle, text in zip(*axis.get_legend_handles_labels())}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, len(handles)))
+    handles = {
+        text: handle for axis in axes for handle, text in zip(*axis.get_legend_handles_labels())
+    }
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, len(handles))
+    )
     return figure

@@ -1,7 +1,6 @@
-"""One small network, the host, in which only the global mixer changes: every system's way of giving each position the context
-of all others, taken out of its own network and put into the same place.
+"""One small network, the host, in which only the global mixer changes: every system's way of giving
+each position the context of all others, taken out of its own network and put into the same place.
 """
-
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +22,13 @@ class HostBlock(nn.Module):
     def __init__(self, mixer: nn.Module, channels: int):
         super().__init__()
         self.mixer = mixer
-        self.standardize_mixer, self.standardize = (BatchStandardization(channels, affine=True) for _ in range(2))
-        self.widen, self.narrow = Pointwise(channels, 2 * channels), Pointwise(2 * channels, channels)
+        self.standardize_mixer, self.standardize = (
+            BatchStandardization(channels, affine=True) for _ in range(2)
+        )
+        self.widen, self.narrow = (
+            Pointwise(channels, 2 * channels),
+            Pointwise(2 * channels, channels),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.mixer(self.standardize_mixer(x))
@@ -32,18 +36,26 @@ class HostBlock(nn.Module):
 
 
 class Host(Baseline):
-    """3x3 stem, learnt positions, two blocks with the mixer of `network.mixer`, mean over positions, linear classifier.
+    """3x3 stem, learnt positions, two blocks with the mixer of `network.mixer`, mean over
+    positions, linear classifier.
 
     The positions are there for mixers that do not know where a pixel is; all get them.
     """
 
     def __init__(self, config: ModelConfig, network: NetworkConfig):
         super().__init__(config, network)
-        self.stem = nn.Sequential(nn.Conv2d(config.in_channels, CHANNELS, 3, padding=1, bias=False),
-                                  BatchStandardization(CHANNELS, affine=True), nn.GELU())
+        self.stem = nn.Sequential(
+            nn.Conv2d(config.in_channels, CHANNELS, 3, padding=1, bias=False),
+            BatchStandardization(CHANNELS, affine=True),
+            nn.GELU(),
+        )
         self.positions = nn.Parameter(0.02 * torch.randn(1, CHANNELS, config.size, config.size))
-        self.blocks = nn.Sequential(*(HostBlock(make_map_mixer(network.mixer, CHANNELS, config.size), CHANNELS)
-                                      for _ in range(BLOCKS)))
+        self.blocks = nn.Sequential(
+            *(
+                HostBlock(make_map_mixer(network.mixer, CHANNELS, config.size), CHANNELS)
+                for _ in range(BLOCKS)
+            )
+        )
         self.standardize = BatchStandardization(CHANNELS, affine=True)
         self.classifier = nn.Linear(CHANNELS, config.classes)
 

@@ -14,7 +14,12 @@ from terminator.runtime import weights
 from terminator.runtime.settings import ConfigError, from_dict
 from terminator.standardization import set_evaluation
 
-BASELINES: dict[str, type[Baseline]] = {"resnet18": ResNet18, "ccnn": CCNN, "host": Host, "cnn": SmallCNN}
+BASELINES: dict[str, type[Baseline]] = {
+    "resnet18": ResNet18,
+    "ccnn": CCNN,
+    "host": Host,
+    "cnn": SmallCNN,
+}
 
 
 def build(config: Config) -> nn.Module:
@@ -30,10 +35,14 @@ def network_of(model: nn.Module) -> NetworkConfig:
 
 
 def load(path: str | Path) -> nn.Module:
-    """The network in a file of this kit (.safetensors) or a released checkpoint (.ckpt, .pt, .pth), in evaluation mode.
+    """The network in a file of this kit (.safetensors) or a released checkpoint (.ckpt, .pt, .pth),
+    in evaluation mode.
 
     What was saved beside the weights is its attribute `info`.
-    Raises:  FileNotFoundError; ValueError if the file is corrupt, no such model, or does not fit itself.
+
+    Raises:
+        FileNotFoundError: as its message says.
+        ValueError: if the file is corrupt, no such model, or does not fit itself.
     """
     if not str(path).endswith(".safetensors"):
         from terminator.classification import released
@@ -44,7 +53,9 @@ def load(path: str | Path) -> nn.Module:
         return Terminator.load(path)
     try:
         network = from_dict(NetworkConfig, json.loads(metadata["network"]))
-        model = BASELINES[network.name](from_dict(ModelConfig, json.loads(metadata["model"])), network)
+        model = BASELINES[network.name](
+            from_dict(ModelConfig, json.loads(metadata["model"])), network
+        )
         model.load_state_dict(tensors)
         model.info = json.loads(metadata["info"])
         if json.loads(metadata["calibrated"]):

@@ -24,22 +24,33 @@ def make_optimizer(
         return torch.optim.AdamW(parameters, config.lr, betas, weight_decay=config.weight_decay)
     if config.name == "Lion":
         return Lion(parameters, config.lr, betas, weight_decay=config.weight_decay)
-    return torch.optim.SGD(
-        parameters, config.lr, config.momentum, weight_decay=config.weight_decay
-    )
+    return torch.optim.SGD(parameters, config.lr, config.momentum, weight_decay=config.weight_decay)
 
 
 class Lion(Optimizer):
-    """Lion: p <- p - lr (sign(b1 m + (1 - b1) g) + weight_decay p), then m <- b2 m + (1 - b2) g, m 0 at first.
+    """Lion: p <- p - lr (sign(b1 m + (1 - b1) g) + weight_decay p), then m <- b2 m + (1 - b2) g, m
+    0 at first.
 
-    Args:    params: parameters or groups;  lr: step per sign, above 0;  betas: b1, b2 in [0, 1);
-             weight_decay: decoupled from the gradient, 0 or more.
-    Raises:  ValueError for other values; RuntimeError for sparse gradients.
-    Source:  arXiv 2302.06675, Algorithm 2.
+    Args:
+        params: parameters or groups.
+        lr: step per sign, above 0.
+        betas: b1, b2 in [0, 1).
+        weight_decay: decoupled from the gradient, 0 or more.
+
+    Raises:
+        ValueError: for other values.
+        RuntimeError: for sparse gradients.
+
+    Source: arXiv 2302.06675, Algorithm 2.
     """
 
-    def __init__(self, params: Iterable[Any], lr: float = 1e-4, betas: tuple[float, float] = (0.9, 0.99),
-                 weight_decay: float = 0.0):
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+    ):
         super().__init__(params, dict(lr=lr, betas=tuple(betas), weight_decay=weight_decay))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -68,7 +79,9 @@ class Lion(Optimizer):
             grads, (first, second) = [p.grad for p in params], group["betas"]
             for p in params:
                 if not self.state[p]:
-                    self.state[p]["average"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+                    self.state[p]["average"] = torch.zeros_like(
+                        p, memory_format=torch.preserve_format
+                    )
             averages = [self.state[p]["average"] for p in params]
             directions = torch._foreach_lerp(averages, grads, 1 - first)
             torch._foreach_sign_(directions)

@@ -18,36 +18,48 @@ from terminator.standardization import is_calibrated
 def load_predictor(model_path: str | Path) -> Terminator:
     """A model that gives single images an answer.
 
-    Raises:  ValueError if it is not calibrated, takes no images, or was saved without its data's description.
+    Raises:
+        ValueError: if it is not calibrated, takes no images, or was saved without its data's
+            description.
     """
     model = load(model_path)
     if not getattr(model, "info", {}).get("data") or model.config.dimensions != 2:
-        raise ValueError(f"{model_path} was saved without the description of its data, or is no image model; "
-                         "predict needs classes and normalisation")
+        raise ValueError(
+            f"{model_path} was saved without the description of its data, or is no image model; "
+            "predict needs classes and normalisation"
+        )
     if not is_calibrated(model):
-        raise ValueError(f"{model_path} is not calibrated, so a single image has no answer of its own; calibrate it")
+        raise ValueError(
+            f"{model_path} is not calibrated, so a single image has no answer of its own; "
+            "calibrate it"
+        )
     return model
 
 
 def read_image(path: str | Path, model: Terminator) -> Tensor:
     """An image file as the model takes it: (C, H, H), resized, cropped and normalised.
 
-    Raises:  FileNotFoundError; ValueError if it is no image that can be used, saying why.
+    Raises:
+        FileNotFoundError: as its message says.
+        ValueError: if it is no image that can be used, saying why.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no image file at {path}")
-    (_, content), = read_files(Path(path).parent, {Path(path).name})
+    ((_, content),) = read_files(Path(path).parent, {Path(path).name})
     pixels, _ = decode(content, str(path), model.config.size, model.config.in_channels)
     data = model.info["data"]
-    return normalize(torch.from_numpy(pixels.copy())[None], tuple(data["mean"]), tuple(data["std"]))[0]
+    return normalize(
+        torch.from_numpy(pixels.copy())[None], tuple(data["mean"]), tuple(data["std"])
+    )[0]
 
 
 def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The model's evaluation as compiled code with weights and hyper-kernels as constants: the soonest single answer.
+    """The model's evaluation as compiled code with weights and hyper-kernels as constants: the
+    soonest single answer.
 
-    The first image of every shape takes the time to compile, some of a minute. Weights that change later, or another
-    way to evaluate (`set_evaluation`), are not noticed: compile again then. Inside torch.autocast in bfloat16 it
-    answers sooner still, where the processor multiplies that.
+    The first image of every shape takes the time to compile, some of a minute. Weights that change
+    later, or another way to evaluate (`set_evaluation`), are not noticed: compile again then.
+    Inside torch.autocast in bfloat16 it answers sooner still, where the processor multiplies that.
     """
     from torch._inductor import config
 
@@ -68,9 +80,11 @@ def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 @torch.no_grad()
 def predict_files(model_path: str | Path, images: Sequence[str | Path]) -> pd.DataFrame:
-    """The most probable class of every image file, with its probability: columns image, class, probability.
+    """The most probable class of every image file, with its probability: columns image, class,
+    probability.
 
-    Raises:  as load_predictor and read_image.
+    Raises:
+        as load_predictor and read_image.
     """
     model = load_predictor(model_path)
     rows = []

@@ -1,7 +1,8 @@
 """Import of checkpoints written by the released code.
 
-The released model's keys are mapped to ours name by name. Its `train_length` entries are bookkeeping and
-are ignored. Its slow nets' output weights are taken as they were in use (see README, limits).
+The released model's keys are mapped to ours name by name. Its `train_length` entries are
+bookkeeping and are ignored. Its slow nets' output weights are taken as they were in use (see
+README, limits).
 Source: keys and shapes of the released CIFAR-10 model.  Golden: terminator_model_small.
 """
 
@@ -52,7 +53,9 @@ def released_key(key: str) -> str:
 def read(path_or_state: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
     """The released state dict in a file (Lightning checkpoint or plain), or in a mapping.
 
-    Raises:  FileNotFoundError; ValueError if the file is no checkpoint, or unsafe to unpickle.
+    Raises:
+        FileNotFoundError: as its message says.
+        ValueError: if the file is no checkpoint, or unsafe to unpickle.
     """
     state: Any = path_or_state
     if not isinstance(state, Mapping):
@@ -61,48 +64,81 @@ def read(path_or_state: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
         try:
             state = load_checked(state)
         except ValueError as error:
-            raise ValueError(f"{path_or_state} is no checkpoint that can be read safely "
-                             f"(weights_only=True): {error}") from error
+            raise ValueError(
+                f"{path_or_state} is no checkpoint that can be read safely "
+                f"(weights_only=True): {error}"
+            ) from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
-    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ValueError(f"{path_or_state if isinstance(path_or_state, (str, Path)) else 'the mapping'} "
-                         "holds no state dict: a mapping from names to tensors was expected")
-    return {key.removeprefix("network."): value for key, value in state.items()
-            if not key.endswith("train_length")}
+    if (
+        not isinstance(state, Mapping)
+        or not state
+        or not all(isinstance(v, Tensor) for v in state.values())
+    ):
+        raise ValueError(
+            f"{path_or_state if isinstance(path_or_state, (str, Path)) else 'the mapping'} "
+            "holds no state dict: a mapping from names to tensors was expected"
+        )
+    return {
+        key.removeprefix("network."): value
+        for key, value in state.items()
+        if not key.endswith("train_length")
+    }
 
 
 def infer_config(state: Mapping[str, Tensor]) -> ModelConfig:
     """The network that a released state dict belongs to, from its shapes.
 
-    Raises:  ValueError if the keys needed for it are missing.
+    Raises:
+        ValueError: if the keys needed for it are missing.
     """
     try:
         branch = "blocks.{}.fast_multi_branch.{}"
         blocks = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("blocks."))
         first = branch.format(0, "slow_net_g.Kernel.")
-        channels = [state[branch.format(i, "slow_net_g.Kernel.output_linear.weight")].shape[0] for i in range(blocks)]
+        channels = [
+            state[branch.format(i, "slow_net_g.Kernel.output_linear.weight")].shape[0]
+            for i in range(blocks)
+        ]
         channels.append(state[branch.format(blocks - 1, "bottleneck_layer.weight")].shape[0])
-        hidden = {"global_hidden": first + "output_linear.weight",
-                  "local_hidden": branch.format(0, "slow_net_l1.Kernel.output_linear.weight"),
-                  "channel_hidden": branch.format(0, "channel_mixer_hci.slow_net_gc.Kernel.output_linear.weight"),
-                  "interaction_hidden": branch.format(0, "hyper_interact.slow_net_gc.Kernel.output_linear.weight")}
-        local_sizes = [state[branch.format(0, f"slow_net_l{i}.Kernel.bias_pk")].shape[-1] for i in (1, 2, 3, 4)]
+        hidden = {
+            "global_hidden": first + "output_linear.weight",
+            "local_hidden": branch.format(0, "slow_net_l1.Kernel.output_linear.weight"),
+            "channel_hidden": branch.format(
+                0, "channel_mixer_hci.slow_net_gc.Kernel.output_linear.weight"
+            ),
+            "interaction_hidden": branch.format(
+                0, "hyper_interact.slow_net_gc.Kernel.output_linear.weight"
+            ),
+        }
+        local_sizes = [
+            state[branch.format(0, f"slow_net_l{i}.Kernel.bias_pk")].shape[-1] for i in (1, 2, 3, 4)
+        ]
         return ModelConfig(
-            size=state[first + "bias_p"].shape[-1], in_channels=channels[0], classes=state["out_layer.bias"].shape[0],
-            factors=tuple(high // low for low, high in zip(channels, channels[1:])), local_sizes=tuple(local_sizes),
-            **{name: state[key].shape[1] for name, key in hidden.items()})
+            size=state[first + "bias_p"].shape[-1],
+            in_channels=channels[0],
+            classes=state["out_layer.bias"].shape[0],
+            factors=tuple(high // low for low, high in zip(channels, channels[1:])),
+            local_sizes=tuple(local_sizes),
+            **{name: state[key].shape[1] for name, key in hidden.items()},
+        )
     except (KeyError, ValueError, IndexError) as error:
-        raise ValueError("the state dict is not one of the released 2-D model; missing or misshapen: "
-                         f"{error}") from error
+        raise ValueError(
+            f"the state dict is not one of the released 2-D model; missing or misshapen: {error}"
+        ) from error
 
 
-def load(path_or_state: str | Path | Mapping[str, Any], config: ModelConfig | None = None) -> Terminator:
+def load(
+    path_or_state: str | Path | Mapping[str, Any], config: ModelConfig | None = None
+) -> Terminator:
     """Our model with a released checkpoint's weights, in evaluation mode.
 
-    Args:    path_or_state: a Lightning .ckpt, a plain state dict file, or a mapping;
-             config: the network; without one it is read off the shapes.
-    Raises:  ValueError that lists missing, unexpected and misshapen keys by name.
+    Args:
+        path_or_state: a Lightning .ckpt, a plain state dict file, or a mapping.
+        config: the network; without one it is read off the shapes.
+
+    Raises:
+        ValueError: that lists missing, unexpected and misshapen keys by name.
     """
     state = read(path_or_state)
     model = Terminator(config or infer_config(state))
@@ -112,11 +148,15 @@ def load(path_or_state: str | Path | Mapping[str, Any], config: ModelConfig | No
     problems += [f"unexpected: {key}" for key in state if key not in expected]
     for key, (name, parameter) in expected.items():
         if key in state and _shape(state[key]) != _shape(parameter):
-            problems.append(f"misshapen: {key} is {tuple(state[key].shape)}, expected {tuple(parameter.shape)}")
+            problems.append(
+                f"misshapen: {key} is {tuple(state[key].shape)}, expected {tuple(parameter.shape)}"
+            )
         elif key in state:
             weights[name] = state[key].reshape(parameter.shape)
     if problems:
-        raise ValueError("the released state dict does not fit the model:\n  " + "\n  ".join(problems))
+        raise ValueError(
+            "the released state dict does not fit the model:\n  " + "\n  ".join(problems)
+        )
     model.load_state_dict(weights, strict=False)
     return model.eval()
 

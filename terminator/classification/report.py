@@ -19,12 +19,20 @@ STABLE = 1.5  # a deviation that changes by less than this factor during trainin
 
 
 def gathered(runs: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
-    """The observations of {label: runs} in one table: network, seed, epoch, quantity, block, part, value.
+    """The observations of {label: runs} in one table: network, seed, epoch, quantity, block, part,
+    value.
 
-    Args:  runs: as study.run_study gives them, made with train.observe.
+    Args:
+        runs: as study.run_study gives them, made with train.observe.
     """
-    return pd.concat([run.observations.assign(network=label, seed=run.record["seed"])
-                      for label, found in runs.items() for run in found], ignore_index=True)
+    return pd.concat(
+        [
+            run.observations.assign(network=label, seed=run.record["seed"])
+            for label, found in runs.items()
+            for run in found
+        ],
+        ignore_index=True,
+    )
 
 
 def select(table: pd.DataFrame, quantity: str, *parts: str, last: bool = False) -> pd.DataFrame:
@@ -35,32 +43,40 @@ def select(table: pd.DataFrame, quantity: str, *parts: str, last: bool = False) 
     return chosen[chosen["epoch"] == table["epoch"].max()] if last else chosen
 
 
-# -- slow scores -----------------------------------------------------------------------------------------------
+# -- slow scores -----------------------------------------------------------------------------------
 
 
 def score_table(table: pd.DataFrame) -> pd.DataFrame:
-    """After training, per network and block: AUROC and concentration of slow score, input and hyper-kernel.
+    """After training, per network and block: AUROC and concentration of slow score, input and
+    hyper-kernel.
 
     `gain` is the slow score's minus the input's: what the hyper-kernel adds. Means over seeds.
     """
     rows = []
     for quantity in ("auroc", "concentration"):
-        wide = select(table, quantity, last=True).pivot_table("value", ["network", "block"], "part", sort=False)
+        wide = select(table, quantity, last=True).pivot_table(
+            "value", ["network", "block"], "part", sort=False
+        )
         wide["gain"] = wide["slow score"] - wide["input"]
         rows.append(wide[["slow score", "input", "hyper-kernel", "gain"]])
     return pd.concat(rows, axis=1, keys=("auroc", "concentration"))
 
 
 def score_verdict(table: pd.DataFrame, with_loss: str, without: str) -> str:
-    """Whether slow scores single out the object, more than the activations alone, and what the loss changes."""
+    """Whether slow scores single out the object, more than the activations alone, and what the loss
+    changes.
+    """
     last = select(table, "auroc", "slow score", "input", last=True)
     means = last.groupby(["network", "part", "seed"])["value"].mean()  # over blocks
     lines = []
     for label in (with_loss, without):
         score, control = means[label, "slow score"], means[label, "input"]
-        lines.append(f"{label}: |S| is larger on the object than beside it with probability {score.mean():.3f} (mean "
-                     f"over blocks; |Z| alone: {control.mean():.3f}). What the hyper-kernels add: "
-                     f"{_with_error(score - control)}.")
+        lines.append(
+            f"{label}: |S| is larger on the object than beside it with probability "
+            f"{score.mean():.3f} (mean "
+            f"over blocks; |Z| alone: {control.mean():.3f}). What the hyper-kernels add: "
+            f"{_with_error(score - control)}."
+        )
     effect = means[with_loss, "slow score"] - means[without, "slow score"]
     lines.append(f"The loss changes that probability by {_with_error(effect)}.")
     return "\n".join(lines)
@@ -72,61 +88,84 @@ def _with_error(differences: pd.Series) -> str:
         return f"{differences.mean():+.3f} (one seed: nothing can be said of chance)"
     error = differences.std(ddof=1) / math.sqrt(len(differences))
     clear = abs(differences.mean()) > 2 * error
-    return (f"{differences.mean():+.3f} (standard error over {len(differences)} seeds {error:.3f}: "
-            f"{'more' if clear else 'no more'} than two of them)")
+    return (
+        f"{differences.mean():+.3f} (standard error over {len(differences)} seeds {error:.3f}: "
+        f"{'more' if clear else 'no more'} than two of them)"
+    )
 
 
-# -- hyper-kernels ---------------------------------------------------------------------------------------------
+# -- hyper-kernels ---------------------------------------------------------------------------------
 
 
 def kernel_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Per network, before and after training: cosine and relative distance over pairs of blocks, size of W."""
+    """Per network, before and after training: cosine and relative distance over pairs of blocks,
+    size of W.
+    """
     end = table["epoch"].max()
     rows = {}
     for quantity in ("kernel_cosine", "kernel_distance", "kernel_rms"):
         found = select(table, quantity)
         for name, epoch in (("before", 0), ("after", end)):
-            rows[quantity, name] = found[found["epoch"] == epoch].groupby("network", sort=False)["value"].mean()
+            rows[quantity, name] = (
+                found[found["epoch"] == epoch].groupby("network", sort=False)["value"].mean()
+            )
     return pd.DataFrame(rows)
 
 
 def kernel_verdict(table: pd.DataFrame) -> str:
-    """Whether training brings the blocks' hyper-kernels together, and by what: growing alike, or growing small."""
+    """Whether training brings the blocks' hyper-kernels together, and by what: growing alike, or
+    growing small.
+    """
     lines = []
     for label, row in kernel_table(table).iterrows():
         before, after = row["kernel_cosine"]
         shrunk = row["kernel_rms"]["after"] / row["kernel_rms"]["before"]
         alike = "more alike" if after > before + 0.05 else "no more alike"
-        lines.append(f"{label}: mean cosine {before:+.3f} -> {after:+.3f}, so the hyper-kernels grow {alike}; their "
-                     f"size changes by a factor of {shrunk:.2f}; relative distance "
-                     f"{row['kernel_distance']['before']:.2f} -> {row['kernel_distance']['after']:.2f}.")
+        lines.append(
+            f"{label}: mean cosine {before:+.3f} -> {after:+.3f}, so the hyper-kernels grow "
+            f"{alike}; their "
+            f"size changes by a factor of {shrunk:.2f}; relative distance "
+            f"{row['kernel_distance']['before']:.2f} -> {row['kernel_distance']['after']:.2f}."
+        )
     return "\n".join(lines)
 
 
-# -- features --------------------------------------------------------------------------------------------------
+# -- features --------------------------------------------------------------------------------------
 
 
 def relative_means(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean, and channel offset, of every feature map in units of its standard deviation: columns mean, offset, sd."""
+    """Mean, and channel offset, of every feature map in units of its standard deviation: columns
+    mean, offset, sd.
+    """
     keys = ["network", "seed", "epoch", "block", "part"]
-    wide = table[table["quantity"].isin(("mean", "sd", "channel_offset"))].pivot_table("value", keys, "quantity")
+    wide = table[table["quantity"].isin(("mean", "sd", "channel_offset"))].pivot_table(
+        "value", keys, "quantity"
+    )
     wide["offset"], wide["mean"] = wide["channel_offset"] / wide["sd"], wide["mean"] / wide["sd"]
     return wide[["mean", "offset", "sd"]].reset_index()
 
 
 def feature_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Per network and feature map, over blocks, epochs and seeds: the largest |mean| and offset, and drift of the sd.
+    """Per network and feature map, over blocks, epochs and seeds: the largest |mean| and offset,
+    and drift of the sd.
 
-    Drift is the largest deviation over the smallest, from the first epoch on, in the block where it is worst.
+    Drift is the largest deviation over the smallest, from the first epoch on, in the block where it
+    is worst.
     """
     features = relative_means(table)
     features = features[features["part"].isin(("standardised", "output"))]
     rows = []
     for (network, part), group in features.groupby(["network", "part"], sort=False):
         trained = group[group["epoch"] > 0].groupby(["seed", "block"])["sd"]
-        rows.append({"network": network, "features": part, "largest |mean| / sd": group["mean"].abs().max(),
-                     "largest channel offset / sd": group["offset"].max(),
-                     "drift of sd": (trained.max() / trained.min()).max()})
+        rows.append(
+            {
+                "network": network,
+                "features": part,
+                "largest |mean| / sd": group["mean"].abs().max(),
+                "largest channel offset / sd": group["offset"].max(),
+                "drift of sd": (trained.max() / trained.min()).max(),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -137,20 +176,35 @@ def feature_verdict(table: pd.DataFrame) -> str:
         network, part, mean, offset, drift = row
         whole = "zero" if mean < ZERO else "not zero"
         each = "zero" if offset < ZERO else "not zero"
-        lines.append(f"{network}, {part}: the mean is {whole} (at most {mean:.2f} sd), channel by channel {each} "
-                     f"({offset:.2f} sd); the deviation is {'stable' if drift < STABLE else 'not stable'} "
-                     f"(it changes up to {drift:.2f}-fold).")
+        lines.append(
+            f"{network}, {part}: the mean is {whole} (at most {mean:.2f} sd), channel by channel "
+            f"{each} "
+            f"({offset:.2f} sd); the deviation is {'stable' if drift < STABLE else 'not stable'} "
+            f"(it changes up to {drift:.2f}-fold)."
+        )
     return "\n".join(lines)
 
 
 # -- tables of runs -------------------------------------------------------------------------------
 
-GROUP = ["experiment", "profile", "dataset", "train_images", "image_size", "model", "parameters", "optimizer", "epochs",
-         "setting"]
+GROUP = [
+    "experiment",
+    "profile",
+    "dataset",
+    "train_images",
+    "image_size",
+    "model",
+    "parameters",
+    "optimizer",
+    "epochs",
+    "setting",
+]
 
 
 def summary_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """One row per setting: mean and standard deviation of the last epoch's accuracies (%) over seeds."""
+    """One row per setting: mean and standard deviation of the last epoch's accuracies (%) over
+    seeds.
+    """
     runs = CLASSIFICATION.runs_table(list(records))
     if runs.empty:
         return runs
@@ -168,33 +222,74 @@ def summary_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def table_beside_published(records: Iterable[dict[str, Any]], table: str = "images") -> pd.DataFrame:
-    """Published numbers and ours in one table, each row saying what kind of number it is and where it is from.
+def table_beside_published(
+    records: Iterable[dict[str, Any]], table: str = "images"
+) -> pd.DataFrame:
+    """Published numbers and ours in one table, each row saying what kind of number it is and where
+    it is from.
 
-    Ours are last-epoch means over seeds, as released (statistics of the test batch), with standard deviation.
+    Ours are last-epoch means over seeds, as released (statistics of the test batch), with standard
+    deviation.
     """
-    columns = ["dataset", "model", "parameters", "epochs", "accuracy", "calibrated", "kind", "source"]
+    columns = [
+        "dataset",
+        "model",
+        "parameters",
+        "epochs",
+        "accuracy",
+        "calibrated",
+        "kind",
+        "source",
+    ]
     published = literature(table)
-    rows = [{"dataset": r.dataset, "model": r.model, "parameters": r.parameters, "epochs": r.epoch,
-             "accuracy": mean_and_spread(r.value, None), "calibrated": "-", "kind": r.kind, "source": r.source}
-            for r in published.itertuples()]
+    rows = [
+        {
+            "dataset": r.dataset,
+            "model": r.model,
+            "parameters": r.parameters,
+            "epochs": r.epoch,
+            "accuracy": mean_and_spread(r.value, None),
+            "calibrated": "-",
+            "kind": r.kind,
+            "source": r.source,
+        }
+        for r in published.itertuples()
+    ]
     for r in summary_table(records).itertuples():
-        rows.append({"dataset": f"{r.dataset}, {r.image_size} px, {r.train_images} images", "model": r.model,
-                     "parameters": r.parameters, "epochs": r.epochs,
-                     "accuracy": mean_and_spread(r.released, r.released_sd),
-                     "calibrated": mean_and_spread(r.calibrated, r.calibrated_sd),
-                     "kind": f"ours, {r.profile}, {r.seeds} seed{'s' if r.seeds > 1 else ''}",
-                     "source": f"results/runs/{r.experiment}"})
+        rows.append(
+            {
+                "dataset": f"{r.dataset}, {r.image_size} px, {r.train_images} images",
+                "model": r.model,
+                "parameters": r.parameters,
+                "epochs": r.epochs,
+                "accuracy": mean_and_spread(r.released, r.released_sd),
+                "calibrated": mean_and_spread(r.calibrated, r.calibrated_sd),
+                "kind": f"ours, {r.profile}, {r.seeds} seed{'s' if r.seeds > 1 else ''}",
+                "source": f"results/runs/{r.experiment}",
+            }
+        )
     frame = pd.DataFrame(rows, columns=columns)
     return frame.astype({"parameters": "Int64", "epochs": "Int64"})
 
 
 def headline_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """One row per setting and protocol: experiment, dataset, profile, metric, value, spread, n_seeds."""
+    """One row per setting and protocol: experiment, dataset, profile, metric, value, spread,
+    n_seeds.
+    """
     rows = []
     for r in summary_table(records).itertuples():
         for protocol in ("released", "calibrated"):
-            rows.append({"experiment": r.experiment, "dataset": r.dataset, "profile": r.profile,
-                         "metric": f"test accuracy (%), {protocol}", "value": getattr(r, protocol),
-                         "spread": getattr(r, f"{protocol}_sd"), "n_seeds": r.seeds})
-    return pd.DataFrame(rows, columns=["experiment", "dataset", "profile", "metric", "value", "spread", "n_seeds"])
+            rows.append(
+                {
+                    "experiment": r.experiment,
+                    "dataset": r.dataset,
+                    "profile": r.profile,
+                    "metric": f"test accuracy (%), {protocol}",
+                    "value": getattr(r, protocol),
+                    "spread": getattr(r, f"{protocol}_sd"),
+                    "n_seeds": r.seeds,
+                }
+            )
+    return pd.DataFrame(
+        rows, columns=["experiment", "dataset", "profile", "metric", "value", "spread", "n_seeds"]
+    )

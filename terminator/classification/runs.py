@@ -39,17 +39,38 @@ from terminator.standardization import is_calibrated
 # what a model file says of its data
 OF_MODEL_FILES = ("name", "title", "shape", "classes", "mean", "std", "fingerprint")
 COLUMNS = (  # of index.csv
-    "run_id", "experiment", "profile", "dataset", "train_images", "test_images", "image_size",
-    "model", "parameters", "optimizer", "setting", "epochs", "seed", "accuracy_released",
-    "accuracy_calibrated", "wall_s", "images_per_s", "peak_memory_mb", "device", "commit", "dirty",
-    "finished")
+    "run_id",
+    "experiment",
+    "profile",
+    "dataset",
+    "train_images",
+    "test_images",
+    "image_size",
+    "model",
+    "parameters",
+    "optimizer",
+    "setting",
+    "epochs",
+    "seed",
+    "accuracy_released",
+    "accuracy_calibrated",
+    "wall_s",
+    "images_per_s",
+    "peak_memory_mb",
+    "device",
+    "commit",
+    "dirty",
+    "finished",
+)
 
 
 class ClassificationRun(FinishedRun):
     """A finished run, with the images it was tested on."""
 
     def test_images(self, count: int) -> Tensor | None:
-        """The first test images (count, C, *positions), uint8; nothing where the data are not on this machine."""
+        """The first test images (count, C, *positions), uint8; nothing where the data are not on
+        this machine.
+        """
         try:
             return self.system.load_data(self.config).test_images[:count]
         except DatasetNotFound:
@@ -72,9 +93,17 @@ class ClassificationSystem(System):
         use = config.dataset
         if rank() > 0:
             barrier()  # the first process downloads and decodes, the others find its cache
-        data = load(use.name, data_dir=data_dir, image_size=use.image_size, channels=use.channels,
-                    train_size=use.train_size, test_size=use.test_size, held_out=use.held_out, view=use.view,
-                    permutation_seed=use.permutation_seed)
+        data = load(
+            use.name,
+            data_dir=data_dir,
+            image_size=use.image_size,
+            channels=use.channels,
+            train_size=use.train_size,
+            test_size=use.test_size,
+            held_out=use.held_out,
+            view=use.view,
+            permutation_seed=use.permutation_seed,
+        )
         if rank() == 0:
             barrier()
         return data
@@ -95,28 +124,41 @@ class ClassificationSystem(System):
         return config.updated(dataset={"name": chosen})
 
     def resolve(self, config: Config, data: ImageData) -> Config:
-        """With the data's shape and classes in the model; or with the model that `pretrained` names.
+        """With the data's shape and classes in the model; or with the model that `pretrained`
+        names.
 
-        Raises:  ConfigError if the model was set to another shape than the data have, or the
-                 pretrained one does not fit data or settings.
+        Raises:
+            ConfigError: if the model was set to another shape than the data have, or the pretrained
+                one does not fit data or settings.
         """
         shape = data.info.shape
-        found: dict[str, Any] = {"dimensions": len(shape) - 1, "in_channels": shape[0],
-                                 "size": shape[-1], "classes": len(data.info.classes)}
+        found: dict[str, Any] = {
+            "dimensions": len(shape) - 1,
+            "in_channels": shape[0],
+            "size": shape[-1],
+            "classes": len(data.info.classes),
+        }
         for name, value in found.items():
             given = getattr(config.model, name)
             if given not in (None, value) and not (name == "dimensions" and given == 2):
-                raise ConfigError(f"model.{name} is {given}, but {data.info.title} has {value}; "
-                                  "leave it out, or change the data set's settings")
+                raise ConfigError(
+                    f"model.{name} is {given}, but {data.info.title} has {value}; "
+                    "leave it out, or change the data set's settings"
+                )
         model = dataclasses.replace(config.model, **found)
         model = model if config.network.name in networks.BASELINES else model.resolved()
         return _adopt_pretrained(dataclasses.replace(config, model=model), asked=config)
 
     def resolve_like(self, config: Config, record: dict[str, Any]) -> Config:
-        """With the record's shape where none is asked for, and its data set if that is a substitute."""
+        """With the record's shape where none is asked for, and its data set if that is a
+        substitute.
+        """
         theirs = from_dict(Config, record["config"])
-        shape = {name: getattr(theirs.model, name) for name in (*SHAPE, "factors", "trained_size")
-                 if name == "dimensions" or getattr(config.model, name) is None}
+        shape = {
+            name: getattr(theirs.model, name)
+            for name in (*SHAPE, "factors", "trained_size")
+            if name == "dimensions" or getattr(config.model, name) is None
+        }
         if theirs.dataset.name == SUBSTITUTES.get(config.dataset.name):
             config = config.updated(dataset={"name": theirs.dataset.name})
         return dataclasses.replace(config, model=dataclasses.replace(config.model, **shape))
@@ -147,12 +189,15 @@ class ClassificationSystem(System):
             return networks.load(config.pretrained.filename)
         return networks.build(config)
 
-    def trainer(self, model: nn.Module, config: Config, data: ImageData,
-                folder: Path | None = None) -> Trainer:
+    def trainer(
+        self, model: nn.Module, config: Config, data: ImageData, folder: Path | None = None
+    ) -> Trainer:
         return Trainer(model, config, data, folder)
 
     def results(self, trainer: Trainer, calibrate: bool = True) -> dict[str, dict[str, Any]]:
-        """Of both protocols, the second after calibration, or with the statistics that are there."""
+        """Of both protocols, the second after calibration, or with the statistics that are
+        there.
+        """
         results: dict[str, dict[str, Any]] = {"released": trainer.evaluate("released")}
         count = trainer.calibrate() if calibrate else None
         results["calibrated"] = {**trainer.evaluate("calibrated"), "calibration_images": count}
@@ -164,8 +209,10 @@ class ClassificationSystem(System):
     def details(self, trainer: Trainer, rows: Sequence[dict[str, float]]) -> dict[str, Any]:
         count = len(rows) * trainer.steps_per_epoch * trainer.config.train.batch_size
         seconds = sum(row["seconds"] for row in rows)
-        return {"flops_per_image": flops_per_image(trainer),
-                "images_per_s": round(count / seconds, 2)}
+        return {
+            "flops_per_image": flops_per_image(trainer),
+            "images_per_s": round(count / seconds, 2),
+        }
 
     def about(self, record: dict[str, Any]) -> dict[str, Any]:
         """A model file describes its data, so that it can be given images."""
@@ -179,9 +226,13 @@ class ClassificationSystem(System):
     def load(self, path: str | os.PathLike) -> tuple[Any, Config | None]:
         """The network in a file of this kit or a released checkpoint, and its configuration.
 
-        Returns: the network in evaluation mode; no configuration where the file does not say what
-                 it was trained with.
-        Raises:  FileNotFoundError; ValueError if the file is corrupt, or no such model.
+        Returns:
+            the network in evaluation mode; no configuration where the file does not say what it was
+            trained with.
+
+        Raises:
+            FileNotFoundError: as its message says.
+            ValueError: if the file is corrupt, or no such model.
         """
         model = networks.load(Path(path))
         saved = getattr(model, "info", {}).get("config")
@@ -195,18 +246,24 @@ class ClassificationSystem(System):
         return f"test accuracy {released:.2f} % as released, {calibrated:.2f} % calibrated"
 
     def row(self, record: dict[str, Any]) -> dict[str, Any]:
-        """What it was, how well (%), how fast; setting: a hash of what is the same for all seeds."""
+        """What it was, how well (%), how fast; setting: a hash of what is the same for all
+        seeds.
+        """
         data, config, results = record["data"], record["config"], record["results"]
         return {
-            "dataset": data["title"], "train_images": data["train_size"],
-            "test_images": data["test_size"], "image_size": data["shape"][-1],
-            "model": record["model"], "optimizer": config["optimizer"]["name"],
+            "dataset": data["title"],
+            "train_images": data["train_size"],
+            "test_images": data["test_size"],
+            "image_size": data["shape"][-1],
+            "model": record["model"],
+            "optimizer": config["optimizer"]["name"],
             "setting": hashlib.sha256(self.but_seed(record).encode()).hexdigest()[:6],
             "epochs": config["train"]["epochs"],
             "accuracy_released": results["released"]["accuracy"],
             "accuracy_calibrated": results.get("calibrated", {}).get("accuracy"),
             "images_per_s": record["images_per_s"],
-            "peak_memory_mb": round(record["peak_memory_bytes"] / 1e6)}
+            "peak_memory_mb": round(record["peak_memory_bytes"] / 1e6),
+        }
 
     def rebuild_index(self) -> Path:
         """Write the index, an empty one where no run is evidence."""
@@ -218,23 +275,32 @@ CLASSIFICATION = ClassificationSystem()
 
 
 def _adopt_pretrained(config: Config, asked: Config) -> Config:
-    """The resolved configuration with the model that `pretrained` names, so that records say what was trained.
+    """The resolved configuration with the model that `pretrained` names, so that records say what
+    was trained.
 
-    Raises:  ConfigError if that model does not fit the data, or settings of the model that were asked for.
+    Raises:
+        ConfigError: if that model does not fit the data, or settings of the model that were asked
+            for.
     """
     if not config.pretrained.load:
         return config
     model: Any = networks.load(config.pretrained.filename)
     own, network = model.config, networks.network_of(model)
     if network != config.network:
-        raise ConfigError(f"pretrained.filename is {config.pretrained.filename!r}, which holds {network}; allowed: "
-                          f"{config.network}, that of the settings")
+        raise ConfigError(
+            f"pretrained.filename is {config.pretrained.filename!r}, which holds {network}; "
+            "allowed: "
+            f"{config.network}, that of the settings"
+        )
     needed = {name: getattr(config.model, name) for name in SHAPE}
     for name, value in {**needed, **changed_settings(asked.model, ModelConfig())}.items():
         has = to_dict(own)[name]
         if has != value:
-            raise ConfigError(f"pretrained.filename is {config.pretrained.filename!r}, whose model.{name} is {has!r}; "
-                              f"allowed: {value!r}, that of the data or of the settings")
+            raise ConfigError(
+                f"pretrained.filename is {config.pretrained.filename!r}, whose model.{name} is "
+                f"{has!r}; "
+                f"allowed: {value!r}, that of the data or of the settings"
+            )
     return dataclasses.replace(config, model=own)
 
 
@@ -260,12 +326,14 @@ def tour(profile: str, seed: int = 0, device: str = "auto") -> ClassificationRun
     require_one_of("profile", profile, TOUR)
     config = preset(TOUR[profile], train={"seed": seed, "device": device})
     experiment = "tour" if profile == "smoke" else "images"
-    return CLASSIFICATION.run(CLASSIFICATION.ready(config, profile), experiment, profile,
-                              need_model=True)
+    return CLASSIFICATION.run(
+        CLASSIFICATION.ready(config, profile), experiment, profile, need_model=True
+    )
 
 
-def images(profile: str, seeds: Sequence[int] = (), device: str = "auto"
-           ) -> list[ClassificationRun]:
+def images(
+    profile: str, seeds: Sequence[int] = (), device: str = "auto"
+) -> list[ClassificationRun]:
     """The runs of the 2-D table: every data set of the profile, every seed."""
     runs = []
     for name in IMAGES[profile]:
@@ -276,11 +344,15 @@ def images(profile: str, seeds: Sequence[int] = (), device: str = "auto"
     return runs
 
 
-def own_images(folder: str | os.PathLike, profile: str = "smoke", **changes: Any
-               ) -> ClassificationRun:
+def own_images(
+    folder: str | os.PathLike, profile: str = "smoke", **changes: Any
+) -> ClassificationRun:
     """A calibrated model of a folder (or archive) of class folders, trained with the preset "own".
 
-    Args:    folder: {train,test}/<class>/* or <class>/*;  changes: settings, as for presets.preset.
+    Args:
+        folder: {train,test}/<class>/* or <class>/*.
+        changes: settings, as for presets.preset.
+
     A batch is at most a quarter of the training images, so that few images still give some steps.
     The record is nobody's evidence: it is kept where the command line keeps its own.
     """
@@ -296,23 +368,33 @@ def own_images(folder: str | os.PathLike, profile: str = "smoke", **changes: Any
 # -- model files ----------------------------------------------------------------------------------
 
 
-def evaluate_file(path: str | os.PathLike, config: Config, data_dir: str | None = None) -> dict[str, Any]:
+def evaluate_file(
+    path: str | os.PathLike, config: Config, data_dir: str | None = None
+) -> dict[str, Any]:
     """Evaluate a model file on the configured data set, as released and calibrated.
 
-    Raises:  ValueError if the model and the data do not fit each other.
+    Raises:
+        ValueError: if the model and the data do not fit each other.
     """
     model: Any = networks.load(Path(path))
     with processes(config.train):
         data = CLASSIFICATION.load_data(config, data_dir)
         shape = (model.config.in_channels, *[model.config.size] * model.config.dimensions)
         if tuple(data.info.shape) != shape or len(data.info.classes) != model.config.classes:
-            raise ValueError(f"{path} takes inputs {shape} of {model.config.classes} classes, {data.info.title} has "
-                             f"{tuple(data.info.shape)} of {len(data.info.classes)}; set dataset.image_size, "
-                             "dataset.channels or another dataset.name")
+            raise ValueError(
+                f"{path} takes inputs {shape} of {model.config.classes} classes, {data.info.title} "
+                "has "
+                f"{tuple(data.info.shape)} of {len(data.info.classes)}; set dataset.image_size, "
+                "dataset.channels or another dataset.name"
+            )
         config = dataclasses.replace(config, model=model.config, network=networks.network_of(model))
         trainer = Trainer(model, config, _as_trained(data, model, path))
-        return {"model": str(path), "data": data.info.title, "device": str(choose_device(config.train.device)),
-                **CLASSIFICATION.results(trainer, calibrate=not is_calibrated(model))}
+        return {
+            "model": str(path),
+            "data": data.info.title,
+            "device": str(choose_device(config.train.device)),
+            **CLASSIFICATION.results(trainer, calibrate=not is_calibrated(model)),
+        }
 
 
 def _as_trained(data: ImageData, model: nn.Module, path: str | os.PathLike) -> ImageData:
@@ -321,7 +403,9 @@ def _as_trained(data: ImageData, model: nn.Module, path: str | os.PathLike) -> I
     if saved is None:
         return data
     if list(saved["classes"]) != list(data.info.classes):
-        raise ValueError(f"{path} knows the classes {', '.join(saved['classes'])}; {data.info.title} has "
-                         f"{', '.join(data.info.classes)}")
+        raise ValueError(
+            f"{path} knows the classes {', '.join(saved['classes'])}; {data.info.title} has "
+            f"{', '.join(data.info.classes)}"
+        )
     info = dataclasses.replace(data.info, mean=tuple(saved["mean"]), std=tuple(saved["std"]))
     return dataclasses.replace(data, info=info)

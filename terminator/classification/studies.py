@@ -1,4 +1,5 @@
-"""Studies: sets of named configurations that are compared with one another, as plain data, per profile.
+"""Studies: sets of named configurations that are compared with one another, as plain data, per
+profile.
 
 `study.run_study` trains one; everything here says only what is trained.
 """
@@ -9,45 +10,63 @@ from terminator.classification.presets import preset
 from terminator.mixers.registry import MAP_MIXERS
 from terminator.runs.study import Contest, Study, default_seeds, of_profile
 
-# -- ablations -----------------------------------------------------------------------------------------------------
+# -- ablations -------------------------------------------------------------------------------------
 
 FULL = "full network"
 ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {  # kind: {variant: what it changes}
     "loss": {
         "without slow neural loss": {"train": {"slow_neural_loss": 0.0}},
-        "slow neural loss of channel sums": {"train": {"slow_neural_loss_form": "channel_sum"}}},
+        "slow neural loss of channel sums": {"train": {"slow_neural_loss_form": "channel_sum"}},
+    },
     "branches": {
         "without RGUs": {"model": {"rgu": False}},
         "without hyper-channel interaction": {"model": {"hyper_channel_interaction": False}},
         "without hyper interaction": {"model": {"hyper_interaction": False}},
         "without Si-GLU": {"model": {"si_glu": False}},
-        "without skips": {"model": {"skips": False}}},
+        "without skips": {"model": {"skips": False}},
+    },
     "local branches": {
         "without local 3x3": {"model": {"local_sizes": [0, 9, 5, 7]}},
         "without local 9x9": {"model": {"local_sizes": [3, 0, 5, 7]}},
         "without local 5x5": {"model": {"local_sizes": [3, 9, 0, 7]}},
         "without local 7x7": {"model": {"local_sizes": [3, 9, 5, 0]}},
         "without local branches": {"model": {"local_sizes": [0, 0, 0, 0]}},
-        "without local context": {"model": {"local_context": False}}},
+        "without local context": {"model": {"local_context": False}},
+    },
     "standardisation": {
         "batch for G-IBS": {"model": {"standardization": "batch"}},
         "instance for G-IBS": {"model": {"standardization": "instance"}},
-        "affine batch for G-IBS": {"model": {"standardization": "batch_affine"}}},
+        "affine batch for G-IBS": {"model": {"standardization": "batch_affine"}},
+    },
     "slow networks": {
         "without s-renormalisation": {"model": {"renormalization": False}},
         "trainable alpha, beta": {"model": {"trainable_renormalization": True}},
         "omega_0 = 2": {"model": {"omega_0": 2.0}},
         "omega_0 = 20": {"model": {"omega_0": 20.0}},
         "omega_0 = 200": {"model": {"omega_0": 200.0}},
-        "omega_0 = 20000": {"model": {"omega_0": 20000.0}}},
+        "omega_0 = 20000": {"model": {"omega_0": 20000.0}},
+    },
 }
-_SMOKE_ABLATIONS = ("without slow neural loss", "without RGUs", "without local branches", "instance for G-IBS",
-                    "omega_0 = 20")
+_SMOKE_ABLATIONS = (
+    "without slow neural loss",
+    "without RGUs",
+    "without local branches",
+    "instance for G-IBS",
+    "omega_0 = 20",
+)
 _ABLATION_BASES = {
-    "smoke": preset("digits", dataset={"train_size": 480}, model={"factors": [4, 3, 2]}, train={"epochs": 3},
-                    test={"calibration_images": 128}),
-    "laptop": preset("mnist-laptop", dataset={"image_size": 12, "train_size": 1000, "test_size": 1000}),
-    "paper": preset("cifar10", train={"epochs": 30})}
+    "smoke": preset(
+        "digits",
+        dataset={"train_size": 480},
+        model={"factors": [4, 3, 2]},
+        train={"epochs": 3},
+        test={"calibration_images": 128},
+    ),
+    "laptop": preset(
+        "mnist-laptop", dataset={"image_size": 12, "train_size": 1000, "test_size": 1000}
+    ),
+    "paper": preset("cifar10", train={"epochs": 30}),
+}
 _ABLATION_SEEDS = {"smoke": (0, 1), "laptop": (0, 1), "paper": (0, 1, 2)}
 
 
@@ -59,138 +78,251 @@ def ablation_kinds() -> dict[str, str]:
 def ablations(profile: str) -> Study:
     """The full network and what it is without each of its parts; a few of them in smoke."""
     base = of_profile(_ABLATION_BASES, profile)
-    changes = {name: change for variants in ABLATIONS.values() for name, change in variants.items()
-               if profile != "smoke" or name in _SMOKE_ABLATIONS}
+    changes = {
+        name: change
+        for variants in ABLATIONS.values()
+        for name, change in variants.items()
+        if profile != "smoke" or name in _SMOKE_ABLATIONS
+    }
     variants = {FULL: base} | {name: base.updated(**change) for name, change in changes.items()}
     return Study("ablations", variants, _ABLATION_SEEDS[profile])
 
 
 _NETWORKS = {  # each with the optimiser that it is usually trained with
     "Terminator, Kar3": {},
-    "ResNet-18, SGD": {"network": {"name": "resnet18"}, "optimizer": {"name": "SGD", "weight_decay": 5e-4}},
-    "CCNN-4,140, AdamW": {"network": {"name": "ccnn"}, "optimizer": {"name": "AdamW", "weight_decay": 1e-4}}}
-_NETWORK_RATES = {"Terminator, Kar3": (0.0004, 0.0012, 0.0036), "ResNet-18, SGD": (0.005, 0.02, 0.08),
-                  "CCNN-4,140, AdamW": (0.003, 0.01, 0.03)}
-_OPTIMIZERS = {name: {"optimizer": {"name": name}} for name in ("Kar3", "Kar2", "Lion", "AdamW", "SGD")}
-_OPTIMIZER_RATES = {  # Kar3 steps by up to three times its rate, Kar2 by two, Lion by one: the same longest steps
-    "Kar3": (0.0004, 0.0012, 0.0036), "Kar2": (0.0006, 0.0018, 0.0054), "Lion": (0.0012, 0.0036, 0.0108),
-    "AdamW": (0.001, 0.003, 0.01), "SGD": (0.01, 0.03, 0.1)}
-_SMOKE = preset("digits", dataset={"train_size": 600}, train={"epochs": 3, "batch_size": 32},
-                test={"calibration_images": 128})
+    "ResNet-18, SGD": {
+        "network": {"name": "resnet18"},
+        "optimizer": {"name": "SGD", "weight_decay": 5e-4},
+    },
+    "CCNN-4,140, AdamW": {
+        "network": {"name": "ccnn"},
+        "optimizer": {"name": "AdamW", "weight_decay": 1e-4},
+    },
+}
+_NETWORK_RATES = {
+    "Terminator, Kar3": (0.0004, 0.0012, 0.0036),
+    "ResNet-18, SGD": (0.005, 0.02, 0.08),
+    "CCNN-4,140, AdamW": (0.003, 0.01, 0.03),
+}
+_OPTIMIZERS = {
+    name: {"optimizer": {"name": name}} for name in ("Kar3", "Kar2", "Lion", "AdamW", "SGD")
+}
+# Kar3 steps by up to three times its rate, Kar2 by two, Lion by one: the same longest steps
+_OPTIMIZER_RATES = {
+    "Kar3": (0.0004, 0.0012, 0.0036),
+    "Kar2": (0.0006, 0.0018, 0.0054),
+    "Lion": (0.0012, 0.0036, 0.0108),
+    "AdamW": (0.001, 0.003, 0.01),
+    "SGD": (0.01, 0.03, 0.1),
+}
+_SMOKE = preset(
+    "digits",
+    dataset={"train_size": 600},
+    train={"epochs": 3, "batch_size": 32},
+    test={"calibration_images": 128},
+)
 _SMOKE_SWEEP = {"dataset": {"train_size": 300, "held_out": 100}, "train": {"epochs": 2}}
-_PAPER_SWEEP = {"dataset": {"held_out": 5000}, "train": {"epochs": 15}, "test": {"drop_last": False}}
+_PAPER_SWEEP = {
+    "dataset": {"held_out": 5000},
+    "train": {"epochs": 15},
+    "test": {"drop_last": False},
+}
 _CONTEST_SEEDS = {"smoke": (0,), "laptop": (0, 1, 2), "paper": (0, 1, 2)}
 
 
 def networks(profile: str) -> Contest:
     """Terminator, ResNet-18 and CCNN on the same data, batch, augmentation, schedule and epochs."""
-    base, sweep = of_profile({
-        "smoke": (_SMOKE, _SMOKE_SWEEP),
-        "laptop": (preset("cifar10-laptop", dataset={"image_size": 12, "train_size": 2000, "test_size": 1000}),
-                   {"dataset": {"train_size": 1600, "held_out": 400}}),
-        "paper": (preset("cifar10"), _PAPER_SWEEP)}, profile)
+    base, sweep = of_profile(
+        {
+            "smoke": (_SMOKE, _SMOKE_SWEEP),
+            "laptop": (
+                preset(
+                    "cifar10-laptop",
+                    dataset={"image_size": 12, "train_size": 2000, "test_size": 1000},
+                ),
+                {"dataset": {"train_size": 1600, "held_out": 400}},
+            ),
+            "paper": (preset("cifar10"), _PAPER_SWEEP),
+        },
+        profile,
+    )
     return Contest("networks", base, _NETWORKS, _NETWORK_RATES, sweep, _CONTEST_SEEDS[profile])
 
 
 def optimizers(profile: str) -> Contest:
-    """Terminator trained with Kar3, Kar2, Lion, AdamW and SGD with momentum; the rest as in the base."""
-    base, sweep = of_profile({
-        "smoke": (_SMOKE.updated(model={"factors": [4, 3]}), _SMOKE_SWEEP),
-        "laptop": (preset("digits", train={"epochs": 3}), {"dataset": {"held_out": 360}}),
-        "paper": (preset("cifar10"), _PAPER_SWEEP)}, profile)
-    return Contest("optimizers", base, _OPTIMIZERS, _OPTIMIZER_RATES, sweep, _CONTEST_SEEDS[profile])
+    """Terminator trained with Kar3, Kar2, Lion, AdamW and SGD with momentum; the rest as in the
+    base.
+    """
+    base, sweep = of_profile(
+        {
+            "smoke": (_SMOKE.updated(model={"factors": [4, 3]}), _SMOKE_SWEEP),
+            "laptop": (preset("digits", train={"epochs": 3}), {"dataset": {"held_out": 360}}),
+            "paper": (preset("cifar10"), _PAPER_SWEEP),
+        },
+        profile,
+    )
+    return Contest(
+        "optimizers", base, _OPTIMIZERS, _OPTIMIZER_RATES, sweep, _CONTEST_SEEDS[profile]
+    )
 
 
 def precision(profile: str) -> Study:
     """The same trainings with float32 and with bf16 autocast, {(data, precision): ...}."""
-    bases = of_profile({
-        "smoke": {"digits": _SMOKE.updated(model={"factors": [4, 3]})},
-        "laptop": {"digits": preset("digits"),
-                   "CIFAR-10": preset("cifar10-laptop", dataset={"image_size": 12, "train_size": 2000,
-                                                                 "test_size": 1000})},
-        "paper": {"CIFAR-10": preset("cifar10", train={"epochs": 12})}}, profile)
-    return Study("precision", {(data, kind): base.updated(train={"precision": kind})
-                               for data, base in bases.items() for kind in ("float32", "bf16")},
-                 _CONTEST_SEEDS[profile])
+    bases = of_profile(
+        {
+            "smoke": {"digits": _SMOKE.updated(model={"factors": [4, 3]})},
+            "laptop": {
+                "digits": preset("digits"),
+                "CIFAR-10": preset(
+                    "cifar10-laptop",
+                    dataset={"image_size": 12, "train_size": 2000, "test_size": 1000},
+                ),
+            },
+            "paper": {"CIFAR-10": preset("cifar10", train={"epochs": 12})},
+        },
+        profile,
+    )
+    return Study(
+        "precision",
+        {
+            (data, kind): base.updated(train={"precision": kind})
+            for data, base in bases.items()
+            for kind in ("float32", "bf16")
+        },
+        _CONTEST_SEEDS[profile],
+    )
 
 
-# -- sequences -------------------------------------------------------------------------------------------------------
+# -- sequences -------------------------------------------------------------------------------------
 
 _TWO = ("matrix", "convolution")
 _THREE = (*_TWO, "causal_convolution")
 _SEQUENCES = {  # profile: {task: (preset, the readings of the global operator that are trained)}
     "smoke": {"sequential digits": ("sdigits", _THREE), "permuted digits": ("pdigits", _TWO)},
-    "laptop": {"sMNIST": ("smnist-laptop", _THREE), "pMNIST": ("pmnist-laptop", _TWO),
-               "sCIFAR10": ("scifar10-laptop", _TWO)},
-    "paper": {"sMNIST": ("smnist", _THREE), "pMNIST": ("pmnist", _TWO), "sCIFAR10": ("scifar10", _TWO)}}
+    "laptop": {
+        "sMNIST": ("smnist-laptop", _THREE),
+        "pMNIST": ("pmnist-laptop", _TWO),
+        "sCIFAR10": ("scifar10-laptop", _TWO),
+    },
+    "paper": {
+        "sMNIST": ("smnist", _THREE),
+        "pMNIST": ("pmnist", _TWO),
+        "sCIFAR10": ("scifar10", _TWO),
+    },
+}
 
 
 def sequences(profile: str) -> Study:
     """Images as sequences of pixels, {(task, reading of the global operator): ...}."""
     tasks = of_profile(_SEQUENCES, profile)
-    return Study("sequences", {(task, reading): preset(name, model={"operator": reading})
-                               for task, (name, readings) in tasks.items() for reading in readings},
-                 default_seeds(profile))
+    return Study(
+        "sequences",
+        {
+            (task, reading): preset(name, model={"operator": reading})
+            for task, (name, readings) in tasks.items()
+            for reading in readings
+        },
+        default_seeds(profile),
+    )
 
 
-# -- trainings seen from inside --------------------------------------------------------------------------------------
+# -- trainings seen from inside --------------------------------------------------------------------
 
 WITH, WITHOUT = "with slow neural loss", "without slow neural loss"
 _INSIDE = {  # the base whose test images and hyper-kernels are observed after every epoch
     "smoke": preset("digits", dataset={"train_size": 800}, train={"epochs": 3, "observe": True}),
-    "laptop": preset("mnist-laptop", dataset={"train_size": 2500, "test_size": 1000},
-                     train={"epochs": 3, "observe": True}),
-    "paper": preset("mnist", train={"observe": True})}
+    "laptop": preset(
+        "mnist-laptop",
+        dataset={"train_size": 2500, "test_size": 1000},
+        train={"epochs": 3, "observe": True},
+    ),
+    "paper": preset("mnist", train={"observe": True}),
+}
 
 
 def slow_neural_loss(profile: str) -> Study:
-    """The same network with and without the slow neural loss, on images whose object is known pixel by pixel."""
+    """The same network with and without the slow neural loss, on images whose object is known pixel
+    by pixel.
+    """
     base = of_profile(_INSIDE, profile)
-    return Study("inside", {WITH: base, WITHOUT: base.updated(train={"slow_neural_loss": 0.0})}, default_seeds(profile))
+    return Study(
+        "inside",
+        {WITH: base, WITHOUT: base.updated(train={"slow_neural_loss": 0.0})},
+        default_seeds(profile),
+    )
 
 
 def feature_statistics(profile: str) -> Study:
-    """Terminator and a batch-normed ResNet-18 on the same data, each with the optimiser it is usually trained with."""
-    base = of_profile({
-        "smoke": _INSIDE["smoke"],  # a run of slow_neural_loss, and so trained once
-        "laptop": preset("cifar10-laptop", dataset={"train_size": 4000, "test_size": 1000},
-                         train={"epochs": 2, "observe": True}),
-        "paper": preset("cifar10", train={"observe": True})}, profile)
-    resnet = base.updated(network={"name": "resnet18"}, optimizer={"name": "SGD", "lr": 0.03, "weight_decay": 5e-4})
+    """Terminator and a batch-normed ResNet-18 on the same data, each with the optimiser it is
+    usually trained with.
+    """
+    base = of_profile(
+        {
+            "smoke": _INSIDE["smoke"],  # a run of slow_neural_loss, and so trained once
+            "laptop": preset(
+                "cifar10-laptop",
+                dataset={"train_size": 4000, "test_size": 1000},
+                train={"epochs": 2, "observe": True},
+            ),
+            "paper": preset("cifar10", train={"observe": True}),
+        },
+        profile,
+    )
+    resnet = base.updated(
+        network={"name": "resnet18"}, optimizer={"name": "SGD", "lr": 0.03, "weight_decay": 5e-4}
+    )
     return Study("inside", {"Terminator": base, "ResNet-18": resnet}, default_seeds(profile)[:2])
 
 
-# -- one bench -------------------------------------------------------------------------------------------------------
+# -- one bench -------------------------------------------------------------------------------------
 
 _BENCH = {"optimizer": {"name": "AdamW", "lr": 0.005, "weight_decay": 0.01}}
 _BENCHES = {
-    "smoke": preset("digits", dataset={"channels": 1, "train_size": 640}, train={"epochs": 5, "batch_size": 32},
-                    **_BENCH),
-    "laptop": preset("cifar10-laptop", dataset={"image_size": 12, "train_size": 2000, "test_size": 1000},
-                     train={"epochs": 8}, **_BENCH),
-    "paper": preset("cifar10", train={"epochs": 30}, scheduler={"name": "cosine"}, **_BENCH)}
+    "smoke": preset(
+        "digits",
+        dataset={"channels": 1, "train_size": 640},
+        train={"epochs": 5, "batch_size": 32},
+        **_BENCH,
+    ),
+    "laptop": preset(
+        "cifar10-laptop",
+        dataset={"image_size": 12, "train_size": 2000, "test_size": 1000},
+        train={"epochs": 8},
+        **_BENCH,
+    ),
+    "paper": preset("cifar10", train={"epochs": 30}, scheduler={"name": "cosine"}, **_BENCH),
+}
 _LONG_WAYS = ("local", "performer", "luna", "synthesizer", "nystromformer")
 
 
 def mixers(profile: str) -> Study:
-    """The small host network with each of the global mixers, {mixer: ...}; one recipe for all, tuned for none.
+    """The small host network with each of the global mixers, {mixer: ...}; one recipe for all,
+    tuned for none.
 
-    In smoke without a few: with 64 positions, local attention is attention and the others are no shorter way.
+    In smoke without a few: with 64 positions, local attention is attention and the others are no
+    shorter way.
     """
     base = of_profile(_BENCHES, profile)
     names = [name for name in MAP_MIXERS if profile != "smoke" or name not in _LONG_WAYS]
     seeds = {"smoke": (0,), "laptop": (0, 1), "paper": (0, 1, 2)}[profile]
-    return Study("mixers", {name: base.updated(network={"name": "host", "mixer": name}) for name in names}, seeds)
+    return Study(
+        "mixers",
+        {name: base.updated(network={"name": "host", "mixer": name}) for name in names},
+        seeds,
+    )
 
 
 GLOBAL_MIXERS = {"HyperZ.Z.W": "hyperzzw", "Hamburger": "hamburger", "linear map": "none"}
 
 
 def global_mixers(profile: str) -> Study:
-    """Terminator with a Hamburger, or a mere linear map, in its global operator's place: {label: ...}.
+    """Terminator with a Hamburger, or a mere linear map, in its global operator's place: {label:
+    ...}.
 
     The network, data and recipe are the ablations', whose full network is the first variant.
     """
     base = of_profile(_ABLATION_BASES, profile)
-    variants = {label: base.updated(model={"global_mixer": name}) for label, name in GLOBAL_MIXERS.items()}
+    variants = {
+        label: base.updated(model={"global_mixer": name}) for label, name in GLOBAL_MIXERS.items()
+    }
     return Study("ablations", variants, (0,) if profile == "smoke" else _ABLATION_SEEDS[profile])

@@ -22,12 +22,17 @@ from terminator.trainer import Loop, shuffled
 
 @dataclass
 class Trainer(Loop[Config]):
-    """Fits a model to a data set of labelled images and evaluates it; an epoch is a pass over all of them.
+    """Fits a model to a data set of labelled images and evaluates it; an epoch is a pass over all
+    of them.
 
     Args:
-        model: gives logits (N, classes);  config: of the experiment;  data: in memory, on the CPU;
+        model: gives logits (N, classes).
+        config: of the experiment.
+        data: in memory, on the CPU.
         folder: where the checkpoint is kept (checkpoint.pt), or None for none.
-    Raises: ConfigError if batch, processes and data do not fit together.
+
+    Raises:
+        ConfigError: if batch, processes and data do not fit together.
     """
 
     data: ImageData
@@ -45,8 +50,10 @@ class Trainer(Loop[Config]):
 
     def _check_data(self) -> None:
         if not self.steps_per_epoch:
-            raise ConfigError(f"train.batch_size is {self.config.train.batch_size}, but there are only "
-                              f"{len(self.labels)} training images; allowed: at most that many")
+            raise ConfigError(
+                f"train.batch_size is {self.config.train.batch_size}, but there are only "
+                f"{len(self.labels)} training images; allowed: at most that many"
+            )
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         return make_optimizer(self.config.optimizer, self.model.parameters())
@@ -55,7 +62,11 @@ class Trainer(Loop[Config]):
         scheduler, epochs = self.config.scheduler, self.config.train.epochs
         warmup = 0.08 * epochs if scheduler.warmup_epochs is None else scheduler.warmup_epochs
         return self.config.optimizer.lr * learning_rate_factor(
-            scheduler.name, iteration, epochs * self.steps_per_epoch, round(warmup * self.steps_per_epoch))
+            scheduler.name,
+            iteration,
+            epochs * self.steps_per_epoch,
+            round(warmup * self.steps_per_epoch),
+        )
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, torch.Generator]]:
         return shuffled(len(self.labels), self.config.train, epoch)
@@ -74,18 +85,26 @@ class Trainer(Loop[Config]):
             yield self._inputs(images), self.labels[index]
 
     def _test(self) -> dict[str, float]:
-        return {f"test_{name}": value for name, value in self.evaluate("released").items() if name != "images"}
+        return {
+            f"test_{name}": value
+            for name, value in self.evaluate("released").items()
+            if name != "images"
+        }
 
     def _inputs(self, images: Tensor) -> Tensor:
         return normalize(images, self.data.info.mean, self.data.info.std)
 
     def calibrate(self) -> int:
-        """Fix the statistics of the model over training images (not augmented); see standardization.calibrate."""
+        """Fix the statistics of the model over training images (not augmented); see
+        standardization.calibrate.
+        """
         count = min(self.config.test.calibration_images, len(self.labels))
         index = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(0))[:count]
         parts = [part for part in index.split(self.config.train.batch_size) if len(part) > 1]
         with self._autocast():
-            return calibrate(self.model, (self._inputs(self.images[part.to(self.device)]) for part in parts))
+            return calibrate(
+                self.model, (self._inputs(self.images[part.to(self.device)]) for part in parts)
+            )
 
     def evaluate(self, protocol: str) -> dict[str, float]:
         """Test accuracy (%), cross entropy and number of images, "released" or "calibrated"."""
@@ -94,32 +113,51 @@ class Trainer(Loop[Config]):
         with self._autocast():
             sums = gather(self.task.evaluate(self._test_batches(fill=protocol == "released")))
         total = {name: sum(part[name] for part in sums) for name in sums[0]}
-        return {"accuracy": 100 * total["correct"] / total["images"],
-                "cross_entropy": total["cross_entropy"] / total["images"], "images": int(total["images"])}
+        return {
+            "accuracy": 100 * total["correct"] / total["images"],
+            "cross_entropy": total["cross_entropy"] / total["images"],
+            "images": int(total["images"]),
+        }
 
     def _test_batches(self, fill: bool) -> Iterator[tuple[Tensor, Tensor, int]]:
         """This process's test batches, in order, each with the number of its images that count.
 
-        An incomplete last batch would have poor statistics: as released it is dropped (test.drop_last), or it
-        is filled up with the first images, which are not counted again.
+        An incomplete last batch would have poor statistics: as released it is dropped
+        (test.drop_last), or it is filled up with the first images, which are not counted again.
         """
         images, labels, test = self.data.test_images, self.data.test_labels, self.config.test
         starts = range(0, len(labels), test.batch_size)
-        for start in list(starts)[rank()::world_size()]:
+        for start in list(starts)[rank() :: world_size()]:
             index = torch.arange(start, start + test.batch_size)
             counted = int((index < len(labels)).sum())
-            if fill and counted < test.batch_size and test.drop_last and len(labels) >= test.batch_size:
+            if (
+                fill
+                and counted < test.batch_size
+                and test.drop_last
+                and len(labels) >= test.batch_size
+            ):
                 continue
             index = index % len(labels) if fill else index[:counted]
-            yield self._inputs(to_device(images[index], self.device)), to_device(labels[index], self.device), counted
+            yield (
+                self._inputs(to_device(images[index], self.device)),
+                to_device(labels[index], self.device),
+                counted,
+            )
 
     def _observe(self, epoch: int) -> None:
-        """Measure the network on the first test batch, if that is asked for (epoch 0: before training)."""
+        """Measure the network on the first test batch, if that is asked for (epoch 0: before
+        training).
+        """
         if not self.config.train.observe or rank() > 0:
             return
-        images = self.data.test_images[:self.config.test.batch_size]
+        images = self.data.test_images[: self.config.test.batch_size]
         inked = observations.ink(images, self.data.info.name)
-        found = observations.observe(self.model, self._inputs(images.to(self.device)),
-                                     inked if inked is None else inked.to(self.device))
+        found = observations.observe(
+            self.model,
+            self._inputs(images.to(self.device)),
+            inked if inked is None else inked.to(self.device),
+        )
         keep = epoch in observations.kept_epochs(self.config.train.epochs)
-        self.observed.append({"epoch": epoch, "numbers": found.numbers, "fields": found.fields if keep else {}})
+        self.observed.append(
+            {"epoch": epoch, "numbers": found.numbers, "fields": found.fields if keep else {}}
+        )

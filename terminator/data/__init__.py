@@ -5,9 +5,15 @@ from typing import Any
 from terminator.runtime.lazy import lent
 
 _HOMES = {
-    "Augmentation": "augment", "normalize": "augment",
-    "DatasetCorrupt": "sources", "DatasetNotFound": "sources",
-    "DatasetInfo": "images", "DatasetRow": "images", "ImageData": "images", "available": "images", "load": "images",
+    "Augmentation": "augment",
+    "normalize": "augment",
+    "DatasetCorrupt": "sources",
+    "DatasetNotFound": "sources",
+    "DatasetInfo": "images",
+    "DatasetRow": "images",
+    "ImageData": "images",
+    "available": "images",
+    "load": "images",
 }
 __all__ = sorted(_HOMES)
 

@@ -1,8 +1,9 @@
 """Normalisation and augmentation of whole batches on the device that holds them.
 
-The random numbers are drawn on the CPU from a generator of their own and then moved, so that CPU and GPU see
-the same augmentation. Drawing is kept apart from applying: in a distributed run every rank draws for the
-global batch and takes its own slice, so that the images do not depend on the number of ranks.
+The random numbers are drawn on the CPU from a generator of their own and then moved, so that CPU
+and GPU see the same augmentation. Drawing is kept apart from applying: in a distributed run every
+rank draws for the global batch and takes its own slice, so that the images do not depend on the
+number of ranks.
 """
 
 from __future__ import annotations
@@ -20,9 +21,15 @@ MODES = ("symmetric", "reflect", "constant")
 def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Standardise per channel: (images / 255 - mean) / std.
 
-    Args:    images: uint8, (N, C, ...); mean, std: one value per channel, in units of [0, 1]; std > 0.
-    Returns: float32, same shape and device.
-    Raises:  TypeError if the images are not uint8; ValueError if mean or std do not fit.
+    Args:
+        images: uint8, (N, C, ...); mean, std: one value per channel, in units of [0, 1]; std > 0.
+
+    Returns:
+        float32, same shape and device.
+
+    Raises:
+        TypeError: if the images are not uint8.
+        ValueError: if mean or std do not fit.
     """
     if images.dtype != torch.uint8:
         raise TypeError(f"normalize needs uint8 images (0..255), got {images.dtype}")
@@ -43,7 +50,8 @@ def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
 class Draws:
     """The random choices for a batch, on the CPU; slice them as the batch is sliced.
 
-    offsets: (n, 2) int64, rows and columns by which each crop is shifted, in [-padding, padding], or None.
+    offsets: (n, 2) int64, rows and columns by which each crop is shifted, in [-padding, padding],
+    or None.
     flips:   (n,) bool, True where the image is mirrored left to right, or None.
     """
 
@@ -57,7 +65,9 @@ class Draws:
 
 
 def _positions(shift: Tensor | None, size: int, device: torch.device) -> Tensor:
-    """Return the source position of every output position along one axis, (n or 1, size), before folding."""
+    """Return the source position of every output position along one axis, (n or 1, size), before
+    folding.
+    """
     positions = torch.arange(size, device=device).unsqueeze(0)  # (1, size)
     return positions if shift is None else positions + shift.unsqueeze(1)  # (n, size)
 
@@ -73,7 +83,9 @@ def _fold(positions: Tensor, size: int, mode: str) -> Tensor:
 
 def _check_images(images: Tensor) -> None:
     if images.ndim != 4:
-        raise ValueError(f"augmentation needs images of shape (N, C, H, W), got {tuple(images.shape)}")
+        raise ValueError(
+            f"augmentation needs images of shape (N, C, H, W), got {tuple(images.shape)}"
+        )
 
 
 def _check_padding(padding: int, mode: str) -> None:
@@ -96,7 +108,9 @@ class Augmentation:
 
     crop_padding: pixels added on every side before a crop of the old size is cut; 0 = no crop.
     flip:         whether images are flipped; wrong for digits and letters.
-    mode:         what is padded: "symmetric" (mirror, edge pixel included), "reflect", "constant" (0).
+    mode:         what is padded: "symmetric" (mirror, edge pixel included), "reflect", "constant"
+        (0).
+
     Source: the released CIFAR configuration (crop 32 with symmetric padding 4, horizontal flip).
     """
 
@@ -110,19 +124,30 @@ class Augmentation:
             raise ValueError(f"flip must be True or False, got {self.flip!r}")
 
     def draw(self, count: int, generator: torch.Generator) -> Draws:
-        """Draw the choices for `count` images: shifts uniform over -padding..padding, flips fair."""
+        """Draw the choices for `count` images: shifts uniform over -padding..padding, flips
+        fair.
+        """
         _check_generator(generator)
         pad = self.crop_padding
         offsets = torch.randint(-pad, pad + 1, (count, 2), generator=generator) if pad else None
-        flips = torch.randint(0, 2, (count,), generator=generator, dtype=torch.bool) if self.flip else None
+        flips = (
+            torch.randint(0, 2, (count,), generator=generator, dtype=torch.bool)
+            if self.flip
+            else None
+        )
         return Draws(offsets, flips)
 
     def apply(self, images: Tensor, draws: Draws) -> Tensor:
         """Crop and flip by one gather; nothing is padded in memory.
 
-        Args:    images: (N, C, H, W), any dtype and device; draws: of the same N images.
-        Returns: (N, C, H, W), a new tensor (the input itself if there is nothing to do).
-        Raises:  ValueError if N differs or the padding is larger than the images allow.
+        Args:
+            images: (N, C, H, W), any dtype and device; draws: of the same N images.
+
+        Returns:
+            (N, C, H, W), a new tensor (the input itself if there is nothing to do).
+
+        Raises:
+            ValueError: if N differs or the padding is larger than the images allow.
         """
         _check_images(images)
         count, channels, height, width = images.shape
@@ -132,7 +157,11 @@ class Augmentation:
             if values is not None and len(values) != count:
                 raise ValueError(f"draws are for {len(values)} images, the batch has {count}")
         self._check_size(height, width)
-        shifts = (None, None) if draws.offsets is None else to_device(draws.offsets, images.device).unbind(1)
+        shifts = (
+            (None, None)
+            if draws.offsets is None
+            else to_device(draws.offsets, images.device).unbind(1)
+        )
         rows = _positions(shifts[0], height, images.device)  # (N or 1, H)
         columns = _positions(shifts[1], width, images.device)  # (N or 1, W)
         if draws.flips is not None:
@@ -140,10 +169,15 @@ class Augmentation:
             columns = torch.where(flips, columns.flip(1), columns)  # (N, W)
         from_rows = _fold(rows, height, self.mode).unsqueeze(2)  # (N or 1, H, 1)
         index = from_rows * width + _fold(columns, width, self.mode).unsqueeze(1)  # (N or 1, H, W)
-        index = index.expand(count, -1, -1).flatten(1).unsqueeze(1).expand(-1, channels, -1)  # (N, C, H*W)
+        index = (
+            index.expand(count, -1, -1).flatten(1).unsqueeze(1).expand(-1, channels, -1)
+        )  # (N, C, H*W)
         out = images.flatten(2).gather(2, index).view_as(images)  # (N, C, H, W)
         if self.mode == "constant" and draws.offsets is not None:
-            inside_rows, inside_columns = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
+            inside_rows, inside_columns = (
+                (rows >= 0) & (rows < height),
+                (columns >= 0) & (columns < width),
+            )
             inside = inside_rows.unsqueeze(2) & inside_columns.unsqueeze(1)  # (N, H, W)
             out = out * inside.unsqueeze(1).to(out.dtype)  # (N, C, H, W)
         return out
@@ -163,11 +197,16 @@ class Augmentation:
             )
 
 
-def random_crop(images: Tensor, padding: int, generator: torch.Generator, mode: str = "symmetric") -> Tensor:
+def random_crop(
+    images: Tensor, padding: int, generator: torch.Generator, mode: str = "symmetric"
+) -> Tensor:
     """Pad every side by `padding` and cut a crop of the old size at a random place, one per image.
 
-    Args:    images: (N, C, H, W); padding: at least 0; generator: on the CPU; mode: see Augmentation.
-    Returns: (N, C, H, W).
+    Args:
+        images: (N, C, H, W); padding: at least 0; generator: on the CPU; mode: see Augmentation.
+
+    Returns:
+        (N, C, H, W).
     """
     return Augmentation(crop_padding=padding, flip=False, mode=mode)(images, generator)
 

@@ -1,6 +1,8 @@
-"""Image files to arrays: decode, bring to one size and channel count, split, shuffle once, keep in the cache.
+"""Image files to arrays: decode, bring to one size and channel count, split, shuffle once, keep in
+the cache.
 
-The cache holds one uncompressed .npz per source and request, so that an archive is decoded only once.
+The cache holds one uncompressed .npz per source and request, so that an archive is decoded only
+once.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ def resize_image(image: Image.Image, size: int) -> Image.Image:
 
 
 def convert_channels(images: np.ndarray, channels: int | None, name: str) -> np.ndarray:
-    """Repeat grey to three channels, or reduce colour to luma as PIL does (ITU-R 601, in integers)."""
+    """Repeat grey to three channels, or reduce colour to luma as PIL does (ITU-R 601, in
+    integers).
+    """
     have = images.shape[1]
     if channels is None or channels == have:
         return images
@@ -41,14 +45,18 @@ def convert_channels(images: np.ndarray, channels: int | None, name: str) -> np.
     if have != 3:
         raise ValueError(f"{name} has {have} channels: only 1 and 3 can be converted to {channels}")
     luma = np.empty_like(images[:, :1])
-    for start in range(0, len(images), 4096):  # in pieces: 32-bit copies of everything would be large
+    for start in range(
+        0, len(images), 4096
+    ):  # in pieces: 32-bit copies of everything would be large
         red, green, blue = images[start : start + 4096].transpose(1, 0, 2, 3).astype(np.uint32)
         luma[start : start + 4096, 0] = (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
     return luma  # (N, 1, H, W)
 
 
 def resize_stack(images: np.ndarray, size: int | None) -> np.ndarray:
-    """Resize all images with PIL, whose integer arithmetic gives the same bytes on every machine."""
+    """Resize all images with PIL, whose integer arithmetic gives the same bytes on every
+    machine.
+    """
     if size is None or images.shape[-1] == size:
         return images
     planes = images.reshape(-1, *images.shape[-2:])  # (N*C, H, W)
@@ -60,7 +68,9 @@ def open_picture(data: bytes, where: str) -> Image.Image:
     """Decode the one picture in a file, upright; refuse what is too large or moves."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # there is a limit of our own
+            warnings.simplefilter(
+                "ignore", Image.DecompressionBombWarning
+            )  # there is a limit of our own
             with Image.open(io.BytesIO(data)) as opened:
                 _check_picture(opened, where)
                 opened.load()
@@ -68,9 +78,13 @@ def open_picture(data: bytes, where: str) -> Image.Image:
     except _Refused as error:
         raise ValueError(str(error)) from None
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{where} is too large to be decoded; allowed: {MAX_PIXELS:,} pixels ({error})") from None
+        raise ValueError(
+            f"{where} is too large to be decoded; allowed: {MAX_PIXELS:,} pixels ({error})"
+        ) from None
     except UnidentifiedImageError:  # its own text names an object in memory
-        raise DatasetCorrupt(f"{where} is corrupt or truncated: it is no image file that Pillow can read") from None
+        raise DatasetCorrupt(
+            f"{where} is corrupt or truncated: it is no image file that Pillow can read"
+        ) from None
     except Exception as error:  # decoders raise all sorts of things on damaged input
         raise DatasetCorrupt(f"{where} is corrupt or truncated: {error}") from error
 
@@ -81,26 +95,41 @@ class _Refused(Exception):
 
 def _check_picture(opened: Image.Image, where: str) -> None:
     if opened.width * opened.height > MAX_PIXELS:
-        raise _Refused(f"{where} is {opened.width}x{opened.height} pixels large; allowed: {MAX_PIXELS:,} pixels")
+        raise _Refused(
+            f"{where} is {opened.width}x{opened.height} pixels large; allowed: {MAX_PIXELS:,} "
+            "pixels"
+        )
     frames = getattr(opened, "n_frames", 1)
     if frames > 1 and opened.format != "MPO":  # telephones append a second view to a photograph
         raise _Refused(f"{where} has {frames} frames; allowed: one picture per file")
 
 
-def decode(data: bytes, where: str, image_size: int | None, channels: int | None) -> tuple[np.ndarray, bool]:
+def decode(
+    data: bytes, where: str, image_size: int | None, channels: int | None
+) -> tuple[np.ndarray, bool]:
     """Decode one image file.
 
-    Args:    where: what errors call it; image_size, channels: see images.load; None keeps the file's own.
-    Returns: uint8, (C, H, W) with C 1 or 3; and whether it was resized.
+    Args:
+        where: what errors call it; image_size, channels: see images.load; None keeps the file's
+            own.
+
+    Returns:
+        uint8, (C, H, W) with C 1 or 3; and whether it was resized.
+
     Transparent pixels are laid on white.
-    Raises:  DatasetCorrupt if it cannot be decoded to its end; ValueError if it is too large, has several frames
-             or more than 8 bits, or, without image_size, is not square.
+
+    Raises:
+        DatasetCorrupt: if it cannot be decoded to its end.
+        ValueError: if it is too large, has several frames or more than 8 bits, or, without
+            image_size, is not square.
     """
     image = open_picture(data, where)
     if image.mode not in _GREY + _COLOUR:
         raise ValueError(f"{where} has pixel mode {image.mode}: convert it to 8 bits per channel")
     mode = "L" if (channels or (1 if image.mode in _GREY else 3)) == 1 else "RGB"
-    if "A" in image.mode or "transparency" in image.info:  # what lies under transparent pixels was never meant
+    if (
+        "A" in image.mode or "transparency" in image.info
+    ):  # what lies under transparent pixels was never meant
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image.convert(mode)
@@ -108,16 +137,22 @@ def decode(data: bytes, where: str, image_size: int | None, channels: int | None
     if image_size is not None:
         image = resize_image(image, image_size)
     elif image.width != image.height:
-        raise ValueError(f"{where} is not square ({image.width}x{image.height}): pass dataset.image_size=..")
+        raise ValueError(
+            f"{where} is not square ({image.width}x{image.height}): pass dataset.image_size=.."
+        )
     pixels = np.asarray(image)
     pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)  # (C, H, W)
     return pixels, image.size != size
 
 
-def write_class_folders(root: Path, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> int:
-    """Write images (N, C, H, W) uint8, C 1 or 3, as root/<class>/NNNN.png: the inverse of load_class_folders.
+def write_class_folders(
+    root: Path, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]
+) -> int:
+    """Write images (N, C, H, W) uint8, C 1 or 3, as root/<class>/NNNN.png: the inverse of
+    load_class_folders.
 
-    Returns: the number of files written.
+    Returns:
+        the number of files written.
     """
     for number, (pixels, label) in enumerate(zip(images, labels, strict=True)):
         target = root / classes[int(label)] / f"{number:04d}.png"
@@ -129,7 +164,9 @@ def write_class_folders(root: Path, images: np.ndarray, labels: np.ndarray, clas
 def _decode_all(
     source: Path, wanted: set[str], image_size: int | None, channels: int | None
 ) -> tuple[dict[str, np.ndarray], bool]:
-    """Decode every wanted file: {name: (C, H, W)}, all of one size, not always of one C; and if resized."""
+    """Decode every wanted file: {name: (C, H, W)}, all of one size, not always of one C; and if
+    resized.
+    """
     images: dict[str, np.ndarray] = {}
     first, resized = None, False
     tolerant, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
@@ -141,7 +178,8 @@ def _decode_all(
                 first = first or (name, image.shape[-1])
                 if image.shape[-1] != first[1]:
                     raise ValueError(
-                        f"images in {source} differ in size: {first[0]} has {first[1]} pixels a side, "
+                        f"images in {source} differ in size: {first[0]} has {first[1]} pixels a "
+                        "side, "
                         f"{name} has {image.shape[-1]}: pass dataset.image_size=.."
                     )
                 images[name] = image
@@ -180,10 +218,11 @@ def _hold_out(items: list[tuple[str, int]]) -> tuple[list[tuple[str, int]], list
 def _stack(
     items: list[tuple[str, int]], images: dict[str, np.ndarray], depth: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (N, depth, H, W) and labels (N,) of the (name, label) pairs in one fixed random order.
+    """Return images (N, depth, H, W) and labels (N,) of the (name, label) pairs in one fixed random
+    order.
 
-    Stored class by class, a batch would hold one class only, and standardisation with the statistics of the
-    test batch (the released evaluation) would be spoilt.
+    Stored class by class, a batch would hold one class only, and standardisation with the
+    statistics of the test batch (the released evaluation) would be spoilt.
     """
     order = np.random.RandomState(SPLIT_SEED).permutation(len(items))
     stack = np.empty((len(items), depth, *images[items[0][0]].shape[1:]), dtype=np.uint8)
@@ -193,7 +232,9 @@ def _stack(
 
 
 def cache_file(source: Path, image_size: int | None, channels: int | None) -> Path:
-    """Return where the decoded arrays are kept: a new name whenever path, size, date or request change."""
+    """Return where the decoded arrays are kept: a new name whenever path, size, date or request
+    change.
+    """
     stats = [(".", source.stat())]
     if source.is_dir():
         stats = [(name, (source / name).stat()) for name in list_files(source)]
@@ -208,18 +249,30 @@ def _from_cache(path: Path) -> RawSplits | None:
         return None
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            parts = [arrays[name] for name in ("train_images", "train_labels", "test_images", "test_labels")]
-            return RawSplits(*parts, tuple(arrays["classes"].tolist()), tuple(arrays["notes"].tolist()))
+            parts = [
+                arrays[name]
+                for name in ("train_images", "train_labels", "test_images", "test_labels")
+            ]
+            return RawSplits(
+                *parts, tuple(arrays["classes"].tolist()), tuple(arrays["notes"].tolist())
+            )
     except Exception as error:  # damaged archives raise all sorts of things
-        warnings.warn(f"rebuilding {path}, which cannot be read: {error}", RuntimeWarning, stacklevel=3)
+        warnings.warn(
+            f"rebuilding {path}, which cannot be read: {error}", RuntimeWarning, stacklevel=3
+        )
         return None
 
 
-def load_class_folders(source: Path, image_size: int | None = None, channels: int | None = None) -> RawSplits:
+def load_class_folders(
+    source: Path, image_size: int | None = None, channels: int | None = None
+) -> RawSplits:
     """Return the images of a class folder or archive, decoded once and then taken from the cache.
 
-    Args:   source: folder or archive; image_size, channels: see images.load.
-    Raises: ValueError or DatasetCorrupt, naming the file at fault.
+    Args:
+        source: folder or archive; image_size, channels: see images.load.
+
+    Raises:
+        ValueError or DatasetCorrupt: naming the file at fault.
     """
     cached = cache_file(source, image_size, channels)
     splits = _from_cache(cached)
@@ -228,9 +281,15 @@ def load_class_folders(source: Path, image_size: int | None = None, channels: in
     splits = _build(source, image_size, channels)
     try:
         with atomic_path(cached) as temporary:
-            np.savez(temporary, classes=np.array(splits.classes), notes=np.array(splits.notes, dtype=np.str_),
-                     train_images=splits.train_images, train_labels=splits.train_labels,
-                     test_images=splits.test_images, test_labels=splits.test_labels)  # fmt: skip
+            np.savez(
+                temporary,
+                classes=np.array(splits.classes),
+                notes=np.array(splits.notes, dtype=np.str_),
+                train_images=splits.train_images,
+                train_labels=splits.train_labels,
+                test_images=splits.test_images,
+                test_labels=splits.test_labels,
+            )
     except OSError as error:  # full or read-only: slower next time, but nothing is wrong now
         text = f"decoded images could not be cached in {cached.parent}: {error}"
         warnings.warn(text, RuntimeWarning, stacklevel=2)

@@ -1,8 +1,8 @@
 """Image data sets by name, in memory: uint8 tensors, labels, and what is worth knowing about them.
 
-Sources in this order: the folders of --data-dir and TERMINATOR_DATA (torchvision's own layouts, a folder of
-class folders, or an archive of one), then torchvision's download. `digits` needs neither, and Pathfinder's pictures are
-made here.
+Sources in this order: the folders of --data-dir and TERMINATOR_DATA (torchvision's own layouts, a
+folder of class folders, or an archive of one), then torchvision's download. `digits` needs neither,
+and Pathfinder's pictures are made here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ from torch import Tensor
 
 from terminator.data import folders, pathfinder, sources
 from terminator.data.decoding import convert_channels, load_class_folders, resize_stack
-from terminator.data.sources import STANDARD, DatasetCorrupt, DatasetNotFound, RawSplits, stratified_choice
+from terminator.data.sources import (
+    STANDARD,
+    DatasetCorrupt,
+    DatasetNotFound,
+    RawSplits,
+    stratified_choice,
+)
 from terminator.data.views import permutation, permute, to_sequence
 from terminator.runtime.paths import DATA_VARIABLE, data_dirs
 
@@ -30,7 +36,8 @@ SUBSET_SEED = 0  # every training seed sees the same subset
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a record says of its data. All values describe the data as used: resized, subset, viewed.
+    """What a record says of its data. All values describe the data as used: resized, subset,
+    viewed.
 
     shape:       (C, H, W), or (C, L) for a sequence view.
     mean, std:   per channel, of the training images in [0, 1]; a constant channel has std 1.
@@ -62,7 +69,9 @@ class ImageData:
 
 
 class DatasetRow(NamedTuple):
-    """One line of the list of data sets; shape and classes are None where only loading would tell."""
+    """One line of the list of data sets; shape and classes are None where only loading would
+    tell.
+    """
 
     name: str
     title: str
@@ -88,21 +97,24 @@ def load(
     """Load a data set by name.
 
     Args:
-        name:        "digits"; "pathfinder-easy", "-intermediate" or "-hard" (made here, as many as are asked
-                     for); a torchvision name (MNIST, FashionMNIST, CIFAR10, CIFAR100, STL10); a path to a class
-                     folder or an archive of one, or the bare name of one in a data folder.
-        data_dir:    searched before TERMINATOR_DATA.
-        image_size:  resize the shorter side to this and crop the centre; None keeps the size.
-        channels:    1 (luma) or 3 (grey repeated); None keeps what is there.
+        name: "digits"; "pathfinder-easy", "-intermediate" or "-hard" (made here, as many as are
+            asked for); a torchvision name (MNIST, FashionMNIST, CIFAR10, CIFAR100, STL10); a path
+            to a class folder or an archive of one, or the bare name of one in a data folder.
+        data_dir: searched before TERMINATOR_DATA.
+        image_size: resize the shorter side to this and crop the centre; None keeps the size.
+        channels: 1 (luma) or 3 (grey repeated); None keeps what is there.
         train_size, test_size: a fixed stratified random subset of this many images; None takes all.
-        held_out:    so many of these training images, at random, take the place of the test images: what a
-                     setting may be chosen on.
-        view:        "image", "sequence" (pixels in reading order) or "permuted" (in one fixed random order,
-                     the same for both splits, drawn with permutation_seed).
-        download:    whether torchvision may fetch what is not on this machine.
+        held_out: so many of these training images, at random, take the place of the test images:
+            what a setting may be chosen on.
+        view: "image", "sequence" (pixels in reading order) or "permuted" (in one fixed random
+            order, the same for both splits, drawn with permutation_seed).
+        download: whether torchvision may fetch what is not on this machine.
+
     Raises:
-        DatasetNotFound: naming every place tried and what to do.  DatasetCorrupt: naming the file.
-        ValueError:      an impossible argument, or images of several sizes or not square without image_size.
+        DatasetNotFound: naming every place tried and what to do.
+        DatasetCorrupt: naming the file.
+        ValueError: an impossible argument, or images of several sizes or not square without
+            image_size.
     """
     _check_arguments(name, image_size, channels, train_size, test_size, view)
     name = os.fspath(name)
@@ -132,13 +144,26 @@ def load(
 
 
 def _check_arguments(
-    name: object, image_size: object, channels: object, train_size: object, test_size: object, view: object
+    name: object,
+    image_size: object,
+    channels: object,
+    train_size: object,
+    test_size: object,
+    view: object,
 ) -> None:
     if not isinstance(name, str | os.PathLike) or not os.fspath(name):
         raise ValueError(f"dataset.name must be a name or a path, got {name!r}")
-    for key, value in (("image_size", image_size), ("train_size", train_size), ("test_size", test_size)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ValueError(f"dataset.{key} must be an integer of at least 1, or None, got {value!r}")
+    for key, value in (
+        ("image_size", image_size),
+        ("train_size", train_size),
+        ("test_size", test_size),
+    ):
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int) or value < 1
+        ):
+            raise ValueError(
+                f"dataset.{key} must be an integer of at least 1, or None, got {value!r}"
+            )
     if channels not in (None, 1, 3) or isinstance(channels, bool):
         raise ValueError(f"dataset.channels must be 1, 3 or None, got {channels!r}")
     if view not in VIEWS:
@@ -169,7 +194,9 @@ def _find_and_read(
 
 
 def _copy_of(name: str) -> tuple[str, str | None]:
-    """Return the title of a class folder, and a note if it is named as the JPEG copy of a standard set."""
+    """Return the title of a class folder, and a note if it is named as the JPEG copy of a standard
+    set.
+    """
     for key, known in STANDARD.items():
         if name.lower() == f"{key.lower()}-jpeg":
             return f"{known.title} (JPEG)", f"lossy JPEG copy of {known.title}"
@@ -177,7 +204,9 @@ def _copy_of(name: str) -> tuple[str, str | None]:
 
 
 def _standard_root(name: str, data_dir: str | os.PathLike | None, download: bool) -> Path:
-    """Return the folder from which torchvision can read `name`, downloading it if allowed and needed."""
+    """Return the folder from which torchvision can read `name`, downloading it if allowed and
+    needed.
+    """
     tried = []
     for folder in (*data_dirs(data_dir), sources.download_root(name)):
         if sources.is_present(name, folder):
@@ -190,7 +219,8 @@ def _standard_root(name: str, data_dir: str | os.PathLike | None, download: bool
         except ConnectionError as error:
             failure = f"failed: {error}"
     raise DatasetNotFound(
-        f"data set {name!r} was not found. Tried: {'; '.join(tried)}; torchvision's download ({failure}). "
+        f"data set {name!r} was not found. Tried: {'; '.join(tried)}; torchvision's download "
+        f"({failure}). "
         f"To get it: {_how(name)}."
     )
 
@@ -206,7 +236,8 @@ def _why_not(name: str, folder: Path) -> str:
 
 def _how(name: str) -> str:
     return (
-        f"run once with a network, or put torchvision's files ({STANDARD[name].layout}) in a folder and name "
+        f"run once with a network, or put torchvision's files ({STANDARD[name].layout}) in a "
+        "folder and name "
         f"that folder with --data-dir or {DATA_VARIABLE}"
     )
 
@@ -225,14 +256,26 @@ def _class_folder_path(name: str, data_dir: str | os.PathLike | None) -> Path:
         )
     if is_path:
         raise DatasetNotFound(f"no such folder or archive: {path}")
-    known = ["digits", *pathfinder.PICTURES, *STANDARD, *(row.name for row in _class_folder_rows(places))]
+    known = [
+        "digits",
+        *pathfinder.PICTURES,
+        *STANDARD,
+        *(row.name for row in _class_folder_rows(places)),
+    ]
     lower = {key.lower(): key for key in known}
-    close = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=2, cutoff=0.5)]
+    close = [
+        lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=2, cutoff=0.5)
+    ]
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
-    tried = ", ".join(str(place) for place in places) or f"no data folder given (--data-dir, {DATA_VARIABLE})"
+    tried = (
+        ", ".join(str(place) for place in places)
+        or f"no data folder given (--data-dir, {DATA_VARIABLE})"
+    )
     raise DatasetNotFound(
-        f"unknown data set {name!r}.{hint} Known: {', '.join(known)}. Any class folder or archive of one is "
-        f"found by its path, or by its name in a data folder. Tried: {tried}. Layout: {folders.LAYOUT}."
+        f"unknown data set {name!r}.{hint} Known: {', '.join(known)}. Any class folder or archive "
+        "of one is "
+        f"found by its path, or by its name in a data folder. Tried: {tried}. Layout: "
+        f"{folders.LAYOUT}."
     )
 
 
@@ -244,7 +287,9 @@ def _subset(
     if size is None or size == len(labels):
         return images, labels
     if size > len(labels):
-        raise ValueError(f"dataset.{split}_size is {size}, but {name} has only {len(labels)} {split} images")
+        raise ValueError(
+            f"dataset.{split}_size is {size}, but {name} has only {len(labels)} {split} images"
+        )
     notes.append(f"{size} of {len(labels)} {split} images")
     chosen = stratified_choice(labels, size, SUBSET_SEED)
     return images[chosen], labels[chosen]
@@ -254,7 +299,9 @@ def _hold_out(parts: list[Tensor], count: int) -> list[Tensor]:
     """Return the training images without `count` of them, and those in the test images' place."""
     images, labels = parts[:2]
     if count >= len(labels):
-        raise ValueError(f"dataset.held_out is {count}, but there are only {len(labels)} training images")
+        raise ValueError(
+            f"dataset.held_out is {count}, but there are only {len(labels)} training images"
+        )
     held = torch.zeros(len(labels), dtype=torch.bool)
     held[torch.from_numpy(stratified_choice(labels.numpy(), count, SUBSET_SEED + 1))] = True
     return [images[~held], labels[~held], images[held], labels[held]]
@@ -266,7 +313,9 @@ def _describe(
     images = parts[0]
     levels = torch.arange(256, dtype=torch.float64) / 255
     mean, std = [], []
-    for channel in range(images.shape[1]):  # from the histogram: exact, and the same on every machine
+    for channel in range(
+        images.shape[1]
+    ):  # from the histogram: exact, and the same on every machine
         share = torch.bincount(images[:, channel].flatten(), minlength=256).double()
         share /= share.sum()
         mean.append(float((share * levels).sum()))
@@ -276,27 +325,59 @@ def _describe(
         digest.update(f"{part.dtype} {tuple(part.shape)}\n".encode())
         digest.update(part.contiguous().numpy().data)
     return DatasetInfo(
-        name, title, tuple(images.shape[1:]), classes, tuple(mean), tuple(std), digest.hexdigest(),
-        len(parts[1]), len(parts[3]), tuple(dict.fromkeys(notes)),
-    )  # fmt: skip
+        name,
+        title,
+        tuple(images.shape[1:]),
+        classes,
+        tuple(mean),
+        tuple(std),
+        digest.hexdigest(),
+        len(parts[1]),
+        len(parts[3]),
+        tuple(dict.fromkeys(notes)),
+    )
 
 
 def available(data_dir: str | os.PathLike | None = None) -> list[DatasetRow]:
-    """List the data sets that are known or found in the data folders, without downloading or decoding."""
+    """List the data sets that are known or found in the data folders, without downloading or
+    decoding.
+    """
     rows = [
-        DatasetRow("digits", "digits (8x8)", (1, 8, 8), 10, "ready: scikit-learn (embedded)", "nothing to do")
+        DatasetRow(
+            "digits",
+            "digits (8x8)",
+            (1, 8, 8),
+            10,
+            "ready: scikit-learn (embedded)",
+            "nothing to do",
+        )
     ]
-    rows += [DatasetRow(name, f"Pathfinder, {level} (32x32)", (1, 32, 32), 2, "ready: made when first asked for",
-                        "nothing to do") for name, level in pathfinder.PICTURES.items()]
+    rows += [
+        DatasetRow(
+            name,
+            f"Pathfinder, {level} (32x32)",
+            (1, 32, 32),
+            2,
+            "ready: made when first asked for",
+            "nothing to do",
+        )
+        for name, level in pathfinder.PICTURES.items()
+    ]
     places = data_dirs(data_dir)
     for name, known in STANDARD.items():
-        where = next((p for p in (*places, sources.download_root(name)) if sources.is_present(name, p)), None)
+        where = next(
+            (p for p in (*places, sources.download_root(name)) if sources.is_present(name, p)), None
+        )
         status = "not found"
         if where is not None:
-            missing = [path.name for path in sources.standard_files(name, where) if not path.is_file()]
+            missing = [
+                path.name for path in sources.standard_files(name, where) if not path.is_file()
+            ]
             kind = "torchvision layout" if where in places else "earlier download"
             status = (
-                f"incomplete: {where} lacks {', '.join(missing)}" if missing else f"ready: {where} ({kind})"
+                f"incomplete: {where} lacks {', '.join(missing)}"
+                if missing
+                else f"ready: {where} ({kind})"
             )
         how = "nothing to do" if status.startswith("ready") else _how(name)
         rows.append(DatasetRow(name, known.title, known.shape, known.class_count, status, how))
@@ -304,7 +385,9 @@ def available(data_dir: str | os.PathLike | None = None) -> list[DatasetRow]:
 
 
 def _class_folder_rows(places: list[Path]) -> list[DatasetRow]:
-    """Return a row per class folder or archive in the data folders, judged by its first file names."""
+    """Return a row per class folder or archive in the data folders, judged by its first file
+    names.
+    """
     rows: dict[str, DatasetRow] = {}
     for place in places:
         for path in sorted(place.iterdir()) if place.is_dir() else ():
@@ -317,4 +400,12 @@ def _class_folder_rows(places: list[Path]) -> list[DatasetRow]:
     return list(rows.values())
 
 
-__all__ = ["DatasetCorrupt", "DatasetInfo", "DatasetNotFound", "DatasetRow", "ImageData", "available", "load"]
+__all__ = [
+    "DatasetCorrupt",
+    "DatasetInfo",
+    "DatasetNotFound",
+    "DatasetRow",
+    "ImageData",
+    "available",
+    "load",
+]

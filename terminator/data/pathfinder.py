@@ -1,13 +1,15 @@
 """Pathfinder: do two dots lie on the same dashed contour? Images made by the published procedure.
 
-Both contours grow dash by dash among what is already there; an attempt that finds no way is given up, which is what
-nearly all attempts end in. So many are grown side by side, as arrays, and those that succeed are drawn.
+Both contours grow dash by dash among what is already there; an attempt that finds no way is given
+up, which is what nearly all attempts end in. So many are grown side by side, as arrays, and those
+that succeed are drawn.
 
-Source: the procedure of drewlinsley/pathfinder with the long range arena's documented values (arXiv 2011.04006).
-Whether the released files used exactly these values could not be checked: these images are "generated". Where the
-description leaves something open (masks add up, a distractor whose dashes collide is left out, where the first pivot
-of a contour lies at 32 pixels) it is what brings the statistics of 32-pixel samples; at 128 there are none to compare.
-On one core an image takes some 5 ms (easy) or 25 ms (hard) at 32 pixels, and some ten seconds for Path-X.
+Source: the procedure of drewlinsley/pathfinder with the long range arena's documented values (arXiv
+2011.04006). Whether the released files used exactly these values could not be checked: these images
+are "generated". Where the description leaves something open (masks add up, a distractor whose
+dashes collide is left out, where the first pivot of a contour lies at 32 pixels) it is what brings
+the statistics of 32-pixel samples; at 128 there are none to compare. On one core an image takes
+some 5 ms (easy) or 25 ms (hard) at 32 pixels, and some ten seconds for Path-X.
 Golden: hrrformer_pathfinder32_samples (statistics).
 """
 
@@ -37,12 +39,16 @@ CELLS = 2**21  # of the canvases that grow side by side
 
 
 class Canvases:
-    """Masks of B images under way, (B, H, W) with a frame around, and the contours that grow in them."""
+    """Masks of B images under way, (B, H, W) with a frame around, and the contours that grow in
+    them.
+    """
 
     def __init__(self, kind: Dashes, masks: np.ndarray, random: np.random.RandomState):
         self.kind, self.masks, self.random = kind, masks, random
         self.frame = (masks.shape[1] - kind.geometry.window) // 2
-        self.crowded = masks.max((1, 2)) >= OVERLAP  # two neighbours collided: no dash fits any more
+        self.crowded = (
+            masks.max((1, 2)) >= OVERLAP
+        )  # two neighbours collided: no dash fits any more
 
     @classmethod
     def empty(cls, kind: Dashes, count: int, random: np.random.RandomState) -> Canvases:
@@ -72,10 +78,14 @@ class Canvases:
         self.masks[cells] = total = self.masks[cells] + patches
         self.crowded |= total.max((1, 2)) >= OVERLAP
 
-    def extend(self, pivots: np.ndarray, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The next dash of a contour in every image, seen from its pivot (B, 2), where the last angle was (B,).
+    def extend(
+        self, pivots: np.ndarray, angles: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The next dash of a contour in every image, seen from its pivot (B, 2), where the last
+        angle was (B,).
 
-        Returns: success (B,) bool, which of the kind's dashes (B,), and where it starts (B, 2).
+        Returns:
+            success (B,) bool, which of the kind's dashes (B,), and where it starts (B, 2).
         """
         kind, count = self.kind, len(self)
         places = pivots[:, None] + kind.offsets  # (B, K, 2)
@@ -83,8 +93,11 @@ class Canvases:
         where = np.clip(places, 0, kind.geometry.window - 1) + self.frame
         taken = np.zeros(inside.shape, np.float32)
         for row, column in kind.disc:
-            np.maximum(taken, self.masks[np.arange(count)[:, None], where[..., 0] + row, where[..., 1] + column],
-                       out=taken)
+            np.maximum(
+                taken,
+                self.masks[np.arange(count)[:, None], where[..., 0] + row, where[..., 1] + column],
+                out=taken,
+            )
         turn = np.abs((kind.angles - angles[:, None] + np.pi) % (2 * np.pi) - np.pi)  # at most pi
         weight = np.cos(np.minimum(kind.geometry.continuity * turn, np.pi / 2)).clip(0) ** 2
         weight = weight * (1 - taken).clip(0) * inside
@@ -103,7 +116,9 @@ class Canvases:
 
 @dataclass
 class Contour:
-    """One contour in each of B images: where its dashes start, and which of the kind's dashes they are."""
+    """One contour in each of B images: where its dashes start, and which of the kind's dashes they
+    are.
+    """
 
     degrees: np.ndarray  # of the first dash, (B,)
     places: list[np.ndarray]  # (B, 2) each
@@ -121,11 +136,17 @@ class Contour:
         return kind.masks[self.chosen[-1]] if self.chosen else kind.seed_masks[self.degrees]
 
     def keep(self, index: np.ndarray) -> None:
-        self.degrees, self.pivots, self.angles = self.degrees[index], self.pivots[index], self.angles[index]
+        self.degrees, self.pivots, self.angles = (
+            self.degrees[index],
+            self.pivots[index],
+            self.angles[index],
+        )
         self.places, self.chosen = [p[index] for p in self.places], [c[index] for c in self.chosen]
 
     def grow(self, canvases: Canvases) -> np.ndarray:
-        """Add a dash, then the mask of the one before to the canvases; returns who succeeded, (B,)."""
+        """Add a dash, then the mask of the one before to the canvases; returns who succeeded,
+        (B,).
+        """
         kind = canvases.kind
         self.pivots = moved(self.pivots, self.angles, kind.geometry.dash_length + 2 * kind.margin)
         reach = canvases.frame + kind.geometry.window
@@ -137,9 +158,14 @@ class Contour:
         self.angles = kind.angles[chosen]
         return found
 
-    def draw(self, canvas: np.ndarray, kind: Dashes, number: int, contrast: float, frame: int) -> None:
+    def draw(
+        self, canvas: np.ndarray, kind: Dashes, number: int, contrast: float, frame: int
+    ) -> None:
         """Put the contour of image `number` on its canvas (H, W), by the maximum."""
-        patches = [kind.seed_images[self.degrees[number]], *(kind.images[chosen[number]] for chosen in self.chosen)]
+        patches = [
+            kind.seed_images[self.degrees[number]],
+            *(kind.images[chosen[number]] for chosen in self.chosen),
+        ]
         for patch, place in zip(patches, self.places):
             paste(canvas, patch * contrast, place[number], frame)
 
@@ -148,7 +174,7 @@ def paste(canvas: np.ndarray, patch: np.ndarray, place: np.ndarray, frame: int) 
     """The maximum of a canvas (H, W), with its frame, and a patch around `place`."""
     half = len(patch) // 2
     row, column = place + frame - half
-    part = canvas[row: row + len(patch), column: column + len(patch)]
+    part = canvas[row : row + len(patch), column : column + len(patch)]
     np.maximum(part, patch, out=part)
 
 
@@ -156,12 +182,16 @@ def frame_of(kind: Dashes) -> int:
     return kind.half + kind.margin
 
 
-def grow_contours(kind: Dashes, length: int, count: int, random: np.random.RandomState
-                  ) -> tuple[Canvases, Contour, Contour]:
+def grow_contours(
+    kind: Dashes, length: int, count: int, random: np.random.RandomState
+) -> tuple[Canvases, Contour, Contour]:
     """Try `count` images at once; those whose two contours reached their length."""
     g = kind.geometry
     canvases = Canvases.empty(kind, count, random)
-    central = 2 * g.seed_distance, g.window - 2 * g.seed_distance  # only there the first tail may lie
+    central = (
+        2 * g.seed_distance,
+        g.window - 2 * g.seed_distance,
+    )  # only there the first tail may lie
     tails = random.randint(*central, size=(count, 2))
     first = Contour.start(kind, tails, random.randint(0, 360, count))
     others = moved(tails, random.random_sample(count) * 2 * np.pi, g.seed_distance)
@@ -178,11 +208,15 @@ def grow_contours(kind: Dashes, length: int, count: int, random: np.random.Rando
 
 
 def add_distractors(canvases: Canvases, images: np.ndarray, settings: PathfinderSettings) -> None:
-    """Draw distractors into images (B, H, W), with their frame; those that find no place are left out."""
+    """Draw distractors into images (B, H, W), with their frame; those that find no place are left
+    out.
+    """
     count, length = settings.distractors
     for number, image in enumerate(images):
         for _ in range(count):
-            own = Canvases(canvases.kind, canvases.masks[number: number + 1].copy(), canvases.random)
+            own = Canvases(
+                canvases.kind, canvases.masks[number : number + 1].copy(), canvases.random
+            )
             contour = _distractor(own, length)
             if contour is not None:
                 canvases.masks[number] = own.masks[0]
@@ -190,7 +224,9 @@ def add_distractors(canvases: Canvases, images: np.ndarray, settings: Pathfinder
 
 
 def _distractor(own: Canvases, length: int) -> Contour | None:
-    """A short contour on one canvas, from a free pixel; nothing where it finds no way, or its dashes collide."""
+    """A short contour on one canvas, from a free pixel; nothing where it finds no way, or its
+    dashes collide.
+    """
     kind, random, frame = own.kind, own.random, own.frame
     for _ in range(DISTRACTOR_TRIES):
         degree = random.randint(0, 360)
@@ -235,25 +271,39 @@ def make_part(settings: PathfinderSettings, number: int) -> Arrays:
         add_distractors(canvases, drawn, settings)
         for i, image in enumerate(drawn):
             origin, label = random.randint(2, size=2)
-            tips = [contours[origin].places[0][i], contours[origin if label else 1 - origin].places[-1][i]]
+            tips = [
+                contours[origin].places[0][i],
+                contours[origin if label else 1 - origin].places[-1][i],
+            ]
             images.append(_finish(image, tips, frame, g.marker_radius))
             labels.append(label)
-    return {"images": np.stack(images[:PART]), "labels": np.array(labels[:PART], np.uint8),
-            "attempts": np.array([attempts, successes])}
+    return {
+        "images": np.stack(images[:PART]),
+        "labels": np.array(labels[:PART], np.uint8),
+        "attempts": np.array([attempts, successes]),
+    }
 
 
-def generate(settings: PathfinderSettings, count: int, processes: int | None = None) -> tuple[Tensor, Tensor]:
-    """`count` images uint8 (N, S, S) and labels int64 (N,); with a larger count, these and others."""
+def generate(
+    settings: PathfinderSettings, count: int, processes: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """`count` images uint8 (N, S, S) and labels int64 (N,); with a larger count, these and
+    others.
+    """
     made = parts("pathfinder", settings, make_part, -(-count // PART), VERSION, processes)
     images = np.concatenate([part["images"] for part in made])[:count]
     labels = np.concatenate([part["labels"] for part in made])[:count]
     return torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
 
 
-def load_pictures(name: str, train_size: int | None = None, test_size: int | None = None) -> RawSplits:
-    """One of PICTURES at 32 pixels as an image data set: the long range task's own images, the first ones for testing.
+def load_pictures(
+    name: str, train_size: int | None = None, test_size: int | None = None
+) -> RawSplits:
+    """One of PICTURES at 32 pixels as an image data set: the long range task's own images, the
+    first ones for testing.
 
-    Args:  train_size, test_size: how many to make (default: TRAIN_SIZE, TEST_SIZE).
+    Args:
+        train_size, test_size: how many to make (default: TRAIN_SIZE, TEST_SIZE).
     """
     train, test = train_size or TRAIN_SIZE, test_size or TEST_SIZE
     images, labels = generate(PathfinderSettings(PICTURES[name]), train + test)
@@ -262,13 +312,17 @@ def load_pictures(name: str, train_size: int | None = None, test_size: int | Non
 
 
 def dots(images: Tensor) -> Tensor:
-    """Where the two dots of 32-pixel images are: (row, column) of each, int64 (N, 2, 2), brighter first.
+    """Where the two dots of 32-pixel images are: (row, column) of each, int64 (N, 2, 2), brighter
+    first.
 
     A dot is the only thing there that fills two by two pixels, whose lower right one is its place.
 
-    Args:  images: (N, S, S).
+    Args:
+        images: (N, S, S).
     """
-    squares = -F.max_pool2d(-images[:, None].float(), 2, stride=1)[:, 0]  # the darkest of each two by two
+    squares = -F.max_pool2d(-images[:, None].float(), 2, stride=1)[
+        :, 0
+    ]  # the darkest of each two by two
     side = squares.shape[-1]
     grid = torch.cartesian_prod(torch.arange(side), torch.arange(side))
     found = []
@@ -284,11 +338,16 @@ def dots(images: Tensor) -> Tensor:
 def answer_by_distance(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> float:
     """Test accuracy (%) of a decision tree that sees nothing but how far the two dots are apart.
 
-    Args:  train, test: images (N, S, S) and labels (N,).
+    Args:
+        train, test: images (N, S, S) and labels (N,).
     """
     from sklearn.tree import DecisionTreeClassifier
 
-    x, asked = ((places[:, 0] - places[:, 1]).double().norm(dim=-1)[:, None].numpy()
-                for places in (dots(train[0]), dots(test[0])))
-    tree = DecisionTreeClassifier(max_leaf_nodes=8, min_samples_leaf=10, random_state=0).fit(x, train[1].numpy())
+    x, asked = (
+        (places[:, 0] - places[:, 1]).double().norm(dim=-1)[:, None].numpy()
+        for places in (dots(train[0]), dots(test[0]))
+    )
+    tree = DecisionTreeClassifier(max_leaf_nodes=8, min_samples_leaf=10, random_state=0).fit(
+        x, train[1].numpy()
+    )
     return 100 * float(tree.score(asked, test[1].numpy()))

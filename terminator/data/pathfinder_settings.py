@@ -10,7 +10,9 @@ PICTURES = {f"pathfinder-{level}": level for level in LEVELS}  # names of image 
 
 
 class Geometry(NamedTuple):
-    """Sizes of one kind of image, in pixels; margin is the gap between dashes, and from 0..1 to contrasts."""
+    """Sizes of one kind of image, in pixels; margin is the gap between dashes, and from 0..1 to
+    contrasts.
+    """
 
     window: int
     seed_distance: int  # between the first dashes of both contours
@@ -27,7 +29,9 @@ class Geometry(NamedTuple):
 
 
 GEOMETRIES = {
-    32: Geometry(32, 7, 1.5, 2, 0.5, (1,), 1.0, 2.0, 0.75, 20, 2),  # setback: what the samples' statistics ask for
+    32: Geometry(
+        32, 7, 1.5, 2, 0.5, (1,), 1.0, 2.0, 0.75, 20, 2
+    ),  # setback: what the samples' statistics ask for
     128: Geometry(128, 20, 3.0, 5, 1.5, (2, 3), 1.8, 0.9, 1.0, 35, 0),  # Path-X
 }
 
@@ -44,9 +48,13 @@ class PathfinderSettings:
         if self.level not in LEVELS:
             raise ConfigError(f"pathfinder.level is {self.level!r}; allowed: {', '.join(LEVELS)}")
         if self.size not in GEOMETRIES:
-            raise ConfigError(f"pathfinder.size is {self.size}; allowed: {', '.join(map(str, GEOMETRIES))}")
+            raise ConfigError(
+                f"pathfinder.size is {self.size}; allowed: {', '.join(map(str, GEOMETRIES))}"
+            )
         if self.generator_seed < 0:
-            raise ConfigError(f"pathfinder.generator_seed is {self.generator_seed}; allowed: 0 or more")
+            raise ConfigError(
+                f"pathfinder.generator_seed is {self.generator_seed}; allowed: 0 or more"
+            )
 
     @property
     def title(self) -> str:

@@ -1,7 +1,9 @@
-"""Where the standard data sets come from: scikit-learn's embedded digits, and torchvision's classes.
+"""Where the standard data sets come from: scikit-learn's embedded digits, and torchvision's
+classes.
 
-torchvision reads, checks and downloads its own layouts; this file adds what it leaves out: downloads that
-appear whole or not at all, a network that is given up quickly, and errors that name the file at fault.
+torchvision reads, checks and downloads its own layouts; this file adds what it leaves out:
+downloads that appear whole or not at all, a network that is given up quickly, and errors that name
+the file at fault.
 """
 
 from __future__ import annotations
@@ -25,11 +27,20 @@ from terminator.runtime.paths import cache_dir
 DIGITS_SEED = 0  # fixed for ever: it decides which 360 digits are the test images
 DIGITS_TEST_SIZE = 360
 NETWORK_TIMEOUT = 10.0  # seconds without an answer
-_DOWNLOAD_ERRORS = (OSError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError, zlib.error)
+_DOWNLOAD_ERRORS = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    http.client.HTTPException,
+    tarfile.TarError,
+    zlib.error,
+)
 
 
 class DatasetNotFound(FileNotFoundError):
-    """A data set is neither on this machine nor could it be downloaded; the message says what to do."""
+    """A data set is neither on this machine nor could it be downloaded; the message says what to
+    do.
+    """
 
 
 class DatasetCorrupt(ValueError):
@@ -38,7 +49,9 @@ class DatasetCorrupt(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class RawSplits:
-    """Both splits as NumPy arrays: images uint8 (N, C, H, W), labels int64 (N,); class names and notes."""
+    """Both splits as NumPy arrays: images uint8 (N, C, H, W), labels int64 (N,); class names and
+    notes.
+    """
 
     train_images: np.ndarray
     train_labels: np.ndarray
@@ -72,8 +85,11 @@ def stratified_choice(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
 
     NumPy's RandomState is used because its stream is guaranteed never to change between versions.
 
-    Args:    labels: (N,) integers; size: 0..N; seed: fixed by the caller.
-    Returns: (size,) indices in ascending order.
+    Args:
+        labels: (N,) integers; size: 0..N; seed: fixed by the caller.
+
+    Returns:
+        (size,) indices in ascending order.
     """
     random = np.random.RandomState(seed)
     names, counts = np.unique(labels, return_counts=True)
@@ -87,7 +103,9 @@ def stratified_choice(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
 
 
 def load_digits() -> RawSplits:
-    """Return scikit-learn's digits (8x8, values 0..16 scaled to 0..255): 1,437 to train, 360 to test."""
+    """Return scikit-learn's digits (8x8, values 0..16 scaled to 0..255): 1,437 to train, 360 to
+    test.
+    """
     from sklearn import datasets  # lazy: half a second that the other data sets need not pay
 
     bunch = datasets.load_digits()
@@ -96,9 +114,13 @@ def load_digits() -> RawSplits:
     in_test = np.zeros(len(labels), dtype=bool)
     in_test[stratified_choice(labels, DIGITS_TEST_SIZE, DIGITS_SEED)] = True
     return RawSplits(
-        images[~in_test], labels[~in_test], images[in_test], labels[in_test],
-        tuple(str(digit) for digit in range(10)), ("seeded stratified split, 1437 train / 360 test",),
-    )  # fmt: skip
+        images[~in_test],
+        labels[~in_test],
+        images[in_test],
+        labels[in_test],
+        tuple(str(digit) for digit in range(10)),
+        ("seeded stratified split, 1437 train / 360 test",),
+    )
 
 
 def torchvision_class(name: str) -> type:
@@ -109,7 +131,9 @@ def torchvision_class(name: str) -> type:
         return getattr(datasets, name)
 
     class LabelledSTL10(datasets.STL10):
-        """STL-10 without the unlabelled images: 2.6 GB that would be asked for and hashed in vain."""
+        """STL-10 without the unlabelled images: 2.6 GB that would be asked for and hashed in
+        vain.
+        """
 
         train_list = datasets.STL10.train_list[:2]
 
@@ -117,7 +141,9 @@ def torchvision_class(name: str) -> type:
 
 
 def standard_files(name: str, root: Path) -> dict[Path, str | None]:
-    """Return the files that torchvision reads for `name` below `root`, with their MD5 where it is known."""
+    """Return the files that torchvision reads for `name` below `root`, with their MD5 where it is
+    known.
+    """
     cls = torchvision_class(name)
     if name.endswith("MNIST"):  # the published sums are those of the .gz files
         return {root / name / "raw" / Path(packed).stem: None for packed, _ in cls.resources}
@@ -134,7 +160,11 @@ def _idx_fault(path: Path) -> str | None:
     rank = head[3] if len(head) >= 4 else 0
     if head[:3] != b"\0\0\x08" or rank not in (1, 3) or len(head) < 4 + 4 * rank:
         return "is not an IDX file of bytes"
-    expected = 4 + 4 * rank + int(np.prod(struct.unpack(f">{rank}I", head[4 : 4 + 4 * rank]), dtype=np.int64))
+    expected = (
+        4
+        + 4 * rank
+        + int(np.prod(struct.unpack(f">{rank}I", head[4 : 4 + 4 * rank]), dtype=np.int64))
+    )
     found = path.stat().st_size
     return None if found == expected else f"has {found} bytes where its header promises {expected}"
 
@@ -169,10 +199,16 @@ def _split(name: str, root: Path, train: bool) -> tuple[np.ndarray, np.ndarray, 
         # torchvision's "7 - seven" is too long for a plot's legend
         classes = part.classes if name == "FashionMNIST" else [str(digit) for digit in range(10)]
         return part.data.numpy()[:, None], part.targets.numpy(), tuple(classes)  # (N, 1, 28, 28)
-    return part.data.transpose(0, 3, 1, 2), np.asarray(part.targets), tuple(part.classes)  # (N, 3, 32, 32)
+    return (
+        part.data.transpose(0, 3, 1, 2),
+        np.asarray(part.targets),
+        tuple(part.classes),
+    )  # (N, 3, 32, 32)
 
 
-def _label_faults(split: str, images: np.ndarray, labels: np.ndarray, class_count: int) -> list[str]:
+def _label_faults(
+    split: str, images: np.ndarray, labels: np.ndarray, class_count: int
+) -> list[str]:
     if len(images) != len(labels):
         return [f"the {split} split has {len(images)} images but {len(labels)} labels"]
     if len(labels) == 0 or labels.min() < 0 or labels.max() >= class_count:
@@ -183,7 +219,8 @@ def _label_faults(split: str, images: np.ndarray, labels: np.ndarray, class_coun
 def read_standard(name: str, root: Path) -> RawSplits:
     """Read a torchvision data set that lies below `root`.
 
-    Raises: DatasetCorrupt naming every file that is missing, cut short or altered.
+    Raises:
+        DatasetCorrupt: naming every file that is missing, cut short or altered.
     """
     try:
         # torchvision checks MD5 sums of the others, but takes MNIST's files as they are
@@ -197,13 +234,19 @@ def read_standard(name: str, root: Path) -> RawSplits:
         faults += _label_faults("train", train_images, train_labels, len(classes))
         faults += _label_faults("test", test_images, test_labels, len(classes))
     if faults:
-        raise DatasetCorrupt(f"{name} in {root} cannot be used: {'; '.join(faults)}. Replace or remove it.")
+        raise DatasetCorrupt(
+            f"{name} in {root} cannot be used: {'; '.join(faults)}. Replace or remove it."
+        )
     arrays = (np.ascontiguousarray(train_images), train_labels.astype(np.int64))
-    return RawSplits(*arrays, np.ascontiguousarray(test_images), test_labels.astype(np.int64), classes)
+    return RawSplits(
+        *arrays, np.ascontiguousarray(test_images), test_labels.astype(np.int64), classes
+    )
 
 
 def download_root(name: str) -> Path:
-    """Return the folder in the cache where a download of `name` is kept, in torchvision's layout."""
+    """Return the folder in the cache where a download of `name` is kept, in torchvision's
+    layout.
+    """
     return cache_dir() / "torchvision" / name
 
 
@@ -221,8 +264,11 @@ def _network_timeout(seconds: float) -> Iterator[None]:
 def download(name: str) -> Path:
     """Let torchvision download `name` into the cache; the folder appears only when it is complete.
 
-    Returns: the folder to read from.
-    Raises:  ConnectionError with torchvision's reason on one line.
+    Returns:
+        the folder to read from.
+
+    Raises:
+        ConnectionError: with torchvision's reason on one line.
     """
     target = download_root(name)
     part = target.with_name(f".{name}-{os.getpid()}")

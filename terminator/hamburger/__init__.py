@@ -1,7 +1,9 @@
-"""Hamburger: global context as a matrix decomposition (the ham) between two linear maps (the bread).
+"""Hamburger: global context as a matrix decomposition (the ham) between two linear maps (the
+bread).
 
     from terminator.related.hamburger import Hamburger
-    block = Hamburger(512)                          # the released default: V2, NMF, rank 64, 6 steps
+    block = Hamburger(512)                          # the released default: V2, NMF, rank 64, 6
+        steps
     block = Hamburger(64, version="V1", kind="CD", width=64, rank=8, inverse_temperature=10.0)
 
 decompositions  nmf, vq, cd as functions of (x, bases), and where bases come from; read these first
@@ -17,10 +19,19 @@ from typing import Any
 from terminator.runtime.lazy import lent
 
 _HOMES = {
-    "Hamburger": "block", "HamburgerSettings": "settings", "HamSettings": "settings",
-    "Ham": "ham", "DualHam": "ham", "from_matrix": "ham", "make_ham": "ham", "seeded_bases": "ham", "to_matrix": "ham",
-    **dict.fromkeys(("Decomposition", "cd", "nmf", "online_update", "random_bases", "reconstruct", "vq"),
-                    "decompositions"),
+    "Hamburger": "block",
+    "HamburgerSettings": "settings",
+    "HamSettings": "settings",
+    "Ham": "ham",
+    "DualHam": "ham",
+    "from_matrix": "ham",
+    "make_ham": "ham",
+    "seeded_bases": "ham",
+    "to_matrix": "ham",
+    **dict.fromkeys(
+        ("Decomposition", "cd", "nmf", "online_update", "random_bases", "reconstruct", "vq"),
+        "decompositions",
+    ),
 }
 __all__ = sorted(_HOMES)
 

@@ -1,4 +1,5 @@
-"""ResNets whose last maps stay large: torchvision's networks with dilation instead of stride, and a deep stem.
+"""ResNets whose last maps stay large: torchvision's networks with dilation instead of stride, and a
+deep stem.
 
 Source: the released segmentation code of arXiv 2109.04553.
 """
@@ -19,9 +20,14 @@ MULTI_GRID = (1, 2, 4)  # of the last layer's blocks; the first of them keeps ha
 class Backbone(nn.Module):
     """A ResNet without its classifier: x (N, 3, H, W) to the maps of its third and fourth layers.
 
-    Args:  name: of BACKBONES;  stem: of STEMS;  output_stride: of STRIDES, all in settings;  in_channels: of x.
-    Keys of the state are torchvision's (plain stem); with the deep stem those of the ImageNet weights that the release
-    starts from: conv1.0, .1, .3, .4, .6, bn1, layer1, ...
+    Args:
+        name: of BACKBONES.
+        stem: of STEMS.
+        output_stride: of STRIDES, all in settings.
+        in_channels: of x.
+
+    Keys of the state are torchvision's (plain stem); with the deep stem those of the ImageNet
+    weights that the release starts from: conv1.0, .1, .3, .4, .6, bn1, layer1, ...
     """
 
     def __init__(self, name: str, stem: str = "deep", output_stride: int = 8, in_channels: int = 3):
@@ -36,7 +42,12 @@ class Backbone(nn.Module):
         for module in (self.conv1, net.layer1):
             initialise(module)
         self.relu, self.maxpool = nn.ReLU(inplace=True), net.maxpool
-        self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
+        self.layer1, self.layer2, self.layer3, self.layer4 = (
+            net.layer1,
+            net.layer2,
+            net.layer3,
+            net.layer4,
+        )
         wide = 32 // output_stride  # what the dilation of the last layer makes up for: 4, 2
         if output_stride == 8:
             _dilate(self.layer3, [1, *(len(self.layer3) - 1) * [2]])
@@ -49,32 +60,50 @@ class Backbone(nn.Module):
         return third, self.layer4(third)
 
     def load(self, path: str | Path) -> None:
-        """Take ImageNet weights from a file of torch.save; those of a classifier in it are left out.
+        """Take ImageNet weights from a file of torch.save; those of a classifier in it are left
+        out.
 
-        Raises:  ConfigError if the file is missing, damaged, or of another network.
+        Raises:
+            ConfigError: if the file is missing, damaged, or of another network.
         """
         if not Path(path).is_file():
-            raise ConfigError(f"model.weights is {str(path)!r}, where there is no file; allowed: ImageNet weights of "
-                              "the backbone, or nothing")
+            raise ConfigError(
+                f"model.weights is {str(path)!r}, where there is no file; allowed: ImageNet "
+                "weights of "
+                "the backbone, or nothing"
+            )
         try:
             found = load_checked(path)
         except ValueError as error:
-            raise ConfigError(f"model.weights is {str(path)!r}, which cannot be read: {error}") from error
+            raise ConfigError(
+                f"model.weights is {str(path)!r}, which cannot be read: {error}"
+            ) from error
         found = {key: value for key, value in found.items() if not key.startswith("fc.")}
         own = self.state_dict()
-        wrong = sorted(key for key in own.keys() | found.keys() if not key.endswith("num_batches_tracked")
-                       and (key not in own or key not in found or own[key].shape != found[key].shape))
+        wrong = sorted(
+            key
+            for key in own.keys() | found.keys()
+            if not key.endswith("num_batches_tracked")
+            and (key not in own or key not in found or own[key].shape != found[key].shape)
+        )
         if wrong:
-            raise ConfigError(f"model.weights is {str(path)!r}, which differs from this backbone in {len(wrong)} "
-                              f"entries ({wrong[0]} is the first); allowed: weights of the same depth and stem")
+            raise ConfigError(
+                f"model.weights is {str(path)!r}, which differs from this backbone in {len(wrong)} "
+                f"entries ({wrong[0]} is the first); allowed: weights of the same depth and stem"
+            )
         self.load_state_dict(own | found)
 
 
 def _deep_stem(in_channels: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(in_channels, 64, 3, 2, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True),
-        nn.Conv2d(64, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True),
-        nn.Conv2d(64, 128, 3, 1, 1, bias=False))
+        nn.Conv2d(in_channels, 64, 3, 2, 1, bias=False),
+        nn.BatchNorm2d(64),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(64, 64, 3, 1, 1, bias=False),
+        nn.BatchNorm2d(64),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(64, 128, 3, 1, 1, bias=False),
+    )
 
 
 def initialise(module: nn.Module) -> None:

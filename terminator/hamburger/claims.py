@@ -13,7 +13,28 @@ ARMS = {"context": context_arms, "camvid": camvid_arms}
 SETTLES = "laptop: two seeds or more of both sides; for the published sizes, paper runs"
 
 CLAIMS = [
-    *(Claim("Hamburger", text, PAPER, NOTEBOOK, ahead(SEGMENTATION, ARMS[study], a, b, report.compare), SETTLES,
-            SEGMENTATION.task) for text, study, a, b in report.CLAIMS),
-    *(Claim("Hamburger", f"a GAN with Hamburger comes nearer to the images than one {NAMES[other]}", PAPER, NOTEBOOK,
-            ahead(GAN, gan_study, "NMF", other, gans.nearer), SETTLES, GAN.task) for other in ("none", "attention"))]
+    *(
+        Claim(
+            "Hamburger",
+            text,
+            PAPER,
+            NOTEBOOK,
+            ahead(SEGMENTATION, ARMS[study], a, b, report.compare),
+            SETTLES,
+            SEGMENTATION.task,
+        )
+        for text, study, a, b in report.CLAIMS
+    ),
+    *(
+        Claim(
+            "Hamburger",
+            f"a GAN with Hamburger comes nearer to the images than one {NAMES[other]}",
+            PAPER,
+            NOTEBOOK,
+            ahead(GAN, gan_study, "NMF", other, gans.nearer),
+            SETTLES,
+            GAN.task,
+        )
+        for other in ("none", "attention")
+    ),
+]

@@ -1,11 +1,13 @@
-"""The three hams as plain functions: X (D, N) is about U V^T, bases U (D, R) times coefficients V (N, R).
+"""The three hams as plain functions: X (D, N) is about U V^T, bases U (D, R) times coefficients V
+(N, R).
 
-Each runs `steps` updates, first V then U, and computes V once more at the end: bases are updated K times,
-coefficients K + 1 times. With the *one-step gradient* only that last computation is differentiated, and
-gradients reach X through it alone; otherwise through all K steps. Nothing ever reaches the first bases.
+Each runs `steps` updates, first V then U, and computes V once more at the end: bases are updated K
+times, coefficients K + 1 times. With the *one-step gradient* only that last computation is
+differentiated, and gradients reach X through it alone; otherwise through all K steps. Nothing ever
+reaches the first bases.
 
-All of it runs in float32 or wider, also under mixed precision: the small constants and products of small
-numbers do not survive half precision.
+All of it runs in float32 or wider, also under mixed precision: the small constants and products of
+small numbers do not survive half precision.
 
 Source: arXiv 2109.04553 and its released code.  Golden: hamburger_nmf, hamburger_vq, hamburger_cd.
 """
@@ -33,12 +35,16 @@ class Decomposition(NamedTuple):
 
 
 def in_full_precision(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Run a function of two tensors in their wider type, float32 at least, whatever autocast says."""
+    """Run a function of two tensors in their wider type, float32 at least, whatever autocast
+    says.
+    """
+
     @functools.wraps(function)
     def run(first: Tensor, second: Tensor, *args: Any, **options: Any) -> Any:
         wide = functools.reduce(torch.promote_types, (first.dtype, second.dtype, torch.float32))
         with torch.autocast(first.device.type, enabled=False):
             return function(first.to(wide), second.to(wide), *args, **options)
+
     return run
 
 
@@ -49,13 +55,23 @@ def gradients(attached: bool) -> torch.set_grad_enabled:
 
 @in_full_precision
 def nmf(x: Tensor, bases: Tensor, steps: int = 6, one_step: bool = True) -> Decomposition:
-    """Non-negative matrix factorisation by multiplicative updates: ||X - U V^T||^2 falls with every step.
+    """Non-negative matrix factorisation by multiplicative updates: ||X - U V^T||^2 falls with every
+    step.
 
-    Args:    x: X >= 0 (..., D, N);  bases: U_0 >= 0 (..., D, R), R at most min(D, N);  steps: K;
-             one_step: differentiate the last coefficients only, not the steps before.
-    Returns: Decomposition, both parts non-negative, bases of any length. A column of zeros stays zero.
-    Raises:  ValueError for shapes that do not fit, R or K out of range, or (on a CPU) a negative entry.
-    Source:  arXiv 2109.04553; the updates are Lee and Seung's.  Golden: hamburger_nmf.
+    Args:
+        x: X >= 0 (..., D, N).
+        bases: U_0 >= 0 (..., D, R), R at most min(D, N).
+        steps: K.
+        one_step: differentiate the last coefficients only, not the steps before.
+
+    Returns:
+        Decomposition, both parts non-negative, bases of any length. A column of zeros stays zero.
+
+    Raises:
+        ValueError: for shapes that do not fit, R or K out of range, or (on a CPU) a negative entry.
+
+    Source: arXiv 2109.04553; the updates are Lee and Seung's.
+    Golden: hamburger_nmf.
     """
     _check(x, bases, steps)
     _check_non_negative(x=x, bases=bases)
@@ -70,18 +86,33 @@ def nmf(x: Tensor, bases: Tensor, steps: int = 6, one_step: bool = True) -> Deco
 
 
 @in_full_precision
-def vq(x: Tensor, bases: Tensor, steps: int = 6, inverse_temperature: float = 1.0, one_step: bool = True,
-       detach_norm: bool = True) -> Decomposition:
+def vq(
+    x: Tensor,
+    bases: Tensor,
+    steps: int = 6,
+    inverse_temperature: float = 1.0,
+    one_step: bool = True,
+    detach_norm: bool = True,
+) -> Decomposition:
     """Soft vector quantisation: every column of X becomes a convex combination of centroids U.
 
-    Args:    x: X (..., D, N);  bases: U_0 (..., D, R), R at most min(D, N);  steps: K;
-             inverse_temperature: tau > 0; the larger, the nearer to one centroid each;
-             one_step: differentiate the last coefficients only, not the steps before;
-             detach_norm: take ||x_n|| in the last coefficients for a constant, as released; only with False
-             is the gradient through all steps that of the whole map.
-    Returns: Decomposition; every row of V sums to 1.
-    Raises:  ValueError for shapes that do not fit, R, K or tau out of range.
-    Source:  arXiv 2109.04553.  Golden: hamburger_vq.
+    Args:
+        x: X (..., D, N).
+        bases: U_0 (..., D, R), R at most min(D, N).
+        steps: K.
+        inverse_temperature: tau > 0; the larger, the nearer to one centroid each.
+        one_step: differentiate the last coefficients only, not the steps before.
+        detach_norm: take ||x_n|| in the last coefficients for a constant, as released; only with
+            False is the gradient through all steps that of the whole map.
+
+    Returns:
+        Decomposition; every row of V sums to 1.
+
+    Raises:
+        ValueError: for shapes that do not fit, R, K or tau out of range.
+
+    Source: arXiv 2109.04553.
+    Golden: hamburger_vq.
     """
     _check(x, bases, steps, inverse_temperature=inverse_temperature)
     with gradients(attached=not one_step):
@@ -96,17 +127,33 @@ def vq(x: Tensor, bases: Tensor, steps: int = 6, inverse_temperature: float = 1.
 
 
 @in_full_precision
-def cd(x: Tensor, bases: Tensor, steps: int = 6, inverse_temperature: float = 1.0, ridge: float = 0.1,
-       one_step: bool = True) -> Decomposition:
-    """Concept decomposition: spherical k-means finds U, ridge regression V = X^T U (U^T U + beta I)^-1.
+def cd(
+    x: Tensor,
+    bases: Tensor,
+    steps: int = 6,
+    inverse_temperature: float = 1.0,
+    ridge: float = 0.1,
+    one_step: bool = True,
+) -> Decomposition:
+    """Concept decomposition: spherical k-means finds U, ridge regression V = X^T U (U^T U + beta
+    I)^-1.
 
-    Args:    x: X (..., D, N);  bases: U_0 (..., D, R), R at most min(D, N);  steps: K;
-             inverse_temperature: tau > 0 of the k-means;  ridge: beta > 0;
-             one_step: differentiate the last coefficients only, not the steps before.
-    Returns: Decomposition, bases of length 1; with them held constant U V^T is linear in X.
-    Raises:  ValueError for shapes that do not fit, R, K, tau or beta out of range.
-    Source:  arXiv 2109.04553; beta is 0.1 in the released segmentation, 0.01 in its GAN.
-    Golden:  hamburger_cd.
+    Args:
+        x: X (..., D, N).
+        bases: U_0 (..., D, R), R at most min(D, N).
+        steps: K.
+        inverse_temperature: tau > 0 of the k-means.
+        ridge: beta > 0.
+        one_step: differentiate the last coefficients only, not the steps before.
+
+    Returns:
+        Decomposition, bases of length 1; with them held constant U V^T is linear in X.
+
+    Raises:
+        ValueError: for shapes that do not fit, R, K, tau or beta out of range.
+
+    Source: arXiv 2109.04553; beta is 0.1 in the released segmentation, 0.01 in its GAN.
+    Golden: hamburger_cd.
     """
     _check(x, bases, steps, inverse_temperature=inverse_temperature, ridge=ridge)
     with gradients(attached=not one_step):
@@ -114,13 +161,17 @@ def cd(x: Tensor, bases: Tensor, steps: int = 6, inverse_temperature: float = 1.
         for _ in range(steps):
             v = memberships(unit(x), u, inverse_temperature)
             u = unit(x @ v, EPS)
-    gram = u.mT @ u + ridge * torch.eye(u.shape[-1], dtype=u.dtype, device=u.device)  # (..., R, R), symmetric
+    gram = u.mT @ u + ridge * torch.eye(
+        u.shape[-1], dtype=u.dtype, device=u.device
+    )  # (..., R, R), symmetric
     v = torch.linalg.solve(gram, u.mT @ x).mT
     return Decomposition(u, v)
 
 
 def memberships(directions: Tensor, bases: Tensor, inverse_temperature: float) -> Tensor:
-    """V = softmax over R of tau X^T U, then every base's column divided by its sum over N: (..., N, R)."""
+    """V = softmax over R of tau X^T U, then every base's column divided by its sum over N: (..., N,
+    R).
+    """
     v = (inverse_temperature * (directions.mT @ bases)).softmax(-1)
     return v / (EPS + v.sum(-2, keepdim=True))
 
@@ -136,31 +187,51 @@ def reconstruct(bases: Tensor, coefficients: Tensor) -> Tensor:
     return bases @ coefficients.mT
 
 
-def random_bases(kind: str, shape: tuple[int, ...], generator: torch.Generator | None = None,
-                 device: torch.device | str | None = None, dtype: torch.dtype = torch.float32,
-                 normalized: bool = True) -> Tensor:
-    """Draw U_0 (..., D, R): uniform in [0, 1) for NMF, standard normal for VQ and CD; then of length 1.
+def random_bases(
+    kind: str,
+    shape: tuple[int, ...],
+    generator: torch.Generator | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+    normalized: bool = True,
+) -> Tensor:
+    """Draw U_0 (..., D, R): uniform in [0, 1) for NMF, standard normal for VQ and CD; then of
+    length 1.
 
-    Args:    generator: where the numbers come from, on its own device, so that one seed gives the same bases
-             on every device and in every precision; without one, torch's own generator of `device`.
-             normalized: False leaves the lengths as drawn (the released GAN does so).
-    Raises:  ValueError for another kind.
+    Args:
+        generator: where the numbers come from, on its own device, so that one seed gives the same
+            bases on every device and in every precision; without one, torch's own generator of
+            `device`.
+        normalized: False leaves the lengths as drawn (the released GAN does so).
+
+    Raises:
+        ValueError: for another kind.
     """
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}; allowed: {', '.join(KINDS)}")
     draw = torch.rand if kind == "NMF" else torch.randn
-    bases = draw(shape, generator=generator, device=device if generator is None else generator.device)
+    bases = draw(
+        shape, generator=generator, device=device if generator is None else generator.device
+    )
     bases = bases.to(device=device, dtype=dtype)
     return unit(bases) if normalized else bases
 
 
 @torch.no_grad()
 def online_update(shared: Tensor, bases: Tensor, eta: float = 0.9) -> Tensor:
-    """Move shared bases m towards the mean u of a batch's final ones: m + eta (u - m), then of length 1.
+    """Move shared bases m towards the mean u of a batch's final ones: m + eta (u - m), then of
+    length 1.
 
-    Args:    shared: m (S, D, R);  bases: U_K (B*S, D, R), heads innermost;  eta: weight of the *new* value.
-    Returns: the new m (S, D, R).
-    Source:  released code.  Golden: hamburger_cd.
+    Args:
+        shared: m (S, D, R).
+        bases: U_K (B*S, D, R), heads innermost.
+        eta: weight of the *new* value.
+
+    Returns:
+        the new m (S, D, R).
+
+    Source: released code.
+    Golden: hamburger_cd.
     """
     mean = bases.reshape(-1, *shared.shape).mean(0)  # (S, D, R)
     return unit(shared + eta * (mean - shared))
@@ -168,12 +239,16 @@ def online_update(shared: Tensor, bases: Tensor, eta: float = 0.9) -> Tensor:
 
 def _check(x: Tensor, bases: Tensor, steps: int, **positive: float) -> None:
     if x.ndim < 2 or bases.ndim != x.ndim or bases.shape[:-1] != x.shape[:-1]:
-        raise ValueError(f"bases has shape {tuple(bases.shape)}, x {tuple(x.shape)}; allowed: x (..., D, N) "
-                         "with bases (..., D, R), alike in all axes but the last")
+        raise ValueError(
+            f"bases has shape {tuple(bases.shape)}, x {tuple(x.shape)}; allowed: x (..., D, N) "
+            "with bases (..., D, R), alike in all axes but the last"
+        )
     rank, most = bases.shape[-1], min(x.shape[-2:])
     if not 1 <= rank <= most:
-        raise ValueError(f"the rank R of bases is {rank}; allowed: 1 to {most}, the smaller side of "
-                         f"x (D, N) = {tuple(x.shape[-2:])}: more bases would not compress anything")
+        raise ValueError(
+            f"the rank R of bases is {rank}; allowed: 1 to {most}, the smaller side of "
+            f"x (D, N) = {tuple(x.shape[-2:])}: more bases would not compress anything"
+        )
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
         raise ValueError(f"steps is {steps!r}; allowed: an integer of at least 0")
     for name, value in positive.items():
@@ -184,5 +259,7 @@ def _check(x: Tensor, bases: Tensor, steps: int, **positive: float) -> None:
 def _check_non_negative(**tensors: Tensor) -> None:
     for name, tensor in tensors.items():
         if tensor.numel() and can_be_read(tensor) and (least := tensor.detach().amin().item()) < 0:
-            raise ValueError(f"{name} has an entry of {least:g}; allowed: nothing below 0 in an NMF "
-                             "(put a ReLU before it)")
+            raise ValueError(
+                f"{name} has an entry of {least:g}; allowed: nothing below 0 in an NMF "
+                "(put a ReLU before it)"
+            )

@@ -1,11 +1,13 @@
 """HamNet: a network for segmentation, with a Hamburger or something else for its global context.
 
-    backbone -> squeeze -> context -> align -> dropout -> classifier -> bilinear, to the size of the input
+    backbone -> squeeze -> context -> align -> dropout -> classifier -> bilinear, to the size of the
+    input
 
-Without a backbone the same head, with 1x1 convolutions, reads the pixels themselves: the network of the context task,
-in which no position sees another one but through its context.
+Without a backbone the same head, with 1x1 convolutions, reads the pixels themselves: the network of
+the context task, in which no position sees another one but through its context.
 
-Source: arXiv 2109.04553 and its released segmentation code; the auxiliary head is that of the authors' later code.
+Source: arXiv 2109.04553 and its released segmentation code; the auxiliary head is that of the
+authors' later code.
 """
 
 from typing import Any
@@ -22,7 +24,9 @@ from terminator.mixers.registry import make_mixer
 class HamNet(nn.Module):
     """Logits for every pixel: (N, C, H, W) to (N, classes, H, W).
 
-    Args:  settings: HamNetSettings;  ham: HamburgerSettings of the context, where it is a Hamburger (or its bread).
+    Args:
+        settings: HamNetSettings.
+        ham: HamburgerSettings of the context, where it is a Hamburger (or its bread).
     """
 
     def __init__(self, settings: HamNetSettings, ham: HamburgerSettings):
@@ -40,8 +44,11 @@ class HamNet(nn.Module):
         self.auxiliary = None
         if s.auxiliary:
             third = self.backbone.widths[0]
-            self.auxiliary = nn.Sequential(conv_bn_relu(third, third // 4, 3), nn.Dropout2d(s.dropout),
-                                           nn.Conv2d(third // 4, s.classes, 1))
+            self.auxiliary = nn.Sequential(
+                conv_bn_relu(third, third // 4, 3),
+                nn.Dropout2d(s.dropout),
+                nn.Conv2d(third // 4, s.classes, 1),
+            )
         for part in (self.squeeze, self.align, self.classifier, self.auxiliary):
             initialise(part or nn.Identity())
         for module in self.modules():
@@ -51,7 +58,9 @@ class HamNet(nn.Module):
     def forward(self, x: Tensor, auxiliary: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Logits; with `auxiliary` those of both classifiers."""
         if x.ndim != 4 or x.shape[1] != self.settings.in_channels:
-            raise ValueError(f"x has shape {tuple(x.shape)}; allowed: (N, {self.settings.in_channels}, H, W)")
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}; allowed: (N, {self.settings.in_channels}, H, W)"
+            )
         third, features = (x, x) if self.backbone is None else self.backbone(x)
         logits = enlarge(self.classifier(self.align(self.context(self.squeeze(features)))), x)
         return (logits, enlarge(self.auxiliary(third), x)) if auxiliary else logits
@@ -66,8 +75,11 @@ def enlarge(logits: Tensor, x: Tensor) -> Tensor:
 
 def conv_bn_relu(width: int, channels: int, size: int) -> nn.Sequential:
     """Convolution without bias, batch normalisation, ReLU; keeps height and width."""
-    return nn.Sequential(nn.Conv2d(width, channels, size, padding=size // 2, bias=False), nn.BatchNorm2d(channels),
-                         nn.ReLU())
+    return nn.Sequential(
+        nn.Conv2d(width, channels, size, padding=size // 2, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(),
+    )
 
 
 def make_segmentation_context(name: str, channels: int, ham: HamburgerSettings) -> nn.Module:
@@ -105,7 +117,10 @@ class Pooling(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.lower, self.upper = nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, channels, 1, bias=False)
+        self.lower, self.upper = (
+            nn.Conv2d(channels, channels, 1),
+            nn.Conv2d(channels, channels, 1, bias=False),
+        )
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -113,7 +128,9 @@ class Pooling(nn.Module):
 
 
 class Attention(nn.Module):
-    """Softmax attention of every position to all, one head, without the N x N matrix in memory (fused)."""
+    """Softmax attention of every position to all, one head, without the N x N matrix in memory
+    (fused).
+    """
 
     def __init__(self, channels: int):
         super().__init__()

@@ -1,7 +1,8 @@
-"""Hamburger's probes run and kept as records: errors per step, gradients, spread, cost; and published figures beside.
+"""Hamburger's probes run and kept as records: errors per step, gradients, spread, cost; and
+published figures beside.
 
-Probes of numbers are run once per profile (results/runs/ham_probes); cost is a measurement of one machine, and the
-newest one counts (results/runs/ham_cost).
+Probes of numbers are run once per profile (results/runs/ham_probes); cost is a measurement of one
+machine, and the newest one counts (results/runs/ham_cost).
 
 Source: the claims are those of arXiv 2109.04553.
 """
@@ -36,18 +37,32 @@ OPERATORS = ("attention, written out", "attention, fused", "NMF", "CD", "VQ")
 
 
 def probes(profile: str) -> dict[str, pd.DataFrame]:
-    """The probes of this profile, run here if their record is not there: errors, ranks, gradients, spread.
+    """The probes of this profile, run here if their record is not there: errors, ranks, gradients,
+    spread.
 
-    Raises:  ConfigError for an unknown profile.
+    Raises:
+        ConfigError: for an unknown profile.
     """
     require_one_of("profile", profile, SEEDS)
     seeds, draws = SEEDS[profile], DRAWS[profile]
 
     def measured() -> dict[str, Any]:
-        config = {"seeds": seeds, "draws": draws, "rank": RANK, "features": 32, "columns": 256, "noise": 0.5}
-        return {"config": config,
-                "data": {"title": "non-negative rank-8 matrices with noise", "fingerprint": "a formula"},
-                "results": {key: as_rows(table) for key, table in _tables(seeds, draws).items()}}
+        config = {
+            "seeds": seeds,
+            "draws": draws,
+            "rank": RANK,
+            "features": 32,
+            "columns": 256,
+            "noise": 0.5,
+        }
+        return {
+            "config": config,
+            "data": {
+                "title": "non-negative rank-8 matrices with noise",
+                "fingerprint": "a formula",
+            },
+            "results": {key: as_rows(table) for key, table in _tables(seeds, draws).items()},
+        }
 
     record = measurements.named(PROBES, f"probes-{profile}", "probes", profile, measured)
     return {key: pd.DataFrame(rows) for key, rows in record["results"].items()}
@@ -56,19 +71,25 @@ def probes(profile: str) -> dict[str, pd.DataFrame]:
 def _tables(seeds: int, draws: int) -> dict[str, pd.DataFrame]:
     x = torch.stack([ham_analysis.noisy_low_rank(seed) for seed in range(seeds)])
     ranks = [ham_analysis.error_table(x, rank, (6,), (NMF, CD100, VQ100)) for rank in RANKS]
-    return {"errors": ham_analysis.error_table(x, RANK, STEPS, HAMS), "ranks": pd.concat(ranks, ignore_index=True),
-            "gradients": ham_analysis.gradient_table(seeds, RANK),
-            "spread": ham_analysis.spread_table(x[0], RANK, (1, 6, 12, 30, 100), draws)}
+    return {
+        "errors": ham_analysis.error_table(x, RANK, STEPS, HAMS),
+        "ranks": pd.concat(ranks, ignore_index=True),
+        "gradients": ham_analysis.gradient_table(seeds, RANK),
+        "spread": ham_analysis.spread_table(x[0], RANK, (1, 6, 12, 30, 100), draws),
+    }
 
 
-# -- cost ----------------------------------------------------------------------------------------------------------
+# -- cost ------------------------------------------------------------------------------------------
 
 
 def mixing(name: str, x: Tensor) -> Tensor:
-    """X (B, D, N) with global context: attention with X as queries, keys and values, or the reconstruction of a ham.
+    """X (B, D, N) with global context: attention with X as queries, keys and values, or the
+    reconstruction of a ham.
 
     Linear maps are left out everywhere. Six steps, rank 8, tau 100, the one-step gradient.
-    Raises:  ConfigError for another name.
+
+    Raises:
+        ConfigError: for another name.
     """
     if name not in OPERATORS:
         raise ConfigError(f"operator is {name!r}; allowed: {'; '.join(OPERATORS)}")
@@ -90,9 +111,13 @@ def operations(name: str, positions: int) -> int:
 
 
 def cost_table(sides: Iterable[int], device: str = "cpu", repeats: int = 5) -> pd.DataFrame:
-    """Time and peak memory of every way, forward alone and with the backward pass; batch 1, 64 channels.
+    """Time and peak memory of every way, forward alone and with the backward pass; batch 1, 64
+    channels.
 
-    Returns: columns operator, what, side, positions, operations, seconds, low, high, bytes; sizes beyond the memory
+    Returns:
+        columns operator, what, side, positions, operations, seconds, low, high, bytes; sizes beyond
+        the memory.
+
     limit are left out.
     """
     rows, sides = [], sorted(sides)
@@ -122,43 +147,60 @@ def _measured(name: str, side: int, device: str, repeats: int) -> list[dict[str,
     rows = []
     for what, function in (("forward", forward), ("training", train)):
         found = measure(function, repeats, device)
-        rows.append({"operator": name, "what": what, "side": side, "positions": side * side,
-                     "operations": operations(name, side * side), **found.row()})
+        rows.append(
+            {
+                "operator": name,
+                "what": what,
+                "side": side,
+                "positions": side * side,
+                "operations": operations(name, side * side),
+                **found.row(),
+            }
+        )
     return rows
 
 
-def cost(profile: str, device: str = "auto", again: bool = False) -> tuple[pd.DataFrame, dict[str, Any]]:
+def cost(
+    profile: str, device: str = "auto", again: bool = False
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The newest measurement of this profile and kind of device, or a new one; and its record."""
     require_one_of("profile", profile, SIDES)
 
     def measured(kind: str) -> dict[str, Any]:
         threads = torch.get_num_threads()
-        return {"rows": as_rows(cost_table(SIDES[profile], kind).assign(device=kind, threads=threads))}
+        return {
+            "rows": as_rows(cost_table(SIDES[profile], kind).assign(device=kind, threads=threads))
+        }
 
     record = measurements.latest(COST, profile, measured, device, again)
     return pd.DataFrame(record["rows"]), record
 
 
 def slopes(costs: pd.DataFrame) -> pd.DataFrame:
-    """Fitted powers of operations, time (shortest of the repeats) and memory in the number of positions.
+    """Fitted powers of operations, time (shortest of the repeats) and memory in the number of
+    positions.
 
     Fitted to the three largest sizes of each: a row per operator and what was measured.
     """
     rows = []
     for (name, what), group in costs.groupby(["operator", "what"], sort=False):
-        fits = {key: exponent(group["positions"], group[column])
-                for key, column in (("operations", "operations"), ("time", "low"), ("memory", "bytes"))}
+        fits = {
+            key: exponent(group["positions"], group[column])
+            for key, column in (("operations", "operations"), ("time", "low"), ("memory", "bytes"))
+        }
         rows.append({"operator": name, "what": what, **fits, "largest side": group["side"].max()})
     return pd.DataFrame(rows).set_index(["operator", "what"])
 
 
-# -- beside published figures --------------------------------------------------------------------------------------
+# -- beside published figures ----------------------------------------------------------------------
 
 
 def beside_published(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Figures of another implementation's probes (literature.csv) and ours, by what was measured.
 
-    Returns: columns quantity, case, theirs, ours; the distribution of their data is not known, so levels may differ.
+    Returns:
+        columns quantity, case, theirs, ours; the distribution of their data is not known, so levels
+        may differ.
     """
     ours = {}
     for row in found["errors"].itertuples():
@@ -167,10 +209,23 @@ def beside_published(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
         ours["relative squared error, truncated SVD", "SVD"] = row.floor
     for row in found["gradients"].itertuples():
         case = f"{row.ham}, K = {row.steps}"
-        ours |= {("gradient ratio, one step", case): row.one_step, ("gradient ratio, all steps", case): row.full,
-                 ("largest gradient ratio, all steps", case): row.full_max, ("cosine of both", case): row.cosine}
+        ours |= {
+            ("gradient ratio, one step", case): row.one_step,
+            ("gradient ratio, all steps", case): row.full,
+            ("largest gradient ratio, all steps", case): row.full_max,
+            ("cosine of both", case): row.cosine,
+        }
     for row in found["spread"].itertuples():
         ours["spread over first bases", f"{row.ham}, K = {row.steps}"] = row.spread
     theirs = literature.literature("hamburger probes")
-    return pd.DataFrame([{"quantity": row.metric, "case": row.model, "theirs": row.value,
-                          "ours": ours.get((row.metric, row.model))} for row in theirs.itertuples()])
+    return pd.DataFrame(
+        [
+            {
+                "quantity": row.metric,
+                "case": row.model,
+                "theirs": row.value,
+                "ours": ours.get((row.metric, row.model)),
+            }
+            for row in theirs.itertuples()
+        ]
+    )

@@ -1,5 +1,6 @@
-"""What the notebook on Hamburger shows beside its probes: a picture taken apart, what a trained block does to its
-features, how far random bases move its answers, and verdicts computed from records.
+"""What the notebook on Hamburger shows beside its probes: a picture taken apart, what a trained
+block does to its features, how far random bases move its answers, and verdicts computed from
+records.
 
 Source: the claims are those of arXiv 2109.04553.
 """
@@ -30,7 +31,11 @@ from terminator.runs.comparison import HOLDS, NOT, UNSETTLED, seeds
 from terminator.runtime.paths import atomic_write
 
 PATCH = 5  # pixels a side of the neighbourhoods that are a picture's features
-PICTURES = {"smoke": ("digits",), "laptop": ("CIFAR10", "cifar10-jpeg", "digits"), "paper": ("CIFAR10", "digits")}
+PICTURES = {
+    "smoke": ("digits",),
+    "laptop": ("CIFAR10", "cifar10-jpeg", "digits"),
+    "paper": ("CIFAR10", "digits"),
+}
 LOOKED_AT = 8  # pictures whose features and answers are measured
 BLOCK_STEPS = (1, 6, 12, 30)  # K at which the answers' spread is measured
 
@@ -44,11 +49,16 @@ class Picture(NamedTuple):
 
     def base_pictures(self) -> dict[str, Tensor]:
         """The bases of every ham as neighbourhoods (R, PATCH, PATCH), mean over colours."""
-        return {name: found.bases.mT.unflatten(1, (-1, PATCH, PATCH)).mean(1) for name, found in self.parts.items()}
+        return {
+            name: found.bases.mT.unflatten(1, (-1, PATCH, PATCH)).mean(1)
+            for name, found in self.parts.items()
+        }
 
 
 def picture(profile: str, rank: int = 6, index: int = 3) -> Picture:
-    """A test image of the first data set that is here, and the patches around its pixels taken apart by every ham."""
+    """A test image of the first data set that is here, and the patches around its pixels taken
+    apart by every ham.
+    """
     for name in PICTURES[profile]:
         try:
             data = load(name, image_size=32, download=False)
@@ -61,11 +71,14 @@ def picture(profile: str, rank: int = 6, index: int = 3) -> Picture:
     return Picture(image, data.info.title, found)
 
 
-# -- a trained network's answers ------------------------------------------------------------------------------------
+# -- a trained network's answers -------------------------------------------------------------------
 
 
-def answers(found: SegmentationRun, count: int = 3, data_dir: str | None = None) -> segmentation.Seen | None:
-    """Some test pictures and a trained network's answers, kept in the run's folder (answers.npz) once they are made.
+def answers(
+    found: SegmentationRun, count: int = 3, data_dir: str | None = None
+) -> segmentation.Seen | None:
+    """Some test pictures and a trained network's answers, kept in the run's folder (answers.npz)
+    once they are made.
 
     Nothing where the pictures are not on this machine.
     """
@@ -87,28 +100,43 @@ def answers(found: SegmentationRun, count: int = 3, data_dir: str | None = None)
     return seen
 
 
-def all_answers(found: segmentation.Runs, labels: Sequence[str], count: int = 3, data_dir: str | None = None
-                ) -> tuple[segmentation.Seen, dict[str, Tensor]] | None:
-    """The answers of several arms (first seed) to the same pictures: one of them whole, and {label: answers}."""
+def all_answers(
+    found: segmentation.Runs, labels: Sequence[str], count: int = 3, data_dir: str | None = None
+) -> tuple[segmentation.Seen, dict[str, Tensor]] | None:
+    """The answers of several arms (first seed) to the same pictures: one of them whole, and {label:
+    answers}.
+    """
     seen = {label: answers(found[label][0], count, data_dir) for label in labels}
     whole = {label: part for label, part in seen.items() if part is not None}
-    return (next(iter(whole.values())), {k: part.predicted for k, part in whole.items()}) if whole else None
+    return (
+        (next(iter(whole.values())), {k: part.predicted for k, part in whole.items()})
+        if whole
+        else None
+    )
 
 
-# -- a trained block -----------------------------------------------------------------------------------------------
+# -- a trained block -------------------------------------------------------------------------------
 
 
 def trained_block(found: SegmentationRun, data_dir: str | None = None) -> dict[str, Any]:
-    """What the Hamburger of a trained segmentation network does, from a record that is made here if it is missing.
+    """What the Hamburger of a trained segmentation network does, from a record that is made here if
+    it is missing.
 
-    Returns: energy (cumulative shares before the block, after it, and of the ham's reconstruction), spread (a row per
-    K: share of the pixels whose answer differs between two draws of bases, and mIoU in %), pictures, run_id.
+    Returns:
+        energy (cumulative shares before the block, after it, and of the ham's reconstruction),
+        spread (a row per.
+
+    K: share of the pixels whose answer differs between two draws of bases, and mIoU in %),
+    pictures, run_id.
     """
     profile, trained = found.record["profile"], found.record["run_id"]
 
     def measured() -> dict[str, Any]:
-        return {"config": {"draws": DRAWS[profile], "pictures": LOOKED_AT}, "data": found.record["data"],
-                "results": _look_into(found, DRAWS[profile], data_dir)}
+        return {
+            "config": {"draws": DRAWS[profile], "pictures": LOOKED_AT},
+            "data": found.record["data"],
+            "results": _look_into(found, DRAWS[profile], data_dir),
+        }
 
     name, seed = f"block-{trained}", found.record["seed"]
     return measurements.named(PROBES, name, "probes", profile, measured, seed)["results"]
@@ -129,12 +157,21 @@ def _look_into(found: SegmentationRun, draws: int, data_dir: str | None) -> dict
                 answers.append(predict_logits(model, config, x).argmax(1))
         rows.append({"steps": steps, "differing": 100 * disagreement(torch.stack(answers))})
     energy = {"before": before, "after": after, "reconstruction": inside}
-    return {"energy": {key: analysis.cumulative_energy(part).tolist() for key, part in energy.items()},
-            "spread": rows, "pictures": LOOKED_AT, "draws": draws, "run_id": found.record["run_id"]}
+    return {
+        "energy": {key: analysis.cumulative_energy(part).tolist() for key, part in energy.items()},
+        "spread": rows,
+        "pictures": LOOKED_AT,
+        "draws": draws,
+        "run_id": found.record["run_id"],
+    }
 
 
-def features_around(model: nn.Module, config: SegmentationConfig, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What enters the Hamburger of a network, what leaves it, and its ham's reconstruction, (B, C, H, W) each."""
+def features_around(
+    model: nn.Module, config: SegmentationConfig, x: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What enters the Hamburger of a network, what leaves it, and its ham's reconstruction, (B, C,
+    H, W) each.
+    """
     seen: dict[str, Tensor] = {}
     block: Any = model.context
 
@@ -155,19 +192,34 @@ def features_around(model: nn.Module, config: SegmentationConfig, x: Tensor) -> 
 def disagreement(answers: Tensor) -> float:
     """Share of the places at which two of the answers (draws, ...) differ, mean over all pairs."""
     draws = len(answers)
-    agreeing = sum((answers[i] == answers[j]).double().mean().item() for i in range(draws) for j in range(i))
+    agreeing = sum(
+        (answers[i] == answers[j]).double().mean().item() for i in range(draws) for j in range(i)
+    )
     return 1 - agreeing / (draws * (draws - 1) / 2)
 
 
-# -- verdicts ------------------------------------------------------------------------------------------------------
+# -- verdicts --------------------------------------------------------------------------------------
 
 
-def claims(probes: Mapping[str, pd.DataFrame], slopes: pd.DataFrame, energy: Mapping[str, Sequence[float]],
-           gans: Mapping[str, Sequence[GanRun]], context: segmentation.Runs,
-           camvid: segmentation.Runs | None = None) -> pd.DataFrame:
-    """The paper's claims, what our records say about each, and a verdict that is computed from them."""
-    rows = [*_convergence(probes["errors"]), *_gradients(probes["gradients"]), *_cost(slopes), *_spectrum(energy),
-            *segmentation.claims(context, camvid).to_dict("records"), *_gan(gans)]
+def claims(
+    probes: Mapping[str, pd.DataFrame],
+    slopes: pd.DataFrame,
+    energy: Mapping[str, Sequence[float]],
+    gans: Mapping[str, Sequence[GanRun]],
+    context: segmentation.Runs,
+    camvid: segmentation.Runs | None = None,
+) -> pd.DataFrame:
+    """The paper's claims, what our records say about each, and a verdict that is computed from
+    them.
+    """
+    rows = [
+        *_convergence(probes["errors"]),
+        *_gradients(probes["gradients"]),
+        *_cost(slopes),
+        *_spectrum(energy),
+        *segmentation.claims(context, camvid).to_dict("records"),
+        *_gan(gans),
+    ]
     return pd.DataFrame(rows, columns=["claim", "evidence", "verdict"])
 
 
@@ -179,27 +231,56 @@ def _row(claim: str, evidence: str, holds: bool | None) -> dict[str, str]:
 def _convergence(errors: pd.DataFrame) -> list[dict[str, str]]:
     part = errors[errors["ham"] == "NMF"].sort_values("steps")
     falls = bool((part["error"].diff().dropna() <= 1e-9).all())
-    start, first, last, floor = part["error"].iloc[0], part.query("steps == 1")["error"].iloc[0], \
-        part["error"].iloc[-1], part["floor"].iloc[0]
+    start, first, last, floor = (
+        part["error"].iloc[0],
+        part.query("steps == 1")["error"].iloc[0],
+        part["error"].iloc[-1],
+        part["floor"].iloc[0],
+    )
     share = (start - first) / (start - last)
-    return [_row("the error of NMF falls with every step", f"{start:.3f} at the start, {last:.3f} after "
-                 f"{part['steps'].iloc[-1]} steps; truncated SVD {floor:.3f}", falls),
-            _row("few steps are enough", f"{share:.0%} of the whole drop in the first step", share > 0.8)]
+    return [
+        _row(
+            "the error of NMF falls with every step",
+            f"{start:.3f} at the start, {last:.3f} after "
+            f"{part['steps'].iloc[-1]} steps; truncated SVD {floor:.3f}",
+            falls,
+        ),
+        _row(
+            "few steps are enough", f"{share:.0%} of the whole drop in the first step", share > 0.8
+        ),
+    ]
 
 
 def _gradients(table: pd.DataFrame) -> list[dict[str, str]]:
     rows = []
     exact = table["full_off"].max()
-    rows.append(_row("back-propagation through all steps is the map's gradient, the one-step gradient is not",
-                     f"off finite differences by {exact:.1g} at most; one-step by {table['one_step_off'].min():.1g} "
-                     "at least", bool(exact < 1e-3 < table["one_step_off"].min())))
+    rows.append(
+        _row(
+            "back-propagation through all steps is the map's gradient, the one-step gradient is "
+            "not",
+            f"off finite differences by {exact:.1g} at most; one-step by "
+            f"{table['one_step_off'].min():.1g} "
+            "at least",
+            bool(exact < 1e-3 < table["one_step_off"].min()),
+        )
+    )
     for name in dict.fromkeys(table["ham"]):
         part = table[table["ham"] == name].sort_values("steps").iloc[-1]
-        tail = part["full_max"] / part["one_step_max"] if part["one_step_max"] > 1e-3 else float("inf")
-        text = (f"largest |dX| / |G| through all {part['steps']} steps {part['full_max']:.2g}, one-step "
-                f"{part['one_step_max']:.2g}")
-        rows.append(_row(f"the gradient through all steps is unstable ({name})", text,
-                         None if tail == float("inf") else bool(tail > 5)))
+        tail = (
+            part["full_max"] / part["one_step_max"] if part["one_step_max"] > 1e-3 else float("inf")
+        )
+        text = (
+            f"largest |dX| / |G| through all {part['steps']} steps {part['full_max']:.2g}, "
+            "one-step "
+            f"{part['one_step_max']:.2g}"
+        )
+        rows.append(
+            _row(
+                f"the gradient through all steps is unstable ({name})",
+                text,
+                None if tail == float("inf") else bool(tail > 5),
+            )
+        )
     return rows
 
 
@@ -207,21 +288,40 @@ def _cost(slopes: pd.DataFrame) -> list[dict[str, str]]:
     rows, theirs = [], slopes.loc[("attention, written out", "training")]
     for name in ("NMF", "CD", "VQ"):
         ours = slopes.loc[(name, "training")]
-        text = ", ".join(f"{what} N^{ours[what]:.2f} against N^{theirs[what]:.2f}"
-                         for what in ("operations", "memory", "time"))
-        holds = max(ours["operations"], ours["memory"]) < 1.3 and min(theirs["operations"], theirs["memory"]) > 1.7
-        rows.append(_row(f"operations and memory of {name} grow with N, those of attention with its square", text,
-                         bool(holds)))
+        text = ", ".join(
+            f"{what} N^{ours[what]:.2f} against N^{theirs[what]:.2f}"
+            for what in ("operations", "memory", "time")
+        )
+        holds = (
+            max(ours["operations"], ours["memory"]) < 1.3
+            and min(theirs["operations"], theirs["memory"]) > 1.7
+        )
+        rows.append(
+            _row(
+                f"operations and memory of {name} grow with N, those of attention with its square",
+                text,
+                bool(holds),
+            )
+        )
     return rows
 
 
 def _spectrum(energy: Mapping[str, Sequence[float]]) -> list[dict[str, str]]:
     before, after = (torch.tensor(energy[key], dtype=torch.float64) for key in ("before", "after"))
     count = min(8, len(before))
-    above = bool((after[:count] > before[:count]).all()), bool((after[:count] < before[:count]).all())
-    return [_row("features after the block have more of their energy in the leading singular values",
-                 f"first: {before[0]:.2f} before, {after[0]:.2f} after; first {count}: {before[count - 1]:.3f}, "
-                 f"{after[count - 1]:.3f}", True if above[0] else False if above[1] else None)]
+    above = (
+        bool((after[:count] > before[:count]).all()),
+        bool((after[:count] < before[:count]).all()),
+    )
+    return [
+        _row(
+            "features after the block have more of their energy in the leading singular values",
+            f"first: {before[0]:.2f} before, {after[0]:.2f} after; first {count}: "
+            f"{before[count - 1]:.3f}, "
+            f"{after[count - 1]:.3f}",
+            True if above[0] else False if above[1] else None,
+        )
+    ]
 
 
 def _gan(gans: Mapping[str, Sequence[GanRun]]) -> list[dict[str, str]]:
@@ -229,12 +329,21 @@ def _gan(gans: Mapping[str, Sequence[GanRun]]) -> list[dict[str, str]]:
     for name in ("none", "attention"):
         if name in gans and "NMF" in gans:
             found = nearer(gans["NMF"], gans[name])
-            rows.append({
-                "claim": f"a GAN with Hamburger comes nearer to the images than one {NAMES[name]}",
-                "evidence": f"Frechet distance smaller by {found.difference:+.2f} ± {found.spread:.2f}, "
-                            f"{seeds(found.seeds)}", "verdict": found.word})
+            rows.append(
+                {
+                    "claim": "a GAN with Hamburger comes nearer to the images than one "
+                    f"{NAMES[name]}",
+                    "evidence": "Frechet distance smaller by "
+                    f"{found.difference:+.2f} ± {found.spread:.2f}, {seeds(found.seeds)}",
+                    "verdict": found.word,
+                }
+            )
     sigmas = [abs(value) for r in gans["NMF"] for value in r.record["sigmas"].values()]
-    rows.append(_row("the Hamburger is used: sigma leaves 0", "|sigma| after training " + ", ".join(
-        f"{value:.3f}" for value in sigmas), True if min(sigmas) > 0.05 else None))
+    rows.append(
+        _row(
+            "the Hamburger is used: sigma leaves 0",
+            "|sigma| after training " + ", ".join(f"{value:.3f}" for value in sigmas),
+            True if min(sigmas) > 0.05 else None,
+        )
+    )
     return rows
-

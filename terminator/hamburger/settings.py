@@ -1,7 +1,8 @@
 """Every switch of a ham and of a Hamburger, with its released default.
 
-Source: the released segmentation settings. Where a setting was missing, the release fell back to other values
-(7 evaluation steps, inverse temperature 100, dual mode, cheese factor S); they are none of the defaults here.
+Source: the released segmentation settings. Where a setting was missing, the release fell back to
+other values (7 evaluation steps, inverse temperature 100, dual mode, cheese factor S); they are
+none of the defaults here.
 """
 
 from dataclasses import dataclass
@@ -16,9 +17,12 @@ ONLINE_UPDATES = ("training", "released", "off")
 CONTEXTS = ("hamburger", "bread", "pooling", "attention", "none")
 
 BACKBONES = {  # ResNets: torchvision's block, and how many of them each layer has
-    "resnet18": ("BasicBlock", (2, 2, 2, 2)), "resnet34": ("BasicBlock", (3, 4, 6, 3)),
-    "resnet50": ("Bottleneck", (3, 4, 6, 3)), "resnet101": ("Bottleneck", (3, 4, 23, 3)),
-    "resnet152": ("Bottleneck", (3, 8, 36, 3))}
+    "resnet18": ("BasicBlock", (2, 2, 2, 2)),
+    "resnet34": ("BasicBlock", (3, 4, 6, 3)),
+    "resnet50": ("Bottleneck", (3, 4, 6, 3)),
+    "resnet101": ("Bottleneck", (3, 4, 23, 3)),
+    "resnet152": ("Bottleneck", (3, 8, 36, 3)),
+}
 STEMS = ("deep", "plain")  # three 3x3 convolutions, or torchvision's 7x7
 STRIDES = (8, 16)
 
@@ -28,7 +32,9 @@ class HamSettings:
     """One decomposition as a layer; D features and N columns per head, S heads."""
 
     kind: str = "NMF"  # the decomposition: NMF, VQ, CD
-    mode: str = "spatial"  # a column is one position (spatial) or one channel (channel); dual: a ham of each
+    mode: str = (
+        "spatial"  # a column is a position (spatial) or a channel (channel); dual: a ham of each
+    )
     heads: int = 1  # S: each decomposes its own consecutive channels
     rank: int = 64  # R, the number of bases, at most min(D, N)
     train_steps: int = 6  # K, the updates of the factors, in training
@@ -36,11 +42,15 @@ class HamSettings:
     inverse_temperature: float = 1.0  # tau of VQ and CD, 10 or 100 recommended; NMF always has 1
     ridge: float = 0.1  # beta of CD; 0.01 in the released GAN
     one_step: bool = True  # gradient of the last coefficients only; False: through all K steps
-    random_init: bool = True  # new bases per image, head and forward pass; False: shared ones, updated online
+    random_init: bool = (
+        True  # new bases per image, head and forward pass; False: shared ones, updated online
+    )
     normalized_init: bool = True  # first bases of length 1; False as in the released GAN
     eta: float = 0.9  # weight of the new value in the online update
     online_update: str = "training"  # after each training pass; released: in evaluation only; off
-    positions: int | None = None  # H*W, fixed; needed for shared bases over positions (channel or dual mode)
+    positions: int | None = (
+        None  # H*W, fixed; needed for shared bases over positions (channel or dual mode)
+    )
 
     def __post_init__(self) -> None:
         for name, allowed in (("kind", KINDS), ("mode", MODES), ("online_update", ONLINE_UPDATES)):
@@ -52,11 +62,19 @@ class HamSettings:
         for name in ("inverse_temperature", "ridge"):
             require(getattr(self, name) > 0, name, getattr(self, name), "a positive number")
         require(0 <= self.eta <= 1, "eta", self.eta, "a number from 0 to 1")
-        require(self.positions is None or self.positions >= 1, "positions", self.positions,
-                "an integer of at least 1, or nothing")
+        require(
+            self.positions is None or self.positions >= 1,
+            "positions",
+            self.positions,
+            "an integer of at least 1, or nothing",
+        )
         if self.mode != "spatial" and not self.random_init:
-            require(self.positions is not None, "positions", None,
-                    f"the fixed number of positions H*W, with random_init=False and mode={self.mode!r}")
+            require(
+                self.positions is not None,
+                "positions",
+                None,
+                f"the fixed number of positions H*W, with random_init=False and mode={self.mode!r}",
+            )
 
 
 @dataclass(frozen=True)
@@ -65,22 +83,38 @@ class HamburgerSettings(HamSettings):
 
     version: str = "V2"  # V1 (paper), V2 (default of the release), V2+ (its experimental one)
     width: int = 512  # channels between the breads: in all (V1, V2), per head and ham (V2+)
-    cheese_factor: int | None = 1  # V2+: cheese divides channels by this, twice this if dual; nothing: S
+    cheese_factor: int | None = (
+        1  # V2+: cheese divides channels by this, twice this if dual; nothing: S
+    )
     zero_ham: bool = True  # V2+: the ham's scale starts at 0, the block as ReLU(x); False: at 1
     dimensions: int = 2  # axes of positions: 2 (images), 1 (sequences)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.version in VERSIONS, "version", self.version, ", ".join(VERSIONS))
-        require(self.dimensions in (1, 2), "dimensions", self.dimensions, "1 (sequences), 2 (images)")
-        require(self.mode != "dual" or self.version == "V2+", "mode", self.mode,
-                f"spatial, channel with version {self.version!r}; dual needs 'V2+'")
+        require(
+            self.dimensions in (1, 2), "dimensions", self.dimensions, "1 (sequences), 2 (images)"
+        )
+        require(
+            self.mode != "dual" or self.version == "V2+",
+            "mode",
+            self.mode,
+            f"spatial, channel with version {self.version!r}; dual needs 'V2+'",
+        )
         require(self.width >= 1, "width", self.width, "an integer of at least 1")
-        require(self.cheese_factor is None or self.cheese_factor >= 1, "cheese_factor", self.cheese_factor,
-                "an integer of at least 1, or nothing for the number of heads")
-        require(self.version != "V2+" or self.ham_channels % self.cheese_divisor == 0, "cheese_factor",
-                self.cheese_factor, f"with {self.ham_channels} channels after the ham, a factor f such that "
-                f"{'2 f' if self.mode == 'dual' else 'f'} divides them")
+        require(
+            self.cheese_factor is None or self.cheese_factor >= 1,
+            "cheese_factor",
+            self.cheese_factor,
+            "an integer of at least 1, or nothing for the number of heads",
+        )
+        require(
+            self.version != "V2+" or self.ham_channels % self.cheese_divisor == 0,
+            "cheese_factor",
+            self.cheese_factor,
+            f"with {self.ham_channels} channels after the ham, a factor f such that "
+            f"{'2 f' if self.mode == 'dual' else 'f'} divides them",
+        )
 
     @property
     def ham_channels(self) -> int:
@@ -102,38 +136,60 @@ class HamburgerSettings(HamSettings):
 class HamNetSettings:
     """The network around the context; the defaults are the release's for PASCAL VOC."""
 
-    backbone: str = "resnet101"  # resnet18, resnet34, resnet50, resnet101, resnet152; none: the pixels
+    backbone: str = (
+        "resnet101"  # resnet18, resnet34, resnet50, resnet101, resnet152; none: the pixels
+    )
     stem: str = "deep"  # deep (three 3x3 convolutions), plain (torchvision's 7x7)
     output_stride: int = 8  # pixels of a picture per position of the backbone's last map
-    weights: str = ""  # a file with the backbone's ImageNet weights to start from; nothing: from scratch
+    weights: str = (
+        ""  # a file with the backbone's ImageNet weights to start from; nothing: from scratch
+    )
     squeeze: int = 512  # channels that the context has
-    context: str = "hamburger"  # hamburger, bread (the block without its ham), pooling, attention, none
+    context: str = (
+        "hamburger"  # hamburger, bread (the block without its ham), pooling, attention, none
+    )
     align: int = 256  # channels that the classifier has
     dropout: float = 0.1  # of whole channels, before the classifier
-    auxiliary: bool = False  # a second classifier, on the third layer of the backbone, for the loss only
-    bn_momentum: float = 3e-4  # weight of the batch in running statistics; torch's 0.1 suits short trainings
+    auxiliary: bool = (
+        False  # a second classifier, on the third layer of the backbone, for the loss only
+    )
+    bn_momentum: float = (
+        3e-4  # weight of the batch in running statistics; torch's 0.1 suits short trainings
+    )
     in_channels: int = 3  # of the data; leave it out
     classes: int = 21  # of the data; leave it out
 
     def __post_init__(self) -> None:
-        for name, allowed in (("backbone", (*BACKBONES, "none")), ("stem", STEMS), ("output_stride", STRIDES),
-                              ("context", CONTEXTS)):
+        for name, allowed in (
+            ("backbone", (*BACKBONES, "none")),
+            ("stem", STEMS),
+            ("output_stride", STRIDES),
+            ("context", CONTEXTS),
+        ):
             value = getattr(self, name)
             require(value in allowed, f"model.{name}", value, ", ".join(map(str, allowed)))
         for name, least in (("squeeze", 1), ("align", 1), ("in_channels", 1), ("classes", 2)):
             value = getattr(self, name)
             require(value >= least, f"model.{name}", value, f"an integer of at least {least}")
         require(0 <= self.dropout < 1, "model.dropout", self.dropout, "from 0 to below 1")
-        require(0 < self.bn_momentum <= 1, "model.bn_momentum", self.bn_momentum, "above 0, up to 1")
+        require(
+            0 < self.bn_momentum <= 1, "model.bn_momentum", self.bn_momentum, "above 0, up to 1"
+        )
         for name in ("auxiliary", "weights"):
             value = getattr(self, name)
-            require(not value or self.backbone != "none", f"model.{name}", value, "nothing without a backbone")
+            require(
+                not value or self.backbone != "none",
+                f"model.{name}",
+                value,
+                "nothing without a backbone",
+            )
 
 
 def settings_of(kind: type, settings: Any, changes: dict[str, Any]) -> Any:
     """Settings of that kind with single ones replaced; the defaults where there are none.
 
-    Raises:  ConfigError for no settings, an unknown name, a wrong type or an impossible value.
+    Raises:
+        ConfigError: for no settings, an unknown name, a wrong type or an impossible value.
     """
     if settings is None:
         return from_dict(kind, changes)

@@ -1,4 +1,5 @@
-"""Hrrformer: attention with holographic reduced representations (HRR), and the networks of its paper.
+"""Hrrformer: attention with holographic reduced representations (HRR), and the networks of its
+paper.
 
 algebra     bind, unbind, project, superpose, cosine
 attention   HolographicAttention: one superposition per head, one scalar weight per token and head

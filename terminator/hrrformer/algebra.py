@@ -1,11 +1,13 @@
 """Holographic reduced representations: vectors of R^D that bind, add up and unbind.
 
-F is the Fourier transform along the last axis. Binding is circular convolution, x * y = F^-1(F x . F y):
-commutative, associative, distributive over +, with the identity (1, 0, ..., 0). A superposition is a plain
-sum of bound pairs; unbinding it with one key gives that key's value plus noise: with n pairs of random
-vectors the expected cosine to the value is 1/sqrt(n) (projected) or 1/sqrt(n + 1) (raw).
+F is the Fourier transform along the last axis. Binding is circular convolution, x * y = F^-1(F x .
+F y): commutative, associative, distributive over +, with the identity (1, 0, ..., 0). A
+superposition is a plain sum of bound pairs; unbinding it with one key gives that key's value plus
+noise: with n pairs of random vectors the expected cosine to the value is 1/sqrt(n) (projected) or
+1/sqrt(n + 1) (raw).
 
-Transforms run in float32 or wider, also under mixed precision, and results have the dtype that went in.
+Transforms run in float32 or wider, also under mixed precision, and results have the dtype that went
+in.
 
 Source: arXiv 2305.19534; the projection is from arXiv 2109.02157.
 Golden: hrrformer_hrr_ops_even, hrrformer_hrr_ops_odd.
@@ -29,7 +31,9 @@ def spectrum(x: Tensor) -> Tensor:
 
 
 def from_spectrum(half_spectrum: Tensor, width: int) -> Tensor:
-    """The real vectors (..., D) of half spectra; `width` is D, without which odd D would lose a sample."""
+    """The real vectors (..., D) of half spectra; `width` is D, without which odd D would lose a
+    sample.
+    """
     with torch.autocast(half_spectrum.device.type, enabled=False):
         return torch.fft.irfft(half_spectrum, n=width)
 
@@ -37,9 +41,14 @@ def from_spectrum(half_spectrum: Tensor, width: int) -> Tensor:
 def bind(x: Tensor, y: Tensor) -> Tensor:
     """Circular convolution x * y: (x * y)_i = sum_j x_j y_(i - j mod D), along the last axis.
 
-    Args:    x, y: real (..., D), leading axes broadcast.
-    Returns: (..., D).
-    Raises:  ValueError if the last axes differ.
+    Args:
+        x, y: real (..., D), leading axes broadcast.
+
+    Returns:
+        (..., D).
+
+    Raises:
+        ValueError: if the last axes differ.
     """
     _check_widths("bind", x, y)
     product = spectrum(x) * spectrum(y)
@@ -52,16 +61,25 @@ def approximate_inverse(y: Tensor) -> Tensor:
 
 
 def exact_inverse(y: Tensor) -> Tensor:
-    """F^-1(1 / F y), huge where a frequency is near zero; a frequency that is exactly zero stays zero."""
+    """F^-1(1 / F y), huge where a frequency is near zero; a frequency that is exactly zero stays
+    zero.
+    """
     return from_spectrum(reciprocal(spectrum(y)), y.shape[-1]).to(y.dtype)
 
 
 def unbind(bound: Tensor, y: Tensor, exact: bool = False) -> Tensor:
-    """bound (#) y: bind with an inverse of y; the approximate one gives circular correlation, as released.
+    """bound (#) y: bind with an inverse of y; the approximate one gives circular correlation, as
+    released.
 
-    Args:    bound, y: real (..., D), leading axes broadcast;  exact: use the exact inverse.
-    Returns: (..., D); with the exact inverse, unbind(bind(x, y), y) is x.
-    Raises:  ValueError if the last axes differ.
+    Args:
+        bound, y: real (..., D), leading axes broadcast.
+        exact: use the exact inverse.
+
+    Returns:
+        (..., D); with the exact inverse, unbind(bind(x, y), y) is x.
+
+    Raises:
+        ValueError: if the last axes differ.
     """
     _check_widths("unbind", bound, y)
     out = unbound_spectrum(spectrum(bound), spectrum(y), exact)
@@ -80,7 +98,8 @@ def reciprocal(values: Tensor) -> Tensor:
 
 
 def project(x: Tensor) -> Tensor:
-    """F^-1(F x / |F x|): all frequencies get magnitude 1, so that both inverses of the result coincide.
+    """F^-1(F x / |F x|): all frequencies get magnitude 1, so that both inverses of the result
+    coincide.
 
     A frequency that is exactly zero stays zero. The released attention does not project.
     """
@@ -89,14 +108,17 @@ def project(x: Tensor) -> Tensor:
 
 
 def superpose(x: Tensor, y: Tensor) -> Tensor:
-    """Sum of the bound pairs sum_t x_t * y_t: x, y (..., T, D) to (..., 1, D), one transform back in all."""
+    """Sum of the bound pairs sum_t x_t * y_t: x, y (..., T, D) to (..., 1, D), one transform back
+    in all.
+    """
     _check_widths("superpose", x, y)
     total = (spectrum(x) * spectrum(y)).sum(-2, keepdim=True)
     return from_spectrum(total, x.shape[-1]).to(torch.promote_types(x.dtype, y.dtype))
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
-    """<a, b> / (|a| |b|) along the last axis, which goes: (..., D) and (..., D) to (...), in [-1, 1].
+    """<a, b> / (|a| |b|) along the last axis, which goes: (..., D) and (..., D) to (...), in [-1,
+    1].
 
     Differs: norms are at least 1e-8, so a zero vector gives 0 where the release gives NaN.
     """
@@ -104,10 +126,14 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 def random_vectors(count: int, width: int, generator: torch.Generator | None = None) -> Tensor:
-    """`count` normal vectors (count, width) with mean 0 and variance 1/width, as in the hrr package."""
+    """`count` normal vectors (count, width) with mean 0 and variance 1/width, as in the hrr
+    package.
+    """
     return torch.randn(count, width, generator=generator) / math.sqrt(width)
 
 
 def _check_widths(what: str, x: Tensor, y: Tensor) -> None:
     if x.shape[-1] != y.shape[-1]:
-        raise ValueError(f"{what} needs vectors of one width, got shapes {tuple(x.shape)} and {tuple(y.shape)}")
+        raise ValueError(
+            f"{what} needs vectors of one width, got shapes {tuple(x.shape)} and {tuple(y.shape)}"
+        )

@@ -1,8 +1,10 @@
-"""Hrrformer seen from inside: one attention taken apart, branch against residual, 2-D structure in its weights.
+"""Hrrformer seen from inside: one attention taken apart, branch against residual, 2-D structure in
+its weights.
 
-Weights are given as T w_t, so that 1 is what every token has when all are alike. The picture of weights over an image
-proves little by itself: w_t depends on the value and the position of pixel t, so an untrained network's map shows the
-object too. `structure_table` therefore holds what training has to change, for a trained network and its controls.
+Weights are given as T w_t, so that 1 is what every token has when all are alike. The picture of
+weights over an image proves little by itself: w_t depends on the value and the position of pixel t,
+so an untrained network's map shows the object too. `structure_table` therefore holds what training
+has to change, for a trained network and its controls.
 
 Source: arXiv 2305.19534.
 """
@@ -35,7 +37,9 @@ class Anatomy(NamedTuple):
 
 
 def parts_of(network: Hrrformer, tokens: Tensor) -> NetworkParts:
-    """What the network computes for tokens (B, T), without dropout and gradients; it is left as it was."""
+    """What the network computes for tokens (B, T), without dropout and gradients; it is left as it
+    was.
+    """
     was_training = network.training
     network.eval()
     try:
@@ -50,70 +54,112 @@ def _attention_of(parts: NetworkParts, layer: int) -> AttentionParts:
         raise ValueError(f"layer is {layer}; allowed: 0 to {len(parts.layers) - 1}")
     found = parts.layers[layer].attention
     if found is None:
-        raise ValueError(f"layer {layer} has no holographic attention to look at; its mixer must be hrrformer")
+        raise ValueError(
+            f"layer {layer} has no holographic attention to look at; its mixer must be hrrformer"
+        )
     return found
 
 
 def anatomy(network: Hrrformer, tokens: Tensor, layer: int = 0) -> Anatomy:
     """Take the attention of one layer apart for one sequence of tokens (T,).
 
-    Raises:  ValueError for a layer that is not there, or has no holographic attention.
+    Raises:
+        ValueError: for a layer that is not there, or has no holographic attention.
     """
     found = _attention_of(parts_of(network, tokens[None]), layer)
     beta, retrieved, cosine = found.superposition, found.retrieved, found.cosine
     if beta is None or retrieved is None or cosine is None:
-        raise ValueError(f"layer {layer} asks no superposition; its mixer must be hrrformer with weights=softmax")
-    return Anatomy(beta[0, :, 0], found.value[0], retrieved[0], cosine[0, ..., 0],
-                   found.weight[0, ..., 0] * found.weight.shape[2])
+        raise ValueError(
+            f"layer {layer} asks no superposition; its mixer must be hrrformer with weights=softmax"
+        )
+    return Anatomy(
+        beta[0, :, 0],
+        found.value[0],
+        retrieved[0],
+        cosine[0, ..., 0],
+        found.weight[0, ..., 0] * found.weight.shape[2],
+    )
 
 
 def retrieval_table(found: Anatomy) -> pd.DataFrame:
     """The attention read as a memory, a row per head: does a query get its own token's value back?
 
-    Returns: columns head, own (mean cosine to the token's own value), other (to another token's), noise (deviation of
-             the latter), first (share of tokens whose own value comes closest, %), chance (of that, %), and `expected`:
-             the cosine that as many random pairs would give.
+    Returns:
+        columns head, own (mean cosine to the token's own value), other (to another token's), noise
+        (deviation of the latter), first (share of tokens whose own value comes closest, %), chance
+        (of that, %), and `expected`: the cosine that as many random pairs would give.
     """
     rows = []
     length = found.cosine.shape[1]
-    for head, (value, retrieved) in enumerate(zip(found.value, found.retrieved, strict=True), start=1):
-        cosine = F.normalize(retrieved, dim=-1, eps=algebra.EPS) @ F.normalize(value, dim=-1, eps=algebra.EPS).T
+    for head, (value, retrieved) in enumerate(
+        zip(found.value, found.retrieved, strict=True), start=1
+    ):
+        cosine = (
+            F.normalize(retrieved, dim=-1, eps=algebra.EPS)
+            @ F.normalize(value, dim=-1, eps=algebra.EPS).T
+        )
         others = cosine[~torch.eye(length, dtype=torch.bool)]
         first = (cosine.argmax(1) == torch.arange(length)).double().mean().item()
-        rows.append({"head": head, "own": cosine.diagonal().mean().item(), "other": others.mean().item(),
-                     "noise": others.std().item(), "first": 100 * first, "chance": 100 / length,
-                     "expected": 1 / math.sqrt(length + 1)})
+        rows.append(
+            {
+                "head": head,
+                "own": cosine.diagonal().mean().item(),
+                "other": others.mean().item(),
+                "noise": others.std().item(),
+                "first": 100 * first,
+                "chance": 100 / length,
+                "expected": 1 / math.sqrt(length + 1),
+            }
+        )
     return pd.DataFrame(rows).set_index("head")
 
 
-# -- branch against residual -------------------------------------------------------------------------------------
+# -- branch against residual -----------------------------------------------------------------------
 
 
 def branch_numbers(network: Hrrformer, tokens: Tensor) -> list[dict[str, Any]]:
     """Rows of observations (quantity, block, part, value) for tokens (B, T): one or two per layer.
 
-    branch_ratio: ||branch|| / ||residual||;  weight_spread: largest weight over smallest, mean over rows and heads,
-    of layers with holographic attention. It cannot exceed e^2.
+    Args:
+        branch_ratio: ||branch|| / ||residual||.
+        weight_spread: largest weight over smallest, mean over rows and heads, of layers with
+            holographic attention. It cannot exceed e^2.
     """
     rows = []
     for number, layer in enumerate(parts_of(network, tokens).layers, start=1):
-        rows.append({"quantity": "branch_ratio", "block": number, "part": "attention", "value": layer.branch_ratio})
+        rows.append(
+            {
+                "quantity": "branch_ratio",
+                "block": number,
+                "part": "attention",
+                "value": layer.branch_ratio,
+            }
+        )
         if layer.attention is not None:
             weight = layer.attention.weight.double()  # (B, h, T, 1)
             real = weight > 0  # a masked token has none
             least = weight.where(real, torch.inf).amin(2)
             spread = (weight.amax(2) / least).mean().item()
-            rows.append({"quantity": "weight_spread", "block": number, "part": "attention", "value": spread})
+            rows.append(
+                {"quantity": "weight_spread", "block": number, "part": "attention", "value": spread}
+            )
     return rows
 
 
-# -- 2-D structure from 1-D --------------------------------------------------------------------------------------
+# -- 2-D structure from 1-D ------------------------------------------------------------------------
 
 
 def weights_over(network: Hrrformer, tokens: Tensor, layer: int = 0) -> Tensor:
     """T w of many sequences of tokens (N, T): (N, h, T); rows are computed a few at a time."""
-    return torch.cat([_attention_of(parts_of(network, part), layer).weight[..., 0] for part in _chunks(tokens)]
-                     ) * tokens.shape[1]
+    return (
+        torch.cat(
+            [
+                _attention_of(parts_of(network, part), layer).weight[..., 0]
+                for part in _chunks(tokens)
+            ]
+        )
+        * tokens.shape[1]
+    )
 
 
 def _chunks(tokens: Tensor) -> Iterator[Tensor]:
@@ -121,7 +167,8 @@ def _chunks(tokens: Tensor) -> Iterator[Tensor]:
 
 
 def autocorrelation(sequence: Tensor) -> Tensor:
-    """Of sequences (..., T), their means taken off, at lags 0 .. T - 1; divided by that at lag 0: (..., T).
+    """Of sequences (..., T), their means taken off, at lags 0 .. T - 1; divided by that at lag 0:
+    (..., T).
 
     A constant sequence has none: zeros.
     """
@@ -133,40 +180,60 @@ def autocorrelation(sequence: Tensor) -> Tensor:
 
 
 def row_contrast(sequence: Tensor, row: int) -> Tensor:
-    """How far (..., T) repeats from one image row to the next: autocorrelation at lag `row` minus that in between.
+    """How far (..., T) repeats from one image row to the next: autocorrelation at lag `row` minus
+    that in between.
 
-    In between: the mean of the lags at half a row and at one and a half. Smooth sequences without rows have less than
-    0, those that depend on the column alone up to 2. Returns (...).
-    Raises:  ValueError for rows that are shorter than two or do not fit twice into the sequence.
+    In between: the mean of the lags at half a row and at one and a half. Smooth sequences without
+    rows have less than 0, those that depend on the column alone up to 2. Returns (...).
+
+    Raises:
+        ValueError: for rows that are shorter than two or do not fit twice into the sequence.
     """
     if row < 2 or 2 * row > sequence.shape[-1]:
-        raise ValueError(f"row is {row}; allowed: 2 to {sequence.shape[-1] // 2}, half the sequence")
+        raise ValueError(
+            f"row is {row}; allowed: 2 to {sequence.shape[-1] // 2}, half the sequence"
+        )
     found = autocorrelation(sequence)
     return found[..., row] - (found[..., row // 2] + found[..., row + row // 2]) / 2
 
 
 def position_share(weights: Tensor) -> Tensor:
-    """Share of the variance of (N, h, T) that the mean over N, a map of positions, explains: (h,)."""
+    """Share of the variance of (N, h, T) that the mean over N, a map of positions, explains:
+    (h,).
+    """
     wide = weights.double()
     mean = wide.mean(0)  # (h, T)
     total = (wide - wide.mean((0, 2), keepdim=True)).square().mean((0, 2))
     return mean.var(-1, unbiased=False) / total.clamp_min(torch.finfo(torch.float64).tiny)
 
 
-def structure_table(networks: Mapping[str, Hrrformer], tokens: Tensor, orders: Mapping[str, Tensor] | None = None,
-                    layer: int = 0) -> pd.DataFrame:
+def structure_table(
+    networks: Mapping[str, Hrrformer],
+    tokens: Tensor,
+    orders: Mapping[str, Tensor] | None = None,
+    layer: int = 0,
+) -> pd.DataFrame:
     """What the weights of one layer say about rows and columns, a row per network and head.
 
-    Args:    networks: {label: network};  tokens: (N, T) of square images in reading order;
-             orders: {label: (T,)} of networks that were trained on permuted pixels: element i is the pixel that
-             stands at place i. They are given their tokens in that order, and their maps are put back in order.
-    Returns: columns network, head, row_contrast (of the map averaged over the images), row_contrast_shuffled (the same
-             where every image's pixels were shuffled: only positions can make rows then), position_share,
-             grey_correlation (of weight and pixel value, over all images).
+    Args:
+        networks: {label: network}.
+        tokens: (N, T) of square images in reading order.
+        orders: {label: (T,)} of networks that were trained on permuted pixels: element i is the
+            pixel that stands at place i. They are given their tokens in that order, and their maps
+            are put back in order.
+
+    Returns:
+        columns network, head, row_contrast (of the map averaged over the images),
+        row_contrast_shuffled (the same where every image's pixels were shuffled: only positions can
+        make rows then), position_share, grey_correlation (of weight and pixel value, over all
+        images).
     """
     side = math.isqrt(tokens.shape[1])
     if side * side != tokens.shape[1]:
-        raise ValueError(f"tokens have length {tokens.shape[1]}; allowed: square numbers, images in reading order")
+        raise ValueError(
+            f"tokens have length {tokens.shape[1]}; allowed: square numbers, images in reading "
+            "order"
+        )
     rows, mixed = [], shuffled(tokens)
     for label, network in networks.items():
         order = (orders or {}).get(label)
@@ -174,33 +241,54 @@ def structure_table(networks: Mapping[str, Hrrformer], tokens: Tensor, orders: M
         contrast, share = row_contrast(weights.mean(0), side), position_share(weights)
         by_position = row_contrast(image_weights(network, mixed, order, layer).mean(0), side)
         for head in range(weights.shape[1]):
-            rows.append({"network": label, "head": head + 1, "row_contrast": contrast[head].item(),
-                         "row_contrast_shuffled": by_position[head].item(), "position_share": share[head].item(),
-                         "grey_correlation": correlation(weights[:, head], tokens)})
+            rows.append(
+                {
+                    "network": label,
+                    "head": head + 1,
+                    "row_contrast": contrast[head].item(),
+                    "row_contrast_shuffled": by_position[head].item(),
+                    "position_share": share[head].item(),
+                    "grey_correlation": correlation(weights[:, head], tokens),
+                }
+            )
     return pd.DataFrame(rows)
 
 
 def shuffled(tokens: Tensor, seed: int = 0) -> Tensor:
-    """Every sequence of (N, T) in a random order of its own: the same values, at places that say nothing."""
+    """Every sequence of (N, T) in a random order of its own: the same values, at places that say
+    nothing.
+    """
     draw = torch.rand(tokens.shape, generator=torch.Generator().manual_seed(seed))
     return tokens.gather(1, draw.argsort(1))
 
 
-def image_weights(network: Hrrformer, tokens: Tensor, order: Tensor | None = None, layer: int = 0) -> Tensor:
-    """weights_over of a network that may know the pixels in another order, (N, h, T) in reading order."""
+def image_weights(
+    network: Hrrformer, tokens: Tensor, order: Tensor | None = None, layer: int = 0
+) -> Tensor:
+    """weights_over of a network that may know the pixels in another order, (N, h, T) in reading
+    order.
+    """
     if order is None:
         return weights_over(network, tokens, layer)
     return weights_over(network, tokens[:, order], layer)[..., torch.argsort(order)]
 
 
-def best_heads(table: pd.DataFrame, trained: str, controls: Sequence[str], column: str) -> tuple[float, float]:
-    """The largest contrast of a structure_table's column: of the trained network's heads, of all its controls'."""
-    return (float(table[table["network"] == trained][column].max()),
-            float(table[table["network"].isin(controls)][column].max()))
+def best_heads(
+    table: pd.DataFrame, trained: str, controls: Sequence[str], column: str
+) -> tuple[float, float]:
+    """The largest contrast of a structure_table's column: of the trained network's heads, of all
+    its controls'.
+    """
+    return (
+        float(table[table["network"] == trained][column].max()),
+        float(table[table["network"].isin(controls)][column].max()),
+    )
 
 
 def position_similarity(network: Hrrformer) -> Tensor:
-    """Cosine of every pair of positions' embeddings (T, T); those of fixed sinusoids are what they are made to be."""
+    """Cosine of every pair of positions' embeddings (T, T); those of fixed sinusoids are what they
+    are made to be.
+    """
     embedding = F.normalize(network.position_embedding.detach().double(), dim=-1)
     return embedding @ embedding.T
 
@@ -211,7 +299,8 @@ def similarity_at_lags(similarity: Tensor) -> Tensor:
 
 
 def similarity_contrast(similarity: Tensor, row: int) -> float:
-    """Positions one row apart against those half a row and one and a half rows apart: mean similarity, difference.
+    """Positions one row apart against those half a row and one and a half rows apart: mean
+    similarity, difference.
 
     About 0 for random embeddings; above 0 where training has made a column's positions alike.
     """

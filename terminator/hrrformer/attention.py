@@ -1,9 +1,11 @@
-"""The attention of Hrrformer: a superposition of all keys bound to their values, asked by every query.
+"""The attention of Hrrformer: a superposition of all keys bound to their values, asked by every
+query.
 
-    beta = sum_t k_t * v_t;   r_t = beta (#) q_t;   a_t = cos(v_t, r_t);   w = softmax of a over T;   y_t = w_t v_t
+    beta = sum_t k_t * v_t;   r_t = beta (#) q_t;   a_t = cos(v_t, r_t);   w = softmax of a over T;
+        y_t = w_t v_t
 
-Values of different tokens are never averaged: tokens influence one another only through the scalars w_t.
-A cosine lies in [-1, 1], so every w_t lies within a factor e^2 of 1/T.
+Values of different tokens are never averaged: tokens influence one another only through the scalars
+w_t. A cosine lies in [-1, 1], so every w_t lies within a factor e^2 of 1/T.
 
 Source: arXiv 2305.19534 and its released code.  Golden: hrrformer_attention_masked, _unmasked.
 """
@@ -18,11 +20,15 @@ from terminator.hrrformer.settings import TEMPERATURES, UNBINDINGS, WEIGHTS
 from terminator.layers import widened
 from terminator.mixers.base import check_heads, check_sequence, lecun_linear
 
-MASKED = -1e9  # a masked token's score; finite, so that a row of nothing but padding has uniform weights
+MASKED = (
+    -1e9
+)  # a masked token's score; finite, so that a row of nothing but padding has uniform weights
 
 
 class AttentionParts(NamedTuple):
-    """Everything that one attention computes; h heads of width D. What an option left out is None."""
+    """Everything that one attention computes; h heads of width D. What an option left out is
+    None.
+    """
 
     output: Tensor  # (B, T, E)
     weight: Tensor  # w (B, h, T, 1), sums to 1 over T
@@ -38,33 +44,59 @@ class HolographicAttention(nn.Module):
     """Attention by holographic reduced representations, O(T E log D) time and O(T E) memory.
 
     Args:
-        width: E;  heads: h, which divides E; D = E / h may be odd.
+        width: E.
+        heads: h, which divides E; D = E / h may be odd.
         unbinding: "approximate" (released) or "exact", see algebra.unbind.
         projection: project queries, keys and values to unit magnitude first (released: no).
         mask_superposition: keep masked tokens out of beta too (released: they are in it).
         temperature: "one" (released) or "learned": a / exp(s), one s per head, from 0.
-        weights: "softmax" (released), or a control: "uniform" (1/T, no queries and keys), "off" (output 0).
+        weights: "softmax" (released), or a control: "uniform" (1/T, no queries and keys), "off"
+            (output 0).
         bias: biases on the four maps (released: for EMBER only).
-    Shapes:  x (B, T, E) and mask (B, T), true for real tokens, to (B, T, E); with return_parts=True
-             AttentionParts (not when "off").
-    Raises:  ValueError for an unknown option, heads that do not divide, or inputs that do not fit.
+
+    Shapes: x (B, T, E) and mask (B, T), true for real tokens, to (B, T, E); with return_parts=True
+        AttentionParts (not when "off").
+
+    Raises:
+        ValueError: for an unknown option, heads that do not divide, or inputs that do not fit.
     """
 
     uses_mask = True
 
-    def __init__(self, width: int, heads: int, unbinding: str = "approximate", projection: bool = False,
-                 mask_superposition: bool = False, temperature: str = "one", weights: str = "softmax",
-                 bias: bool = False):
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        unbinding: str = "approximate",
+        projection: bool = False,
+        mask_superposition: bool = False,
+        temperature: str = "one",
+        weights: str = "softmax",
+        bias: bool = False,
+    ):
         super().__init__()
         check_heads(width, heads)
-        for name, value, allowed in (("unbinding", unbinding, UNBINDINGS), ("weights", weights, WEIGHTS),
-                                     ("temperature", temperature, TEMPERATURES)):
+        for name, value, allowed in (
+            ("unbinding", unbinding, UNBINDINGS),
+            ("weights", weights, WEIGHTS),
+            ("temperature", temperature, TEMPERATURES),
+        ):
             if value not in allowed:
                 raise ValueError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
         self.width, self.heads, self.weights = width, heads, weights
-        self.exact, self.projection, self.mask_superposition = unbinding == "exact", projection, mask_superposition
-        maps = {"softmax": ("query", "key", "value", "output"), "uniform": ("value", "output"), "off": ()}
-        for name in maps[weights]:  # no map without use: a control is not to count parameters it does not have
+        self.exact, self.projection, self.mask_superposition = (
+            unbinding == "exact",
+            projection,
+            mask_superposition,
+        )
+        maps = {
+            "softmax": ("query", "key", "value", "output"),
+            "uniform": ("value", "output"),
+            "off": (),
+        }
+        for name in maps[
+            weights
+        ]:  # no map without use: a control is not to count parameters it does not have
             setattr(self, name, lecun_linear(width, width, bias))
         learned = temperature == "learned" and weights == "softmax"
         self.log_temperature = nn.Parameter(torch.zeros(heads)) if learned else None
@@ -96,10 +128,14 @@ class HolographicAttention(nn.Module):
         return AttentionParts(output, weight.transpose(1, 2), value.transpose(1, 2), **asked)
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1))  # (B, T, h, D): heads stay in place, transforms need no copy
+        return x.unflatten(
+            -1, (self.heads, -1)
+        )  # (B, T, h, D): heads stay in place, transforms need no copy
 
     def _ask(self, x: Tensor, value: Tensor, mask: Tensor | None, return_parts: bool):
-        """All parts by name, (B, T, h, ...), the value (projected, if so chosen), and the cosines (B, T, h)."""
+        """All parts by name, (B, T, h, ...), the value (projected, if so chosen), and the cosines
+        (B, T, h).
+        """
         query, key = self._split(self.query(x)), self._split(self.key(x))
         with torch.autocast(x.device.type, enabled=False):
             query, key, value = (widened(part) for part in (query, key, value))
@@ -108,19 +144,32 @@ class HolographicAttention(nn.Module):
             bound = algebra.spectrum(key) * algebra.spectrum(value)  # (B, T, h, D // 2 + 1)
             if mask is not None and self.mask_superposition:
                 bound = bound * mask[:, :, None, None]
-            memory = bound.sum(1, keepdim=True)  # (B, 1, h, D // 2 + 1), stays in the Fourier domain
+            memory = bound.sum(
+                1, keepdim=True
+            )  # (B, 1, h, D // 2 + 1), stays in the Fourier domain
             answer = algebra.unbound_spectrum(memory, algebra.spectrum(query), self.exact)
             retrieved = algebra.from_spectrum(answer, value.shape[-1])  # (B, T, h, D)
             score = algebra.cosine(value, retrieved)  # (B, T, h)
             if not return_parts:
                 return {}, value, score
             beta = algebra.from_spectrum(memory, value.shape[-1])
-        return {"query": query, "key": key, "superposition": beta, "retrieved": retrieved,
-                "cosine": score[..., None]}, value, score
+        return (
+            {
+                "query": query,
+                "key": key,
+                "superposition": beta,
+                "retrieved": retrieved,
+                "cosine": score[..., None],
+            },
+            value,
+            score,
+        )
 
     def _weights(self, score: Tensor, mask: Tensor | None) -> Tensor:
         if self.log_temperature is not None:
             score = score * torch.exp(-self.log_temperature)
         if mask is not None:
-            score = score.masked_fill(~mask[:, :, None], MASKED)  # the release adds it: the same, once rounded
+            score = score.masked_fill(
+                ~mask[:, :, None], MASKED
+            )  # the release adds it: the same, once rounded
         return score.softmax(1)  # (B, T, h)

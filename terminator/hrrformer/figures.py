@@ -1,4 +1,6 @@
-"""Figures of Hrrformer: capacity of superpositions, one attention taken apart, structure of its weights."""
+"""Figures of Hrrformer: capacity of superpositions, one attention taken apart, structure of its
+weights.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,9 +15,12 @@ from terminator.plots.style import COLOURS, MARKERS, SIGNED, new_figure
 
 
 def capacity(table: pd.DataFrame, title: str | None = None) -> Figure:
-    """Cosine to the right value and retrieval against the number of pairs: marks measured, lines theory.
+    """Cosine to the right value and retrieval against the number of pairs: marks measured, lines
+    theory.
 
-    Args:  table: of hrr_analysis.capacity_table; a row of panels per quantity, a panel per arm, a colour per width.
+    Args:
+        table: of hrr_analysis.capacity_table; a row of panels per quantity, a panel per arm, a
+            colour per width.
     """
     arms, widths = list(dict.fromkeys(table["arm"])), list(dict.fromkeys(table["width"]))
     figure = new_figure(0.9 + 2.65 * len(arms), 5.2, title)
@@ -25,9 +30,22 @@ def capacity(table: pd.DataFrame, title: str | None = None) -> Figure:
             part = table[(table["arm"] == arm) & (table["width"] == width)]
             for row, quantity in enumerate(("cosine", "accuracy")):
                 axis, look = axes[row, column], {"color": COLOURS[i], "markersize": 4.5}
-                axis.plot(part["pairs"], part[quantity], MARKERS[i], linestyle="none", label=f"D = {width}", **look)
-                axis.plot(part["pairs"], part[f"expected_{quantity}"], color=COLOURS[i], linewidth=1.2, marker="none",
-                          linestyle="-")
+                axis.plot(
+                    part["pairs"],
+                    part[quantity],
+                    MARKERS[i],
+                    linestyle="none",
+                    label=f"D = {width}",
+                    **look,
+                )
+                axis.plot(
+                    part["pairs"],
+                    part[f"expected_{quantity}"],
+                    color=COLOURS[i],
+                    linewidth=1.2,
+                    marker="none",
+                    linestyle="-",
+                )
         axes[0, column].set_title(arm, fontsize=9.5)
         axes[0, column].set_xscale("log", base=2)
         axes[0, column].set_ylim(-0.03, 1.05)
@@ -37,14 +55,18 @@ def capacity(table: pd.DataFrame, title: str | None = None) -> Figure:
     axes[1, 0].set_ylabel("right value found (%)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     (line,) = axes[0, 0].plot([], [], color="#555555", linewidth=1.2, marker="none", linestyle="-")
-    figure.legend([*handles, line], [*labels, "theory"], loc="outside lower center", ncols=len(widths) + 1)
+    figure.legend(
+        [*handles, line], [*labels, "theory"], loc="outside lower center", ncols=len(widths) + 1
+    )
     return figure
 
 
 def memory(superposition: Tensor, own: Tensor, other: Tensor, title: str | None = None) -> Figure:
     """The superposition of every head (h, D), and what a query gets back from it.
 
-    Args:  own: cosines (h, T) to the token's own value;  other: a sample of cosines (h, M) to other tokens' values.
+    Args:
+        own: cosines (h, T) to the token's own value.
+        other: a sample of cosines (h, M) to other tokens' values.
     """
     figure = new_figure(8.6, 3.1, title)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
@@ -59,10 +81,22 @@ def memory(superposition: Tensor, own: Tensor, other: Tensor, title: str | None 
     bar.set_label("share of the head's largest", fontsize=8)
     bins = np.linspace(-1, 1, 41)
     for i, (name, cosines) in enumerate((("its own value", own), ("another token's", other))):
-        right.hist(np.asarray(cosines.detach().cpu().double()).ravel(), bins, density=True, histtype="step",
-                   linewidth=1.8, color=COLOURS[i], linestyle="-" if not i else "--", label=name)
+        right.hist(
+            np.asarray(cosines.detach().cpu().double()).ravel(),
+            bins,
+            density=True,
+            histtype="step",
+            linewidth=1.8,
+            color=COLOURS[i],
+            linestyle="-" if not i else "--",
+            label=name,
+        )
     right.axvline(0, color="#888888", linewidth=0.8)
-    right.set(xlabel="cosine of what a query gets back to ...", ylabel="density", title="all heads together")
+    right.set(
+        xlabel="cosine of what a query gets back to ...",
+        ylabel="density",
+        title="all heads together",
+    )
     figure.legend(loc="outside lower right", ncols=2)
     return figure
 
@@ -70,7 +104,8 @@ def memory(superposition: Tensor, own: Tensor, other: Tensor, title: str | None 
 def weight_maps(pictures: Sequence[Tensor], weights: Tensor, title: str | None = None) -> Figure:
     """Weights over images: the pictures (H, W) on top, below a row per head of T w - 1.
 
-    Args:  weights: T w (N, h, T) of the same images in reading order.
+    Args:
+        weights: T w (N, h, T) of the same images in reading order.
     """
     side = pictures[0].shape[-1]
     rows = [Row("image", list(pictures), "image")]
@@ -81,7 +116,9 @@ def weight_maps(pictures: Sequence[Tensor], weights: Tensor, title: str | None =
 
 
 def mean_maps(maps: Mapping[str, Tensor], title: str | None = None) -> Figure:
-    """Mean weight maps {network: T w (h, T)}: a row per network, a column per head, a scale of its own per network."""
+    """Mean weight maps {network: T w (h, T)}: a row per network, a column per head, a scale of its
+    own per network.
+    """
     rows = []
     for label, values in maps.items():
         side = round(values.shape[-1] ** 0.5)
@@ -92,14 +129,25 @@ def mean_maps(maps: Mapping[str, Tensor], title: str | None = None) -> Figure:
 
 
 def autocorrelations(lines: Mapping[str, Tensor], row: int, title: str | None = None) -> Figure:
-    """Autocorrelation of mean weight maps (h, lags) against the lag: mean and range over heads; dotted: whole rows."""
+    """Autocorrelation of mean weight maps (h, lags) against the lag: mean and range over heads;
+    dotted: whole rows.
+    """
     figure = new_figure(7.6, 3.3, title)
     axis = figure.subplots()
     for i, (label, values) in enumerate(lines.items()):
         found, look = np.asarray(values.double()), line_look(i)
         lags = np.arange(found.shape[1])
-        axis.plot(lags[1:], found.mean(0)[1:], label=label, **look | {"marker": "none", "linewidth": 1.3})
-        axis.fill_between(lags[1:], found.min(0)[1:], found.max(0)[1:], color=look["color"], alpha=0.12, linewidth=0)
+        axis.plot(
+            lags[1:], found.mean(0)[1:], label=label, **look | {"marker": "none", "linewidth": 1.3}
+        )
+        axis.fill_between(
+            lags[1:],
+            found.min(0)[1:],
+            found.max(0)[1:],
+            color=look["color"],
+            alpha=0.12,
+            linewidth=0,
+        )
     for lag in range(row, found.shape[1], row):
         axis.axvline(lag, color="#888888", linewidth=0.8, linestyle=":")
     axis.axhline(0, color="black", linewidth=0.6)

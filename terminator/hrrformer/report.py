@@ -1,7 +1,8 @@
-"""What the notebook on Hrrformer measures inside trained networks, kept as records; and its verdicts.
+"""What the notebook on Hrrformer measures inside trained networks, kept as records; and its
+verdicts.
 
-A record holds the numbers and the few maps that its figures need, so that they can be drawn where neither weights nor
-data are.
+A record holds the numbers and the few maps that its figures need, so that they can be drawn where
+neither weights nor data are.
 """
 
 import math
@@ -29,31 +30,43 @@ EXPERIMENT = "hrr_inside"
 TRAINED, UNTRAINED, PERMUTED = "trained", "untrained", "trained, pixels permuted"
 SHUFFLED_POSITIONS = "trained, positions shuffled"
 CONTROLS = [UNTRAINED, PERMUTED]
-MAIN, SHUFFLED = "Hrrformer", "Hrrformer, permuted pixels"  # labels of longrange.presets.study("image", ...)
+MAIN, SHUFFLED = (
+    "Hrrformer",
+    "Hrrformer, permuted pixels",
+)  # labels of longrange.presets.study("image", ...)
 IMAGES = {"smoke": 256, "laptop": 512, "paper": 1024}  # test images that the mean maps are means of
 SHOWN = 6  # images whose own maps are kept
 DIGITS = 4  # significant ones of a map that is kept
-CAPACITY = {"smoke": ((16, 64, 256), (1, 2, 4, 8, 16, 32, 64, 256)),
-            "laptop": ((16, 64, 256, 1024), (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)),
-            "paper": ((16, 64, 256, 1024), (1, 2, 4, 8, 16, 32, 64, 128, 256, 512))}  # widths, pairs
+CAPACITY = {
+    "smoke": ((16, 64, 256), (1, 2, 4, 8, 16, 32, 64, 256)),
+    "laptop": ((16, 64, 256, 1024), (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)),
+    "paper": ((16, 64, 256, 1024), (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)),
+}  # widths, pairs
 
 
 def capacity_curve(profile: str, queries: int | None = None) -> pd.DataFrame:
     """hrr_analysis.capacity_table at the sizes of a profile."""
     require_one_of("profile", profile, CAPACITY)
-    return capacity.capacity_table(*CAPACITY[profile], queries=queries or (256 if profile == "smoke" else 2048))
+    return capacity.capacity_table(
+        *CAPACITY[profile], queries=queries or (256 if profile == "smoke" else 2048)
+    )
 
 
-# -- inside networks of the Image task -------------------------------------------------------------------------------
+# -- inside networks of the Image task -------------------------------------------------------------
 
 
-def recorded(profile: str, seeds: Sequence[int] = (), device: str = "auto", again: bool = False) -> dict[str, Any]:
-    """The newest record of this profile, or a new one from networks that are trained here if their weights are not.
+def recorded(
+    profile: str, seeds: Sequence[int] = (), device: str = "auto", again: bool = False
+) -> dict[str, Any]:
+    """The newest record of this profile, or a new one from networks that are trained here if their
+    weights are not.
 
-    Returns: rows, one per network (TRAINED and its controls), seed and head: see inside.structure_table, and
-             `mean_map`, T w averaged over the images; row (pixels); mean_image: its row contrast; layers: branch_ratio
-             and weight_spread before training and after it; shown: one network's maps of a few images, and its
-             attention taken apart; positions: similarity of the Pathfinder network's learned positions, with controls.
+    Returns:
+        rows, one per network (TRAINED and its controls), seed and head: see inside.structure_table,
+        and `mean_map`, T w averaged over the images; row (pixels); mean_image: its row contrast;
+        layers: branch_ratio and weight_spread before training and after it; shown: one network's
+        maps of a few images, and its attention taken apart; positions: similarity of the Pathfinder
+        network's learned positions, with controls.
     """
     require_one_of("profile", profile, IMAGES)
 
@@ -74,21 +87,33 @@ def _measured(profile: str, seeds: Sequence[int], device: str, kind: str) -> dic
         networks: dict[str, Any] = {TRAINED: run.model(), UNTRAINED: build_network(run.config)}
         for label, network in networks.items():
             rows += _structure(label, seed, network, tokens, None, kind)
-            layers += [{"network": label, "seed": seed, **row} for row in anatomy.branch_numbers(network, tokens[:64])]
+            layers += [
+                {"network": label, "seed": seed, **row}
+                for row in anatomy.branch_numbers(network, tokens[:64])
+            ]
         if not shown:
-            shown = _shown(run.model(), tokens) | {"data": data.info.title, "run_id": run.record["run_id"]}
+            shown = _shown(run.model(), tokens) | {
+                "data": data.info.title,
+                "run_id": run.record["run_id"],
+            }
     run, data = report.main_run("image", profile, SHUFFLED, chosen[0], device)
     order = permutation(data.info.length, run.config.data.permutation_seed or 0)
     tokens = test_tokens(data, IMAGES[profile])[:, torch.argsort(order)]  # in reading order again
     rows += _structure(PERMUTED, chosen[0], run.model(), tokens, order, kind)
     side = math.isqrt(data.info.length)
-    return {"rows": rows, "layers": layers, "shown": shown, "row": side,
-            "mean_image": anatomy.row_contrast(tokens.double().mean(0), side).item(),
-            "positions": _positions(profile, chosen[0], device)}
+    return {
+        "rows": rows,
+        "layers": layers,
+        "shown": shown,
+        "row": side,
+        "mean_image": anatomy.row_contrast(tokens.double().mean(0), side).item(),
+        "positions": _positions(profile, chosen[0], device),
+    }
 
 
 def _positions(profile: str, seed: int, device: str) -> dict[str, dict[str, Any]]:
-    """Learned positions of the Pathfinder network: contrast of their similarity, and that to the middle one as a map.
+    """Learned positions of the Pathfinder network: contrast of their similarity, and that to the
+    middle one as a map.
 
     Controls: as they began, and as they are after training but in a random order.
     """
@@ -97,13 +122,23 @@ def _positions(profile: str, seed: int, device: str) -> dict[str, dict[str, Any]
     model: Any = run.model()
     trained = anatomy.position_similarity(model)
     order = permutation(len(trained), 0)
-    found = {TRAINED: trained, UNTRAINED: anatomy.position_similarity(build_network(run.config)),
-             SHUFFLED_POSITIONS: trained[order][:, order]}
+    found = {
+        TRAINED: trained,
+        UNTRAINED: anatomy.position_similarity(build_network(run.config)),
+        SHUFFLED_POSITIONS: trained[order][:, order],
+    }
     middle = side // 2 * (side + 1)
     for similarity in found.values():
-        similarity[middle, middle] = 0  # of a position to itself: it would pale all others in a picture
-    return {label: {"contrast": anatomy.similarity_contrast(similarity, side), "map": _kept(similarity[middle])}
-            for label, similarity in found.items()}
+        similarity[middle, middle] = (
+            0  # of a position to itself: it would pale all others in a picture
+        )
+    return {
+        label: {
+            "contrast": anatomy.similarity_contrast(similarity, side),
+            "map": _kept(similarity[middle]),
+        }
+        for label, similarity in found.items()
+    }
 
 
 def test_tokens(data: TokenData, count: int) -> Tensor:
@@ -112,27 +147,45 @@ def test_tokens(data: TokenData, count: int) -> Tensor:
     return part.texts[0].batch(torch.arange(min(count, len(part))), data.info.length)
 
 
-def _structure(label: str, seed: int, network: Any, tokens: Tensor, order: Tensor | None, device: str
-               ) -> list[dict[str, Any]]:
+def _structure(
+    label: str, seed: int, network: Any, tokens: Tensor, order: Tensor | None, device: str
+) -> list[dict[str, Any]]:
     orders = {} if order is None else {label: order}
     table = anatomy.structure_table({label: network}, tokens, orders)
     means = anatomy.image_weights(network, tokens, order).mean(0)
-    return [{**row, "seed": seed, "device": device, "images": len(tokens), "mean_map": _kept(mean)}
-            for row, mean in zip(table.to_dict("records"), means, strict=True)]
+    return [
+        {**row, "seed": seed, "device": device, "images": len(tokens), "mean_map": _kept(mean)}
+        for row, mean in zip(table.to_dict("records"), means, strict=True)
+    ]
 
 
 def _shown(network: Any, tokens: Tensor) -> dict[str, Any]:
-    """What the figures of one network need: images, their weights, and the attention over the first of them."""
+    """What the figures of one network need: images, their weights, and the attention over the first
+    of them.
+    """
     found = anatomy.anatomy(network, tokens[0])
-    cosine = F.normalize(found.retrieved, dim=-1, eps=1e-8) @ F.normalize(found.value, dim=-1, eps=1e-8).mT  # (h, T, T)
-    other = cosine[:, torch.arange(cosine.shape[1]), torch.arange(cosine.shape[1]).roll(1)]  # another token's value
-    return {"tokens": _kept(tokens[:SHOWN]), "weights": _kept(anatomy.weights_over(network, tokens[:SHOWN])),
-            "superposition": _kept(found.superposition), "own": _kept(found.cosine), "other": _kept(other),
-            "width": found.value.shape[-1], "retrieval": anatomy.retrieval_table(found).reset_index().to_dict("records")}
+    cosine = (
+        F.normalize(found.retrieved, dim=-1, eps=1e-8)
+        @ F.normalize(found.value, dim=-1, eps=1e-8).mT
+    )  # (h, T, T)
+    other = cosine[
+        :, torch.arange(cosine.shape[1]), torch.arange(cosine.shape[1]).roll(1)
+    ]  # another token's value
+    return {
+        "tokens": _kept(tokens[:SHOWN]),
+        "weights": _kept(anatomy.weights_over(network, tokens[:SHOWN])),
+        "superposition": _kept(found.superposition),
+        "own": _kept(found.cosine),
+        "other": _kept(other),
+        "width": found.value.shape[-1],
+        "retrieval": anatomy.retrieval_table(found).reset_index().to_dict("records"),
+    }
 
 
 def _kept(values: Tensor) -> Any:
-    """Rounded, for figures: a list of lists whose innermost are texts, since JSON gives every number a line."""
+    """Rounded, for figures: a list of lists whose innermost are texts, since JSON gives every
+    number a line.
+    """
     if values.ndim > 1:
         return [_kept(part) for part in values]
     return " ".join(f"{value:.{DIGITS}g}" for value in values.tolist())
@@ -159,7 +212,9 @@ def mean_maps(record: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def position_maps(record: dict[str, Any]) -> list[tuple[str, Tensor]]:
-    """Similarity of every learned position to the middle one (side, side), titled with its row contrast."""
+    """Similarity of every learned position to the middle one (side, side), titled with its row
+    contrast.
+    """
     found = []
     for label, part in record["positions"].items():
         field = kept(part["map"])
@@ -173,62 +228,112 @@ def structure_summary(table: pd.DataFrame) -> pd.DataFrame:
     """Per network, over heads and seeds: mean and largest row contrasts, mean of the rest."""
     groups = table.groupby("network", sort=False)
     contrast = groups["row_contrast"].agg(["mean", "max"]).add_prefix("row contrast, ")
-    by_position = groups["row_contrast_shuffled"].agg(["mean", "max"]).add_prefix("pixels shuffled, ")
-    return contrast.join(by_position).assign(**{"share of variance by position": groups["position_share"].mean(),
-                              "|correlation with grey|": groups["grey_correlation"].agg(lambda x: x.abs().mean()),
-                              "heads": groups.size()})
+    by_position = (
+        groups["row_contrast_shuffled"].agg(["mean", "max"]).add_prefix("pixels shuffled, ")
+    )
+    return contrast.join(by_position).assign(
+        **{
+            "share of variance by position": groups["position_share"].mean(),
+            "|correlation with grey|": groups["grey_correlation"].agg(lambda x: x.abs().mean()),
+            "heads": groups.size(),
+        }
+    )
 
 
 def branch_table(record: dict[str, Any]) -> pd.DataFrame:
-    """||branch|| / ||residual|| and largest weight over smallest, before and after training, mean over seeds."""
-    table = pd.DataFrame(record["layers"]).assign(when=lambda t: t["network"].map(
-        {UNTRAINED: "before training", TRAINED: "after training"}))
+    """||branch|| / ||residual|| and largest weight over smallest, before and after training, mean
+    over seeds.
+    """
+    table = pd.DataFrame(record["layers"]).assign(
+        when=lambda t: t["network"].map({UNTRAINED: "before training", TRAINED: "after training"})
+    )
     wide = table.pivot_table("value", ["quantity", "block"], "when", sort=False)
     return wide[["before training", "after training"]]
 
 
-# -- trainings with controls -----------------------------------------------------------------------------------------
+# -- trainings with controls -----------------------------------------------------------------------
 
 
 def over_epochs(runs: report.Runs, column: str) -> pd.DataFrame:
-    """A column of the epochs' rows as plots.over_epochs takes it: epoch, value, line (label), panel (column)."""
-    parts = [run.metrics[["epoch", column]].set_axis(["epoch", "value"], axis=1).assign(line=label, panel=column)
-             for label, found in runs.items() for run in found]
+    """A column of the epochs' rows as plots.over_epochs takes it: epoch, value, line (label), panel
+    (column).
+    """
+    parts = [
+        run.metrics[["epoch", column]]
+        .set_axis(["epoch", "value"], axis=1)
+        .assign(line=label, panel=column)
+        for label, found in runs.items()
+        for run in found
+    ]
     return pd.concat(parts, ignore_index=True)
 
 
 def branch_growth(runs: report.Runs) -> pd.DataFrame:
-    """||branch|| / ||residual|| (%) after every epoch, for plots.over_epochs: a panel per layer; none where removed."""
-    layers = 1 + max(int(name.rsplit("_", 1)[1]) for found in runs.values() for run in found
-                     for name in run.metrics if name.startswith("branch_ratio_"))
+    """||branch|| / ||residual|| (%) after every epoch, for plots.over_epochs: a panel per layer;
+    none where removed.
+    """
+    layers = 1 + max(
+        int(name.rsplit("_", 1)[1])
+        for found in runs.values()
+        for run in found
+        for name in run.metrics
+        if name.startswith("branch_ratio_")
+    )
     parts = []
     for layer in range(1, layers):
         column = f"branch_ratio_{layer}"
-        have = {label: [run for run in found if column in run.metrics] for label, found in runs.items()}
+        have = {
+            label: [run for run in found if column in run.metrics] for label, found in runs.items()
+        }
         parts.append(over_epochs(have, column).assign(panel=f"layer {layer}"))
     table = pd.concat(parts, ignore_index=True)
     return table[table["value"] > 0].assign(value=lambda t: 100 * t["value"])
 
 
 def arena_table(runs: Mapping[str, report.Runs], profile: str) -> pd.DataFrame:
-    """Published accuracies (%) of the long range arena and ours, a row per model, a column per task.
+    """Published accuracies (%) of the long range arena and ours, a row per model, a column per
+    task.
 
-    Args:  runs: {study: {label: runs}}; the studies are named like the tasks.
-    Ours are those of the profile's own data and sizes: only the paper profile's are the published task.
+    Args:
+        runs: {study: {label: runs}}; the studies are named like the tasks.
+
+    Ours are those of the profile's own data and sizes: only the paper profile's are the published
+    task.
     """
     published = report.published()
     epochs = literature.literature(report.PUBLISHED).groupby("model")["epoch"].first()
-    rows = [{"model": model, **row, "kind": "published", "epochs": f"{epochs[model]:.0f}", "parameters": ""}
-            for model, row in published.to_dict("index").items()]
+    rows = [
+        {
+            "model": model,
+            **row,
+            "kind": "published",
+            "epochs": f"{epochs[model]:.0f}",
+            "parameters": "",
+        }
+        for model, row in published.to_dict("index").items()
+    ]
     for label in dict.fromkeys(label for found in runs.values() for label in found):
-        here = {name: found[label] for name, found in runs.items() if label in found and name in report.TITLES}
+        here = {
+            name: found[label]
+            for name, found in runs.items()
+            if label in found and name in report.TITLES
+        }
         if len(here) < len([name for name in runs if name in report.TITLES]):
             continue  # a row of one task alone stands in that task's own table
         sizes = [found[0].record["parameters"] for found in here.values()]
         trained = [found[0].config.train.epochs for found in here.values()]
-        rows.append({"model": label, "kind": f"ours, {profile}", "epochs": _range(trained), "parameters": _range(sizes),
-                     **{report.TITLES[name]: np.mean([run.accuracy() for run in found])
-                        for name, found in here.items()}})
+        rows.append(
+            {
+                "model": label,
+                "kind": f"ours, {profile}",
+                "epochs": _range(trained),
+                "parameters": _range(sizes),
+                **{
+                    report.TITLES[name]: np.mean([run.accuracy() for run in found])
+                    for name, found in here.items()
+                },
+            }
+        )
     columns = ["kind", *published.columns, "epochs", "parameters"]
     return pd.DataFrame(rows).set_index("model").reindex(columns=columns)
 
@@ -238,11 +343,12 @@ def _range(values: Sequence[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-# -- verdicts --------------------------------------------------------------------------------------------------------
+# -- verdicts --------------------------------------------------------------------------------------
 
 
-def claims(costs: pd.DataFrame, structure_rows: pd.DataFrame, branches: pd.DataFrame, curve: pd.DataFrame
-           ) -> pd.DataFrame:
+def claims(
+    costs: pd.DataFrame, structure_rows: pd.DataFrame, branches: pd.DataFrame, curve: pd.DataFrame
+) -> pd.DataFrame:
     """Claims that need no accuracy, the evidence for each, and a verdict computed from it."""
     rows: list[dict[str, str]] = []
 
@@ -252,28 +358,50 @@ def claims(costs: pd.DataFrame, structure_rows: pd.DataFrame, branches: pd.DataF
     found = mixer_tables.token_growth(costs).loc["hrrformer"]
     lengths = f"from T = {int(found['from'])} to {int(found['to'])}"
     for what in ("time", "memory"):
-        known = what == "memory" or found["from"] >= mixer_tables.FAR  # below, times are those of calls
-        claim(f"{what} grows in proportion to the sequence", f"power {found[what]:.2f} {lengths}",
-              _judged(abs(found[what] - 1) <= 0.1) if known else UNSETTLED)
+        known = (
+            what == "memory" or found["from"] >= mixer_tables.FAR
+        )  # below, times are those of calls
+        claim(
+            f"{what} grows in proportion to the sequence",
+            f"power {found[what]:.2f} {lengths}",
+            _judged(abs(found[what] - 1) <= 0.1) if known else UNSETTLED,
+        )
     for other in ("softmax_explicit", "softmax_fused"):
         ratio, length = _at_longest(costs, other, "low")
-        claim(f"a layer is faster than {_named(other)} at long sequences", f"{ratio:.2g} times at T = {length}",
-              _judged(ratio > 1))
+        claim(
+            f"a layer is faster than {_named(other)} at long sequences",
+            f"{ratio:.2g} times at T = {length}",
+            _judged(ratio > 1),
+        )
         ratio, length = _at_longest(costs, other, "bytes")
-        claim(f"and takes less memory than {_named(other)}", f"{ratio:.2g} times less at T = {length}",
-              _judged(ratio > 1))
-    for what, column in (("mean maps of the weights show rows beyond those of the controls", "row_contrast"),
-                         ("and do so where only positions can make them", "row_contrast_shuffled")):
+        claim(
+            f"and takes less memory than {_named(other)}",
+            f"{ratio:.2g} times less at T = {length}",
+            _judged(ratio > 1),
+        )
+    for what, column in (
+        ("mean maps of the weights show rows beyond those of the controls", "row_contrast"),
+        ("and do so where only positions can make them", "row_contrast_shuffled"),
+    ):
         best, ceiling = anatomy.best_heads(structure_rows, TRAINED, CONTROLS, column)
-        claim(what, f"row contrast, best head {best:+.2f}, best head of any control {ceiling:+.2f}",
-              _judged(best > ceiling))
+        claim(
+            what,
+            f"row contrast, best head {best:+.2f}, best head of any control {ceiling:+.2f}",
+            _judged(best > ceiling),
+        )
     before, after = branches.loc["branch_ratio"].mean()
-    claim("the attention branch has a say in the residual stream once trained (a tenth of it)",
-          f"{before:.2%} before, {after:.2%} after training", _judged(after >= 0.1))
+    claim(
+        "the attention branch has a say in the residual stream once trained (a tenth of it)",
+        f"{before:.2%} before, {after:.2%} after training",
+        _judged(after >= 0.1),
+    )
     held = capacity.pairs_held(curve)
     width = min(held.columns, key=lambda w: abs(w - 64))
-    claim(f"the superposition holds as many pairs as it is given (one per token; D = {width})",
-          f"90 % retrieved up to {held[width].max()} pairs", _judged(bool(held[width].max() >= 1000)))
+    claim(
+        f"the superposition holds as many pairs as it is given (one per token; D = {width})",
+        f"90 % retrieved up to {held[width].max()} pairs",
+        _judged(bool(held[width].max() >= 1000)),
+    )
     return pd.DataFrame(rows)
 
 
@@ -282,11 +410,18 @@ def _judged(holds: bool) -> str:
 
 
 def _named(mixer: str) -> str:
-    return {"softmax_explicit": "softmax attention written out", "softmax_fused": "fused softmax attention"}[mixer]
+    return {
+        "softmax_explicit": "softmax attention written out",
+        "softmax_fused": "fused softmax attention",
+    }[mixer]
 
 
 def _at_longest(costs: pd.DataFrame, other: str, column: str) -> tuple[float, int]:
-    """Cost of another mixer over Hrrformer's at the longest sequence that both were measured at, and that length."""
-    wide = costs.dropna(subset="seconds").pivot(index="positions", columns="operator", values=column)
+    """Cost of another mixer over Hrrformer's at the longest sequence that both were measured at,
+    and that length.
+    """
+    wide = costs.dropna(subset="seconds").pivot(
+        index="positions", columns="operator", values=column
+    )
     wide = wide[["hrrformer", other]].dropna()
     return float(wide[other].iloc[-1] / wide["hrrformer"].iloc[-1]), int(wide.index[-1])

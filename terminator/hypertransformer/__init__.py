@@ -2,7 +2,8 @@
 
 settings      HyperTransformerSettings, under the released flags' names
 features      shared features of support images, local features of activations
-tokens        features and embeddings to token sequences, Transformer outputs to weight blocks: pure functions
+tokens        features and embeddings to token sequences, Transformer outputs to weight blocks:
+    pure functions
 transformer   encoder and decoder
 allocation    weight blocks to kernels, biases, batch norm and classifiers: pure functions
 generator     one layer's features, tokens and Transformer
@@ -20,8 +21,13 @@ from typing import Any
 from terminator.runtime.lazy import lent
 
 _HOMES = {
-    "HyperTransformer": "model", "GeneratedCNN": "model", "Output": "model", "HyperTransformerSettings": "settings",
-    "ContinualHyperTransformer": "continual", "PixelMeans": "prototypes", "PrototypicalNetwork": "prototypes",
+    "HyperTransformer": "model",
+    "GeneratedCNN": "model",
+    "Output": "model",
+    "HyperTransformerSettings": "settings",
+    "ContinualHyperTransformer": "continual",
+    "PixelMeans": "prototypes",
+    "PrototypicalNetwork": "prototypes",
 }
 __all__ = sorted(_HOMES)
 

@@ -1,4 +1,6 @@
-"""What the HyperTransformer papers claim; the comparisons are those of notebook 22 (fewshot/contrasts.py)."""
+"""What the HyperTransformer papers claim; the comparisons are those of notebook 22
+(fewshot/contrasts.py).
+"""
 
 from collections.abc import Callable
 
@@ -20,37 +22,80 @@ def _runs(found: Records, name: str, profile: str) -> dict[str, list[FinishedRun
 
 def contrast(text: str) -> Callable[[Records], Verdict]:
     """The verdict on one of contrasts.contrasts."""
+
     def verdict(found: Records) -> Verdict:
         def judge(profile: str) -> tuple[str, str]:
             case = next(case for case in contrasts.contrasts(profile) if case.text == text)
             return contrasts.settle(case, {case.study: _runs(found, case.study, profile)})
+
         return first_of(judge)
+
     return verdict
 
 
 def forgetting(found: Records) -> Verdict:
     """The verdict on contrasts.forgetting."""
-    return first_of(lambda profile: contrasts.forgetting({"continual": _runs(found, "continual", profile)}))
+    return first_of(
+        lambda profile: contrasts.forgetting({"continual": _runs(found, "continual", profile)})
+    )
 
 
 def reaches(published: float, name: str) -> Callable[[Records], Verdict]:
-    """Do the runs of a paper preset reach a published accuracy (%)? As released: queries may be support images."""
+    """Do the runs of a paper preset reach a published accuracy (%)? As released: queries may be
+    support images.
+    """
+
     def verdict(found: Records) -> Verdict:
         of_profile = [r for r in found if r["profile"] == "paper"]
         runs = list(by_seed(FEW_SHOT.records_of({name: preset(name)}, of_profile)[name]).values())
-        return against([r["results"]["test"]["accuracy"] for r in runs], published, runs) if runs else Verdict(NOT_RUN)
+        return (
+            against([r["results"]["test"]["accuracy"] for r in runs], published, runs)
+            if runs
+            else Verdict(NOT_RUN)
+        )
+
     return verdict
 
 
 GPU = "`run_all.py --profile paper --only 22*` on a GPU with all of Omniglot, three seeds"
 CLAIMS = [
-    Claim("HyperTransformer", "Omniglot, 20-way 1-shot, 8 channels: 87.2 %", f"{PAPER}, Table 1, read second-hand",
-          NOTEBOOK, reaches(87.2, "omniglot-20way-1shot"), GPU, FEW_SHOT.task),
-    Claim("HyperTransformer", "Omniglot, 20-way 5-shot, 8 channels: 94.7 %", f"{PAPER}, Table 1, read second-hand",
-          NOTEBOOK, reaches(94.7, "omniglot-20way-5shot"), GPU, FEW_SHOT.task),
-    *(Claim("HyperTransformer", case.text, PAPER, NOTEBOOK, contrast(case.text),
-            "laptop: two seeds or more of both sides; for the published sizes, paper runs", FEW_SHOT.task)
-      for case in contrasts.contrasts("paper")),
-    Claim("Continual HyperTransformer", contrasts.FORGETTING, CONTINUAL, NOTEBOOK, forgetting,
-          "two seeds or more that learn the first task well above chance", FEW_SHOT.task),
+    Claim(
+        "HyperTransformer",
+        "Omniglot, 20-way 1-shot, 8 channels: 87.2 %",
+        f"{PAPER}, Table 1, read second-hand",
+        NOTEBOOK,
+        reaches(87.2, "omniglot-20way-1shot"),
+        GPU,
+        FEW_SHOT.task,
+    ),
+    Claim(
+        "HyperTransformer",
+        "Omniglot, 20-way 5-shot, 8 channels: 94.7 %",
+        f"{PAPER}, Table 1, read second-hand",
+        NOTEBOOK,
+        reaches(94.7, "omniglot-20way-5shot"),
+        GPU,
+        FEW_SHOT.task,
+    ),
+    *(
+        Claim(
+            "HyperTransformer",
+            case.text,
+            PAPER,
+            NOTEBOOK,
+            contrast(case.text),
+            "laptop: two seeds or more of both sides; for the published sizes, paper runs",
+            FEW_SHOT.task,
+        )
+        for case in contrasts.contrasts("paper")
+    ),
+    Claim(
+        "Continual HyperTransformer",
+        contrasts.FORGETTING,
+        CONTINUAL,
+        NOTEBOOK,
+        forgetting,
+        "two seeds or more that learn the first task well above chance",
+        FEW_SHOT.task,
+    ),
 ]

@@ -1,4 +1,5 @@
-"""The CNN whose weights are generated: conv layers (generated or trained) and a logits layer (always generated).
+"""The CNN whose weights are generated: conv layers (generated or trained) and a logits layer
+(always generated).
 
 Source: arXiv 2201.04182 and its reference implementation.
 Golden: hypertransformer_cnn_forward, hypertransformer_logits_alloc.
@@ -18,13 +19,23 @@ LRELU_SLOPE = 0.01
 PENALTY_EPS = 1e-8
 
 
-def episode_conv(folded: Tensor, kernel: Tensor, bias: Tensor | None = None, stride: int = 1,
-                 padding: str = "same") -> Tensor:
+def episode_conv(
+    folded: Tensor,
+    kernel: Tensor,
+    bias: Tensor | None = None,
+    stride: int = 1,
+    padding: str = "same",
+) -> Tensor:
     """Convolve every episode with its own kernel, as one grouped convolution.
 
-    Args:    folded (N, E I, H, W);  kernel (E, O, I, k, k) or (1, O, I, k, k);  bias (E, O), (1, O) or nothing;
-             padding: same (TensorFlow's rule) or valid.
-    Returns: (N, E O, H', W').
+    Args:
+        folded: (N, E I, H, W).
+        kernel: (E, O, I, k, k) or (1, O, I, k, k).
+        bias: (E, O), (1, O) or nothing.
+        padding: same (TensorFlow's rule) or valid.
+
+    Returns:
+        (N, E O, H', W').
     """
     episodes = folded.shape[1] // kernel.shape[2]
     if padding == "same":
@@ -40,7 +51,9 @@ def activate(x: Tensor, kind: str) -> Tensor:
 
 
 def head_logits(folded: Tensor, head: HeadWeights, flattens: bool, dropout: float = 0.0) -> Tensor:
-    """Logits (E, M, n) of activations (M, E C, H, W): W f + b; f flattened (C, H, W), or the means over space."""
+    """Logits (E, M, n) of activations (M, E C, H, W): W f + b; f flattened (C, H, W), or the means
+    over space.
+    """
     x = folded.unflatten(1, (len(head.bias), -1))  # (M, E, C, H, W)
     x = x.flatten(2) if flattens else x.mean((-1, -2))  # (M, E, F)
     x = F.dropout(x, dropout, dropout > 0).transpose(0, 1)  # (E, M, F)
@@ -55,8 +68,11 @@ def squared_norm(x: Tensor) -> Tensor:
 class ConvLayer(nn.Module):
     """conv, activation, 2x2 max-pool (maxpool-4-layer), batch norm by batch statistics.
 
-    Args:    settings;  index: of the layer, from 0.
-    Shapes:  folded (N, E I, H, W) to (N, E O, H', W').
+    Args:
+        settings: as its name says.
+        index: of the layer, from 0.
+
+    Shapes: folded (N, E I, H, W) to (N, E O, H', W').
     """
 
     def __init__(self, settings: HyperTransformerSettings, index: int):
@@ -73,7 +89,9 @@ class ConvLayer(nn.Module):
         generates_bn = s.lw_generate_bn and not self.is_trained
         self.generates_bn = generates_bn
         sets = (not generates_bn) * (1 + s.separate_evaluation_bn_vars)
-        self.gamma = nn.ParameterList(torch.ones(out) for _ in range(sets))  # support, then query if kept apart
+        self.gamma = nn.ParameterList(
+            torch.ones(out) for _ in range(sets)
+        )  # support, then query if kept apart
         self.beta = nn.ParameterList(torch.zeros(out) for _ in range(sets))
         offsets = generates_bn and s.add_trainable_weights
         self.gamma_offset = nn.Parameter(torch.ones(out)) if offsets else None
@@ -84,42 +102,67 @@ class ConvLayer(nn.Module):
         if s.lw_weight_allocation == "output":
             blocks = out
             block_size = allocation.output_block_size(
-                self.in_channels, s.kernel_size, s.lw_generate_bias, s.lw_generate_bn)
+                self.in_channels, s.kernel_size, s.lw_generate_bias, s.lw_generate_bn
+            )
         else:
             blocks, block_size = s.kernel_size**2, self.in_channels * out
         features = s.num_layerwise_features
         features = max(self.in_channels, out) if features is None else features
-        local = LocalFeatures(self.in_channels, features, size, s.kernel_size, port=s.profile == "port")
+        local = LocalFeatures(
+            self.in_channels, features, size, s.kernel_size, port=s.profile == "port"
+        )
         return Generator(s, blocks, block_size, local)
 
     def _initial_bias(self, out: int) -> Tensor:
         """Zeros, but small random numbers where a penalty divides by their norm."""
         bound = (6 / (self.settings.kernel_size**2 * (self.in_channels + out))) ** 0.5
-        return (2 * torch.rand(out) - 1) * bound if self.settings.weight_variation_regularization else torch.zeros(out)
+        return (
+            (2 * torch.rand(out) - 1) * bound
+            if self.settings.weight_variation_regularization
+            else torch.zeros(out)
+        )
 
-    def weights(self, folded: Tensor, labels: Tensor, shared: Tensor | None, mask: Tensor | None = None,
-                maps: list[Tensor] | None = None) -> tuple[ConvWeights, Tensor]:
+    def weights(
+        self,
+        folded: Tensor,
+        labels: Tensor,
+        shared: Tensor | None,
+        mask: Tensor | None = None,
+        maps: list[Tensor] | None = None,
+    ) -> tuple[ConvWeights, Tensor]:
         """This layer's weights for every episode, and their penalty; arguments as Generator's."""
         if self.is_trained:
             penalty = folded.new_zeros((), dtype=torch.promote_types(folded.dtype, torch.float32))
-            return ConvWeights(self.kernel[None], None if self.bias is None else self.bias[None]), penalty
+            return ConvWeights(
+                self.kernel[None], None if self.bias is None else self.bias[None]
+            ), penalty
         return self.assemble(self.generator(folded, labels, shared, mask, maps))
 
     def assemble(self, blocks: Tensor) -> tuple[ConvWeights, Tensor]:
-        """Generated blocks (E, B, S) as weights, with trained offsets where there are some; and their penalty."""
-        s, penalty = self.settings, blocks.new_zeros((), dtype=torch.promote_types(blocks.dtype, torch.float32))
+        """Generated blocks (E, B, S) as weights, with trained offsets where there are some; and
+        their penalty.
+        """
+        s, penalty = (
+            self.settings,
+            blocks.new_zeros((), dtype=torch.promote_types(blocks.dtype, torch.float32)),
+        )
         port = s.profile == "port"
         if s.lw_weight_allocation == "output":
             made = allocation.allocate_output(
-                blocks, self.in_channels, s.kernel_size, s.lw_generate_bias, s.lw_generate_bn, port)
+                blocks, self.in_channels, s.kernel_size, s.lw_generate_bias, s.lw_generate_bn, port
+            )
         else:
-            made = allocation.allocate_spatial(blocks, self.in_channels, s.default_num_channels, s.kernel_size, port)
+            made = allocation.allocate_spatial(
+                blocks, self.in_channels, s.default_num_channels, s.kernel_size, port
+            )
         offsets = ConvWeights(self.kernel, self.bias, self.gamma_offset, self.beta_offset)
         for generated, offset in zip(made, offsets):
             if s.weight_variation_regularization and generated is not None:
                 ratio = squared_norm(generated) / (PENALTY_EPS + offset.square().sum())
                 penalty = penalty + s.weight_variation_regularization * ratio
-        weights = ConvWeights(*(_added(generated, offset) for generated, offset in zip(made, offsets)))
+        weights = ConvWeights(
+            *(_added(generated, offset) for generated, offset in zip(made, offsets))
+        )
         return weights, penalty + s.l2_reg_weight * squared_norm(weights.kernel)
 
     def forward(self, folded: Tensor, weights: ConvWeights, is_query: bool = False) -> Tensor:
@@ -141,31 +184,64 @@ class ConvLayer(nn.Module):
 class HeadLayer(nn.Module):
     """The logits layer: dropout, then W f + b, both generated.
 
-    Args:    settings;  in_channels;  size: pixels a side of what enters;  outputs: nothing for n, the ways.
-    Shapes:  folded (M, E C, H, W) to logits (E, M, n).
+    Args:
+        settings: as its name says.
+        in_channels: as its name says.
+        size: pixels a side of what enters.
+        outputs: nothing for n, the ways.
+
+    Shapes: folded (M, E C, H, W) to logits (E, M, n).
     """
 
-    def __init__(self, settings: HyperTransformerSettings, in_channels: int, size: int, outputs: int | None = None):
+    def __init__(
+        self,
+        settings: HyperTransformerSettings,
+        in_channels: int,
+        size: int,
+        outputs: int | None = None,
+    ):
         super().__init__()
         self.settings, s = settings, settings
         outputs = s.num_labels if outputs is None else outputs
         flat = in_channels * size**2 if s.flattens else in_channels
-        uses_local, uses_flat = s.logits_feature_extractor != "passthrough", s.logits_feature_extractor != "default"
+        uses_local, uses_flat = (
+            s.logits_feature_extractor != "passthrough",
+            s.logits_feature_extractor != "default",
+        )
         features = in_channels if s.num_layerwise_features is None else s.num_layerwise_features
-        local = LocalFeatures(in_channels, features * uses_local, size, s.kernel_size, 1,
-                              s.lw_use_nonlinear_feature, s.profile == "port")
+        local = LocalFeatures(
+            in_channels,
+            features * uses_local,
+            size,
+            s.kernel_size,
+            1,
+            s.lw_use_nonlinear_feature,
+            s.profile == "port",
+        )
         self.generator = Generator(s, outputs, flat + 1, local, flat * uses_flat)
         has_offset = s.add_trainable_weights and s.profile != "port"
-        self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(outputs, flat))) if has_offset else None
+        self.weight = (
+            nn.Parameter(nn.init.xavier_uniform_(torch.empty(outputs, flat)))
+            if has_offset
+            else None
+        )
         self.bias = nn.Parameter(torch.zeros(outputs)) if has_offset else None
 
-    def weights(self, folded: Tensor, labels: Tensor, shared: Tensor | None, mask: Tensor | None = None,
-                maps: list[Tensor] | None = None) -> HeadWeights:
+    def weights(
+        self,
+        folded: Tensor,
+        labels: Tensor,
+        shared: Tensor | None,
+        mask: Tensor | None = None,
+        maps: list[Tensor] | None = None,
+    ) -> HeadWeights:
         """The classifier of every episode; arguments as Generator's."""
         return self.assemble(self.generator(folded, labels, shared, mask, maps))
 
     def assemble(self, blocks: Tensor) -> HeadWeights:
-        """Generated blocks (E, B, F + 1) as a classifier, with the trained offset where there is one."""
+        """Generated blocks (E, B, F + 1) as a classifier, with the trained offset where there is
+        one.
+        """
         made = allocation.allocate_logits(blocks)
         return HeadWeights(_added(made.weight, self.weight), _added(made.bias, self.bias))
 

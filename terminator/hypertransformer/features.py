@@ -1,7 +1,8 @@
-"""What the Transformers see of the support images: shared features of the images, local ones of activations.
+"""What the Transformers see of the support images: shared features of the images, local ones of
+activations.
 
-Activations of E episodes of N images lie folded as (N, E C, H, W): generated convolutions are then one grouped
-convolution, and batch statistics per episode are one ordinary batch norm.
+Activations of E episodes of N images lie folded as (N, E C, H, W): generated convolutions are then
+one grouped convolution, and batch statistics per episode are one ordinary batch norm.
 
 Source: arXiv 2201.04182 and its reference implementation.
 Golden: hypertransformer_shared_features, hypertransformer_local_features.
@@ -33,7 +34,9 @@ def per_episode(vectors: Tensor, episodes: int) -> Tensor:
 
 
 def same_padding(x: Tensor, kernel_size: int, stride: int) -> Tensor:
-    """Pad (..., H, W) by TensorFlow's rule "same": the smaller half in front; output ceil(H / stride)."""
+    """Pad (..., H, W) by TensorFlow's rule "same": the smaller half in front; output ceil(H /
+    stride).
+    """
     pads = []
     for size in reversed(x.shape[-2:]):
         total = max((-(-size // stride) - 1) * stride + kernel_size - size, 0)
@@ -42,16 +45,26 @@ def same_padding(x: Tensor, kernel_size: int, stride: int) -> Tensor:
 
 
 def batch_norm(folded: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
-    """Normalise (N, E C, H, W) by the statistics of this very batch, per episode and channel, always.
+    """Normalise (N, E C, H, W) by the statistics of this very batch, per episode and channel,
+    always.
 
-    Args:    gamma, beta: (C), the same for all episodes, or (E, C).
-    Raises:  ValueError for a single value per channel, whose variance says nothing.
+    Args:
+        gamma, beta: (C), the same for all episodes, or (E, C).
+
+    Raises:
+        ValueError: for a single value per channel, whose variance says nothing.
     """
     if folded[:, 0].numel() < 2:
-        raise ValueError(f"batch norm of activations {tuple(folded.shape)}: one value per episode and channel has no "
-                         "statistics; give at least two images per episode (predictions depend on the whole batch)")
+        raise ValueError(
+            f"batch norm of activations {tuple(folded.shape)}: one value per episode and channel "
+            "has no "
+            "statistics; give at least two images per episode (predictions depend on the whole "
+            "batch)"
+        )
     wide = torch.promote_types(folded.dtype, torch.float32)
-    gamma, beta = (part.flatten().repeat(folded.shape[1] // part.numel()).to(wide) for part in (gamma, beta))
+    gamma, beta = (
+        part.flatten().repeat(folded.shape[1] // part.numel()).to(wide) for part in (gamma, beta)
+    )
     return F.batch_norm(folded, None, None, gamma, beta, training=True, eps=eps)
 
 
@@ -64,16 +77,35 @@ def glorot_conv(inputs: int, outputs: int, kernel_size: int, stride: int) -> nn.
 
 
 class SharedFeatures(nn.Module):
-    """One vector per support image for all generators: 3x3 convs of stride 2 (the last: 1), mean over space.
+    """One vector per support image for all generators: 3x3 convs of stride 2 (the last: 1), mean
+    over space.
 
-    Args:    in_channels; dim: channels of every conv;  layers: their number;  bn: batch norm after each ReLU;
-             padding: same or valid;  image_size: for the check that something is left;  relu: false in the port.
-    Shapes:  folded (N, E C, H, W) to (E, N, dim).
-    Raises:  ValueError if the images are too small.
+    Args:
+        in_channels: as its name says.
+        dim: channels of every conv.
+        layers: their number.
+        bn: batch norm after each ReLU.
+        padding: same or valid.
+        image_size: for the check that something is left.
+        relu: false in the port.
+
+    Shapes: folded (N, E C, H, W) to (E, N, dim).
+
+    Raises:
+        ValueError: if the images are too small.
     """
 
-    def __init__(self, in_channels: int, dim: int, layers: int, bn: bool, padding: str, image_size: int,
-                 eps: float = 1e-3, relu: bool = True):
+    def __init__(
+        self,
+        in_channels: int,
+        dim: int,
+        layers: int,
+        bn: bool,
+        padding: str,
+        image_size: int,
+        eps: float = 1e-3,
+        relu: bool = True,
+    ):
         super().__init__()
         self.padding, self.eps, self.relu = padding, eps, relu
         strides = [2] * (layers - 1) + [1]
@@ -81,37 +113,59 @@ class SharedFeatures(nn.Module):
         for stride in strides:
             size = -(-size // stride) if padding == "same" else (size - 3) // stride + 1
             if size < 1:
-                raise ValueError(f"image_size is {image_size}; too small for {layers} shared conv layers with "
-                                 f"padding {padding!r}")
+                raise ValueError(
+                    f"image_size is {image_size}; too small for {layers} shared conv layers with "
+                    f"padding {padding!r}"
+                )
         self.convs = nn.ModuleList(
-            glorot_conv(dim if i else in_channels, dim, 3, stride) for i, stride in enumerate(strides))
+            glorot_conv(dim if i else in_channels, dim, 3, stride)
+            for i, stride in enumerate(strides)
+        )
         self.gamma = nn.Parameter(torch.ones(layers, dim)) if bn else None
         self.beta = nn.Parameter(torch.zeros(layers, dim)) if bn else None
 
     def forward(self, folded: Tensor, episodes: int) -> Tensor:
         x = each_image(folded, episodes)  # (N E, C, H, W)
         for i, conv in enumerate(self.convs):
-            x = conv(same_padding(x, 3, conv.stride[0]) if self.padding == "same" else x)  # (N E, dim, h, w)
+            x = conv(
+                same_padding(x, 3, conv.stride[0]) if self.padding == "same" else x
+            )  # (N E, dim, h, w)
             x = x.relu() if self.relu else x
             if self.gamma is not None:
                 refolded = x.unflatten(0, (-1, episodes)).flatten(1, 2)  # (N, E dim, h, w)
-                x = each_image(batch_norm(refolded, self.gamma[i], self.beta[i], self.eps), episodes)
+                x = each_image(
+                    batch_norm(refolded, self.gamma[i], self.beta[i], self.eps), episodes
+                )
         return per_episode(x.mean((-1, -2)), episodes)  # (E, N, dim)
 
 
 class LocalFeatures(nn.Module):
-    """Features of what enters one generated layer: the spatial means of every conv's output, before ReLU.
+    """Features of what enters one generated layer: the spatial means of every conv's output, before
+    ReLU.
 
-    Convs are k x k, without padding, of stride 2 (the last: 1). On maps smaller than the kernel, the kernel is as
-    large as the map and the stride 1; convs whose input is smaller than their kernel are left out.
+    Convs are k x k, without padding, of stride 2 (the last: 1). On maps smaller than the kernel,
+    the kernel is as large as the map and the stride 1; convs whose input is smaller than their
+    kernel are left out.
 
-    Args:    in_channels; features: f, channels of every conv; size: pixels a side; kernel_size; convs: at most;
-             nonlinear: means after ReLU;  port: the last conv is 1x1, none is left out.
-    Shapes:  x (M, C, H, W) to (M, dim); `dim` is f times the number of convs.
+    Args:
+        in_channels: as its name says.
+        features: f, channels of every conv; size: pixels a side; kernel_size; convs: at most.
+        nonlinear: means after ReLU.
+        port: the last conv is 1x1, none is left out.
+
+    Shapes: x (M, C, H, W) to (M, dim); `dim` is f times the number of convs.
     """
 
-    def __init__(self, in_channels: int, features: int, size: int, kernel_size: int = 3, convs: int = 2,
-                 nonlinear: bool = False, port: bool = False):
+    def __init__(
+        self,
+        in_channels: int,
+        features: int,
+        size: int,
+        kernel_size: int = 3,
+        convs: int = 2,
+        nonlinear: bool = False,
+        port: bool = False,
+    ):
         super().__init__()
         self.nonlinear, self.convs = nonlinear, nn.ModuleList()
         is_small = size < kernel_size

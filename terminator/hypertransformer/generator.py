@@ -14,17 +14,36 @@ from terminator.hypertransformer.transformer import Decoder, Encoder, sizes_of
 
 
 class Generator(nn.Module):
-    """Blocks of weights (E, B, S) from a support set, for a layer that its activations (N, E C, H, W) enter.
+    """Blocks of weights (E, B, S) from a support set, for a layer that its activations (N, E C, H,
+    W) enter.
 
-    Args:    settings;  blocks, block_size: B, S;  local: extractor of local features;  flat_features: size of the
-             flattened activations where they are features themselves (logits layer), else 0.
-    Raises:  ConfigError if the heads do not divide the sizes; ValueError for a mask with separate generators.
+    Args:
+        settings: as its name says.
+        blocks, block_size: B, S.
+        local: extractor of local features.
+        flat_features: size of the flattened activations where they are features themselves (logits
+            layer), else 0.
+
+    Raises:
+        ConfigError: if the heads do not divide the sizes.
+        ValueError: for a mask with separate generators.
     """
 
-    def __init__(self, settings: HyperTransformerSettings, blocks: int, block_size: int, local: LocalFeatures,
-                 flat_features: int = 0):
+    def __init__(
+        self,
+        settings: HyperTransformerSettings,
+        blocks: int,
+        block_size: int,
+        local: LocalFeatures,
+        flat_features: int = 0,
+    ):
         super().__init__()
-        self.settings, self.block_size, self.local, self.flat_features = settings, block_size, local, flat_features
+        self.settings, self.block_size, self.local, self.flat_features = (
+            settings,
+            block_size,
+            local,
+            flat_features,
+        )
         embedding = settings.embedding_dim
         shared = 0 if settings.shared_feature_extractor == "none" else settings.shared_features_dim
         sample_width = embedding + flat_features + local.dim + shared
@@ -39,22 +58,38 @@ class Generator(nn.Module):
             self.sample_width, with_decoder = sample_width, True
             self.encoder = Encoder(sizes_of(settings, sample_width), settings)
         placeholder_sizes = sizes_of(settings, self.placeholder_width)
-        self.decoder = Decoder(placeholder_sizes, settings, self.sample_width) if with_decoder else None
+        self.decoder = (
+            Decoder(placeholder_sizes, settings, self.sample_width) if with_decoder else None
+        )
 
-    def forward(self, folded: Tensor, labels: Tensor, shared: Tensor | None, mask: Tensor | None = None,
-                maps: list[Tensor] | None = None, previous: Tensor | None = None) -> Tensor:
-        """Blocks (E, B, S) from activations (N, E C, H, W), labels (E, N), shared features (E, N, f), mask (E, N).
+    def forward(
+        self,
+        folded: Tensor,
+        labels: Tensor,
+        shared: Tensor | None,
+        mask: Tensor | None = None,
+        maps: list[Tensor] | None = None,
+        previous: Tensor | None = None,
+    ) -> Tensor:
+        """Blocks (E, B, S) from activations (N, E C, H, W), labels (E, N), shared features (E, N,
+        f), mask (E, N).
 
         `previous` blocks (E, B, S), if given, are read by the placeholders.
         """
         features = [self._local(folded, len(labels))]
         if shared is not None:
             features.append(shared)
-        samples = tokens.sample_tokens(self.label_embeddings, labels, *features, width=self.sample_width)
-        placeholders = tokens.placeholder_tokens(self.weight_embeddings, self.placeholder_width, previous)
+        samples = tokens.sample_tokens(
+            self.label_embeddings, labels, *features, width=self.sample_width
+        )
+        placeholders = tokens.placeholder_tokens(
+            self.weight_embeddings, self.placeholder_width, previous
+        )
         joint = self.settings.layerwise_generator == "joint"
         output = (self._joint if joint else self._separate)(placeholders, samples, mask, maps)
-        return tokens.read_out(output, len(self.weight_embeddings), self.settings.embedding_dim, self.block_size)
+        return tokens.read_out(
+            output, len(self.weight_embeddings), self.settings.embedding_dim, self.block_size
+        )
 
     def _local(self, folded: Tensor, episodes: int) -> Tensor:
         x = each_image(folded, episodes)  # (N E, C, H, W)
@@ -64,15 +99,26 @@ class Generator(nn.Module):
         features = per_episode(features, episodes)  # (E, N, f)
         return F.dropout(features, self.settings.fe_dropout, self.training)
 
-    def _joint(self, placeholders: Tensor, samples: Tensor, mask: Tensor | None, maps: list[Tensor] | None) -> Tensor:
+    def _joint(
+        self, placeholders: Tensor, samples: Tensor, mask: Tensor | None, maps: list[Tensor] | None
+    ) -> Tensor:
         sequence = tokens.joint_sequence(placeholders, samples)  # (E, B + N, D)
         key_mask = None if mask is None else tokens.joint_key_mask(mask, len(placeholders))
         encoded = self.encoder(sequence, key_mask, maps)
-        return encoded if self.decoder is None else self.decoder(sequence, encoded, key_mask, key_mask, maps)
+        return (
+            encoded
+            if self.decoder is None
+            else self.decoder(sequence, encoded, key_mask, key_mask, maps)
+        )
 
-    def _separate(self, placeholders: Tensor, samples: Tensor, mask: Tensor | None,
-                  maps: list[Tensor] | None) -> Tensor:
+    def _separate(
+        self, placeholders: Tensor, samples: Tensor, mask: Tensor | None, maps: list[Tensor] | None
+    ) -> Tensor:
         if mask is not None:
-            raise ValueError("a support mask was given; layerwise_generator='separate' cannot mask samples")
+            raise ValueError(
+                "a support mask was given; layerwise_generator='separate' cannot mask samples"
+            )
         encoded = self.encoder(samples, maps=maps)  # (E, N, e + f)
-        return self.decoder(placeholders.expand(len(samples), -1, -1), encoded, maps=maps)  # (E, B, e + S)
+        return self.decoder(
+            placeholders.expand(len(samples), -1, -1), encoded, maps=maps
+        )  # (E, B, e + S)

@@ -1,4 +1,5 @@
-"""HyperTransformer: Transformers read a support set and emit a small CNN's weights, first layer first.
+"""HyperTransformer: Transformers read a support set and emit a small CNN's weights, first layer
+first.
 
 Many episodes at once: everything has an episode axis E, and no episode sees another.
 
@@ -29,7 +30,9 @@ class GeneratedCNN(NamedTuple):
     head: HeadWeights  # weight (E, n, F), bias (E, n)
     penalty: Tensor  # regularisers, summed over the layers, mean over episodes
     shared_features: Tensor | None  # (E, N, f)
-    attention: tuple[tuple[Tensor, ...], ...] | None = None  # per layer, per Transformer layer: (E, h, T, U)
+    attention: tuple[tuple[Tensor, ...], ...] | None = (
+        None  # per layer, per Transformer layer: (E, h, T, U)
+    )
 
 
 class Output(NamedTuple):
@@ -43,13 +46,22 @@ class Output(NamedTuple):
 class HyperTransformer(nn.Module):
     """A generator of few-shot classifiers; one forward pass makes and applies a CNN per episode.
 
-    Args:    settings: HyperTransformerSettings; without, the Omniglot 20-way 1-shot model of 8 channels;
-             changes: single settings to replace.
-    Shapes:  support images (E, N, C, H, W) and labels (E, N) in 0..n (n: no label), mask (E, N) with true for
-             samples to leave out (they still take part in batch statistics); query images (E, M, C, H, W).
-    Raises:  ConfigError for impossible settings; ValueError for inputs that do not fit.
+    Args:
+        settings: HyperTransformerSettings; without, the Omniglot 20-way 1-shot model of 8 channels.
+        changes: single settings to replace.
+
+    Shapes: support images (E, N, C, H, W) and labels (E, N) in 0..n (n: no label), mask (E, N) with
+        true for samples to leave out (they still take part in batch statistics); query images (E,
+        M, C, H, W).
+
+    Raises:
+        ConfigError: for impossible settings.
+        ValueError: for inputs that do not fit.
+
     Differs: dropout is off in evaluation, where the reference leaves it on.
-    Note:    batch norm takes the statistics of the batch at hand, in evaluation too: a query's logits depend on the
+
+    Note:    batch norm takes the statistics of the batch at hand, in evaluation too: a query's
+        logits depend on the
              other queries of its episode, and a single image cannot be classified alone.
     """
 
@@ -64,7 +76,9 @@ class HyperTransformer(nn.Module):
         self.convs = nn.ModuleList(ConvLayer(s, index) for index in range(s.conv_layers))
         self.head = HeadLayer(s, s.default_num_channels, sizes[-1])
         heads = s.conv_layers - 1 if s.warmup_steps else 0
-        self.warmup_heads = nn.ModuleList(glorot_linear(s.default_num_channels, s.num_labels) for _ in range(heads))
+        self.warmup_heads = nn.ModuleList(
+            glorot_linear(s.default_num_channels, s.num_labels) for _ in range(heads)
+        )
         classes = s.shared_head_classes
         self.shared_head = glorot_linear(s.shared_features_dim, classes) if classes else None
 
@@ -74,21 +88,39 @@ class HyperTransformer(nn.Module):
             return None
         try:
             return SharedFeatures(
-                s.in_channels, s.shared_features_dim, int(s.shared_feature_extractor[0]),
-                s.shared_feature_extractor.endswith("-bn"), s.shared_feature_extractor_padding, s.image_size,
-                s.bn_eps, relu=s.profile != "port")
+                s.in_channels,
+                s.shared_features_dim,
+                int(s.shared_feature_extractor[0]),
+                s.shared_feature_extractor.endswith("-bn"),
+                s.shared_feature_extractor_padding,
+                s.image_size,
+                s.bn_eps,
+                relu=s.profile != "port",
+            )
         except ValueError as error:
-            raise ConfigError(f"shared_feature_extractor is {s.shared_feature_extractor!r}; {error}") from error
+            raise ConfigError(
+                f"shared_feature_extractor is {s.shared_feature_extractor!r}; {error}"
+            ) from error
 
-    def forward(self, support_images: Tensor, support_labels: Tensor, query_images: Tensor,
-                support_mask: Tensor | None = None) -> Output:
+    def forward(
+        self,
+        support_images: Tensor,
+        support_labels: Tensor,
+        query_images: Tensor,
+        support_mask: Tensor | None = None,
+    ) -> Output:
         """Generate a CNN from every support set and apply it to its queries."""
         cnn = self.generate(support_images, support_labels, support_mask)
         logits, warmup_logits = self._all_logits(cnn, query_images)
         return Output(logits, warmup_logits, cnn)
 
-    def generate(self, images: Tensor, labels: Tensor, mask: Tensor | None = None,
-                 return_attention: bool = False) -> GeneratedCNN:
+    def generate(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        mask: Tensor | None = None,
+        return_attention: bool = False,
+    ) -> GeneratedCNN:
         """The CNNs of E support sets: images (E, N, C, H, W), labels (E, N), mask (E, N)."""
         self._check_images("support images", images)
         self._check_labels(labels, images, mask)
@@ -99,7 +131,9 @@ class HyperTransformer(nn.Module):
             shared = F.dropout(shared, self.settings.shared_fe_dropout, self.training)
         penalty, convs, maps = 0.0, [], [[] for _ in range(len(self.convs) + 1)]
         for layer, found in zip(self.convs, maps):
-            weights, cost = layer.weights(x, labels, shared, mask, found if return_attention else None)
+            weights, cost = layer.weights(
+                x, labels, shared, mask, found if return_attention else None
+            )
             x, penalty = layer(x, weights), penalty + cost
             convs.append(weights)
         head = self.head.weights(x, labels, shared, mask, maps[-1] if return_attention else None)
@@ -114,7 +148,9 @@ class HyperTransformer(nn.Module):
         """What every conv layer gives for images (E, M, C, H, W), each folded (M, E O, H', W')."""
         self._check_images("query images", images)
         if len(images) != len(cnn.head.bias):
-            raise ValueError(f"query images are of {len(images)} episodes, the CNNs of {len(cnn.head.bias)}")
+            raise ValueError(
+                f"query images are of {len(images)} episodes, the CNNs of {len(cnn.head.bias)}"
+            )
         x, found = fold(images), []
         for layer, weights in zip(self.convs, cnn.convs):
             x = layer(x, weights, is_query)
@@ -125,17 +161,25 @@ class HyperTransformer(nn.Module):
         found = self.activations(cnn, images)
         warmup = []
         for activation, linear in zip(found, self.warmup_heads):
-            means = activation.mean((-1, -2)).unflatten(1, (len(images), -1)).transpose(0, 1)  # (E, M, O)
+            means = (
+                activation.mean((-1, -2)).unflatten(1, (len(images), -1)).transpose(0, 1)
+            )  # (E, M, O)
             warmup.append(linear(means))
         return self.head(found[-1], cnn.head), tuple(warmup)
 
-    def loss_terms(self, output: Output, query_labels: Tensor, step: int = 0,
-                   label_smoothing: float = 0.0) -> dict[str, Tensor]:
+    def loss_terms(
+        self, output: Output, query_labels: Tensor, step: int = 0, label_smoothing: float = 0.0
+    ) -> dict[str, Tensor]:
         """The terms to add up, by name, means over episodes and queries.
 
-        Args:    output: of forward;  query_labels (E, M) in 0..n-1;  step: for the layer warm-up.
-        Returns: cross_entropy (times its warm-up weight), warmup_j where its weight is above 0, and penalty
-                 where a regulariser is on.
+        Args:
+            output: of forward.
+            query_labels: (E, M) in 0..n-1.
+            step: for the layer warm-up.
+
+        Returns:
+            cross_entropy (times its warm-up weight), warmup_j where its weight is above 0, and
+            penalty where a regulariser is on.
         """
         labels = query_labels.flatten()
         shares = warmup_weights(step, self.settings.warmup_steps, len(self.warmup_heads))
@@ -145,13 +189,17 @@ class HyperTransformer(nn.Module):
         for (name, logits), share in zip(named.items(), shares):
             if share or name == "cross_entropy":
                 logits = logits.flatten(0, 1).to(torch.promote_types(logits.dtype, torch.float32))
-                terms[name] = share * F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+                terms[name] = share * F.cross_entropy(
+                    logits, labels, label_smoothing=label_smoothing
+                )
         if self.settings.weight_variation_regularization or self.settings.l2_reg_weight:
             terms["penalty"] = output.cnn.penalty
         return terms
 
     def shared_logits(self, cnn: GeneratedCNN) -> Tensor:
-        """Logits (E, N, classes) of the support images' real classes, from their shared features."""
+        """Logits (E, N, classes) of the support images' real classes, from their shared
+        features.
+        """
         if self.shared_head is None:
             raise ValueError("shared_head_classes is 0; this model has no shared head")
         return self.shared_head(cnn.shared_features)
@@ -160,15 +208,23 @@ class HyperTransformer(nn.Module):
         s = self.settings
         expected = (s.in_channels, s.image_size, s.image_size)
         if images.ndim != 5 or tuple(images.shape[2:]) != expected or 0 in images.shape:
-            raise ValueError(f"{what} have shape {tuple(images.shape)}; this model takes (episodes, images, "
-                             f"{', '.join(map(str, expected))})")
+            raise ValueError(
+                f"{what} have shape {tuple(images.shape)}; this model takes (episodes, images, "
+                f"{', '.join(map(str, expected))})"
+            )
 
     def _check_labels(self, labels: Tensor, images: Tensor, mask: Tensor | None) -> None:
         for what, found in (("support labels", labels), ("support mask", mask)):
             if found is not None and found.shape != images.shape[:2]:
-                raise ValueError(f"{what} have shape {tuple(found.shape)}; allowed: {tuple(images.shape[:2])}, one "
-                                 "per support image")
+                raise ValueError(
+                    f"{what} have shape {tuple(found.shape)}; allowed: {tuple(images.shape[:2])}, "
+                    "one "
+                    "per support image"
+                )
         ways = self.settings.num_labels
         if can_be_read(labels) and not 0 <= labels.min() <= labels.max() <= ways:
-            raise ValueError(f"support labels reach from {labels.min()} to {labels.max()}; allowed: 0 to {ways - 1}, "
-                             f"and {ways} for no label")
+            raise ValueError(
+                f"support labels reach from {labels.min()} to {labels.max()}; allowed: 0 to "
+                f"{ways - 1}, "
+                f"and {ways} for no label"
+            )

@@ -1,4 +1,5 @@
-"""What a HyperTransformer is compared with: prototypes, the class means of the support set, in two spaces.
+"""What a HyperTransformer is compared with: prototypes, the class means of the support set, in two
+spaces.
 
 Source: prototypical networks, arXiv 1703.05175.
 """
@@ -16,8 +17,12 @@ from terminator.hypertransformer.settings import HyperTransformerSettings
 
 
 def class_means(vectors: Tensor, labels: Tensor, ways: int) -> Tensor:
-    """Prototypes (E, n, F): the mean of every label's vectors (E, N, F); labels (E, N) in 0..n-1, others ignored."""
-    member = (labels[..., None] == torch.arange(ways, device=labels.device)).to(vectors.dtype)  # (E, N, n)
+    """Prototypes (E, n, F): the mean of every label's vectors (E, N, F); labels (E, N) in 0..n-1,
+    others ignored.
+    """
+    member = (labels[..., None] == torch.arange(ways, device=labels.device)).to(
+        vectors.dtype
+    )  # (E, N, n)
     return member.mT @ vectors / member.sum(1).clamp(min=1)[..., None]
 
 
@@ -35,11 +40,18 @@ class _Prototypes(nn.Module):
         """Images (E, N, C, H, W) as vectors (E, N, F)."""
         raise NotImplementedError
 
-    def forward(self, support_images: Tensor, support_labels: Tensor, query_images: Tensor,
-                support_mask: Tensor | None = None) -> Output:
-        """Logits (E, M, n) of queries (E, M, C, H, W); there is no generated CNN, so Output.cnn is None.
+    def forward(
+        self,
+        support_images: Tensor,
+        support_labels: Tensor,
+        query_images: Tensor,
+        support_mask: Tensor | None = None,
+    ) -> Output:
+        """Logits (E, M, n) of queries (E, M, C, H, W); there is no generated CNN, so Output.cnn is
+        None.
 
-        Raises:  ValueError for a mask: random removal is the HyperTransformer's.
+        Raises:
+            ValueError: for a mask: random removal is the HyperTransformer's.
         """
         if support_mask is not None:
             raise ValueError("a support mask was given; prototypes take every support image")
@@ -47,15 +59,22 @@ class _Prototypes(nn.Module):
         prototypes = class_means(support, support_labels, self.settings.num_labels)
         return Output(distance_logits(self.embed(query_images), prototypes), (), None)
 
-    def loss_terms(self, output: Output, query_labels: Tensor, step: int = 0,
-                   label_smoothing: float = 0.0) -> dict[str, Tensor]:
+    def loss_terms(
+        self, output: Output, query_labels: Tensor, step: int = 0, label_smoothing: float = 0.0
+    ) -> dict[str, Tensor]:
         """Cross entropy, as HyperTransformer.loss_terms has it; `step` is of no consequence."""
         logits = output.logits.flatten(0, 1)
-        return {"cross_entropy": F.cross_entropy(logits, query_labels.flatten(), label_smoothing=label_smoothing)}
+        return {
+            "cross_entropy": F.cross_entropy(
+                logits, query_labels.flatten(), label_smoothing=label_smoothing
+            )
+        }
 
 
 class PrototypicalNetwork(_Prototypes):
-    """The HyperTransformer's CNN with trained kernels and no classifier; its flattened output is the embedding."""
+    """The HyperTransformer's CNN with trained kernels and no classifier; its flattened output is
+    the embedding.
+    """
 
     def __init__(self, settings: HyperTransformerSettings):
         super().__init__()

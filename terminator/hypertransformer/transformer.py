@@ -1,4 +1,5 @@
-"""The Transformers that read a support set: post-norm, no positions, key, value and MLP sizes of their own.
+"""The Transformers that read a support set: post-norm, no positions, key, value and MLP sizes of
+their own.
 
 Source: arXiv 2201.04182 and its reference implementation.  Golden: hypertransformer_encoder.
 """
@@ -18,7 +19,9 @@ NORM_EPS = 1e-6
 
 
 class Sizes(NamedTuple):
-    """Entries of a token, of keys and queries, of values, and of the MLP's hidden layer (0: no MLP)."""
+    """Entries of a token, of keys and queries, of values, and of the MLP's hidden layer (0: no
+    MLP).
+    """
 
     width: int
     key: int
@@ -33,7 +36,9 @@ def sizes_of(settings: HyperTransformerSettings, width: int) -> Sizes:
 
 
 def glorot_linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear map with Glorot-uniform weights, zero bias; torch's default has a third of the variance."""
+    """A linear map with Glorot-uniform weights, zero bias; torch's default has a third of the
+    variance.
+    """
     linear = nn.Linear(inputs, outputs)
     nn.init.xavier_uniform_(linear.weight)
     nn.init.zeros_(linear.bias)
@@ -41,15 +46,23 @@ def glorot_linear(inputs: int, outputs: int) -> nn.Linear:
 
 
 class Attention(nn.Module):
-    """Multi-head attention: softmax(Q K^T / sqrt(key/h) - 1e8 mask) V, then a map back to the width.
+    """Multi-head attention: softmax(Q K^T / sqrt(key/h) - 1e8 mask) V, then a map back to the
+    width.
 
-    Args:    sizes: of the asking tokens;  heads: h;  activation: softmax, or sigmoid of every logit;
-             source_width: of the tokens that are attended to (nothing: the same).
-    Shapes:  x (..., T, D), source (..., U, D_source), key_mask (..., U) with 1 or true for masked keys, to
-             (..., T, D); `maps`, if given, is a list that the weights (..., h, T, U) are appended to.
+    Args:
+        sizes: of the asking tokens.
+        heads: h.
+        activation: softmax, or sigmoid of every logit.
+        source_width: of the tokens that are attended to (nothing: the same).
+
+    Shapes: x (..., T, D), source (..., U, D_source), key_mask (..., U) with 1 or true for masked
+        keys, to (..., T, D); `maps`, if given, is a list that the weights (..., h, T, U) are
+        appended to.
     """
 
-    def __init__(self, sizes: Sizes, heads: int, activation: str = "softmax", source_width: int | None = None):
+    def __init__(
+        self, sizes: Sizes, heads: int, activation: str = "softmax", source_width: int | None = None
+    ):
         super().__init__()
         source_width = sizes.width if source_width is None else source_width
         self.heads, self.activation = heads, activation
@@ -58,9 +71,16 @@ class Attention(nn.Module):
         self.value = glorot_linear(source_width, sizes.value)
         self.out = glorot_linear(sizes.value, sizes.width)
 
-    def forward(self, x: Tensor, source: Tensor, key_mask: Tensor | None = None,
-                maps: list[Tensor] | None = None) -> Tensor:
-        query, key, value = (self._split(part) for part in (self.query(x), self.key(source), self.value(source)))
+    def forward(
+        self,
+        x: Tensor,
+        source: Tensor,
+        key_mask: Tensor | None = None,
+        maps: list[Tensor] | None = None,
+    ) -> Tensor:
+        query, key, value = (
+            self._split(part) for part in (self.query(x), self.key(source), self.value(source))
+        )
         logits = query @ key.mT / math.sqrt(query.shape[-1])  # (..., h, T, U)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if key_mask is not None:
@@ -104,13 +124,17 @@ class EncoderLayer(nn.Module):
         self.norm2 = nn.LayerNorm(sizes.width, eps=NORM_EPS) if sizes.inner else None
         self.dropout = nn.Dropout(settings.dropout_rate)
 
-    def forward(self, x: Tensor, key_mask: Tensor | None = None, maps: list[Tensor] | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, key_mask: Tensor | None = None, maps: list[Tensor] | None = None
+    ) -> Tensor:
         x = self.norm1(x + self.dropout(self.attention(x, x, key_mask, maps)))
         return x if self.mlp is None else self.norm2(x + self.dropout(self.mlp(x)))
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention, attention to the encoder's output, MLP (always with relu), each with its norm."""
+    """Self-attention, attention to the encoder's output, MLP (always with relu), each with its
+    norm.
+    """
 
     def __init__(self, sizes: Sizes, settings: HyperTransformerSettings, source_width: int):
         super().__init__()
@@ -123,15 +147,23 @@ class DecoderLayer(nn.Module):
         self.norm3 = nn.LayerNorm(sizes.width, eps=NORM_EPS) if sizes.inner else None
         self.dropout = nn.Dropout(settings.dropout_rate)
 
-    def forward(self, x: Tensor, source: Tensor, key_mask: Tensor | None = None, source_mask: Tensor | None = None,
-                maps: list[Tensor] | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        source: Tensor,
+        key_mask: Tensor | None = None,
+        source_mask: Tensor | None = None,
+        maps: list[Tensor] | None = None,
+    ) -> Tensor:
         x = self.norm1(x + self.dropout(self.attention(x, x, key_mask)))
         x = self.norm2(x + self.dropout(self.cross_attention(x, source, source_mask, maps)))
         return x if self.mlp is None else self.norm3(x + self.dropout(self.mlp(x)))
 
 
 class Encoder(nn.Module):
-    """Encoder layers over x (..., T, D), with key_mask (..., T); `maps` collects their attention."""
+    """Encoder layers over x (..., T, D), with key_mask (..., T); `maps` collects their
+    attention.
+    """
 
     def __init__(self, sizes: Sizes, settings: HyperTransformerSettings):
         super().__init__()
@@ -140,21 +172,33 @@ class Encoder(nn.Module):
             kinds[-1] = "none"
         self.layers = nn.ModuleList(EncoderLayer(sizes, settings, kind) for kind in kinds)
 
-    def forward(self, x: Tensor, key_mask: Tensor | None = None, maps: list[Tensor] | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, key_mask: Tensor | None = None, maps: list[Tensor] | None = None
+    ) -> Tensor:
         for layer in self.layers:
             x = layer(x, key_mask, maps)
         return x
 
 
 class Decoder(nn.Module):
-    """Decoder layers over x (..., T, D), each attending to `source` (..., U, source_width) as well."""
+    """Decoder layers over x (..., T, D), each attending to `source` (..., U, source_width) as
+    well.
+    """
 
     def __init__(self, sizes: Sizes, settings: HyperTransformerSettings, source_width: int):
         super().__init__()
-        self.layers = nn.ModuleList(DecoderLayer(sizes, settings, source_width) for _ in range(settings.num_layers))
+        self.layers = nn.ModuleList(
+            DecoderLayer(sizes, settings, source_width) for _ in range(settings.num_layers)
+        )
 
-    def forward(self, x: Tensor, source: Tensor, key_mask: Tensor | None = None, source_mask: Tensor | None = None,
-                maps: list[Tensor] | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        source: Tensor,
+        key_mask: Tensor | None = None,
+        source_mask: Tensor | None = None,
+        maps: list[Tensor] | None = None,
+    ) -> Tensor:
         for layer in self.layers:
             x = layer(x, source, key_mask, source_mask, maps)
         return x

@@ -1,4 +1,6 @@
-"""What token mixers share: masks, checks, heads; and attention with the softmax, explicit, fused or local."""
+"""What token mixers share: masks, checks, heads; and attention with the softmax, explicit, fused or
+local.
+"""
 
 import math
 from typing import Any
@@ -9,9 +11,13 @@ from torch import Tensor, nn
 
 
 def lecun_linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
-    """A linear map with Flax's initialisation: normal cut at 2 deviations, variance 1/inputs; bias 0."""
+    """A linear map with Flax's initialisation: normal cut at 2 deviations, variance 1/inputs; bias
+    0.
+    """
     linear = nn.Linear(inputs, outputs, bias=bias)
-    deviation = 1 / math.sqrt(inputs) / 0.87962566103423978  # a standard normal has this deviation once cut
+    deviation = (
+        1 / math.sqrt(inputs) / 0.87962566103423978
+    )  # a standard normal has this deviation once cut
     nn.init.trunc_normal_(linear.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
     if bias:
         nn.init.zeros_(linear.bias)
@@ -21,16 +27,22 @@ def lecun_linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
 def check_heads(width: int, heads: int) -> None:
     """Raise ValueError unless `heads` divides `width`."""
     if heads < 1 or width < 1 or width % heads:
-        raise ValueError(f"heads is {heads}, width is {width}; the width must be a multiple of the heads")
+        raise ValueError(
+            f"heads is {heads}, width is {width}; the width must be a multiple of the heads"
+        )
 
 
 def check_sequence(x: Tensor, width: int, mask: Tensor | None) -> Tensor | None:
-    """Check x (B, T, E) and a mask (B, T), true or 1 for real tokens; return the mask as bool, or None."""
+    """Check x (B, T, E) and a mask (B, T), true or 1 for real tokens; return the mask as bool, or
+    None.
+    """
     if x.ndim != 3 or x.shape[-1] != width:
         raise ValueError(f"the input has shape {tuple(x.shape)}, this mixer takes (B, T, {width})")
     if mask is not None and mask.shape != x.shape[:2]:
-        raise ValueError(f"the mask has shape {tuple(mask.shape)}; it must be (B, T) = {tuple(x.shape[:2])}, "
-                         "true for real tokens")
+        raise ValueError(
+            f"the mask has shape {tuple(mask.shape)}; it must be (B, T) = {tuple(x.shape[:2])}, "
+            "true for real tokens"
+        )
     return None if mask is None else mask.bool()
 
 
@@ -41,7 +53,9 @@ def require(condition: bool, key: str, value: Any, allowed: str) -> None:
 
 def check_length(length: int, longest: int) -> None:
     if length > longest:
-        raise ValueError(f"the sequence has {length} tokens; this mixer was made for at most {longest}")
+        raise ValueError(
+            f"the sequence has {length} tokens; this mixer was made for at most {longest}"
+        )
 
 
 def additive_mask(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
@@ -51,16 +65,22 @@ def additive_mask(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return (~mask)[:, None, None, :].to(dtype) * max(-1e9, torch.finfo(dtype).min / 2)
 
 
-def softmax_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(D) + bias) v with its T x S matrix in memory: (..., T, D), (..., S, D) to (..., T, D)."""
+def softmax_attention(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """softmax(q k^T / sqrt(D) + bias) v with its T x S matrix in memory: (..., T, D), (..., S, D)
+    to (..., T, D).
+    """
     scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # (..., T, S)
     return (scores if bias is None else scores + bias).softmax(-1).to(value.dtype) @ value
 
 
 class HeadsMixer(nn.Module):
-    """What attentions share: maps E to E for queries, keys, values and output, and h heads of width D = E/h.
+    """What attentions share: maps E to E for queries, keys, values and output, and h heads of width
+    D = E/h.
 
-    Subclasses say how heads mix: mix(query, key, value, mask), each (B, h, T, D), the mask (B, T) or None.
+    Subclasses say how heads mix: mix(query, key, value, mask), each (B, h, T, D), the mask (B, T)
+    or None.
     """
 
     uses_mask = True
@@ -69,14 +89,24 @@ class HeadsMixer(nn.Module):
         super().__init__()
         check_heads(width, heads)
         self.width, self.heads = width, heads
-        self.query, self.key, self.value, self.output = (lecun_linear(width, width, bias) for _ in range(4))
+        self.query, self.key, self.value, self.output = (
+            lecun_linear(width, width, bias) for _ in range(4)
+        )
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, source: Tensor | None = None) -> Tensor:
-        """Mix x (B, T, E); with a `source` (B, S, E), keys and values are its, and so is the mask (B, S)."""
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, source: Tensor | None = None
+    ) -> Tensor:
+        """Mix x (B, T, E); with a `source` (B, S, E), keys and values are its, and so is the mask
+        (B, S).
+        """
         source = x if source is None else source
         mask = check_sequence(source, self.width, mask)
-        mixed = self.mix(self._split(self.query(x)), self._split(self.key(source)),
-                         self._split(self.value(source)), mask)
+        mixed = self.mix(
+            self._split(self.query(x)),
+            self._split(self.key(source)),
+            self._split(self.value(source)),
+            mask,
+        )
         return self.output(mixed.transpose(1, 2).flatten(2))  # (B, T, E)
 
     def _split(self, x: Tensor) -> Tensor:
@@ -84,7 +114,9 @@ class HeadsMixer(nn.Module):
 
 
 class SoftmaxAttention(HeadsMixer):
-    """Scaled dot-product attention (arXiv 1706.03762); `fused` computes it without the T x T matrix."""
+    """Scaled dot-product attention (arXiv 1706.03762); `fused` computes it without the T x T
+    matrix.
+    """
 
     def __init__(self, width: int, heads: int, fused: bool = True, bias: bool = False):
         super().__init__(width, heads, bias)
@@ -96,7 +128,9 @@ class SoftmaxAttention(HeadsMixer):
 
 
 class LocalAttention(HeadsMixer):
-    """Softmax attention inside blocks of `block` tokens; the last block may be shorter (arXiv 1802.05751)."""
+    """Softmax attention inside blocks of `block` tokens; the last block may be shorter (arXiv
+    1802.05751).
+    """
 
     def __init__(self, width: int, heads: int, block: int = 64, bias: bool = False):
         super().__init__(width, heads, bias)
@@ -107,8 +141,10 @@ class LocalAttention(HeadsMixer):
         length, missing = query.shape[2], -query.shape[2] % self.block
         if mask is None and missing:
             mask = torch.ones(len(query), length, dtype=torch.bool, device=query.device)
-        query, key, value = (F.pad(part, (0, 0, 0, missing)).unflatten(2, (-1, self.block))  # (B, h, n, block, D)
-                             for part in (query, key, value))
+        query, key, value = (
+            F.pad(part, (0, 0, 0, missing)).unflatten(2, (-1, self.block))  # (B, h, n, block, D)
+            for part in (query, key, value)
+        )
         bias = None
         if mask is not None:
             blocks = additive_mask(F.pad(mask, (0, missing)), query.dtype)  # (B, 1, 1, n * block)

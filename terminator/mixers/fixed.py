@@ -4,14 +4,23 @@ import torch
 from torch import Tensor, nn
 
 from terminator.layers import widened
-from terminator.mixers.base import additive_mask, check_heads, check_length, check_sequence, lecun_linear, require
+from terminator.mixers.base import (
+    additive_mask,
+    check_heads,
+    check_length,
+    check_sequence,
+    lecun_linear,
+    require,
+)
 
 
 class Synthesizer(nn.Module):
-    """Random Synthesizer (arXiv 2005.00743): attention whose T x T logits are parameters, one set per head.
+    """Random Synthesizer (arXiv 2005.00743): attention whose T x T logits are parameters, one set
+    per head.
 
-    Args:  length: the longest T, a shorter input uses the first rows and columns;
-           rank: the logits are a product of two (length, rank) factors; 0: one full matrix.
+    Args:
+        length: the longest T, a shorter input uses the first rows and columns.
+        rank: the logits are a product of two (length, rank) factors; 0: one full matrix.
     """
 
     uses_mask = True
@@ -24,7 +33,9 @@ class Synthesizer(nn.Module):
         self.value, self.output = (lecun_linear(width, width, bias) for _ in range(2))
         shapes = [(heads, length, rank)] * 2 if rank else [(heads, length, length)]
         deviation = rank**-0.25 if rank else 1.0  # logits of variance 1 either way
-        self.factors = nn.ParameterList(nn.Parameter(deviation * torch.randn(shape)) for shape in shapes)
+        self.factors = nn.ParameterList(
+            nn.Parameter(deviation * torch.randn(shape)) for shape in shapes
+        )
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         mask = check_sequence(x, self.width, mask)
@@ -45,7 +56,9 @@ class Synthesizer(nn.Module):
 class FNet(nn.Module):
     """Real part of the Fourier transform over sequence and width; no parameters (arXiv 2105.03824).
 
-    Args:  normalization: "backward" (as published: sums, so outputs grow with sqrt(T E)) or "ortho".
+    Args:
+        normalization: "backward" (as published: sums, so outputs grow with sqrt(T E)) or "ortho".
+
     It knows no mask: padding takes part, as published.
     """
 
@@ -53,7 +66,12 @@ class FNet(nn.Module):
 
     def __init__(self, width: int, normalization: str = "backward"):
         super().__init__()
-        require(normalization in ("backward", "ortho"), "normalization", normalization, "backward, ortho")
+        require(
+            normalization in ("backward", "ortho"),
+            "normalization",
+            normalization,
+            "backward, ortho",
+        )
         self.width, self.normalization = width, normalization
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:

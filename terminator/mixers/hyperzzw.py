@@ -1,4 +1,6 @@
-"""Terminator's operator as a global mixer: the global branch of an SFNE block, with linear maps for its gated units."""
+"""Terminator's operator as a global mixer: the global branch of an SFNE block, with linear maps for
+its gated units.
+"""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,15 +15,28 @@ from terminator.standardization import InstanceStandardization
 class GlobalBranch(nn.Module):
     """y = W_o (S (*) IS(W_s S + W_f z)), S = W * z, for z (N, C, *positions).
 
-    W (1, C, *size) is a slow net's hyper-kernel, IS instance standardisation, (*) one of hyperzzw.OPERATORS. Linear
-    maps stand in for the block's gated units, whose bias maps would be parameters of their own over positions.
+    W (1, C, *size) is a slow net's hyper-kernel, IS instance standardisation, (*) one of
+    hyperzzw.OPERATORS. Linear maps stand in for the block's gated units, whose bias maps would be
+    parameters of their own over positions.
 
-    Args:    channels: C;  dimensions, size: of the positions;  operator;  hidden, omega_0: of the slow net.
-    Source:  arXiv 2401.17948; see terminator.sfne.
+    Args:
+        channels: C.
+        dimensions, size: of the positions.
+        operator: as its name says.
+        hidden, omega_0: of the slow net.
+
+    Source: arXiv 2401.17948; see terminator.sfne.
     """
 
-    def __init__(self, channels: int, dimensions: int, size: int, operator: str, hidden: int = 32,
-                 omega_0: float = 2000.0):
+    def __init__(
+        self,
+        channels: int,
+        dimensions: int,
+        size: int,
+        operator: str,
+        hidden: int = 32,
+        omega_0: float = 2000.0,
+    ):
         super().__init__()
         require(operator in hyperzzw.OPERATORS, "operator", operator, ", ".join(hyperzzw.OPERATORS))
         self.operator = operator
@@ -30,33 +45,50 @@ class GlobalBranch(nn.Module):
         self.standardize = InstanceStandardization()
 
     def mix(self, z: Tensor, real: Tensor | None = None) -> Tensor:
-        """z to the same shape; where `real` (N, 1, P) is 0 stands padding, which is to change nothing."""
+        """z to the same shape; where `real` (N, 1, P) is 0 stands padding, which is to change
+        nothing.
+        """
         z = z if real is None else z * real
         hyper_kernel = self.slow_net()  # W (1, C, *size)
-        missing = hyper_kernel.shape[-1] - z.shape[-1]  # of a sequence that is shorter than the longest
+        missing = (
+            hyper_kernel.shape[-1] - z.shape[-1]
+        )  # of a sequence that is shorter than the longest
         score = hyperzzw.slow_score(z, hyper_kernel[..., : z.shape[-1]])  # S (N, C, *positions)
         value = self.standardize(self.slow(score) + self.fast(z))
         value = value if real is None else value * real
         if missing:
             score, value = (F.pad(part, (0, missing)) for part in (score, value))
-        return self.output(hyperzzw.global_operator(self.operator, score, value)[..., : z.shape[-1]])
+        return self.output(
+            hyperzzw.global_operator(self.operator, score, value)[..., : z.shape[-1]]
+        )
 
 
 class GlobalHyperZZW(GlobalBranch):
     """The global branch on sequences (B, T, E), see GlobalBranch.
 
-    Args:    width: E;  length: the longest T, shorter inputs are padded with zeros;  operator: "matrix" for square
-             lengths only;  hidden, omega_0: of the slow net.
+    Args:
+        width: E.
+        length: the longest T, shorter inputs are padded with zeros.
+        operator: "matrix" for square lengths only.
+        hidden, omega_0: of the slow net.
     """
 
     uses_mask = True
 
-    def __init__(self, width: int, length: int, operator: str = "convolution", hidden: int = 32,
-                 omega_0: float = 2000.0):
+    def __init__(
+        self,
+        width: int,
+        length: int,
+        operator: str = "convolution",
+        hidden: int = 32,
+        omega_0: float = 2000.0,
+    ):
         super().__init__(width, 1, length, operator, hidden, omega_0)
         self.width, self.length = width, length
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         mask = check_sequence(x, self.width, mask)
         check_length(x.shape[1], self.length)
-        return self.mix(x.transpose(1, 2), None if mask is None else mask[:, None, :]).transpose(1, 2)
+        return self.mix(x.transpose(1, 2), None if mask is None else mask[:, None, :]).transpose(
+            1, 2
+        )

@@ -1,4 +1,6 @@
-"""Attention with a kernel in the softmax's place: sums over the sequence first, linear in its length."""
+"""Attention with a kernel in the softmax's place: sums over the sequence first, linear in its
+length.
+"""
 
 import math
 
@@ -11,7 +13,9 @@ from terminator.mixers.base import HeadsMixer, require
 
 
 def kernel_attention(query: Tensor, key: Tensor, value: Tensor, eps: float = 1e-6) -> Tensor:
-    """phi(q)(sum phi(k)^T v) / (phi(q) . sum phi(k) + eps), given the non-negative phi(q), phi(k) (..., T, m)."""
+    """phi(q)(sum phi(k)^T v) / (phi(q) . sum phi(k) + eps), given the non-negative phi(q), phi(k)
+    (..., T, m).
+    """
     summary = key.transpose(-2, -1) @ value  # (..., m, D)
     norm = query @ key.sum(-2)[..., None]  # (..., T, 1)
     return query @ summary / (norm + eps)
@@ -21,7 +25,9 @@ class LinearAttention(HeadsMixer):
     """Kernel attention with phi = elu + 1 (arXiv 2006.16236), in float32 or wider."""
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        with torch.autocast(query.device.type, enabled=False):  # sums over T need more than half precision
+        with torch.autocast(
+            query.device.type, enabled=False
+        ):  # sums over T need more than half precision
             query, key, wide = (widened(part) for part in (query, key, value))
             features = F.elu(key) + 1
             if mask is not None:
@@ -33,7 +39,9 @@ class Performer(HeadsMixer):
     """Kernel attention with positive orthogonal random features (FAVOR+, arXiv 2009.14794).
 
     phi(x) = exp(W x - |x|^2 / 2) / sqrt(m) + 1e-6 of x scaled by D^(-1/4), in float32 or wider.
-    Args:  features: m, rows of the fixed random W.
+
+    Args:
+        features: m, rows of the fixed random W.
     """
 
     def __init__(self, width: int, heads: int, features: int = 256, bias: bool = False):
@@ -51,11 +59,15 @@ class Performer(HeadsMixer):
             key_features = self._features(exponent, exponent.amax((-2, -1), keepdim=True))
             if mask is not None:
                 key_features = key_features * mask[:, None, :, None]
-            return kernel_attention(query_features, key_features, widened(value), eps=1e-12).to(value.dtype)
+            return kernel_attention(query_features, key_features, widened(value), eps=1e-12).to(
+                value.dtype
+            )
 
     def _exponent(self, x: Tensor) -> Tensor:
         x = widened(x) * x.shape[-1] ** -0.25
-        return x @ self.projection.to(x.dtype).T - x.square().sum(-1, keepdim=True) / 2  # (B, h, T, m)
+        return (
+            x @ self.projection.to(x.dtype).T - x.square().sum(-1, keepdim=True) / 2
+        )  # (B, h, T, m)
 
     def _features(self, exponent: Tensor, largest: Tensor) -> Tensor:
         return (torch.exp(exponent - largest.detach()) + 1e-6) / math.sqrt(len(self.projection))

@@ -1,4 +1,6 @@
-"""Global mixers of feature maps, (N, C, H, W) to the same: every system's, out of its own network."""
+"""Global mixers of feature maps, (N, C, H, W) to the same: every system's, out of its own
+network.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +41,9 @@ class Tokens(nn.Module):
 
 
 class FourierConvolution(nn.Module):
-    """Circular convolution with one free kernel per channel, as large as the image, by FFT; then a linear map."""
+    """Circular convolution with one free kernel per channel, as large as the image, by FFT; then a
+    linear map.
+    """
 
     def __init__(self, channels: int, size: int):
         super().__init__()
@@ -54,9 +58,12 @@ class FourierConvolution(nn.Module):
 
 
 class LargeKernel(nn.Module):
-    """Depth-wise convolution with a kernel of 31x31 pixels, zeros beyond the edges; then a linear map.
+    """Depth-wise convolution with a kernel of 31x31 pixels, zeros beyond the edges; then a linear
+    map.
 
-    On images below 16x16 its outer pixels would never meet the image, and are left out: then it is global.
+    On images below 16x16 its outer pixels would never meet the image, and are left out: then it is
+    global.
+
     Source: the kernel size of RepLKNet (arXiv 2203.06717).
     """
 

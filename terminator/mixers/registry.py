@@ -1,8 +1,10 @@
-"""Every global mixer by name: where it lives, and how its cost must grow. Here are names only, loaded on use.
+"""Every global mixer by name: where it lives, and how its cost must grow. Here are names only,
+loaded on use.
 
-Token mixers take (B, T, E) and an optional mask (B, T), true for real tokens; those with `uses_mask` give real tokens
-outputs that do not depend on what stands at the others (HolographicAttention only with mask_superposition=True), and
-a row that is all padding gives finite numbers. Map mixers take (N, C, H, W). Either gives the shape that it was given.
+Token mixers take (B, T, E) and an optional mask (B, T), true for real tokens; those with
+`uses_mask` give real tokens outputs that do not depend on what stands at the others
+(HolographicAttention only with mask_superposition=True), and a row that is all padding gives finite
+numbers. Map mixers take (N, C, H, W). Either gives the shape that it was given.
 
 Each follows the paper named in its docstring; what is not needed to mix is left out.
 """
@@ -21,8 +23,11 @@ if TYPE_CHECKING:
 class Mixer(NamedTuple):
     """One mixer.
 
-    home: module and class below `terminator`;  time, memory: the powers of the number of positions that its cost must
-    grow with at last, logarithms left out;  fixed: arguments that its name stands for.
+    Attributes:
+        home: module and class below `terminator`
+        time, memory: the powers of the number of positions that its cost must grow with at last,
+            logarithms left out.
+        fixed: arguments that its name stands for.
     """
 
     home: str
@@ -44,7 +49,11 @@ class Mixer(NamedTuple):
         """A new one; it is given the sizes that it takes."""
         maker = self.load()
         taken = inspect.signature(maker).parameters
-        return maker(**{name: value for name, value in sizes.items() if name in taken}, **self.fixed, **options)
+        return maker(
+            **{name: value for name, value in sizes.items() if name in taken},
+            **self.fixed,
+            **options,
+        )
 
 
 _SIZES = ("width", "length", "heads", "channels", "size")
@@ -101,9 +110,15 @@ def options_of(name: str) -> tuple[str, ...]:
 def make_mixer(name: str, width: int, length: int, heads: int = 1, **options: Any) -> "nn.Module":
     """A token mixer by name: a module from x (B, T, E) and an optional mask (B, T) to (B, T, E).
 
-    Args:    name: one of TOKEN_MIXERS;  width: E;  length: the longest T;  heads: where it has some;
-             options: the mixer's own, e.g. landmarks=32, or bias=True for biases on its maps.
-    Raises:  ValueError for an unknown name or option (listing what is allowed) or impossible sizes.
+    Args:
+        name: one of TOKEN_MIXERS.
+        width: E.
+        length: the longest T.
+        heads: where it has some.
+        options: the mixer's own, e.g. landmarks=32, or bias=True for biases on its maps.
+
+    Raises:
+        ValueError: for an unknown name or option (listing what is allowed) or impossible sizes.
     """
     allowed = options_of(name)
     for size, value in (("width", width), ("length", length)):
@@ -111,14 +126,17 @@ def make_mixer(name: str, width: int, length: int, heads: int = 1, **options: An
             raise ValueError(f"{size} is {value!r}; allowed: an integer of at least 1")
     for option in options:
         if option not in allowed:
-            raise ValueError(f"mixer {name} has no option {option!r}; allowed: {', '.join(allowed) or 'none'}")
+            raise ValueError(
+                f"mixer {name} has no option {option!r}; allowed: {', '.join(allowed) or 'none'}"
+            )
     return TOKEN_MIXERS[name].make({"width": width, "length": length, "heads": heads}, options)
 
 
 def make_map_mixer(name: str, channels: int, size: int) -> "nn.Module":
     """A mixer of feature maps by name, (N, channels, size, size) to the same shape.
 
-    Raises:  ConfigError for an unknown name.
+    Raises:
+        ConfigError: for an unknown name.
     """
     if name not in MAP_MIXERS:
         raise ConfigError(f"network.mixer is {name!r}; allowed: {', '.join(MAP_MIXERS)}")

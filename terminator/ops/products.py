@@ -1,4 +1,6 @@
-"""Matrix products on the CPU by the faster library, and linear maps whose gradients are computed by them."""
+"""Matrix products on the CPU by the faster library, and linear maps whose gradients are computed by
+them.
+"""
 
 from typing import Any
 
@@ -10,22 +12,32 @@ from torch.utils.flop_counter import flop_registry, register_flop_formula
 from terminator.runtime.machine import cpu_name
 
 # MKL keeps its best code from AMD's processors
-ONEDNN = torch.backends.mkl.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise") and "AMD" in cpu_name()
+ONEDNN = (
+    torch.backends.mkl.is_available()
+    and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    and "AMD" in cpu_name()
+)
 
 
 def _packed(matrix: Tensor) -> Tensor:
-    """The matrix, or a copy where there are gaps between its rows or columns, as in a part of a larger one."""
+    """The matrix, or a copy where there are gaps between its rows or columns, as in a part of a
+    larger one.
+    """
     return matrix if matrix.is_contiguous() or matrix.t().is_contiguous() else matrix.contiguous()
 
 
 def _onednn_product(a: Tensor, b: Tensor) -> Tensor:
-    # As torch.compile does linear layers; eager ones go to MKL. For matrices with gaps there is a slow fallback only.
+    # As torch.compile does linear layers; eager ones go to MKL. For matrices with gaps there is a
+    # slow fallback only.
     return torch.ops.mkldnn._linear_pointwise(_packed(a), _packed(b).t(), None, "none", [], "")
 
 
-if ONEDNN and torch.ops.mkldnn._linear_pointwise not in flop_registry:  # else torch's counter would not see it
+if (
+    ONEDNN and torch.ops.mkldnn._linear_pointwise not in flop_registry
+):  # else torch's counter would not see it
     register_flop_formula(torch.ops.mkldnn._linear_pointwise)(
-        lambda a, transposed, *_, **__: 2 * a.numel() * transposed[0])
+        lambda a, transposed, *_, **__: 2 * a.numel() * transposed[0]
+    )
 
 
 # in compiled code, whose own version of the call wants constant weights
@@ -34,25 +46,36 @@ _opaque_product.register_fake(lambda a, b: a.new_empty(len(a), b.shape[1]))
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """The matrix product of a (I, K) and b (K, J), by the faster library on this processor: `ONEDNN` says which."""
+    """The matrix product of a (I, K) and b (K, J), by the faster library on this processor:
+    `ONEDNN` says which.
+    """
     if not ONEDNN or a.device.type != "cpu" or a.dtype is not torch.float32:
         return a @ b
     return (_opaque_product if torch.compiler.is_compiling() else _onednn_product)(a, b)
 
 
-def _back_through(weight: Tensor, x: Tensor, gradient: Tensor, needed: bool) -> tuple[Tensor | None, Tensor]:
+def _back_through(
+    weight: Tensor, x: Tensor, gradient: Tensor, needed: bool
+) -> tuple[Tensor | None, Tensor]:
     """Gradients of W x: of x (if needed, in x's memory layout) and of W."""
     grad_x = None
     if needed:
         innermost = x.stride(0) == 1 and x.stride(1) != 1  # x's channels
-        grad_x = (gradient.t() @ weight).t() if innermost else product(weight.t().contiguous(), gradient)
+        grad_x = (
+            (gradient.t() @ weight).t() if innermost else product(weight.t().contiguous(), gradient)
+        )
     return grad_x, product(gradient, x.t())
 
 
 def _linear_gradients(ctx: Any, gradient: Tensor, needed: bool) -> tuple[Tensor | None, ...]:
     x, weight = ctx.saved_tensors
     grad_x, grad_weight = _back_through(weight, x, gradient, needed)
-    return grad_x, grad_weight, gradient.new_zeros(len(gradient)) if ctx.cancels else gradient.sum(1), None
+    return (
+        grad_x,
+        grad_weight,
+        gradient.new_zeros(len(gradient)) if ctx.cancels else gradient.sum(1),
+        None,
+    )
 
 
 class LinearMap(torch.autograd.Function):
@@ -74,8 +97,9 @@ class LinearMap(torch.autograd.Function):
 class ConcatenatedMap(torch.autograd.Function):
     """LinearMap of x_1, x_2, ... (I_i, M), one below the other.
 
-    Their gradients are made one by one: a matrix as tall as all of them would be the largest piece of memory in a
-    training step, and memory that is new to the process is slower to write than the product is to compute.
+    Their gradients are made one by one: a matrix as tall as all of them would be the largest piece
+    of memory in a training step, and memory that is new to the process is slower to write than the
+    product is to compute.
     """
 
     @staticmethod
@@ -90,8 +114,12 @@ class ConcatenatedMap(torch.autograd.Function):
         weight = ctx.saved_tensors[1]
         gradient = gradient.contiguous()
         _, grad_weight, grad_bias, _ = _linear_gradients(ctx, gradient, needed=False)
-        return grad_weight, grad_bias, None, *(product(part.t().contiguous(), gradient)
-                                               for part in weight.split(ctx.heights, 1))
+        return (
+            grad_weight,
+            grad_bias,
+            None,
+            *(product(part.t().contiguous(), gradient) for part in weight.split(ctx.heights, 1)),
+        )
 
 
 class GatedMap(torch.autograd.Function):

@@ -10,15 +10,18 @@ from torch import Tensor
 
 from terminator.plots.style import POSITIVE, SIGNED, new_figure
 
-CLIP = 0.985  # quantile of a row's absolute values that has the strongest colour; a few outliers would pale the rest
+# quantile of a row's absolute values that has the strongest colour; outliers would pale the rest
+CLIP = 0.985
 
 
 class Row(NamedTuple):
     """One row of a grid of fields, which share their limits.
 
-    label:  at the left;  fields: (H, W) each, or (3, H, W) or (1, H, W) for kind "image".
-    kind:   "signed" (diverging map, centred on 0), "positive" (from 0 up) or "image".
-    bar:    what the colour bar measures.
+    Attributes:
+        label: at the left.
+        fields: (H, W) each, or (3, H, W) or (1, H, W) for kind "image".
+        kind: "signed" (diverging map, centred on 0), "positive" (from 0 up) or "image".
+        bar: what the colour bar measures.
     """
 
     label: str
@@ -27,8 +30,11 @@ class Row(NamedTuple):
     bar: str = ""
 
 
-def field_grid(rows: Sequence[Row], titles: Sequence[str] = (), title: str | None = None, cell: float = 1.15) -> Figure:
-    """A grid of fields: common limits and one labelled colour bar per row; `titles` above the columns.
+def field_grid(
+    rows: Sequence[Row], titles: Sequence[str] = (), title: str | None = None, cell: float = 1.15
+) -> Figure:
+    """A grid of fields: common limits and one labelled colour bar per row; `titles` above the
+    columns.
 
     Limits leave out the largest 1.5 % of a row's values, which the arrows of its colour bar say.
     """
@@ -52,7 +58,7 @@ def _draw_row(figure: Figure, row: Row, line: Sequence) -> None:
         axis.spines[:].set_visible(False)
         axis.grid(False)
     line[0].set_ylabel(row.label, rotation=0, ha="right", va="center")
-    for axis in line[len(row.fields):]:
+    for axis in line[len(row.fields) :]:
         axis.set_visible(False)
     values = [np.asarray(torch.as_tensor(field).detach().cpu().double()) for field in row.fields]
     if row.kind == "image":
@@ -65,8 +71,15 @@ def _draw_row(figure: Figure, row: Row, line: Sequence) -> None:
     for axis, value in zip(line, values, strict=False):
         drawn = axis.imshow(value, vmin=low, vmax=top, cmap=colours)
     ticks = [low, (low + top) / 2, top]
-    bar = figure.colorbar(drawn, ax=list(line), shrink=0.85, pad=0.012, aspect=9, ticks=ticks,
-                          extend="neither" if sizes.max() <= top else "both" if low else "max")
+    bar = figure.colorbar(
+        drawn,
+        ax=list(line),
+        shrink=0.85,
+        pad=0.012,
+        aspect=9,
+        ticks=ticks,
+        extend="neither" if sizes.max() <= top else "both" if low else "max",
+    )
     bar.ax.set_yticklabels([f"{tick:.2g}" for tick in ticks], fontsize=7.5)
     bar.outline.set_visible(False)
     bar.set_label(row.bar, fontsize=8)
@@ -87,28 +100,50 @@ def images(pictures: Tensor, titles: Sequence[str] = (), title: str | None = Non
     return field_grid([Row("", list(pictures), "image")], titles, title)
 
 
-def slow_scores(pictures: Tensor, scores: Sequence[Tensor], titles: Sequence[str] = (),
-                title: str | None = None) -> Figure:
-    """Pixel-level slow scores of every block below the images: S = W * Z, mean over channels, own scale per block.
+def slow_scores(
+    pictures: Tensor, scores: Sequence[Tensor], titles: Sequence[str] = (), title: str | None = None
+) -> Figure:
+    """Pixel-level slow scores of every block below the images: S = W * Z, mean over channels, own
+    scale per block.
 
-    Args:    pictures: (N, C, H, W);  scores: per block (N, C_i, H, W);  titles: above each image.
+    Args:
+        pictures: (N, C, H, W).
+        scores: per block (N, C_i, H, W).
+        titles: above each image.
     """
     rows = [Row("image", list(pictures), "image")]
-    rows += [Row(f"block {i}", list(score.mean(1)), "signed", "S") for i, score in enumerate(scores, start=1)]
+    rows += [
+        Row(f"block {i}", list(score.mean(1)), "signed", "S")
+        for i, score in enumerate(scores, start=1)
+    ]
     return field_grid(rows, titles, title)
 
 
-def hyper_kernels(kernels: Mapping[str, Sequence[Tensor]], channels: int = 5, title: str | None = None) -> Figure:
-    """The first channels of hyper-kernels W (1, C, H, W): a row per block and label, {label: kernel per block}."""
+def hyper_kernels(
+    kernels: Mapping[str, Sequence[Tensor]], channels: int = 5, title: str | None = None
+) -> Figure:
+    """The first channels of hyper-kernels W (1, C, H, W): a row per block and label, {label: kernel
+    per block}.
+    """
     blocks = len(next(iter(kernels.values())))
-    rows = [Row(f"block {i + 1}\n{label}", list(kernel[i][0, :channels]), "signed", "W")
-            for i in range(blocks) for label, kernel in kernels.items()]
+    rows = [
+        Row(f"block {i + 1}\n{label}", list(kernel[i][0, :channels]), "signed", "W")
+        for i in range(blocks)
+        for label, kernel in kernels.items()
+    ]
     return field_grid(rows, (), title, cell=0.85)
 
 
-def local_kernels(first: Mapping[str, Tensor], second: Mapping[str, Tensor], names: tuple[str, str],
-                  channel: int = 0, title: str | None = None) -> Figure:
-    """One channel of the local kernels {branch: (C, 1, k, k)} for two batches, and their difference."""
+def local_kernels(
+    first: Mapping[str, Tensor],
+    second: Mapping[str, Tensor],
+    names: tuple[str, str],
+    channel: int = 0,
+    title: str | None = None,
+) -> Figure:
+    """One channel of the local kernels {branch: (C, 1, k, k)} for two batches, and their
+    difference.
+    """
     rows = []
     for branch in sorted(first, key=lambda key: first[key].shape[-1]):
         a, b = first[branch][channel, 0], second[branch][channel, 0]
@@ -134,13 +169,17 @@ def _draw_signed(figure: Figure, axis, text: str, field: Tensor) -> None:
     axis.spines[:].set_visible(False)
     axis.set_title(text, fontsize=9.5)
     ticks = [-top, 0, top]
-    bar = figure.colorbar(drawn, ax=axis, orientation="horizontal", shrink=0.9, aspect=14, pad=0.03, ticks=ticks)
+    bar = figure.colorbar(
+        drawn, ax=axis, orientation="horizontal", shrink=0.9, aspect=14, pad=0.03, ticks=ticks
+    )
     bar.ax.set_xticklabels([f"{tick:.2g}" for tick in ticks], fontsize=7.5)
     bar.outline.set_visible(False)
 
 
 def block_view(picture: Tensor, fields: Mapping[str, Tensor], title: str | None = None) -> Figure:
-    """An image (C, H, W) and fields (H, W) of one block and channel beside it, each on a scale of its own."""
+    """An image (C, H, W) and fields (H, W) of one block and channel beside it, each on a scale of
+    its own.
+    """
     figure = new_figure(1.9 * (len(fields) + 1), 2.6, title)
     axes = figure.subplots(1, len(fields) + 1, squeeze=False)[0]
     _show_image(axes[0], np.asarray(picture.detach().cpu().double()))
@@ -152,8 +191,12 @@ def block_view(picture: Tensor, fields: Mapping[str, Tensor], title: str | None 
     return figure
 
 
-def dependence_maps(maps: Mapping[str, Tensor], position: tuple[int, int], title: str | None = None) -> Figure:
-    """How strongly one output position (marked) depends on every input position: |Jacobian| on a log scale."""
+def dependence_maps(
+    maps: Mapping[str, Tensor], position: tuple[int, int], title: str | None = None
+) -> Figure:
+    """How strongly one output position (marked) depends on every input position: |Jacobian| on a
+    log scale.
+    """
     figure = new_figure(2.05 * len(maps) + 0.7, 2.75, title)
     axes = figure.subplots(1, len(maps), squeeze=False)[0]
     for axis, (text, field) in zip(axes, maps.items(), strict=True):
@@ -162,13 +205,17 @@ def dependence_maps(maps: Mapping[str, Tensor], position: tuple[int, int], title
         shades = np.ma.masked_less_equal(np.log10(np.where(value > 0, value, 1e-300)), -300)
         axis.set_facecolor("white")
         drawn = axis.imshow(shades, vmin=-4, vmax=0, cmap=POSITIVE)
-        axis.plot(position[1], position[0], marker="+", color="#D55E00", markersize=11, markeredgewidth=2)
+        axis.plot(
+            position[1], position[0], marker="+", color="#D55E00", markersize=11, markeredgewidth=2
+        )
         axis.set(xticks=[], yticks=[])
         axis.grid(False)
         for spine in axis.spines.values():
             spine.set(visible=True, color="#999999")
         axis.set_title(text, fontsize=9)
-    bar = figure.colorbar(drawn, ax=list(axes), shrink=0.75, pad=0.015, ticks=range(-4, 1), extend="min")
+    bar = figure.colorbar(
+        drawn, ax=list(axes), shrink=0.75, pad=0.015, ticks=range(-4, 1), extend="min"
+    )
     bar.set_label("log10 of share of the largest\n(white: exactly none)", fontsize=8)
     return figure
 
@@ -179,7 +226,9 @@ def jacobians(maps: Mapping[str, Tensor], title: str | None = None) -> Figure:
     axes = figure.subplots(1, len(maps), squeeze=False, sharey=True)[0]
     for axis, (text, field) in zip(axes, maps.items(), strict=True):
         value = np.asarray(field.detach().cpu().double())
-        drawn = axis.imshow(np.ma.masked_equal(value / value.max(), 0.0), vmin=0, vmax=1, cmap=POSITIVE)
+        drawn = axis.imshow(
+            np.ma.masked_equal(value / value.max(), 0.0), vmin=0, vmax=1, cmap=POSITIVE
+        )
         axis.set(title=text, xlabel="input position s")
         axis.grid(False)
     axes[0].set_ylabel("output position t")
@@ -189,7 +238,9 @@ def jacobians(maps: Mapping[str, Tensor], title: str | None = None) -> Figure:
 
 
 def spectra(powers: Mapping[str, Tensor], title: str | None = None) -> Figure:
-    """2-D power spectra (H, H) against white noise, which is white; zero frequency, grey, in the middle."""
+    """2-D power spectra (H, H) against white noise, which is white; zero frequency, grey, in the
+    middle.
+    """
     figure = new_figure(1.75 * len(powers) + 0.8, 2.75, title)
     axes = figure.subplots(1, len(powers), squeeze=False)[0]
     for axis, (text, power) in zip(axes, powers.items(), strict=True):
@@ -204,6 +255,8 @@ def spectra(powers: Mapping[str, Tensor], title: str | None = None) -> Figure:
         axis.tick_params(labelsize=7.5)
         axis.grid(False)
     figure.supxlabel("cycles per image", fontsize=8.5)
-    bar = figure.colorbar(drawn, ax=list(axes), shrink=0.75, pad=0.015, ticks=[-1, 0, 1], extend="both")
+    bar = figure.colorbar(
+        drawn, ax=list(axes), shrink=0.75, pad=0.015, ticks=[-1, 0, 1], extend="both"
+    )
     bar.set_label("log10 of power,\nwhite noise: 0", fontsize=8)
     return figure

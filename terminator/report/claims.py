@@ -1,4 +1,6 @@
-"""The reproducibility card, results/REPRODUCIBILITY.md: every claim with its verdict, and the checklist."""
+"""The reproducibility card, results/REPRODUCIBILITY.md: every claim with its verdict, and the
+checklist.
+"""
 
 import json
 from collections import Counter
@@ -18,7 +20,11 @@ from terminator.runtime.paths import atomic_write, results_dir
 from terminator.runtime.settings import WHERE_KEYS
 
 CLAIMS: list[Claim] = [  # a system's claims stand in a file of its own
-    *terminator.CLAIMS, *claims.CLAIMS, *hrrformer.CLAIMS, *hypertransformer.CLAIMS]
+    *terminator.CLAIMS,
+    *claims.CLAIMS,
+    *hrrformer.CLAIMS,
+    *hypertransformer.CLAIMS,
+]
 
 
 def evidence() -> dict[str, Records]:
@@ -29,59 +35,113 @@ def evidence() -> dict[str, Records]:
 def claims_table(found: Mapping[str, Records]) -> list[dict[str, str]]:
     """One row per claim, from the records by task.
 
-    Returns: rows of system, claim, source, notebook, verdict, evidence, what would settle it.
+    Returns:
+        rows of system, claim, source, notebook, verdict, evidence, what would settle it.
     """
     rows = []
     for claim in CLAIMS:
         word, said = claim.verdict(found.get(claim.task, []))
-        rows.append({"system": claim.system, "claim": claim.text, "source": claim.source, "notebook": claim.notebook,
-                     "verdict": word, "evidence": said, "what would settle it": claim.settles})
+        rows.append(
+            {
+                "system": claim.system,
+                "claim": claim.text,
+                "source": claim.source,
+                "notebook": claim.notebook,
+                "verdict": word,
+                "evidence": said,
+                "what would settle it": claim.settles,
+            }
+        )
     return rows
 
 
 def checklist(found: Records) -> list[tuple[str, str]]:
-    """The fields of the machine learning reproducibility checklist that records can answer, and where the rest is."""
+    """The fields of the machine learning reproducibility checklist that records can answer, and
+    where the rest is.
+    """
     settings = Counter(_but_seed(r) for r in found)
     hours = sum(r["wall_s"] for r in found) / 3600
     seeds = sorted(set(settings.values()))
     commits = sorted({(r["provenance"]["commit"] or "unknown")[:10] for r in found})
     return [
-        ("Models and algorithms described", "docstrings name equation and source; notebooks 01 to 03"),
-        ("Complexity", "operations and memory against size: notebook 02; FLOPs per image in every record"),
-        ("Data: statistics and splits", "; ".join(sorted(
-            {_sizes(r) for r in found})) or "none yet"),
-        ("Data: what was left out or changed", "; ".join(sorted(
-            {note for r in found for note in r["data"]["notes"]})) or "nothing noted"),
+        (
+            "Models and algorithms described",
+            "docstrings name equation and source; notebooks 01 to 03",
+        ),
+        (
+            "Complexity",
+            "operations and memory against size: notebook 02; FLOPs per image in every record",
+        ),
+        (
+            "Data: statistics and splits",
+            "; ".join(sorted({_sizes(r) for r in found})) or "none yet",
+        ),
+        (
+            "Data: what was left out or changed",
+            "; ".join(sorted({note for r in found for note in r["data"]["notes"]}))
+            or "nothing noted",
+        ),
         ("Data: how to get it", "README; `python -m terminator datasets`"),
         ("Dependencies", "pyproject.toml, environment.yml; exact versions in every record"),
-        ("Training and evaluation code", "`python run_all.py`; `python -m terminator train | evaluate`"),
+        (
+            "Training and evaluation code",
+            "`python run_all.py`; `python -m terminator train | evaluate`",
+        ),
         ("Trained models", "made again from a record's settings; weights are not committed"),
-        ("Hyper-parameters, and how they were chosen", "in every record; the release's where it had them. No search on "
-         "test data, except that comparisons of optimisers take each one's best setting; the last epoch counts"),
-        ("Exact number of runs", f"{len(found)} runs of {len(settings)} settings, "
-         f"{' or '.join(map(str, seeds)) or 'no'} seeds each"),
-        ("Measure", "test accuracy (%) after the last epoch, in two evaluations (README); few-shot: over tasks of "
-         "unseen classes, with its 95 % interval"),
+        (
+            "Hyper-parameters, and how they were chosen",
+            "in every record; the release's where it had them. No search on "
+            "test data, except that comparisons of optimisers take each one's best setting; the "
+            "last epoch counts",
+        ),
+        (
+            "Exact number of runs",
+            f"{len(found)} runs of {len(settings)} settings, "
+            f"{' or '.join(map(str, seeds)) or 'no'} seeds each",
+        ),
+        (
+            "Measure",
+            "test accuracy (%) after the last epoch, in two evaluations (README); few-shot: over "
+            "tasks of "
+            "unseen classes, with its 95 % interval",
+        ),
         ("Central tendency and variation", "mean and standard deviation over seeds (n - 1)"),
         ("Run time", f"{hours:.1f} hours of training in all; per run in results/index*.csv"),
         ("Computing infrastructure", "; ".join(sorted({r["device"] for r in found})) or "none yet"),
-        ("Code version", f"commits {', '.join(commits) or 'none yet'}; source hash in every record"),
+        (
+            "Code version",
+            f"commits {', '.join(commits) or 'none yet'}; source hash in every record",
+        ),
     ]
 
 
 def _but_seed(record: dict[str, Any]) -> str:
     """What a run was, its seed aside."""
-    train = {key: value for key, value in record["config"]["train"].items() if key not in ("seed", *WHERE_KEYS)}
-    return json.dumps([record["experiment"], record["profile"], record["config"] | {"train": train},
-                       record["data"]["fingerprint"]], sort_keys=True)
+    train = {
+        key: value
+        for key, value in record["config"]["train"].items()
+        if key not in ("seed", *WHERE_KEYS)
+    }
+    return json.dumps(
+        [
+            record["experiment"],
+            record["profile"],
+            record["config"] | {"train": train},
+            record["data"]["fingerprint"],
+        ],
+        sort_keys=True,
+    )
 
 
 def _sizes(record: dict[str, Any]) -> str:
     data = record["data"]
     if isinstance(data["classes"], dict):  # of episodes: classes per split
-        return f"{data['title']}: classes to {', '.join(f'{split} {n}' for split, n in data['classes'].items())}"
+        classes = ", ".join(f"{split} {n}" for split, n in data["classes"].items())
+        return f"{data['title']}: classes to {classes}"
     if "sizes" in data:
-        return f"{data['title']}: {', '.join(f'{n:,} {split}' for split, n in data['sizes'].items())}"
+        return (
+            f"{data['title']}: {', '.join(f'{n:,} {split}' for split, n in data['sizes'].items())}"
+        )
     return f"{data['title']}: {data['train_size']:,} to train, {data['test_size']:,} to test"
 
 
@@ -91,18 +151,32 @@ def page() -> str:
     rows = claims_table(found)
     counts = {word: sum(row["verdict"] == word for row in rows) for word in WORDS}
     head = list(rows[0])
-    lines = ["# What the papers claim, and what our records say", "",
-             "Made by `python -m terminator tables` from the records in `results/runs` (laptop and paper profiles) and "
-             "the lists in `terminator/claims/`; nothing here is typed by hand. An accuracy *holds* when our mean is "
-             f"at most {CLOSE} points below the published number, *partly* up to {NEAR} points; a comparison holds "
-             "where the means differ by more than both standard deviations (few-shot: by more than their 95 % spread "
-             f"over seeds and tasks). Fewer than {SEEDS} seeds settle nothing.", "",
-             ", ".join(f"{word}: {count}" for word, count in counts.items()) + ".", "",
-             "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    lines += ["| " + " | ".join(row[name].replace("|", "/") for name in head) + " |" for row in rows]
+    lines = [
+        "# What the papers claim, and what our records say",
+        "",
+        "Made by `python -m terminator tables` from the records in `results/runs` (laptop and "
+        "paper profiles) and "
+        "the lists in `terminator/claims/`; nothing here is typed by hand. An accuracy *holds* "
+        "when our mean is "
+        f"at most {CLOSE} points below the published number, *partly* up to {NEAR} points; a "
+        "comparison holds "
+        "where the means differ by more than both standard deviations (few-shot: by more than "
+        "their 95 % spread "
+        f"over seeds and tasks). Fewer than {SEEDS} seeds settle nothing.",
+        "",
+        ", ".join(f"{word}: {count}" for word, count in counts.items()) + ".",
+        "",
+        "| " + " | ".join(head) + " |",
+        "|---" * len(head) + "|",
+    ]
+    lines += [
+        "| " + " | ".join(row[name].replace("|", "/") for name in head) + " |" for row in rows
+    ]
     lines += ["", "## Reproducibility checklist", "", "| field | answer |", "|---|---|"]
     everything = [record for part in found.values() for record in part]
-    lines += [f"| {field} | {answer.replace('|', '/')} |" for field, answer in checklist(everything)]
+    lines += [
+        f"| {field} | {answer.replace('|', '/')} |" for field, answer in checklist(everything)
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -1,7 +1,7 @@
 """Tables of every study that has records: for notebook 90, and in short form for the README.
 
-All numbers come from records. A row is a setting, its numbers are means over seeds; columns that say the same in
-every row go into the line above the table.
+All numbers come from records. A row is a setting, its numbers are means over seeds; columns that
+say the same in every row go into the line above the table.
 """
 
 import numbers
@@ -49,9 +49,11 @@ HARDWARE, MINUTES, SEEDS = "on", "minutes a run", "seeds"
 
 
 ALWAYS = {"what", SEEDS} | {
-    name for system in SYSTEMS for name in system.measures.values()}  # columns that stay, even where all rows agree
+    name for system in SYSTEMS for name in system.measures.values()
+}  # columns that stay, even where all rows agree
 LESS = {"batch", "tasks", "queries"} | {
-    name for system in SYSTEMS for name in list(system.measures.values())[2:]}  # what a short form leaves out
+    name for system in SYSTEMS for name in list(system.measures.values())[2:]
+}  # what a short form leaves out
 
 
 class StudyTable(NamedTuple):
@@ -65,18 +67,28 @@ class StudyTable(NamedTuple):
     def parts(self, brief: bool = False) -> tuple[str, pd.DataFrame]:
         """What all rows have in common, as a line; and the columns in which they differ."""
         rows = self.rows.drop(columns=[name for name in self.rows if brief and name in LESS])
-        same = [name for name in rows if name not in ALWAYS and rows[name].astype(str).nunique() == 1]
-        common = [f"{name}: {_text(rows[name].iloc[0])}" for name in same if _text(rows[name].iloc[0]) != "-"]
+        same = [
+            name for name in rows if name not in ALWAYS and rows[name].astype(str).nunique() == 1
+        ]
+        common = [
+            f"{name}: {_text(rows[name].iloc[0])}"
+            for name in same
+            if _text(rows[name].iloc[0]) != "-"
+        ]
         return "; ".join(common), rows.drop(columns=same)
 
 
 def study_tables(found: Iterable[dict[str, Any]]) -> list[StudyTable]:
-    """A table per experiment that has one of these records, of whatever task; unknown experiments come last."""
+    """A table per experiment that has one of these records, of whatever task; unknown experiments
+    come last.
+    """
     groups: dict[str, list[dict[str, Any]]] = {}
     for record in found:
         groups.setdefault(record["experiment"], []).append(record)
     made = []
-    for experiment in sorted(groups, key=lambda name: list(TITLES).index(name) if name in TITLES else len(TITLES)):
+    for experiment in sorted(
+        groups, key=lambda name: list(TITLES).index(name) if name in TITLES else len(TITLES)
+    ):
         title, notebook = TITLES.get(experiment, (experiment, ""))
         rows = _rows(experiment, groups[experiment])
         if len(rows):
@@ -85,23 +97,42 @@ def study_tables(found: Iterable[dict[str, Any]]) -> list[StudyTable]:
 
 
 def _rows(experiment: str, found: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """The rows of one experiment, of every task that has a table; benchmarks, say, have their own."""
+    """The rows of one experiment, of every task that has a table; benchmarks, say, have their
+    own.
+    """
     parts = []
     for system in SYSTEMS:
         own = [record for record in found if records.task_of(record) == system.task]
-        parts.append(classification_table(experiment, own) if system is CLASSIFICATION
-                     else system_table(system, own))
-    return pd.concat([part for part in parts if len(part)], ignore_index=True) if any(map(len, parts)) else parts[0]
+        parts.append(
+            classification_table(experiment, own)
+            if system is CLASSIFICATION
+            else system_table(system, own)
+        )
+    return (
+        pd.concat([part for part in parts if len(part)], ignore_index=True)
+        if any(map(len, parts))
+        else parts[0]
+    )
 
 
 # -- classification -------------------------------------------------------------------------------
 
 
 def named(experiment: str, profile: str) -> dict[str, Config]:
-    """{what a reader calls it: configuration} of a study's variants, at every rate where rates are compared."""
+    """{what a reader calls it: configuration} of a study's variants, at every rate where rates are
+    compared.
+    """
     found: dict[str, Config] = {}
-    for make in (studies.ablations, studies.global_mixers, studies.sequences, studies.slow_neural_loss,
-                 studies.feature_statistics, studies.mixers, studies.precision, pathfinder_pictures):
+    for make in (
+        studies.ablations,
+        studies.global_mixers,
+        studies.sequences,
+        studies.slow_neural_loss,
+        studies.feature_statistics,
+        studies.mixers,
+        studies.precision,
+        pathfinder_pictures,
+    ):
         study = make(profile)
         if study.experiment == experiment:
             found |= {_label(label): config for label, config in study.variants.items()}
@@ -114,7 +145,10 @@ def named(experiment: str, profile: str) -> dict[str, Config]:
                 if made.experiment == experiment:
                     found[f"{label}, rate {rate:g}"] = made.variants[label]
         if (sweep := contest.sweep()).experiment == experiment:
-            found |= {f"{label}, rate {rate:g}": config for (label, rate), config in sweep.variants.items()}
+            found |= {
+                f"{label}, rate {rate:g}": config
+                for (label, rate), config in sweep.variants.items()
+            }
     return found
 
 
@@ -123,16 +157,28 @@ def _label(label: Any) -> str:
 
 
 def classification_table(experiment: str, found: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """One row per setting of an experiment: what, data, epochs, seeds, accuracies, published, hardware, profile."""
+    """One row per setting of an experiment: what, data, epochs, seeds, accuracies, published,
+    hardware, profile.
+    """
     groups = _by_setting(CLASSIFICATION, found)
-    labels = {profile: named(experiment, profile) for profile in {group[0]["profile"] for group in groups}}
+    labels = {
+        profile: named(experiment, profile) for profile in {group[0]["profile"] for group in groups}
+    }
     rows = []
     for group in groups:
         of_name = CLASSIFICATION.records_of(labels[group[0]["profile"]], group[:1])
         names = [name for name, records_of in of_name.items() if records_of]
-        rows.append(_classification_row(group, names[0] if names else CLASSIFICATION.label(group[0])))
+        rows.append(
+            _classification_row(group, names[0] if names else CLASSIFICATION.label(group[0]))
+        )
     order = {name: i for profile in PROFILES for i, name in enumerate(labels.get(profile, ()))}
-    rows.sort(key=lambda row: (PROFILES.index(row["profile"]), order.get(row["what"], len(order)), row["data"]))
+    rows.sort(
+        key=lambda row: (
+            PROFILES.index(row["profile"]),
+            order.get(row["what"], len(order)),
+            row["data"],
+        )
+    )
     return pd.DataFrame(rows)
 
 
@@ -147,45 +193,69 @@ def _by_setting(system: System, found: Sequence[dict[str, Any]]) -> list[list[di
 def _classification_row(group: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
     first = group[0]
     data = first["data"]
-    released, calibrated = (pd.Series([r["results"][protocol]["accuracy"] for r in group if protocol in r["results"]],
-                                      dtype=float) for protocol in ("released", "calibrated"))
+    released, calibrated = (
+        pd.Series(
+            [r["results"][protocol]["accuracy"] for r in group if protocol in r["results"]],
+            dtype=float,
+        )
+        for protocol in ("released", "calibrated")
+    )
     published = published_number(first)
     size = "x".join(map(str, data["shape"][1:]))
     return {
-        "what": name, "data": data["title"], "training images": f"{data['train_size']:,} of {size}",
-        "epochs": first["config"]["train"]["epochs"], SEEDS: len({r["seed"] for r in group}),
+        "what": name,
+        "data": data["title"],
+        "training images": f"{data['train_size']:,} of {size}",
+        "epochs": first["config"]["train"]["epochs"],
+        SEEDS: len({r["seed"] for r in group}),
         "accuracy (%)": comparison.mean_and_spread(released.mean(), released.std(ddof=1)),
         "calibrated (%)": comparison.mean_and_spread(calibrated.mean(), calibrated.std(ddof=1)),
         "published (%)": "-" if published is None else f"{published:g}",
         "difference": "-" if published is None else f"{released.mean() - published:+.2f}",
-        "parameters": first["parameters"], **_costs(group), "profile": first["profile"]}
+        "parameters": first["parameters"],
+        **_costs(group),
+        "profile": first["profile"],
+    }
 
 
 def _costs(group: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    return {MINUTES: round(sum(r["wall_s"] for r in group) / len(group) / 60, 1),
-            HARDWARE: "; ".join(sorted({r["device"] for r in group}))}
+    return {
+        MINUTES: round(sum(r["wall_s"] for r in group) / len(group) / 60, 1),
+        HARDWARE: "; ".join(sorted({r["device"] for r in group})),
+    }
 
 
 def published_number(record: dict[str, Any]) -> float | None:
-    """The published accuracy (%) of the same network on the same data after as many epochs, if there is one.
+    """The published accuracy (%) of the same network on the same data after as many epochs, if
+    there is one.
 
     Only for what was published: the kit's default network and optimiser, and data at full size.
     """
     reduced = any(" of " in note or note.startswith("resized") for note in record["data"]["notes"])
     changed = identity(from_dict(Config, record["config"]))
-    if record["model"] != "Terminator" or record["experiment"] != "images" or reduced or "network" in changed:
+    if (
+        record["model"] != "Terminator"
+        or record["experiment"] != "images"
+        or reduced
+        or "network" in changed
+    ):
         return None
     table = literature.literature()
-    same = table[(table["dataset"] == record["data"]["title"]) & (table["model"] == record["model"])
-                 & (table["epoch"] == record["config"]["train"]["epochs"])]
+    same = table[
+        (table["dataset"] == record["data"]["title"])
+        & (table["model"] == record["model"])
+        & (table["epoch"] == record["config"]["train"]["epochs"])
+    ]
     return float(same["value"].iloc[0]) if len(same) else None
 
 
-# -- the other systems ---------------------------------------------------------------------------------------------
+# -- the other systems -----------------------------------------------------------------------------
 
 
 def system_table(system: System, found: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """One row per setting of a system's runs: what `row` says; numbers in `measures` as mean ± deviation over seeds."""
+    """One row per setting of a system's runs: what `row` says; numbers in `measures` as mean ±
+    deviation over seeds.
+    """
     rows = []
     for group in _by_setting(system, found):
         cells, measured = {}, {}
@@ -194,28 +264,47 @@ def system_table(system: System, found: Sequence[dict[str, Any]]) -> pd.DataFram
         for name in each:
             if name in averaged:
                 values = pd.to_numeric(each[name])
-                measured[averaged[name]] = comparison.mean_and_spread(values.mean(), values.std(ddof=1))
+                measured[averaged[name]] = comparison.mean_and_spread(
+                    values.mean(), values.std(ddof=1)
+                )
             elif each[name].astype(str).nunique() == 1:
                 cells[name] = each[name].iloc[0]
-        measured = {name: measured[name] for name in averaged.values() if name in measured}  # in the system's order
-        rows.append({"what": system.label(group[0]), "data": group[0]["data"]["title"], **cells,
-                     SEEDS: len({r["seed"] for r in group}), **measured, "parameters": group[0]["parameters"],
-                     **_costs(group), "profile": group[0]["profile"]})
+        measured = {
+            name: measured[name] for name in averaged.values() if name in measured
+        }  # in the system's order
+        rows.append(
+            {
+                "what": system.label(group[0]),
+                "data": group[0]["data"]["title"],
+                **cells,
+                SEEDS: len({r["seed"] for r in group}),
+                **measured,
+                "parameters": group[0]["parameters"],
+                **_costs(group),
+                "profile": group[0]["profile"],
+            }
+        )
     if not rows:
         return pd.DataFrame()
     table = pd.DataFrame(rows).drop(columns="method", errors="ignore")
     return table.sort_values(
-        [name for name in ("profile", "data", *cells, "what") if name in table], ignore_index=True,
-        key=lambda column: column if pd.api.types.is_numeric_dtype(column) else column.astype(str))
+        [name for name in ("profile", "data", *cells, "what") if name in table],
+        ignore_index=True,
+        key=lambda column: column if pd.api.types.is_numeric_dtype(column) else column.astype(str),
+    )
 
 
-# -- the README ----------------------------------------------------------------------------------------------------
+# -- the README ------------------------------------------------------------------------------------
 
 
 def readme_tables() -> str:
-    """The README's results, Markdown: one small table per study, from the records that are evidence."""
+    """The README's results, Markdown: one small table per study, from the records that are
+    evidence.
+    """
     found = [record for system in SYSTEMS for record in records.evidence(system.task)]
-    results = [table for table in study_tables(found) if not table.experiment.endswith(RATES)]  # no choices of settings
+    results = [
+        table for table in study_tables(found) if not table.experiment.endswith(RATES)
+    ]  # no choices of settings
     return document(results, "notebooks/", brief=True) or "No records yet."
 
 
@@ -224,16 +313,24 @@ def document(studied: Iterable[StudyTable], notebooks: str = "", brief: bool = F
     blocks = []
     for table in studied:
         common, rows = table.parts(brief)
-        where = f" ([{table.notebook[:2]}]({notebooks}{table.notebook}.ipynb))" if table.notebook else ""
-        blocks.append(f"**{table.title}**{where}. {common[:1].upper()}{common[1:]}.\n\n{markdown(rows)}")
+        where = (
+            f" ([{table.notebook[:2]}]({notebooks}{table.notebook}.ipynb))"
+            if table.notebook
+            else ""
+        )
+        blocks.append(
+            f"**{table.title}**{where}. {common[:1].upper()}{common[1:]}.\n\n{markdown(rows)}"
+        )
     return "\n\n".join(blocks)
 
 
 def markdown(table: pd.DataFrame) -> str:
     """A table in Markdown."""
     lines = ["| " + " | ".join(map(str, table.columns)) + " |", "|---" * len(table.columns) + "|"]
-    lines += ["| " + " | ".join(_text(value).replace("|", "/") for value in row) + " |"
-              for row in table.itertuples(index=False)]
+    lines += [
+        "| " + " | ".join(_text(value).replace("|", "/") for value in row) + " |"
+        for row in table.itertuples(index=False)
+    ]
     return "\n".join(lines)
 
 
@@ -242,4 +339,8 @@ def _text(value: Any) -> str:
         return "-"
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return f"{value:,}"
-    return f"{value:g}" if isinstance(value, numbers.Real) and not isinstance(value, bool) else str(value)
+    return (
+        f"{value:g}"
+        if isinstance(value, numbers.Real) and not isinstance(value, bool)
+        else str(value)
+    )

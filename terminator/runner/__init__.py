@@ -1,1 +1,3 @@
-"""For run_all.py alone: notebooks on disk, locks, progress, the results page. Nothing here imports torch."""
+"""For run_all.py alone: notebooks on disk, locks, progress, the results page. Nothing here imports
+torch.
+"""

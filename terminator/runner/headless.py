@@ -1,4 +1,5 @@
-"""What a headless run of the notebooks needs around it: a lock on the results, progress, an environment.
+"""What a headless run of the notebooks needs around it: a lock on the results, progress, an
+environment.
 
 Standard library, and tqdm where there is a terminal.
 Used by: run_all.py.
@@ -27,11 +28,15 @@ class Busy(Exception):
 def locked(results):
     """Hold the results folder for this process.
 
-    The lock belongs to the operating system, which lets go of it however the process ends: the file of a dead
-    process is simply taken over. It is never removed, else two processes could hold two files of one name.
+    The lock belongs to the operating system, which lets go of it however the process ends: the file
+    of a dead process is simply taken over. It is never removed, else two processes could hold two
+    files of one name.
 
-    Args:   results: an existing folder.
-    Raises: Busy if another process holds it.
+    Args:
+        results: an existing folder.
+
+    Raises:
+        Busy: if another process holds it.
     """
     with open(results / ".lock", "a+", encoding="utf-8") as handle:
         try:
@@ -44,7 +49,9 @@ def locked(results):
                 "TERMINATOR_RESULTS to another folder"
             ) from None
         except OSError as error:  # some network file systems have no locks
-            print(f"note: {results} cannot be locked ({error}); start no second run there", flush=True)
+            print(
+                f"note: {results} cannot be locked ({error}); start no second run there", flush=True
+            )
         handle.seek(0)
         handle.truncate()
         handle.write(f"process {os.getpid()} on {platform.node()}\n")
@@ -71,9 +78,12 @@ def _lock(handle):
 def kernel_environment(scratch, jobs, results, data):
     """The environment of the kernels: this very Python, a share of the cores, absolute folders.
 
-    Args:    scratch: a temporary folder; jobs: notebooks at a time; results: the results folder; data: data
-             folders joined as in PATH, or "".
-    Returns: {variable: value}, which holds the kernel KERNEL under JUPYTER_PATH.
+    Args:
+        scratch: a temporary folder; jobs: notebooks at a time; results: the results folder; data:
+            data folders joined as in PATH, or "".
+
+    Returns:
+        {variable: value}, which holds the kernel KERNEL under JUPYTER_PATH.
     """
     # A kernelspec of our own: one called python3 may be installed for some other environment.
     spec = scratch / "jupyter" / "kernels" / KERNEL
@@ -92,24 +102,37 @@ def kernel_environment(scratch, jobs, results, data):
         "MKL_NUM_THREADS": threads,
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else each kernel warns about frozen modules
     }
-    environment.pop("MPLBACKEND", None)  # a server's Agg would keep the figures out of the notebooks
-    for name, value in (("TERMINATOR_DATA", data), ("TERMINATOR_CACHE", os.environ.get("TERMINATOR_CACHE"))):
+    environment.pop(
+        "MPLBACKEND", None
+    )  # a server's Agg would keep the figures out of the notebooks
+    for name, value in (
+        ("TERMINATOR_DATA", data),
+        ("TERMINATOR_CACHE", os.environ.get("TERMINATOR_CACHE")),
+    ):
         if value:  # kernels run in another folder than the caller's
-            folders = (os.path.abspath(os.path.expanduser(folder)) for folder in value.split(os.pathsep))
+            folders = (
+                os.path.abspath(os.path.expanduser(folder)) for folder in value.split(os.pathsep)
+            )
             environment[name] = os.pathsep.join(folders)
     return environment
 
 
 def _cores_each(jobs):
-    """Threads for each of `jobs` kernels: the usable cores, or OMP_NUM_THREADS if less, shared out."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Threads for each of `jobs` kernels: the usable cores, or OMP_NUM_THREADS if less, shared
+    out.
+    """
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     asked = os.environ.get("OMP_NUM_THREADS", "")
     total = min(int(asked), cores) if asked.isdigit() else cores
     return max(1, total // jobs)
 
 
 def post_mortem(log, code):
-    """What is known of a process that ended without a word: its exit status and the end of its log."""
+    """What is known of a process that ended without a word: its exit status and the end of its
+    log.
+    """
     text = log.read_text(encoding="utf-8", errors="replace").strip()
     killed = " (killed; often that means that memory ran out)" if code == -9 else ""
     return f"its process ended with status {code}{killed}\n{text[-2000:]}".rstrip()
@@ -125,7 +148,9 @@ class Progress:
             from tqdm import tqdm
 
             self.tqdm = tqdm
-            columns, rows = shutil.get_terminal_size()  # tqdm shows nothing where a terminal does not know its size
+            columns, rows = (
+                shutil.get_terminal_size()
+            )  # tqdm shows nothing where a terminal does not know its size
             self.bar = functools.partial(tqdm, ncols=min(columns, 100), nrows=rows)
             self.overall = self.bar(total=total, unit="notebook", desc="all notebooks", position=0)
 

@@ -1,7 +1,10 @@
-"""Notebooks on disk: titles, parameters, fingerprints, and the state that run_all.py keeps about them.
+"""Notebooks on disk: titles, parameters, fingerprints, and the state that run_all.py keeps about
+them.
 
-Nothing here runs a notebook or imports more than the standard library, so `run_all.py --list` is instant.
-Convention: notebooks/NN_name.ipynb with exactly one code cell tagged `parameters`, which holds one line
+Nothing here runs a notebook or imports more than the standard library, so `run_all.py --list` is
+instant.
+Convention: notebooks/NN_name.ipynb with exactly one code cell tagged `parameters`, which holds one
+line
 `name = literal  # remark` per parameter, among them profile, seeds and device.
 Used by: run_all.py, and the tests that look at the committed notebooks.
 """
@@ -31,7 +34,9 @@ class Refusal(Exception):
 
 @dataclass
 class Notebook:
-    """A notebook on disk: its title, its parameters (name -> default, remark) and a hash of its source."""
+    """A notebook on disk: its title, its parameters (name -> default, remark) and a hash of its
+    source.
+    """
 
     path: Path
     title: str
@@ -51,27 +56,42 @@ class Notebook:
 def read_notebook(path):
     """Read title, parameters and source hash of a notebook, without running anything.
 
-    Args:    path: NN_name.ipynb, nbformat 4.
-    Returns: Notebook.
-    Raises:  Refusal if it is not a notebook, or has not exactly one parameters cell of JSON literals.
+    Args:
+        path: NN_name.ipynb, nbformat 4.
+
+    Returns:
+        Notebook.
+
+    Raises:
+        Refusal: if it is not a notebook, or has not exactly one parameters cell of JSON literals.
     """
     try:
         content = path.read_bytes()
         cells = json.loads(content)["cells"]
-        sources = [(c["cell_type"], "".join(c["source"]), c["metadata"].get("tags", [])) for c in cells]
+        sources = [
+            (c["cell_type"], "".join(c["source"]), c["metadata"].get("tags", [])) for c in cells
+        ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Refusal(f"{path}: not a readable notebook (nbformat 4): {error!r}") from error
     tagged = [text for kind, text, tags in sources if kind == "code" and "parameters" in tags]
     if len(tagged) != 1:
-        raise Refusal(f"{path}: needs exactly one code cell tagged 'parameters', found {len(tagged)}")
-    headings = (re.match(r"#\s+(.+)", text.lstrip()) for kind, text, _ in sources if kind == "markdown")
+        raise Refusal(
+            f"{path}: needs exactly one code cell tagged 'parameters', found {len(tagged)}"
+        )
+    headings = (
+        re.match(r"#\s+(.+)", text.lstrip()) for kind, text, _ in sources if kind == "markdown"
+    )
     title = next((found[1].strip() for found in headings if found), path.stem)
-    digest = hashlib.sha256(json.dumps(sources).encode()).hexdigest()  # without outputs, which always change
+    digest = hashlib.sha256(
+        json.dumps(sources).encode()
+    ).hexdigest()  # without outputs, which always change
     return Notebook(path, title, read_parameters(tagged[0], path), digest, content)
 
 
 def read_parameters(source, where):
-    """The literals of a parameters cell, as {name: (default, remark)}; anything else in it is refused."""
+    """The literals of a parameters cell, as {name: (default, remark)}; anything else in it is
+    refused.
+    """
     try:
         nodes = ast.parse(source).body
         tokens = tokenize.generate_tokens(io.StringIO(source).readline)
@@ -97,9 +117,14 @@ def read_parameters(source, where):
 def find_notebooks(folder, patterns):
     """The notebooks NN_name.ipynb of a folder, in order.
 
-    Args:    folder: where they lie; patterns: names with * and ?, or parts of names; None for all.
-    Returns: list of Notebook, those that match any pattern.
-    Raises:  Refusal if there are none, or if a pattern matches none.
+    Args:
+        folder: where they lie; patterns: names with * and ?, or parts of names; None for all.
+
+    Returns:
+        list of Notebook, those that match any pattern.
+
+    Raises:
+        Refusal: if there are none, or if a pattern matches none.
     """
     paths = sorted(path for path in folder.glob("*.ipynb") if re.match(r"\d\d_", path.name))
     if not paths:
@@ -117,7 +142,9 @@ def find_notebooks(folder, patterns):
 
 
 def fits(value, default):
-    """Whether a JSON value may replace a default: same type; int for float; lists by their first element."""
+    """Whether a JSON value may replace a default: same type; int for float; lists by their first
+    element.
+    """
     if default is None:
         return True
     if isinstance(default, float):
@@ -138,8 +165,11 @@ def parse_value(text):
 def choose_parameters(notebooks, args):
     """What is passed to each notebook, checked by name and type.
 
-    Returns: {notebook name: {parameter: value}}.
-    Raises:  Refusal naming the parameter, its value and what is allowed.
+    Returns:
+        {notebook name: {parameter: value}}.
+
+    Raises:
+        Refusal: naming the parameter, its value and what is allowed.
     """
     for notebook in notebooks:
         missing = [name for name in COMMON if name not in notebook.parameters]
@@ -150,30 +180,42 @@ def choose_parameters(notebooks, args):
         given["seeds"] = args.seeds
     for name, text in args.parameter:
         if name in COMMON or name in given:
-            raise Refusal(f"-p {name} {text}: " + (f"use --{name}" if name in COMMON else "given twice"))
+            raise Refusal(
+                f"-p {name} {text}: " + (f"use --{name}" if name in COMMON else "given twice")
+            )
         given[name] = parse_value(text)
     for name in given:
         if not any(name in notebook.parameters for notebook in notebooks):
-            known = "\n".join(f"  {nb.name}: {', '.join(nb.parameters) or '(none)'}" for nb in notebooks)
+            known = "\n".join(
+                f"  {nb.name}: {', '.join(nb.parameters) or '(none)'}" for nb in notebooks
+            )
             raise Refusal(f"no selected notebook has a parameter {name!r}; they know\n{known}")
     chosen = {}
     for notebook in notebooks:
-        chosen[notebook.name] = {name: value for name, value in given.items() if name in notebook.parameters}
+        chosen[notebook.name] = {
+            name: value for name, value in given.items() if name in notebook.parameters
+        }
         for name, value in chosen[notebook.name].items():
             default = notebook.parameters[name][0]
             if not fits(value, default):
                 what = f"parameter {name} = {json.dumps(value)} ({type(value).__name__})"
                 allowed = f"its default {json.dumps(default)} ({type(default).__name__})"
-                raise Refusal(f"{notebook.name}: {what} does not fit {allowed}; values are read as JSON")
+                raise Refusal(
+                    f"{notebook.name}: {what} does not fit {allowed}; values are read as JSON"
+                )
     return chosen
 
 
 def fingerprint(notebook, parameters, source, data, results):
-    """What a run depends on: notebook, parameters, package, data folder; for readers, the records as well."""
+    """What a run depends on: notebook, parameters, package, data folder; for readers, the records
+    as well.
+    """
     parts = [notebook.source_hash, parameters, source, data]
     if notebook.reads_records:
         records = sorted((results / "runs").rglob("record.json"))
-        parts += [[path.parent.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in records]
+        parts += [
+            [path.parent.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in records
+        ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -186,8 +228,12 @@ def is_done(entry, mark, folder, name):
 def listing(notebooks, parameters, results, data, profile, state):
     """Lines of text: titles, parameters with their defaults, and what is done in a profile.
 
-    Args:    parameters: what would be passed to each; data: data folders; state: of results_page.load_state.
-    Returns: list of lines.
+    Args:
+        parameters: what would be passed to each; data: data folders; state: of
+            results_page.load_state.
+
+    Returns:
+        list of lines.
     """
     lines, source = [], package_hash()
     for notebook in notebooks:
@@ -199,5 +245,7 @@ def listing(notebooks, parameters, results, data, profile, state):
             status = "up to date" if done else "out of date"
         lines += [f"{notebook.name}  [{profile}: {status}]", f"    {notebook.title}"]
         for name, (default, remark) in notebook.parameters.items():
-            lines.append(f"    {name} = {json.dumps(default)}" + (f"  # {remark}" if remark else ""))
+            lines.append(
+                f"    {name} = {json.dumps(default)}" + (f"  # {remark}" if remark else "")
+            )
     return lines

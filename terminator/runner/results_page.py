@@ -1,8 +1,8 @@
 """What lies in the results folder, summed up: as results/index.html, and as text for a terminal.
 
-The page is made afresh from the files that are there and loads nothing from elsewhere, so that it can be read
-offline, sent along with the folder, or served as it is. Standard library only.
-Used by: run_all.py, at the end of each call.
+The page is made afresh from the files that are there and loads nothing from elsewhere, so that it
+can be read offline, sent along with the folder, or served as it is. Standard library only. Used by:
+run_all.py, at the end of each call.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ HEADLINE = ("experiment", "dataset", "profile", "metric", "value", "spread", "n_
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff;
        max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
-h1, h2, h3 { line-height: 1.2; font-weight: 600 } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd }
+h1, h2, h3 { line-height: 1.2; font-weight: 600 }
+h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd }
 a { color: #0b5394 } .note { color: #666 }
 table { border-collapse: collapse; margin: .5rem 0 1rem }
 th, td { padding: .25rem .8rem .25rem 0; text-align: left; border-bottom: 1px solid #eee }
@@ -38,8 +39,8 @@ PAGE = """<!DOCTYPE html>
 </head>
 <body>
 <h1>Terminator: results</h1>
-<p class="note">Made by run_all.py from the files in this folder. The smoke profile shows that everything
-works; its numbers stand for nothing else.</p>
+<p class="note">Made by run_all.py from the files in this folder. The smoke profile shows that
+everything works; its numbers stand for nothing else.</p>
 {body}
 </body>
 </html>
@@ -49,9 +50,12 @@ works; its numbers stand for nothing else.</p>
 def load_state(folder):
     """What run_all.py wrote about the notebooks of one profile.
 
-    Args:    folder: results/notebooks/<profile>.
-    Returns: {notebook name: {status, fingerprint, seconds, finished, output, ...}}; empty if there is none or
-             it cannot be read: at worst the notebooks run again.
+    Args:
+        folder: results/notebooks/<profile>.
+
+    Returns:
+        {notebook name: {status, fingerprint, seconds, finished, output, ...}}; empty if there is
+        none or it cannot be read: at worst the notebooks run again.
     """
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
@@ -63,21 +67,29 @@ def load_state(folder):
 def headline(results, profile=None):
     """The rows of every headline.csv under results/tables, of one profile or of all.
 
-    Args:    results: the results folder; profile: its name, or None.
-    Returns: list of {column: text} with every column of HEADLINE; empty if there is no such table.
+    Args:
+        results: the results folder; profile: its name, or None.
+
+    Returns:
+        list of {column: text} with every column of HEADLINE; empty if there is no such table.
     """
     rows = []
     for path in sorted((results / "tables").rglob("headline.csv")):
         try:
             with open(path, encoding="utf-8", newline="") as file:
-                rows += [{column: row.get(column) or "" for column in HEADLINE} for row in csv.DictReader(file)]
+                rows += [
+                    {column: row.get(column) or "" for column in HEADLINE}
+                    for row in csv.DictReader(file)
+                ]
         except (OSError, ValueError, csv.Error):
             continue  # a damaged table must not hide how the notebooks went
     return [row for row in rows if profile is None or row["profile"] == profile]
 
 
 def headline_lines(rows):
-    """Headline rows as aligned text: experiment, dataset, profile, metric, value, and over how many seeds."""
+    """Headline rows as aligned text: experiment, dataset, profile, metric, value, and over how many
+    seeds.
+    """
     lines = []
     for row in rows:
         value = row["value"] + (f" ± {row['spread']}" if row["spread"] else "")
@@ -88,10 +100,15 @@ def headline_lines(rows):
 
 
 def summary(results, profile, names, outcomes, state):
-    """Lines of text for the end of a call: a table of notebooks, the headline results, where the page is.
+    """Lines of text for the end of a call: a table of notebooks, the headline results, where the
+    page is.
 
-    Args:    names: the notebooks in order; outcomes: {name: how it went in this call}; state: see load_state.
-    Returns: list of lines; paths as seen from the current folder, where they lie below it.
+    Args:
+        names: the notebooks in order; outcomes: {name: how it went in this call}; state: see
+            load_state.
+
+    Returns:
+        list of lines; paths as seen from the current folder, where they lie below it.
     """
     width = max(map(len, names))
     lines = [f"{'notebook':{width}}  {'status':11}  {'seconds':>8}  output"]
@@ -116,8 +133,11 @@ def _shown(path):
 def index_page(results):
     """The page results/index.html.
 
-    Args:    results: the results folder.
-    Returns: the page as text; the caller writes it.
+    Args:
+        results: the results folder.
+
+    Returns:
+        the page as text; the caller writes it.
     """
     profiles = sorted(path for path in (results / "notebooks").glob("*") if path.is_dir())
     parts = [_headline_table(results), *(_notebooks(results, folder) for folder in profiles)]
@@ -164,11 +184,15 @@ def _notebooks(results, folder):
         ]
         rows.append(cells)
     head = ("notebook", "title", "status", "time", "finished", "")
-    return f"<h2>Notebooks, {escape(folder.name)} profile</h2>\n" + _table(head, rows) if rows else ""
+    return (
+        f"<h2>Notebooks, {escape(folder.name)} profile</h2>\n" + _table(head, rows) if rows else ""
+    )
 
 
 def _figures(results):
-    """Each figure once: one that lies there as both SVG and PNG is shown as SVG, with links to both."""
+    """Each figure once: one that lies there as both SVG and PNG is shown as SVG, with links to
+    both.
+    """
     groups = {}
     for path in sorted((results / "figures").rglob("*")):
         if path.suffix in (".svg", ".png", ".pdf") and not path.name.startswith("."):
@@ -182,11 +206,17 @@ def _figures(results):
         links = " ".join(_link(results, path, suffix[1:]) for suffix, path in files.items())
         name = escape(stem.relative_to(results / "figures").as_posix())
         blocks.append(f"<figure>{image}<figcaption>{name} {links}</figcaption></figure>")
-    return '<h2>Figures</h2>\n<div class="figures">\n' + "\n".join(blocks) + "\n</div>" if blocks else ""
+    return (
+        '<h2>Figures</h2>\n<div class="figures">\n' + "\n".join(blocks) + "\n</div>"
+        if blocks
+        else ""
+    )
 
 
 def _tables(results):
-    paths = sorted(path for path in (results / "tables").rglob("*.csv") if not path.name.startswith("."))
+    paths = sorted(
+        path for path in (results / "tables").rglob("*.csv") if not path.name.startswith(".")
+    )
     rows = []
     for path in paths:
         with open(path, encoding="utf-8", errors="replace", newline="") as file:
@@ -197,7 +227,9 @@ def _tables(results):
 
 
 def _runs(results):
-    """The index of all run records, the published numbers, and how many runs each experiment has."""
+    """The index of all run records, the published numbers, and how many runs each experiment
+    has.
+    """
     names = [name for name in ("index.csv", "literature.csv") if (results / name).is_file()]
     counts = {}
     for record in sorted((results / "runs").glob("*/*/record.json")):

@@ -23,8 +23,13 @@ class Verdict(NamedTuple):
 class Claim:
     """One claim of a paper.
 
-    system: whose;  text: the claim;  source: where it stands;  notebook: that tests it, without suffix;
-    verdict: from the records of `task` that are evidence;  settles: what would settle it.
+    Attributes:
+        system: whose.
+        text: the claim.
+        source: where it stands.
+        notebook: that tests it, without suffix.
+        verdict: from the records of `task` that are evidence.
+        settles: what would settle it.
     """
 
     system: str
@@ -39,11 +44,15 @@ class Claim:
 PROFILES = ("paper", "laptop")  # the first whose runs say anything speaks
 
 
-def finished(system: System, variants: Mapping[Any, Any], found: Records, profile: str) -> dict[Any, list[Any]]:
+def finished(
+    system: System, variants: Mapping[Any, Any], found: Records, profile: str
+) -> dict[Any, list[Any]]:
     """The runs of named configurations among some records, {label: one per seed}."""
     of_profile = [r for r in found if r["profile"] == profile]
-    return {label: [system.of_record(r) for r in by_seed(group).values()]
-            for label, group in system.records_of(variants, of_profile).items()}
+    return {
+        label: [system.of_record(r) for r in by_seed(group).values()]
+        for label, group in system.records_of(variants, of_profile).items()
+    }
 
 
 def first_of(judge: Callable[[str], tuple[str, str]]) -> Verdict:
@@ -55,9 +64,17 @@ def first_of(judge: Callable[[str], tuple[str, str]]) -> Verdict:
     return Verdict(NOT_RUN, evidence)
 
 
-def ahead(system: System, variants: Callable[[str], Mapping[Any, Any]], a: Any, b: Any,
-          compare: Callable[[list[Any], list[Any]], Gap]) -> Callable[[Records], Verdict]:
-    """Is variant a ahead of b? variants: of a profile;  compare: runs of both, from the better side's view."""
+def ahead(
+    system: System,
+    variants: Callable[[str], Mapping[Any, Any]],
+    a: Any,
+    b: Any,
+    compare: Callable[[list[Any], list[Any]], Gap],
+) -> Callable[[Records], Verdict]:
+    """Is variant a ahead of b? variants: of a profile;  compare: runs of both, from the better
+    side's view.
+    """
+
     def verdict(found: Records) -> Verdict:
         def judge(profile: str) -> tuple[str, str]:
             here = {label: config for label, config in variants(profile).items() if label in (a, b)}
@@ -66,7 +83,9 @@ def ahead(system: System, variants: Callable[[str], Mapping[Any, Any]], a: Any, 
                 return NOT_RUN, "no runs of both sides yet"
             gap = compare(runs[a], runs[b])
             return gap.word, f"{a} against {b}: {gap}"
+
         return first_of(judge)
+
     return verdict
 
 
@@ -76,12 +95,14 @@ def never_run(found: Records) -> Verdict:
 
 
 def by_seed(runs: Records) -> dict[int, dict[str, Any]]:
-    """One run per seed: the same seed twice (of two experiments, say) is no second sample. The newest counts."""
+    """One run per seed: the same seed twice (of two experiments, say) is no second sample. The
+    newest counts.
+    """
     return {run["seed"]: run for run in sorted(runs, key=lambda run: run["finished"])}
 
 
 def spread(values: Sequence[float]) -> str:
-    """"98.12 ± 0.30", mean and standard deviation over seeds."""
+    """ "98.12 ± 0.30", mean and standard deviation over seeds."""
     return mean_and_spread(mean(values), deviation(values) if len(values) > 1 else None)
 
 
@@ -91,6 +112,6 @@ def deviation(values: Sequence[float]) -> float:
 
 
 def described(runs: Records) -> str:
-    """"3 seeds, laptop"."""
+    """ "3 seeds, laptop"."""
     seeds, profiles = len(by_seed(runs)), ", ".join(sorted({run["profile"] for run in runs}))
     return f"{seeds} seed{'s' if seeds > 1 else ''}, {profiles}"

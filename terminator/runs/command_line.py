@@ -108,7 +108,8 @@ def read_config(file: Path) -> dict[str, Any]:
     """Settings from a file: YAML as --print-config writes it, some of it, or a run's record.json.
 
     Raises:
-        ConfigError: if it is neither; OSError if it cannot be read.
+        ConfigError: if it is neither.
+        OSError: if it cannot be read.
     """
     text = file.read_text(encoding="utf8", errors="replace")
     values: Any

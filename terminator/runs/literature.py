@@ -6,7 +6,18 @@ import pandas as pd
 
 from terminator.runtime.paths import project_root, results_dir
 
-LITERATURE = ["table", "dataset", "model", "parameters", "epoch", "metric", "value", "unit", "kind", "source"]
+LITERATURE = [
+    "table",
+    "dataset",
+    "model",
+    "parameters",
+    "epoch",
+    "metric",
+    "value",
+    "unit",
+    "kind",
+    "source",
+]
 
 
 def literature(table: str | None = None) -> pd.DataFrame:
@@ -16,15 +27,21 @@ def literature(table: str | None = None) -> pd.DataFrame:
     except FileNotFoundError:
         if project_root() is not None:
             raise
-        frame = pd.DataFrame(columns=LITERATURE)  # the package alone: published numbers stand in the repository
+        frame = pd.DataFrame(
+            columns=LITERATURE
+        )  # the package alone: published numbers stand in the repository
     return frame if table is None else frame[frame["table"] == table].reset_index(drop=True)
 
 
 def released_logs() -> pd.DataFrame:
-    """Test accuracy (%) per epoch in the logs of the released code: columns dataset, epoch, test_accuracy."""
+    """Test accuracy (%) per epoch in the logs of the released code: columns dataset, epoch,
+    test_accuracy.
+    """
     wide = pd.read_csv(_published_file("literature/terminator_released_accuracy_logs.csv"))
     titles = {"cifar10_test_accuracy": "CIFAR-10", "cifar100_test_accuracy": "CIFAR-100"}
-    long = wide.rename(columns=titles).melt("epoch", list(titles.values()), "dataset", "test_accuracy")
+    long = wide.rename(columns=titles).melt(
+        "epoch", list(titles.values()), "dataset", "test_accuracy"
+    )
     long["test_accuracy"] *= 100
     return long[["dataset", "epoch", "test_accuracy"]]
 

@@ -40,8 +40,9 @@ def load(profile: str | None = None, experiment: str = BENCHMARK) -> list[dict[s
 def add(experiment: str, profile: str, measured: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Measure now, write a record and return it as it will be read.
 
-    Args:  measured: gives `rows`, each with its `device` (cpu, cuda), and whatever else the record
-           is to hold; machine, code, begin and end are added.
+    Args:
+        measured: gives `rows`, each with its `device` (cpu, cuda), and whatever else the record is
+            to hold; machine, code, begin and end are added.
     """
     started, content = provenance.now(), measured()
     rows = content["rows"]
@@ -98,7 +99,10 @@ def named(
     Args:
         measured: gives `results`, `data` (title, fingerprint) and whatever else the record is to
             hold; what it is, code, begin and end are added.
-    Raises:  PermissionError if nothing can be written; ValueError for a damaged record.
+
+    Raises:
+        PermissionError: if nothing can be written.
+        ValueError: for a damaged record.
     """
     folder = results_dir() / "runs" / experiment / name
 

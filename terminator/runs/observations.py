@@ -10,18 +10,26 @@ import pandas as pd
 
 from terminator.runtime.paths import atomic_write
 
-# -- files -----------------------------------------------------------------------------------------------------
+# -- files -----------------------------------------------------------------------------------------
 
 
 def write(folder: Path, observed: Iterable[dict[str, Any]]) -> None:
     """Write observations.csv and observations.npz into a run's folder.
 
-    Args:  observed: per moment {"epoch": int, "numbers": [...], "fields": {name: Tensor}}, as the trainer keeps it.
+    Args:
+        observed: per moment {"epoch": int, "numbers": [...], "fields": {name: Tensor}}, as the
+            trainer keeps it.
     """
     observed = list(observed)
-    table = pd.DataFrame([{"epoch": one["epoch"], **row} for one in observed for row in one["numbers"]])
+    table = pd.DataFrame(
+        [{"epoch": one["epoch"], **row} for one in observed for row in one["numbers"]]
+    )
     atomic_write(folder / "observations.csv", table.to_csv(index=False, float_format="%.6g"))
-    arrays = {f"{one['epoch']} {name}": field.numpy() for one in observed for name, field in one["fields"].items()}
+    arrays = {
+        f"{one['epoch']} {name}": field.numpy()
+        for one in observed
+        for name, field in one["fields"].items()
+    }
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     atomic_write(folder / "observations.npz", buffer.getvalue())
@@ -30,7 +38,8 @@ def write(folder: Path, observed: Iterable[dict[str, Any]]) -> None:
 def read_numbers(folder: Path) -> pd.DataFrame:
     """observations.csv of a run: epoch (0: before training), quantity, block, part, value.
 
-    Raises:  FileNotFoundError that says how to get it.
+    Raises:
+        FileNotFoundError: that says how to get it.
     """
     return pd.read_csv(_there(folder / "observations.csv"))
 
@@ -38,7 +47,8 @@ def read_numbers(folder: Path) -> pd.DataFrame:
 def read_fields(folder: Path) -> dict[int, dict[str, np.ndarray]]:
     """observations.npz of a run: per epoch the arrays that were kept, float32.
 
-    slow_score (blocks, images, *positions): means over channels;  histogram standardised, histogram output
+    slow_score (blocks, images, *positions): means over channels;  histogram standardised,
+        histogram output
     (blocks, bins): densities in the bins of EDGES.
     """
     fields: dict[int, dict[str, np.ndarray]] = {}

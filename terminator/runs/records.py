@@ -1,7 +1,8 @@
 """Run records: the evidence behind every number, and the tables made from them.
 
-results/runs/<experiment>/<run_id>/record.json and metrics.csv are written once a run has finished; tables
-are computed from these files alone. Published numbers live in results/literature.csv, each with its source.
+results/runs/<experiment>/<run_id>/record.json and metrics.csv are written once a run has finished;
+tables are computed from these files alone. Published numbers live in results/literature.csv, each
+with its source.
 """
 
 import hashlib
@@ -15,9 +16,21 @@ import pandas as pd
 
 from terminator.runtime.paths import atomic_write, results_dir
 
-REQUIRED = {"run_id", "experiment", "status", "profile", "seed", "config", "data", "results"}  # else it is no record
+REQUIRED = {
+    "run_id",
+    "experiment",
+    "status",
+    "profile",
+    "seed",
+    "config",
+    "data",
+    "results",
+}  # else it is no record
 FINISHED, RUNNING = "ok", "running"  # of a record's status
-SMOKE, OWN = "smoke", "cli"  # a profile and an experiment (runs of the command line) that are nobody's evidence
+SMOKE, OWN = (
+    "smoke",
+    "cli",
+)  # a profile and an experiment (runs of the command line) that are nobody's evidence
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -33,7 +46,7 @@ def write_csv(path: Path, frame: pd.DataFrame) -> Path:
     return path
 
 
-# -- reading -------------------------------------------------------------------------------------------------
+# -- reading ---------------------------------------------------------------------------------------
 
 
 def _digest(record: dict[str, Any]) -> str:
@@ -41,14 +54,17 @@ def _digest(record: dict[str, Any]) -> str:
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Write a record with the SHA-256 of its content, so that a changed digit is not read as a result."""
+    """Write a record with the SHA-256 of its content, so that a changed digit is not read as a
+    result.
+    """
     write_json(path, {**record, "digest": _digest(record)})
 
 
 def read_record(path: Path) -> dict[str, Any]:
     """Read one record.json, without its digest; the first records have none.
 
-    Raises:  ValueError if it is no record (truncated, say) or not as it was written, naming the file.
+    Raises:
+        ValueError: if it is no record (truncated, say) or not as it was written, naming the file.
     """
     try:
         record = json.loads(path.read_text(encoding="utf8"))
@@ -58,21 +74,28 @@ def read_record(path: Path) -> dict[str, Any]:
         if missing := REQUIRED - (record.keys() if isinstance(record, dict) else set()):
             raise ValueError(f"it lacks {', '.join(sorted(missing))}")
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path} is no readable run record: {error}. "
-                         "Remove its folder to make that run again.") from error
+        raise ValueError(
+            f"{path} is no readable run record: {error}. Remove its folder to make that run again."
+        ) from error
     return record
 
 
-def load_records(experiment: str | None = None, profile: str | None = None,
-                 status: str = FINISHED) -> list[dict[str, Any]]:
+def load_records(
+    experiment: str | None = None, profile: str | None = None, status: str = FINISHED
+) -> list[dict[str, Any]]:
     """All records below results/runs, sorted by run id; of one experiment or profile, if named.
 
-    Args:  status: of finished runs, or "running": of those that are not, with the epochs that they have.
+    Args:
+        status: of finished runs, or "running": of those that are not, with the epochs that they
+            have.
     """
     paths = sorted((results_dir() / "runs").glob(f"{experiment or '*'}/*/record.json"))
     records = [read_record(path) for path in paths]
-    return [record for record in records
-            if profile in (None, record["profile"]) and record["status"] == status]
+    return [
+        record
+        for record in records
+        if profile in (None, record["profile"]) and record["status"] == status
+    ]
 
 
 def task_of(record: Mapping[str, Any]) -> str:
@@ -81,9 +104,14 @@ def task_of(record: Mapping[str, Any]) -> str:
 
 
 def evidence(task: str, status: str = FINISHED) -> list[dict[str, Any]]:
-    """The records of a task that are kept with the project: laptop and paper runs of named experiments."""
-    return [record for record in load_records(status=status) if record["profile"] != SMOKE and record["experiment"] != OWN
-            and task_of(record) == task]
+    """The records of a task that are kept with the project: laptop and paper runs of named
+    experiments.
+    """
+    return [
+        record
+        for record in load_records(status=status)
+        if record["profile"] != SMOKE and record["experiment"] != OWN and task_of(record) == task
+    ]
 
 
 def check_writable(folder: Path) -> None:
@@ -94,5 +122,7 @@ def check_writable(folder: Path) -> None:
         probe.write_text("")
         probe.unlink()
     except OSError as error:
-        raise PermissionError(f"cannot write to the results folder {folder}: {error.strerror}. Choose another one "
-                              "with the environment variable TERMINATOR_RESULTS.") from error
+        raise PermissionError(
+            f"cannot write to the results folder {folder}: {error.strerror}. Choose another one "
+            "with the environment variable TERMINATOR_RESULTS."
+        ) from error

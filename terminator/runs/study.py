@@ -23,7 +23,10 @@ def default_seeds(profile: str, seeds: Sequence[int] = ()) -> tuple[int, ...]:
 class Study:
     """Named configurations, each trained with every seed.
 
-    experiment: the folder below results/runs;  variants: {label: configuration};  seeds: the study's own.
+    Attributes:
+        experiment: the folder below results/runs.
+        variants: {label: configuration}.
+        seeds: the study's own.
     """
 
     experiment: str
@@ -34,21 +37,26 @@ class Study:
 def of_profile(values: Mapping[str, Any], profile: str) -> Any:
     """What belongs to a profile.
 
-    Raises:  ConfigError for another one.
+    Raises:
+        ConfigError: for another one.
     """
     require_one_of("profile", profile, PROFILES)
     return values[profile]
 
 
-# -- contests: who learns faster, each at its best learning rate -----------------------------------------------------
+# -- contests: who learns faster, each at its best learning rate -----------------------------------
 
 
 @dataclass(frozen=True)
 class Contest:
-    """Candidates on a common base, each with some learning rates, one of which is chosen on held-out images.
+    """Candidates on a common base, each with some learning rates, one of which is chosen on
+    held-out images.
 
-    candidates: {label: what it changes};  rates: {label: learning rates};  sweep_changes: of the base, in the
-    sweep, where `held_out` training images take the test images' place.
+    Attributes:
+        candidates: {label: what it changes}.
+        rates: {label: learning rates}.
+        sweep_changes: of the base, in the sweep, where `held_out` training images take the test
+            images' place.
     """
 
     experiment: str
@@ -59,16 +67,30 @@ class Contest:
     seeds: tuple[int, ...]
 
     def sweep(self) -> Study:
-        """Every candidate at every rate, one seed, tested on held-out training images: {(label, rate): ...}."""
+        """Every candidate at every rate, one seed, tested on held-out training images: {(label,
+        rate): ...}.
+        """
         base = self.base.updated(**self.sweep_changes)
-        return Study(f"{self.experiment}-rates", {
-            (label, rate): _at(base, change, rate)
-            for label, change in self.candidates.items() for rate in self.rates[label]}, self.seeds[:1])
+        return Study(
+            f"{self.experiment}-rates",
+            {
+                (label, rate): _at(base, change, rate)
+                for label, change in self.candidates.items()
+                for rate in self.rates[label]
+            },
+            self.seeds[:1],
+        )
 
     def final(self, rates: Mapping[str, float]) -> Study:
         """Every candidate at its rate, on all training images, tested on the test images."""
-        return Study(self.experiment, {
-            label: _at(self.base, change, rates[label]) for label, change in self.candidates.items()}, self.seeds)
+        return Study(
+            self.experiment,
+            {
+                label: _at(self.base, change, rates[label])
+                for label, change in self.candidates.items()
+            },
+            self.seeds,
+        )
 
 
 def _at(base: Any, change: dict[str, Any], rate: float) -> Any:
@@ -78,12 +100,15 @@ def _at(base: Any, change: dict[str, Any], rate: float) -> Any:
 # -- running them, or reading what is there -------------------------------------------------------
 
 
-def run_study(system: System, study: Study, profile: str, seeds: Sequence[int] = (),
-              device: str = "auto") -> dict[Any, list[Any]]:
+def run_study(
+    system: System, study: Study, profile: str, seeds: Sequence[int] = (), device: str = "auto"
+) -> dict[Any, list[Any]]:
     """The runs of a study, {label: one per seed}; all variants with the first seed come first.
 
     A training that diverges is said and left out: its label has fewer runs, or none.
-    Raises:  as System.run, but for TrainingDiverged.
+
+    Raises:
+        as System.run, but for TrainingDiverged.
     """
     found: dict[Any, list[Any]] = {label: [] for label in study.variants}
     variants = {label: system.ready(config, profile) for label, config in study.variants.items()}
@@ -97,11 +122,19 @@ def run_study(system: System, study: Study, profile: str, seeds: Sequence[int] =
     return found
 
 
-def run_finals(system: System, contest: Contest, rates: Mapping[str, Sequence[float]], profile: str,
-               seeds: Sequence[int] = (), device: str = "auto") -> dict[str, list[Any]]:
+def run_finals(
+    system: System,
+    contest: Contest,
+    rates: Mapping[str, Sequence[float]],
+    profile: str,
+    seeds: Sequence[int] = (),
+    device: str = "auto",
+) -> dict[str, list[Any]]:
     """The final runs of a contest, {candidate: one per seed}.
 
-    Args:  rates: {candidate: learning rates, the best first} (comparison.ranked_rates).
+    Args:
+        rates: {candidate: learning rates, the best first} (comparison.ranked_rates).
+
     A rate at which a candidate diverges with any seed, now that it trains on all images, gives way
     to its next one.
     """
@@ -109,13 +142,18 @@ def run_finals(system: System, contest: Contest, rates: Mapping[str, Sequence[fl
     while True:
         study = contest.final({label: of[0] for label, of in left.items()})
         found = run_study(system, study, profile, seeds, device)
-        failed = [label for label, of in left.items()
-                  if len(found[label]) < len(tuple(seeds) or contest.seeds) and len(of) > 1]
+        failed = [
+            label
+            for label, of in left.items()
+            if len(found[label]) < len(tuple(seeds) or contest.seeds) and len(of) > 1
+        ]
         if not failed:
             return found
         for label in failed:
-            say(f"{label}: at {left[label].pop(0):g} not every seed trains to the end; next "
-                f"{left[label][0]:g}")
+            say(
+                f"{label}: at {left[label].pop(0):g} not every seed trains to the end; next "
+                f"{left[label][0]:g}"
+            )
 
 
 def study_records(system: System, study: Study, profile: str) -> dict[Any, list[dict[str, Any]]]:

@@ -1,8 +1,8 @@
 """Run it, or read what is there: what every kind of experiment has in common.
 
-A run is identified by its resolved configuration, its data's fingerprint and its profile. Its folder holds
-record.json, metrics.csv and model.safetensors, and while it trains checkpoint.pt. Every kind of
-experiment derives from `System`, which brings run, find, identity, index and table.
+A run is identified by its resolved configuration, its data's fingerprint and its profile. Its
+folder holds record.json, metrics.csv and model.safetensors, and while it trains checkpoint.pt.
+Every kind of experiment derives from `System`, which brings run, find, identity, index and table.
 """
 
 import contextlib
@@ -29,7 +29,14 @@ from terminator.runtime.deterministic import deterministic_algorithms
 from terminator.runtime.distributed import broadcast, processes, rank
 from terminator.runtime.paths import results_dir
 from terminator.runtime.progress import say
-from terminator.runtime.settings import PROFILES, ConfigError, from_dict, identity, require_one_of, to_dict
+from terminator.runtime.settings import (
+    PROFILES,
+    ConfigError,
+    from_dict,
+    identity,
+    require_one_of,
+    to_dict,
+)
 from terminator.trainer import Loop, Row
 
 
@@ -53,14 +60,17 @@ class FinishedRun:
     def accuracy(self, part: str = "") -> float:
         """Accuracy (%) after the last epoch.
 
-        Args:  part: a split or protocol; without one, that by which its system judges a run.
+        Args:
+            part: a split or protocol; without one, that by which its system judges a run.
         """
         return self.record["results"][part or self.system.judged_by(self.record)]["accuracy"]
 
     @property
     def metrics(self) -> pd.DataFrame:
         """One row per epoch."""
-        return pd.DataFrame(self.record["epochs"])  # as in metrics.csv, but covered by the record's digest
+        return pd.DataFrame(
+            self.record["epochs"]
+        )  # as in metrics.csv, but covered by the record's digest
 
     @property
     def observations(self) -> pd.DataFrame:
@@ -88,21 +98,27 @@ def check_names(experiment: str, profile: str) -> None:
 def run_name(what: dict[str, Any], fingerprint: str, profile: str, seed: int, *names: str) -> str:
     """`<names>-<profile>-s<seed>-<hash>`: the same for the same experiment, wherever it runs.
 
-    Args:  what: the configuration's identity;  fingerprint: of the data;  names: of data and method, to be read.
+    Args:
+        what: the configuration's identity.
+        fingerprint: of the data.
+        names: of data and method, to be read.
     """
     text = json.dumps([what, fingerprint, profile], sort_keys=True)
     readable = "-".join("".join(c if c.isalnum() else "-" for c in name.lower()) for name in names)
     return f"{readable}-{profile}-s{seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-# -- one process at a time trains a run ------------------------------------------------------------------------
+# -- one process at a time trains a run ------------------------------------------------------------
 
 
-def once(folder: Path, train: Callable[[], dict[str, Any]], need_model: bool = False,
-         force: bool = False) -> dict[str, Any]:
-    """The record in the folder, or what `train` gives, in one process (or group of ranks) at a time.
+def once(
+    folder: Path, train: Callable[[], dict[str, Any]], need_model: bool = False, force: bool = False
+) -> dict[str, Any]:
+    """The record in the folder, or what `train` gives, in one process (or group of ranks) at a
+    time.
 
-    Raises:  PermissionError if nothing can be written there; whatever `train` raises.
+    Raises:
+        PermissionError: if nothing can be written there; whatever `train` raises.
     """
     found = broadcast(_find(folder, need_model, force))
     if found is not None:
@@ -110,7 +126,9 @@ def once(folder: Path, train: Callable[[], dict[str, Any]], need_model: bool = F
     if rank() == 0:
         records.check_writable(folder)
     with _alone(folder):
-        found = None if force else broadcast(_find(folder, need_model, force))  # while this process waited
+        found = (
+            None if force else broadcast(_find(folder, need_model, force))
+        )  # while this process waited
         return train() if found is None else found
 
 
@@ -135,7 +153,9 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _find(folder: Path, need_model: bool, force: bool) -> dict[str, Any] | None:
-    """The record in the folder, if it is all that is needed; with `force` the folder's old checkpoint goes."""
+    """The record in the folder, if it is all that is needed; with `force` the folder's old
+    checkpoint goes.
+    """
     if rank() > 0:
         return None
     if force:
@@ -147,32 +167,49 @@ def _find(folder: Path, need_model: bool, force: bool) -> dict[str, Any] | None:
 
 
 def finished_record(folder: Path) -> dict[str, Any] | None:
-    """The record of a finished run in the folder, or None where it is missing or the run goes on."""
+    """The record of a finished run in the folder, or None where it is missing or the run goes
+    on.
+    """
     path = folder / "record.json"
     found = records.read_record(path) if path.is_file() else None
     return found if found is not None and found["status"] == records.FINISHED else None
 
 
-# -- records ---------------------------------------------------------------------------------------------------
+# -- records ---------------------------------------------------------------------------------------
 
 
 def describe(trainer: Loop, rows: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """The part of every record that says what was trained, on what, for how long, and every epoch of it."""
+    """The part of every record that says what was trained, on what, for how long, and every epoch
+    of it.
+    """
     config, kind = trainer.config, trainer.device.type
     return {
-        "seed": config.train.seed, "model": type(trainer.model).__name__, "parameters": count_parameters(trainer.model),
-        "config": to_dict(config), "data": dataclasses.asdict(trainer.data.info), "epochs": list(rows),
+        "seed": config.train.seed,
+        "model": type(trainer.model).__name__,
+        "parameters": count_parameters(trainer.model),
+        "config": to_dict(config),
+        "data": dataclasses.asdict(trainer.data.info),
+        "epochs": list(rows),
         "wall_s": round(sum(row["seconds"] for row in rows), 2),
-        "peak_memory_bytes": provenance.peak_memory_bytes(kind), "device": provenance.device_name(kind),
+        "peak_memory_bytes": provenance.peak_memory_bytes(kind),
+        "device": provenance.device_name(kind),
         "precision": config.train.precision,
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "stretches": trainer.history(list(rows)) if rows else [],
     }
 
 
-def file_record(folder: Path, record: dict[str, Any], rows: Sequence[dict[str, float]], keep_old: bool,
-                rebuild_index: Callable[[], Any], observed: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-    """Write record and metrics, unless an old record is to be kept; return the one that counts, drop the checkpoint."""
+def file_record(
+    folder: Path,
+    record: dict[str, Any],
+    rows: Sequence[dict[str, float]],
+    keep_old: bool,
+    rebuild_index: Callable[[], Any],
+    observed: Sequence[dict[str, Any]] = (),
+) -> dict[str, Any]:
+    """Write record and metrics, unless an old record is to be kept; return the one that counts,
+    drop the checkpoint.
+    """
     if keep_old and (old := finished_record(folder)) is not None:
         record = old
         say(f"{folder.name}: the weights are back; its record is kept as it was")
@@ -190,7 +227,8 @@ def file_record(folder: Path, record: dict[str, Any], rows: Sequence[dict[str, f
 
 
 class System(ABC):
-    """A kind of experiment with settings, data and networks of its own. A subclass says what they are.
+    """A kind of experiment with settings, data and networks of its own. A subclass says what they
+    are.
 
     task: what its records, model files and messages call it.
     config: the dataclass of all its settings, with a group `train`.
@@ -210,14 +248,18 @@ class System(ABC):
 
     @abstractmethod
     def load_data(self, config: Any, data_dir: str | None = None) -> Any:
-        """The data that the configuration names, with `info` (a DatasetInfo).  Raises: DatasetNotFound."""
+        """The data that the configuration names, with `info` (a DatasetInfo).  Raises:
+        DatasetNotFound.
+        """
 
     def resolve(self, config: Any, data: Any) -> Any:
         """The configuration with what only the data know."""
         return config
 
     def resolve_like(self, config: Any, record: dict[str, Any]) -> Any:
-        """The same from a record, where the data are missing; raises ConfigError if the two cannot go together."""
+        """The same from a record, where the data are missing; raises ConfigError if the two cannot
+        go together.
+        """
         return config
 
     @abstractmethod
@@ -274,24 +316,49 @@ class System(ABC):
 
     # what follows is the same for all
 
-    def run(self, config: Any, experiment: str, profile: str = "smoke", *, data: Any = None,
-            data_dir: str | None = None, folder: Path | None = None, need_model: bool = False,
-            force: bool = False) -> Any:
+    def run(
+        self,
+        config: Any,
+        experiment: str,
+        profile: str = "smoke",
+        *,
+        data: Any = None,
+        data_dir: str | None = None,
+        folder: Path | None = None,
+        need_model: bool = False,
+        force: bool = False,
+    ) -> Any:
         """Read the record of this experiment, go on with it, or train it.
 
         Args:
-            config: the experiment;  experiment: the folder below results/runs;  profile: goes into the record.
-            data: already loaded, else by the configuration (and data_dir);  folder: instead of the run's own.
-            need_model: train again if only the record is here, not the weights;  force: train again in any case.
+            config: the experiment.
+            experiment: the folder below results/runs.
+            profile: goes into the record.
+            data: already loaded, else by the configuration (and data_dir).
+            folder: instead of the run's own.
+            need_model: train again if only the record is here, not the weights.
+            force: train again in any case.
+
         A record of this configuration is enough even where its data are not.
-        Raises: ConfigError, DatasetNotFound, CheckpointError, TrainingDiverged, PermissionError.
+
+        Raises:
+            ConfigError: as its message says.
+            DatasetNotFound: as its message says.
+            CheckpointError: as its message says.
+            TrainingDiverged: as its message says.
+            PermissionError: .
         """
         check_names(experiment, profile)
         with processes(config.train):
             try:
                 data = self.load_data(config, data_dir) if data is None else data
             except DatasetNotFound:
-                if force or need_model or folder or (record := self.find_record(config, experiment, profile)) is None:
+                if (
+                    force
+                    or need_model
+                    or folder
+                    or (record := self.find_record(config, experiment, profile)) is None
+                ):
                     raise
                 return self.of_record(record)
             config = self.resolve(config, data)
@@ -300,12 +367,17 @@ class System(ABC):
 
             def train() -> dict[str, Any]:
                 with deterministic_algorithms(config.train.deterministic):
-                    return self._train(config, data, experiment, profile, folder, keep_record=not force)
+                    return self._train(
+                        config, data, experiment, profile, folder, keep_record=not force
+                    )
 
             record = once(folder, train, need_model, force)
             if record["run_id"] != name:
-                raise ConfigError(f"{folder} holds the finished run {record['run_id']} of other settings or data than "
-                                  f"{name}; allowed: another folder, or --force to replace it")
+                raise ConfigError(
+                    f"{folder} holds the finished run {record['run_id']} of other settings or data "
+                    "than "
+                    f"{name}; allowed: another folder, or --force to replace it"
+                )
             return self.of_record(record, folder)
 
     def of_record(self, record: dict[str, Any], folder: Path | None = None) -> Any:
@@ -314,49 +386,76 @@ class System(ABC):
 
     def run_id(self, config: Any, data: Any, profile: str) -> str:
         """`<names>-<profile>-s<seed>-<hash>`, of a resolved configuration."""
-        return run_name(self.identity(config), data.info.fingerprint, profile, config.train.seed,
-                        *self.names(config, data))
+        return run_name(
+            self.identity(config),
+            data.info.fingerprint,
+            profile,
+            config.train.seed,
+            *self.names(config, data),
+        )
 
     def run_folder(self, config: Any, data: Any, experiment: str, profile: str) -> Path:
         """Where the run of a resolved configuration lies."""
         return results_dir() / "runs" / experiment / self.run_id(config, data, profile)
 
     def find_record(self, config: Any, experiment: str, profile: str) -> dict[str, Any] | None:
-        """A finished record of this configuration, whatever the data's fingerprint; for machines without the data."""
-        return next((record for record in records.load_records(experiment, profile) if self._is_of(record, config)),
-                    None)
+        """A finished record of this configuration, whatever the data's fingerprint; for machines
+        without the data.
+        """
+        return next(
+            (
+                record
+                for record in records.load_records(experiment, profile)
+                if self._is_of(record, config)
+            ),
+            None,
+        )
 
-    def records_of(self, variants: Mapping[Any, Any], found: Iterable[dict[str, Any]]
-                   ) -> dict[Any, list[dict[str, Any]]]:
-        """Which of these records are of named configurations, {label: one or more, of any seed}; trains nothing."""
+    def records_of(
+        self, variants: Mapping[Any, Any], found: Iterable[dict[str, Any]]
+    ) -> dict[Any, list[dict[str, Any]]]:
+        """Which of these records are of named configurations, {label: one or more, of any seed};
+        trains nothing.
+        """
         found = list(found)
-        return {label: [r for r in found if self._is_of(r, config.updated(train={"seed": r["seed"]}))]
-                for label, config in variants.items()}
+        return {
+            label: [r for r in found if self._is_of(r, config.updated(train={"seed": r["seed"]}))]
+            for label, config in variants.items()
+        }
 
     def _is_of(self, record: dict[str, Any], config: Any) -> bool:
         if records.task_of(record) != self.task:
             return False
         with contextlib.suppress(ConfigError):
-            return identity(from_dict(self.config, record["config"])) == identity(self.resolve_like(config, record))
+            return identity(from_dict(self.config, record["config"])) == identity(
+                self.resolve_like(config, record)
+            )
         return False
 
     def but_seed(self, record: dict[str, Any]) -> str:
-        """What a record's settings change, but for the seed, and its data's fingerprint, as JSON."""
+        """What a record's settings change, but for the seed, and its data's fingerprint, as
+        JSON.
+        """
         standard = self.config().train.seed
         what = identity(from_dict(self.config, record["config"]).updated(train={"seed": standard}))
         return json.dumps([what, record["data"]["fingerprint"]], sort_keys=True)
 
     def setting(self, record: dict[str, Any]) -> str:
-        """What makes a record's experiment this one, but for the seed: runs that may be averaged share it."""
+        """What makes a record's experiment this one, but for the seed: runs that may be averaged
+        share it.
+        """
         return f"{record['profile']} {self.but_seed(record)}"
 
     def folder_of(self, record: dict[str, Any]) -> Path:
         """Where a record lies."""
         return results_dir() / "runs" / record["experiment"] / record["run_id"]
 
-    def _train(self, config: Any, data: Any, experiment: str, profile: str, folder: Path,
-               keep_record: bool) -> dict[str, Any]:
-        """Train, evaluate, write model and record; a record that is there already is kept, if so wished."""
+    def _train(
+        self, config: Any, data: Any, experiment: str, profile: str, folder: Path, keep_record: bool
+    ) -> dict[str, Any]:
+        """Train, evaluate, write model and record; a record that is there already is kept, if so
+        wished.
+        """
         began = {"provenance": provenance.provenance(), "started": provenance.now()}
         name = self.run_id(config, data, profile)
         trainer = self.trainer(self.start(config, data), config, data, folder)
@@ -366,20 +465,36 @@ class System(ABC):
             """Keep what there is of a run that is not finished, where others can read it."""
             if len(rows) == config.train.epochs or (keep_record and finished_record(folder)):
                 return
-            record = {**head, "status": records.RUNNING, **describe(trainer, rows), "results": {},
-                      **began, "finished": provenance.now()}
+            record = {
+                **head,
+                "status": records.RUNNING,
+                **describe(trainer, rows),
+                "results": {},
+                **began,
+                "finished": provenance.now(),
+            }
             records.write_record(folder / "record.json", json.loads(json.dumps(record)))
 
         trainer.callbacks = (*trainer.callbacks, so_far)
-        rows = trainer.fit() if count_parameters(trainer.model) else []  # nothing to train: only tested
+        rows = (
+            trainer.fit() if count_parameters(trainer.model) else []
+        )  # nothing to train: only tested
         record: dict[str, Any] = {
-            **head, "status": records.FINISHED, **describe(trainer, rows), **self.details(trainer, rows),
-            "results": self.results(trainer), **began, "finished": provenance.now()}
+            **head,
+            "status": records.FINISHED,
+            **describe(trainer, rows),
+            **self.details(trainer, rows),
+            "results": self.results(trainer),
+            **began,
+            "finished": provenance.now(),
+        }
         record = json.loads(json.dumps(record))  # as it will be read again
         if rank() > 0:
             return record
         self.save(folder / "model.safetensors", trainer.model, config, **self.about(record))
-        record = file_record(folder, record, rows, keep_record, self.rebuild_index, trainer.observed)
+        record = file_record(
+            folder, record, rows, keep_record, self.rebuild_index, trainer.observed
+        )
         say(f"{name}: {self.summary(record)}, {record['wall_s']:.0f} s of training")
         return record
 
@@ -389,17 +504,28 @@ class System(ABC):
 
     def save(self, path: Path, model: Any, config: Any, **info: Any) -> None:
         """Write one self-describing safetensors file: weights and the resolved configuration."""
-        weights.write(path, model.state_dict(), {"format": f"terminator {self.task}",
-                                                 "config": json.dumps(to_dict(config)), "info": json.dumps(info)})
+        weights.write(
+            path,
+            model.state_dict(),
+            {
+                "format": f"terminator {self.task}",
+                "config": json.dumps(to_dict(config)),
+                "info": json.dumps(info),
+            },
+        )
 
     def load(self, path: Path) -> tuple[nn.Module, Any]:
         """The network in a file that `save` wrote, in evaluation mode, and its configuration.
 
-        Raises:  FileNotFoundError; ValueError if the file is corrupt, or no model of this system.
+        Raises:
+            FileNotFoundError: as its message says.
+            ValueError: if the file is corrupt, or no model of this system.
         """
         tensors, metadata = weights.read(path)
         if metadata["format"] != f"terminator {self.task}":
-            raise ValueError(f"{path} is no {self.task} model: its metadata says format={metadata['format']}")
+            raise ValueError(
+                f"{path} is no {self.task} model: its metadata says format={metadata['format']}"
+            )
         try:
             config = from_dict(self.config, json.loads(metadata["config"]))
             model = self.build(config)
@@ -416,13 +542,23 @@ class System(ABC):
     def index_row(self, record: dict[str, Any]) -> dict[str, Any]:
         """A run's whole row of the index."""
         return {
-            "run_id": record["run_id"], "experiment": record["experiment"],
-            "profile": record["profile"], "data": record["data"]["title"], **self.row(record),
-            "parameters": record["parameters"], "seed": record["seed"], "wall_s": record["wall_s"],
-            "device": record["device"], "commit": (record["provenance"]["commit"] or "")[:10],
-            "dirty": record["provenance"]["dirty"], "finished": record["finished"]}
+            "run_id": record["run_id"],
+            "experiment": record["experiment"],
+            "profile": record["profile"],
+            "data": record["data"]["title"],
+            **self.row(record),
+            "parameters": record["parameters"],
+            "seed": record["seed"],
+            "wall_s": record["wall_s"],
+            "device": record["device"],
+            "commit": (record["provenance"]["commit"] or "")[:10],
+            "dirty": record["provenance"]["dirty"],
+            "finished": record["finished"],
+        }
 
     def rebuild_index(self) -> Path | None:
         """Write the index, one row per run that is evidence; nothing where there is none."""
         found = records.evidence(self.task)
-        return records.write_csv(results_dir() / self.index, self.runs_table(found)) if found else None
+        return (
+            records.write_csv(results_dir() / self.index, self.runs_table(found)) if found else None
+        )

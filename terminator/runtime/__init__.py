@@ -1,1 +1,3 @@
-"""This machine and its files: paths, progress, checkpoints, weights, processes, memory, settings."""
+"""This machine and its files: paths, progress, checkpoints, weights, processes, memory,
+settings.
+"""

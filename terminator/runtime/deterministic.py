@@ -1,7 +1,9 @@
-"""The deterministic mode: on a GPU, too, the same settings give the same bits; at the price of some speed.
+"""The deterministic mode: on a GPU, too, the same settings give the same bits; at the price of some
+speed.
 
-On a CPU that is so without it (same machine, software and number of threads). On CUDA some of torch's operations
-add up in whatever order threads arrive; `train.deterministic=True` lets torch choose others, or refuse.
+On a CPU that is so without it (same machine, software and number of threads). On CUDA some of
+torch's operations add up in whatever order threads arrive; `train.deterministic=True` lets torch
+choose others, or refuse.
 """
 
 import os
@@ -17,10 +19,14 @@ def deterministic_algorithms(wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before it is first used
+    os.environ.setdefault(
+        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+    )  # cuBLAS asks for it, before it is first used
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False  # else the fastest of several kernels is taken, each time anew
+    torch.backends.cudnn.benchmark = (
+        False  # else the fastest of several kernels is taken, each time anew
+    )
     try:
         yield
     finally:

@@ -29,10 +29,13 @@ class Processes(Protocol):
 def choose_device(name: str) -> torch.device:
     """The device of that name: auto (CUDA where there is one), cpu or cuda.
 
-    Raises:  ConfigError if CUDA is asked for and there is none.
+    Raises:
+        ConfigError: if CUDA is asked for and there is none.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("train.device is 'cuda', but torch sees no CUDA device here; allowed: cpu, auto")
+        raise ConfigError(
+            "train.device is 'cuda', but torch sees no CUDA device here; allowed: cpu, auto"
+        )
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
@@ -52,24 +55,40 @@ def world_size() -> int:
 def processes(config: Processes) -> Iterator[None]:
     """Join torchrun's processes for the duration, if the configuration says so.
 
-    Raises:  ConfigError if torchrun did not start this process, or started another number of processes.
+    Raises:
+        ConfigError: if torchrun did not start this process, or started another number of processes.
     """
-    if not config.distributed and int(os.environ.get("WORLD_SIZE", "1")) > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
-        raise ConfigError(f"train.distributed is false, but torchrun started {os.environ['WORLD_SIZE']} processes, "
-                          "which would all train the same; allowed: train.distributed=True")
+    if (
+        not config.distributed
+        and int(os.environ.get("WORLD_SIZE", "1")) > 1
+        and "TORCHELASTIC_RUN_ID" in os.environ
+    ):
+        raise ConfigError(
+            f"train.distributed is false, but torchrun started {os.environ['WORLD_SIZE']} "
+            "processes, "
+            "which would all train the same; allowed: train.distributed=True"
+        )
     if not config.distributed or dist.is_initialized():
         yield
         return
     if "RANK" not in os.environ:
-        raise ConfigError("train.distributed is true, but torchrun did not start this process; run "
-                          "`torchrun --nproc_per_node N -m terminator train train.distributed=True ...`")
+        raise ConfigError(
+            "train.distributed is true, but torchrun did not start this process; run "
+            "`torchrun --nproc_per_node N -m terminator train train.distributed=True ...`"
+        )
     local, started = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
     if config.avail_gpus not in (-1, local):
-        raise ConfigError(f"train.avail_gpus is {config.avail_gpus}; allowed: -1, or {local}, the number of processes "
-                          "that torchrun started on this machine (--nproc_per_node)")
+        raise ConfigError(
+            f"train.avail_gpus is {config.avail_gpus}; allowed: -1, or {local}, the number of "
+            "processes "
+            "that torchrun started on this machine (--nproc_per_node)"
+        )
     if started != local * config.num_nodes:
-        raise ConfigError(f"train.num_nodes is {config.num_nodes}; allowed: {started // local}, the number of machines "
-                          "that torchrun joined (--nnodes)")
+        raise ConfigError(
+            f"train.num_nodes is {config.num_nodes}; allowed: {started // local}, the number of "
+            "machines "
+            "that torchrun joined (--nnodes)"
+        )
     device = choose_device(config.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -81,10 +100,12 @@ def processes(config: Processes) -> Iterator[None]:
 
 
 def leave(status: int) -> NoReturn:
-    """End this process with an exit status; one that torchrun started at once, without the interpreter's own ending.
+    """End this process with an exit status; one that torchrun started at once, without the
+    interpreter's own ending.
 
-    DistributedDataParallel does not let go of its process group when it goes, and the group's threads now and then
-    abort an interpreter that takes itself down beside them: after all is done, the run would count as failed.
+    DistributedDataParallel does not let go of its process group when it goes, and the group's
+    threads now and then abort an interpreter that takes itself down beside them: after all is done,
+    the run would count as failed.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         sys.stdout.flush()
@@ -97,7 +118,9 @@ def wrap(model: nn.Module, device: torch.device) -> nn.Module:
     """The model itself, or its DistributedDataParallel wrapper."""
     if world_size() == 1:
         return model
-    return nn.parallel.DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+    return nn.parallel.DistributedDataParallel(
+        model, device_ids=[device] if device.type == "cuda" else None
+    )
 
 
 def barrier() -> None:

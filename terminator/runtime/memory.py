@@ -9,11 +9,12 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc's malloc to keep what is freed; no effect with another C library, nor on a GPU's memory.
+    """Tell glibc's malloc to keep what is freed; no effect with another C library, nor on a GPU's
+    memory.
 
-    Every training step asks for the same large pieces. By default glibc maps each of them anew, and the system
-    fills new pages with zeros, which takes longer than many of the operations that write to them afterwards. The
-    process does not give memory back any more until it ends.
+    Every training step asks for the same large pieces. By default glibc maps each of them anew, and
+    the system fills new pages with zeros, which takes longer than many of the operations that write
+    to them afterwards. The process does not give memory back any more until it ends.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -22,7 +23,8 @@ def keep_freed_memory() -> None:
 
 
 def to_device(x: Tensor, device: torch.device | str) -> Tensor:
-    """x on the device; to a GPU by way of pinned memory, so that the program does not wait for the work queued there.
+    """x on the device; to a GPU by way of pinned memory, so that the program does not wait for the
+    work queued there.
 
     (From other memory, torch waits until the GPU has done all that was asked of it before.)
     """
@@ -33,5 +35,7 @@ def to_device(x: Tensor, device: torch.device | str) -> Tensor:
 
 
 def can_be_read(x: Tensor) -> bool:
-    """Whether a check may look at x's values at no price: on the CPU, in code that is not being compiled."""
+    """Whether a check may look at x's values at no price: on the CPU, in code that is not being
+    compiled.
+    """
     return x.device.type == "cpu" and not torch.compiler.is_compiling()

@@ -1,7 +1,8 @@
-"""Where things lie: project, results, data and cache folders; files that appear whole or not at all.
+"""Where things lie: project, results, data and cache folders; files that appear whole or not at
+all.
 
-Every other part takes its paths from here, because nbval runs in the notebook's folder and papermill in the
-caller's. Standard library only, so that importing it costs nothing.
+Every other part takes its paths from here, because nbval runs in the notebook's folder and
+papermill in the caller's. Standard library only, so that importing it costs nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ RESULTS_VARIABLE = "TERMINATOR_RESULTS"
 
 
 def _is_project(folder: Path) -> bool:
-    # run_all.py stands in for results/, so that a checkout whose results were deleted is still found.
+    # run_all.py stands in for results/, so that a checkout whose results were deleted is still
+    # found.
     has_results = (folder / "results").is_dir() or (folder / "run_all.py").is_file()
     return has_results and (folder / "notebooks").is_dir()
 
@@ -26,10 +28,11 @@ def _is_project(folder: Path) -> bool:
 def project_root() -> Path | None:
     """Return the folder that holds notebooks/ and results/.
 
-    The package's own location is tried first (a checkout, an editable install), then the current folder and
-    its parents.
+    The package's own location is tried first (a checkout, an editable install), then the current
+    folder and its parents.
 
-    Returns: the folder, or None where the package is used outside a checkout.
+    Returns:
+        the folder, or None where the package is used outside a checkout.
     """
     here = Path.cwd()
     for folder in (Path(__file__).resolve().parents[2], here, *here.parents):
@@ -39,7 +42,9 @@ def project_root() -> Path | None:
 
 
 def results_dir() -> Path:
-    """Return the results folder: TERMINATOR_RESULTS, else <project>/results, else ./results (not created)."""
+    """Return the results folder: TERMINATOR_RESULTS, else <project>/results, else ./results (not
+    created).
+    """
     named = os.environ.get(RESULTS_VARIABLE)
     if named:
         return Path(named).expanduser().absolute()
@@ -47,10 +52,14 @@ def results_dir() -> Path:
 
 
 def data_dirs(explicit: str | os.PathLike | None = None) -> list[Path]:
-    """Return the folders to search for data sets, in order: `explicit`, then those of TERMINATOR_DATA.
+    """Return the folders to search for data sets, in order: `explicit`, then those of
+    TERMINATOR_DATA.
 
-    Args:    explicit: the folder given with --data-dir; several are joined as in PATH.
-    Returns: absolute paths without repeats; they need not exist.
+    Args:
+        explicit: the folder given with --data-dir; several are joined as in PATH.
+
+    Returns:
+        absolute paths without repeats; they need not exist.
     """
     named = [os.fspath(explicit) if explicit is not None else "", os.environ.get(DATA_VARIABLE, "")]
     parts = [part for text in named for part in text.split(os.pathsep) if part]
@@ -59,7 +68,9 @@ def data_dirs(explicit: str | os.PathLike | None = None) -> list[Path]:
 
 
 def cache_dir() -> Path:
-    """Return TERMINATOR_CACHE, else $XDG_CACHE_HOME/terminator, else ~/.cache/terminator (not created)."""
+    """Return TERMINATOR_CACHE, else $XDG_CACHE_HOME/terminator, else ~/.cache/terminator (not
+    created).
+    """
     named = os.environ.get(CACHE_VARIABLE)
     if named:
         return Path(named).expanduser().absolute()
@@ -69,13 +80,18 @@ def cache_dir() -> Path:
 
 @contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, which replaces `path` on success and is removed on failure.
+    """Yield a temporary path beside `path`, which replaces `path` on success and is removed on
+    failure.
 
-    A reader, or a run that is killed in between, sees the old file or the new one, never half of one.
-    The temporary name keeps the suffix, because savefig and others choose their format by it.
+    A reader, or a run that is killed in between, sees the old file or the new one, never half of
+    one. The temporary name keeps the suffix, because savefig and others choose their format by it.
 
-    Args:   path: the final file; its folder is created if missing.
-    Raises: whatever the body raises; OSError if the folder cannot be written. `path` is then as it was.
+    Args:
+        path: the final file; its folder is created if missing.
+
+    Raises:
+        whatever the body raises.
+        OSError: if the folder cannot be written. `path` is then as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +107,9 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def atomic_write(path: str | os.PathLike, content: bytes | str) -> Path:
-    """Write `content` (text as UTF-8, line ends untouched) to `path` by way of atomic_path; return `path`."""
+    """Write `content` (text as UTF-8, line ends untouched) to `path` by way of atomic_path; return
+    `path`.
+    """
     data = content.encode("utf-8") if isinstance(content, str) else content
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)

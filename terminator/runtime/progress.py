@@ -1,7 +1,8 @@
-"""Progress that fits where it is shown: a bar in a terminal or in JupyterLab, plain lines elsewhere.
+"""Progress that fits where it is shown: a bar in a terminal or in JupyterLab, plain lines
+elsewhere.
 
-A bar's redraws would be stored one by one in a notebook that is executed headlessly, so there (the runner
-sets TERMINATOR_HEADLESS) and in pipes only `say` is heard, one line per epoch.
+A bar's redraws would be stored one by one in a notebook that is executed headlessly, so there (the
+runner sets TERMINATOR_HEADLESS) and in pipes only `say` is heard, one line per epoch.
 """
 
 import os
@@ -21,7 +22,8 @@ def shows_bars() -> bool:
 
 
 class _CellBar(tqdm):
-    """The one bar of a notebook's cell: whatever runs in it takes the same place, one thing after another.
+    """The one bar of a notebook's cell: whatever runs in it takes the same place, one thing after
+    another.
 
     JupyterLab hides all but the first fifty outputs of a cell, and every new bar would be one.
     """
@@ -32,7 +34,9 @@ class _CellBar(tqdm):
 
     @classmethod
     def take(cls, cell: int, total: int, description: str, unit: str) -> "_CellBar":
-        """The cell's bar, from zero; a new one, if it is taken by something around this, or there is none yet."""
+        """The cell's bar, from zero; a new one, if it is taken by something around this, or there
+        is none yet.
+        """
         found = cls.current
         if found is None or found.cell != cell or found.busy:
             nested = found is not None and found.cell == cell
@@ -67,7 +71,9 @@ def _cell() -> int | None:
 
 
 def bar(total: int, description: str, unit: str = "it", silent: bool = False) -> tqdm:
-    """A tqdm bar, which disappears when done, or is the cell's only one; disabled where nobody can watch it."""
+    """A tqdm bar, which disappears when done, or is the cell's only one; disabled where nobody can
+    watch it.
+    """
     if silent or not shows_bars():
         return tqdm(total=total, disable=True)
     if (cell := _cell()) is not None:
@@ -88,14 +94,17 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     if minutes < 60:
         return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+    return (
+        f"{minutes // 60} h {minutes % 60} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+    )
 
 
 class Pace:
-    """Lines for a long training that nobody can watch a bar of: what is to come, then how far it is.
+    """Lines for a long training that nobody can watch a bar of: what is to come, then how far it
+    is.
 
-    The first once its speed is known, the others every minute or tenth of an epoch, whichever is longer. Trainings
-    of less than a minute are as quiet as ever.
+    The first once its speed is known, the others every minute or tenth of an epoch, whichever is
+    longer. Trainings of less than a minute are as quiet as ever.
 
     Args:
         steps: that are to do.
@@ -112,7 +121,9 @@ class Pace:
         self.last_step = 0
 
     def step(self, epoch: int, epochs: int, step: int, steps: int, loss: float) -> None:
-        """After a step (from 0) of an epoch (from 0) with so many steps; `loss` is its mean so far."""
+        """After a step (from 0) of an epoch (from 0) with so many steps; `loss` is its mean so
+        far.
+        """
         self.done += 1
         now = time.monotonic()
         if self.silent or now - self.started < self.MEASURED_S:
@@ -122,9 +133,16 @@ class Pace:
         if not self.announced:
             self.announced, self.last, self.last_step = True, now, self.done
             if left > self.LINE_S:
-                say(f"{self.steps:,} steps of {self.size} {self.unit} to go, about {duration(left)} at "
-                    f"{speed * self.size:.0f} {self.unit}/s")
+                say(
+                    f"{self.steps:,} steps of {self.size} {self.unit} to go, about "
+                    f"{duration(left)} at "
+                    f"{speed * self.size:.0f} {self.unit}/s"
+                )
         elif now - self.last >= self.LINE_S and self.done - self.last_step >= steps / 10:
             self.last, self.last_step = now, self.done
-            say(f"epoch {epoch + 1}/{epochs}  step {step + 1}/{steps}  loss {loss:.4f}  {speed * self.size:.0f} "
-                f"{self.unit}/s  {duration((steps - step - 1) / speed)} left in it, {duration(left)} in all")
+            say(
+                f"epoch {epoch + 1}/{epochs}  step {step + 1}/{steps}  loss {loss:.4f}  "
+                f"{speed * self.size:.0f} "
+                f"{self.unit}/s  {duration((steps - step - 1) / speed)} left in it, "
+                f"{duration(left)} in all"
+            )

@@ -22,7 +22,9 @@ def package_hash():
     """One hash over the package's Python files, names included."""
     digest = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
-        digest.update(f"{path.relative_to(PACKAGE).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+        digest.update(
+            f"{path.relative_to(PACKAGE).as_posix()}\0".encode() + path.read_bytes() + b"\0"
+        )
     return digest.hexdigest()
 
 
@@ -34,7 +36,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-# -- provenance ----------------------------------------------------------------------------------------------
+# -- provenance ------------------------------------------------------------------------------------
 
 
 def _git(*arguments: str) -> str | None:
@@ -42,7 +44,9 @@ def _git(*arguments: str) -> str | None:
     if root is None:
         return None
     try:
-        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(
+            ["git", *arguments], cwd=root, capture_output=True, text=True, timeout=20
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
@@ -79,16 +83,24 @@ def provenance() -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    status = _git("status", "--porcelain", "--", "terminator", "notebooks", "run_all.py", "pyproject.toml")
+    status = _git(
+        "status", "--porcelain", "--", "terminator", "notebooks", "run_all.py", "pyproject.toml"
+    )
     import torch
 
     versions["cuda"], versions["cudnn"] = torch.version.cuda, torch.backends.cudnn.version()
-    return {"commit": _git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status),
-            "source_hash": package_hash(), "versions": versions, "system": f"{platform.system()} {platform.machine()}"}
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": None if status is None else bool(status),
+        "source_hash": package_hash(),
+        "versions": versions,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
 
 
 class Stretch:
-    """What trained between two starts: commit, source, device, versions, time; a run may have several.
+    """What trained between two starts: commit, source, device, versions, time; a run may have
+    several.
 
     Args:
         kind: of the device, "cpu" or "cuda".
@@ -98,17 +110,30 @@ class Stretch:
     def __init__(self, kind: str, epochs: int):
         self.first, self.clock = epochs, time.monotonic()
         found = provenance()
-        self.content = {name: found[name] for name in ("commit", "dirty", "source_hash", "versions")}
+        self.content = {
+            name: found[name] for name in ("commit", "dirty", "source_hash", "versions")
+        }
         self.content |= {"device": device_name(kind), "started": now()}
 
     def until(self, epochs: int) -> dict[str, Any]:
-        """The stretch so far, as a record holds it: `epochs` are the first and the last that it finished, if any."""
+        """The stretch so far, as a record holds it: `epochs` are the first and the last that it
+        finished, if any.
+        """
         finished = [self.first + 1, epochs] if epochs > self.first else []
-        return {**self.content, "finished": now(), "seconds": round(time.monotonic() - self.clock, 1),
-                "epochs": finished}
+        return {
+            **self.content,
+            "finished": now(),
+            "seconds": round(time.monotonic() - self.clock, 1),
+            "epochs": finished,
+        }
 
     @staticmethod
     def unknown(rows: list[dict[str, float]]) -> dict[str, Any]:
-        """A stretch of which only the epochs' own rows are known, as in checkpoints that kept no more."""
-        return {"commit": None, "seconds": round(sum(row["seconds"] for row in rows), 1),
-                "epochs": [1, len(rows)] if rows else []}
+        """A stretch of which only the epochs' own rows are known, as in checkpoints that kept no
+        more.
+        """
+        return {
+            "commit": None,
+            "seconds": round(sum(row["seconds"] for row in rows), 1),
+            "epochs": [1, len(rows)] if rows else [],
+        }

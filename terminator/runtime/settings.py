@@ -1,4 +1,6 @@
-"""Reading of settings: dataclasses from dot-lists and dictionaries, strictly, and what makes an experiment this one."""
+"""Reading of settings: dataclasses from dot-lists and dictionaries, strictly, and what makes an
+experiment this one.
+"""
 
 import dataclasses
 import difflib
@@ -11,7 +13,11 @@ from typing import Any, Self, cast
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-PROFILES = ("smoke", "laptop", "paper")  # embedded data in minutes; reduced real data; the full settings
+PROFILES = (
+    "smoke",
+    "laptop",
+    "paper",
+)  # embedded data in minutes; reduced real data; the full settings
 
 
 class ConfigError(ValueError):
@@ -19,7 +25,9 @@ class ConfigError(ValueError):
 
 
 def require(condition: bool, key: str, value: Any, allowed: str) -> None:
-    """Raise ConfigError naming the key, its value and what is allowed, unless the condition holds."""
+    """Raise ConfigError naming the key, its value and what is allowed, unless the condition
+    holds.
+    """
     if not condition:
         raise ConfigError(f"{key} is {value!r}; allowed: {allowed}")
 
@@ -33,16 +41,24 @@ def at_least(settings: Any, group: str, minima: Mapping[str, int]) -> None:
     """Raise ConfigError for a setting of a group that is below its minimum; None is not."""
     for name, least in minima.items():
         value = getattr(settings, name)
-        require(value is None or value >= least, f"{group}.{name}", value, f"an integer of at least {least}")
+        require(
+            value is None or value >= least,
+            f"{group}.{name}",
+            value,
+            f"an integer of at least {least}",
+        )
 
 
 class Experiment:
-    """Base of a whole experiment's settings, a frozen dataclass whose fields are groups of settings."""
+    """Base of a whole experiment's settings, a frozen dataclass whose fields are groups of
+    settings.
+    """
 
     def updated(self, *dotlist: str, **values: Any) -> Self:
         """A copy with other values: `config.updated("train.epochs=6", optimizer={"lr": 0.01})`.
 
-        Raises:  ConfigError that names the key, its value and what is allowed.
+        Raises:
+            ConfigError: that names the key, its value and what is allowed.
         """
         return _merge(_merge(self, parse_dotlist(dotlist), ""), values, "")
 
@@ -50,24 +66,32 @@ class Experiment:
 def parse_dotlist(dotlist: Iterable[str]) -> dict[str, Any]:
     """["a.b=1", "c=[2,3]"] as nested dictionaries; values are read as YAML.
 
-    Raises:  ConfigError for an entry without a key or "=", or whose value is no YAML.
+    Raises:
+        ConfigError: for an entry without a key or "=", or whose value is no YAML.
     """
     entries = list(dotlist)
     for entry in entries:
         if "=" not in entry or not entry.split("=", 1)[0].strip():
-            raise ConfigError(f"cannot read {entry!r}; settings are written KEY=VALUE, e.g. train.epochs=6")
+            raise ConfigError(
+                f"cannot read {entry!r}; settings are written KEY=VALUE, e.g. train.epochs=6"
+            )
     try:
         return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.from_dotlist(entries)))
     except (OmegaConfBaseException, ValueError, AttributeError, TypeError) as error:
-        raise ConfigError(f"cannot read {' '.join(entries)!r}: {' '.join(str(error).split())}") from error
+        raise ConfigError(
+            f"cannot read {' '.join(entries)!r}: {' '.join(str(error).split())}"
+        ) from error
     except Exception as error:  # PyYAML's errors share no base with the above
-        raise ConfigError(f"cannot read the value in {' '.join(entries)!r}: {' '.join(str(error).split())}") from error
+        raise ConfigError(
+            f"cannot read the value in {' '.join(entries)!r}: {' '.join(str(error).split())}"
+        ) from error
 
 
 def from_dict(kind: type, values: Mapping[str, Any]) -> Any:
     """Build a configuration dataclass from nested dictionaries, strictly.
 
-    Raises:  ConfigError for an unknown key, a wrong type or an impossible value.
+    Raises:
+        ConfigError: for an unknown key, a wrong type or an impossible value.
     """
     return _merge(kind(), values, "")
 
@@ -77,11 +101,19 @@ def to_dict(config: Any) -> dict[str, Any]:
     return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
 
 
-WHERE_KEYS = ("do", "device", "distributed", "num_nodes", "avail_gpus", "checkpoint_minutes")  # of train: where it runs, not what
+WHERE_KEYS = (
+    "do",
+    "device",
+    "distributed",
+    "num_nodes",
+    "avail_gpus",
+    "checkpoint_minutes",
+)  # of train: where it runs, not what
 
 
 def identity(config: Any) -> dict[str, Any]:
-    """What makes an experiment this one: the settings that differ from the defaults, but not where it runs.
+    """What makes an experiment this one: the settings that differ from the defaults, but not where
+    it runs.
 
     A setting that a later version adds, at its default, leaves the identity as it was.
     """
@@ -116,13 +148,18 @@ def _merge(config: Any, values: Mapping[str, Any], prefix: str) -> Any:
     for key, value in values.items():
         if key not in hints:
             near = _inside(config, key) or difflib.get_close_matches(key, hints, n=1)
-            raise ConfigError(f"unknown setting {prefix}{key}{f'; did you mean {prefix}{near[0]}?' if near else '.'} "
-                              f"Allowed: {', '.join(prefix + name for name in hints)}")
+            raise ConfigError(
+                "unknown setting "
+                f"{prefix}{key}{f'; did you mean {prefix}{near[0]}?' if near else '.'} "
+                f"Allowed: {', '.join(prefix + name for name in hints)}"
+            )
         current = getattr(config, key)
         if dataclasses.is_dataclass(current):
             if not isinstance(value, Mapping):
                 names = ", ".join(f"{prefix}{key}.{f.name}" for f in dataclasses.fields(current))
-                raise ConfigError(f"{prefix}{key} is a group of settings, not {value!r}; allowed: {names}")
+                raise ConfigError(
+                    f"{prefix}{key} is a group of settings, not {value!r}; allowed: {names}"
+                )
             changes[key] = _merge(current, value, f"{prefix}{key}.")
         else:
             changes[key] = _coerce(prefix + key, value, hints[key])
@@ -132,8 +169,11 @@ def _merge(config: Any, values: Mapping[str, Any], prefix: str) -> Any:
 def _inside(config: Any, key: str) -> list[str]:
     """Where a setting of this name stands within the groups: train.epochs for epochs."""
     groups = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
-    return [f"{name}.{key}" for name, group in groups.items()
-            if dataclasses.is_dataclass(group) and key in typing.get_type_hints(type(group))]
+    return [
+        f"{name}.{key}"
+        for name, group in groups.items()
+        if dataclasses.is_dataclass(group) and key in typing.get_type_hints(type(group))
+    ]
 
 
 def _coerce(key: str, value: Any, hint: Any) -> Any:
@@ -144,7 +184,9 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
         hint = next(option for option in typing.get_args(hint) if option is not type(None))
     if typing.get_origin(hint) is tuple:
         kind = typing.get_args(hint)[0]
-        require(isinstance(value, (list, tuple)), key, value, f"a list of {kind.__name__}s, e.g. [1,2]")
+        require(
+            isinstance(value, (list, tuple)), key, value, f"a list of {kind.__name__}s, e.g. [1,2]"
+        )
         return tuple(_coerce(key, item, kind) for item in value)
     if hint is float and isinstance(value, str):  # YAML 1.1 reads 5e-5 as a string
         try:
@@ -154,8 +196,14 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if hint is float and is_number and math.isfinite(value):
         return float(value)
-    if hint is str and isinstance(value, (int, float)):  # true and false, too: what is allowed is said later
+    if hint is str and isinstance(
+        value, (int, float)
+    ):  # true and false, too: what is allowed is said later
         return str(value)
-    require(type(value) is hint and hint is not float, key, value,
-            {int: "an integer", float: "a finite number", bool: "true or false", str: "text"}[hint])
+    require(
+        type(value) is hint and hint is not float,
+        key,
+        value,
+        {int: "an integer", float: "a finite number", bool: "true or false", str: "text"}[hint],
+    )
     return value

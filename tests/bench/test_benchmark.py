@@ -1,4 +1,6 @@
-"""The benchmark measures, compares revisions, refuses nonsense; and the network has not become slow."""
+"""The benchmark measures, compares revisions, refuses nonsense; and the network has not become
+slow.
+"""
 
 import shutil
 import subprocess
@@ -78,8 +80,13 @@ def test_the_serial_floor_takes_every_operation_by_its_larger_part():
     a = torch.ones(50, 50)
     assert floors.work(lambda: a @ a + 1) == [(2 * 50**3, 3 * a.nbytes), (0, 2 * a.nbytes)]
     case = benchmark.Case(**TINY)
-    few, many = (benchmark.with_floors({"ms": 1.0}, case, floors.Rates(1e9, 1e9, rate)) for rate in (1e15, 1e9))
-    assert few["serial_floor_ms"] == pytest.approx(few["flop_floor_ms"], rel=1e-3)  # copies take no time
+    few, many = (
+        benchmark.with_floors({"ms": 1.0}, case, floors.Rates(1e9, 1e9, rate))
+        for rate in (1e15, 1e9)
+    )
+    assert few["serial_floor_ms"] == pytest.approx(
+        few["flop_floor_ms"], rel=1e-3
+    )  # copies take no time
     assert many["serial_floor_ms"] > max(many["flop_floor_ms"], many["byte_floor_ms"])
     assert many["serial_floor_ms"] < many["flop_floor_ms"] + many["byte_floor_ms"]
 
@@ -87,8 +94,9 @@ def test_the_serial_floor_takes_every_operation_by_its_larger_part():
 def test_compare_runs_another_revision_in_turns(results, tmp_path, monkeypatch):
     """A repository whose older revision is this kit, slowed down by a sleep."""
     repository = tmp_path / "kit"
-    shutil.copytree(PACKAGE, repository / "terminator",
-                    ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        PACKAGE, repository / "terminator", ignore=shutil.ignore_patterns("__pycache__")
+    )
     model = repository / "terminator" / "model.py"
     text = model.read_text()
     check = "        self._check_input(x)\n"
@@ -105,14 +113,20 @@ def test_compare_runs_another_revision_in_turns(results, tmp_path, monkeypatch):
     assert measurements.load("smoke")[0]["comparison"]["revision"] == "HEAD"
 
 
-@pytest.mark.parametrize(("changes", "named"), [
-    ({"what": "training", "batch": 1}, "batch is 1; allowed: an integer of at least 2"),
-    ({"graphs": True}, "graphs is True for training that is not compiled; allowed: for compiled training"),
-    ({"precision": "half"}, "precision is 'half'; allowed: float32, bf16"),
-    ({"what": "nothing"}, "what is 'nothing'; allowed: training"),
-    ({"repeats": 0}, "repeats is 0"),
-    ({"optimizer": "Adam"}, "optimizer is 'Adam'; allowed: Kar3"),
-])
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"what": "training", "batch": 1}, "batch is 1; allowed: an integer of at least 2"),
+        (
+            {"graphs": True},
+            "graphs is True for training that is not compiled; allowed: for compiled training",
+        ),
+        ({"precision": "half"}, "precision is 'half'; allowed: float32, bf16"),
+        ({"what": "nothing"}, "what is 'nothing'; allowed: training"),
+        ({"repeats": 0}, "repeats is 0"),
+        ({"optimizer": "Adam"}, "optimizer is 'Adam'; allowed: Kar3"),
+    ],
+)
 def test_cases_that_cannot_be(changes, named):
     with pytest.raises(ConfigError, match=named):
         benchmark.Case(**changes)
@@ -132,18 +146,25 @@ def test_a_failing_process_says_why(tmp_path):
 
 def test_memory_is_kept_and_reused():
     keep_freed_memory()  # of no effect elsewhere than with glibc, but no error either
-    code = ("import resource, torch; from terminator.runtime.memory import keep_freed_memory; keep_freed_memory()\n"
-            "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-            "for _ in range(40): torch.ones(2**22)\n"
-            "before = faults()\n"
-            "for _ in range(10): torch.ones(2**22)\n"
-            "print(faults() - before)")
+    code = (
+        "import resource, torch; from terminator.runtime.memory import keep_freed_memory; "
+        "keep_freed_memory()\n"
+        "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(40): torch.ones(2**22)\n"
+        "before = faults()\n"
+        "for _ in range(10): torch.ones(2**22)\n"
+        "print(faults() - before)"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(out.stdout) < 4096 * 5  # pages of five such tensors; those of ten, if memory were mapped anew
+    assert (
+        int(out.stdout) < 4096 * 5
+    )  # pages of five such tensors; those of ten, if memory were mapped anew
 
 
 def test_a_training_step_has_not_become_slow():
-    """In units of a matrix product of fixed size, timed beside it; twice the usual figure is a failure."""
+    """In units of a matrix product of fixed size, timed beside it; twice the usual figure is a
+    failure.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

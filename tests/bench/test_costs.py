@@ -23,9 +23,13 @@ def test_every_axis_has_two_sizes_and_changes_nothing_else(profile):
 
 def test_a_record_is_measured_once_read_again_and_split_by_axis(monkeypatch):
     few = {"repeats": 1, "warm_up": 0, "threads": 1}
-    sizes = [("image side", Case(size=4, batch=4, **few)), ("image side", Case(size=6, batch=4, **few)),
-             ("batch", Case(size=4, batch=2, **few)), ("sequence length", Case(size=9, batch=4, dimensions=1, **few)),
-             ("sequence length", Case(size=16, batch=4, dimensions=1, **few))]
+    sizes = [
+        ("image side", Case(size=4, batch=4, **few)),
+        ("image side", Case(size=6, batch=4, **few)),
+        ("batch", Case(size=4, batch=2, **few)),
+        ("sequence length", Case(size=9, batch=4, dimensions=1, **few)),
+        ("sequence length", Case(size=16, batch=4, dimensions=1, **few)),
+    ]
     asked = []
     monkeypatch.setattr(costs, "cases", lambda *words: asked.append(words) or sizes)
     record = costs.recorded("smoke", "cpu")
@@ -33,15 +37,21 @@ def test_a_record_is_measured_once_read_again_and_split_by_axis(monkeypatch):
     assert asked == [("smoke", "cpu")]
     table = costs.table(record)
     assert {axis: list(group["amount"]) for axis, group in table.groupby("axis")} == {
-        "image side": [4, 6], "batch": [2, 4], "sequence length": [9, 16]}
+        "image side": [4, 6],
+        "batch": [2, 4],
+        "sequence length": [9, 16],
+    }
     assert measurements.load("smoke") == []  # no row of the README's table
     growth = costs.growth_table(table)
     charts.growth(table, "ms", "ms", growth["time, fitted"])
 
 
 def test_the_fitted_power_is_that_of_the_largest_sizes():
-    rows = [{"axis": axis, "amount": n, "ms_low": n**power, "peak_mib": 5.0 * n}
-            for axis, power in (("image side", 2.5), ("batch", 1.0)) for n in (1, 8, 16, 32)]
+    rows = [
+        {"axis": axis, "amount": n, "ms_low": n**power, "peak_mib": 5.0 * n}
+        for axis, power in (("image side", 2.5), ("batch", 1.0))
+        for n in (1, 8, 16, 32)
+    ]
     growth = costs.growth_table(pd.DataFrame(rows), ("image side", "batch"))
     assert growth["time, fitted"].to_list() == pytest.approx([2.5, 1.0])
     assert growth["memory, fitted"].to_list() == pytest.approx([1.0, 1.0])

@@ -58,11 +58,14 @@ def test_every_module_of_a_step_is_the_revisions_own(kit, what):
 
 
 @pytest.mark.parametrize("kit", [WITH_MEMORY_AND_PREDICT], indirect=True)
-@pytest.mark.parametrize(("module", "name", "changes"), [
-    ("memory", "keep_freed_memory", {}),
-    ("predict", "compiled", {"what": "inference", "compiled": True}),
-    ("model", "skip_sources", {}),
-])
+@pytest.mark.parametrize(
+    ("module", "name", "changes"),
+    [
+        ("memory", "keep_freed_memory", {}),
+        ("predict", "compiled", {"what": "inference", "compiled": True}),
+        ("model", "skip_sources", {}),
+    ],
+)
 def test_what_the_revision_has_is_what_runs(kit, module, name, changes):
     with (kit / "terminator" / f"{module}.py").open("a") as file:
         file.write(f"\n\ndef {name}(*_, **__):\n    raise RuntimeError('{name} of the revision')\n")
@@ -73,8 +76,11 @@ def test_what_the_revision_has_is_what_runs(kit, module, name, changes):
 @pytest.mark.parametrize("kit", [FIRST], indirect=True)
 def test_a_function_that_moved_is_not_left_out_in_silence(kit):
     (kit / "terminator" / "elsewhere.py").write_text("\n\ndef keep_freed_memory():\n    pass\n")
-    with pytest.raises(RuntimeError, match=r"keep_freed_memory is defined in .*elsewhere\.py; "
-                                           r"allowed: in terminator\.runtime\.memory"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"keep_freed_memory is defined in .*elsewhere\.py; "
+        r"allowed: in terminator\.runtime\.memory",
+    ):
         benchmark.measure(benchmark.Case(**TINY), kit)
 
 

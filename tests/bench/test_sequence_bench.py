@@ -1,4 +1,6 @@
-"""What token mixers cost against length: measured, recorded, read again; slopes and verdicts from given numbers."""
+"""What token mixers cost against length: measured, recorded, read again; slopes and verdicts from
+given numbers.
+"""
 
 import pandas as pd
 import pytest
@@ -17,13 +19,24 @@ def results(tmp_path, monkeypatch):
 
 
 def table(**costs):
-    """{name: {length: (seconds, bytes)}} as cost_table has it; None is a length that was left out."""
+    """{name: {length: (seconds, bytes)}} as cost_table has it; None is a length that was left
+    out.
+    """
     rows = []
     for name, found in costs.items():
         for length, pair in found.items():
-            row = {"operator": name, "positions": length, "note": "" if pair else "predicted 9 s a pass, limit 6 s"}
+            row = {
+                "operator": name,
+                "positions": length,
+                "note": "" if pair else "predicted 9 s a pass, limit 6 s",
+            }
             if pair:
-                row |= {"seconds": pair[0], "low": pair[0], "units": pair[0] / 0.01, "bytes": pair[1]}
+                row |= {
+                    "seconds": pair[0],
+                    "low": pair[0],
+                    "units": pair[0] / 0.01,
+                    "bytes": pair[1],
+                }
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -73,18 +86,23 @@ def test_a_record_is_written_once_and_read_again(results, monkeypatch):
 
 
 def test_what_would_take_too_long_is_left_out():
-    costs = mixers.cost_table(Case, (16, 2**22), 0.5, ["softmax_explicit", "fnet"], apart=False, repeats=1)
+    costs = mixers.cost_table(
+        Case, (16, 2**22), 0.5, ["softmax_explicit", "fnet"], apart=False, repeats=1
+    )
     explicit = costs[costs["operator"] == "softmax_explicit"]
     assert explicit["seconds"].isna().tolist() == [False, True]
     assert "predicted" in explicit["note"].iloc[1]
     assert "softmax_explicit: left out from T = 4194304" in mixer_tables.token_verdict(
-        pd.concat([costs, table(hrrformer={16: (1.0, 1.0)}, softmax_fused={16: (1.0, 1.0)})]))
+        pd.concat([costs, table(hrrformer={16: (1.0, 1.0)}, softmax_fused={16: (1.0, 1.0)})])
+    )
 
 
 def test_slopes_are_fitted_from_afar():
-    costs = table(hrrformer={n: (1e-3 + 1e-6 * n, 10.0 * n) for n in (256, 1024, 4096, 16_384, 65_536)},
-                  softmax_fused={n: (1e-9 * n**2, 10.0 * n) for n in (256, 1024, 4096)},
-                  linear={4096: (1.0, 1.0)})
+    costs = table(
+        hrrformer={n: (1e-3 + 1e-6 * n, 10.0 * n) for n in (256, 1024, 4096, 16_384, 65_536)},
+        softmax_fused={n: (1e-9 * n**2, 10.0 * n) for n in (256, 1024, 4096)},
+        linear={4096: (1.0, 1.0)},
+    )
     found = mixer_tables.token_growth(costs)
     assert list(found.index) == ["hrrformer", "softmax_fused"]  # one length has no slope
     assert found.loc["hrrformer", ["from", "to"]].tolist() == [4096, 65_536]
@@ -105,9 +123,13 @@ def test_beside_the_independent_implementation():
 
 
 def test_the_verdict_says_from_where_on():
-    text = mixer_tables.token_verdict(table(
-        hrrformer={n: (n, n) for n in (1, 2, 4, 8)}, softmax_explicit={n: (n * n / 3, 2 * n) for n in (1, 2, 4)},
-        softmax_fused={1: (2, 0.5), 2: (1, 1), 4: (5, 2), 8: None}))
+    text = mixer_tables.token_verdict(
+        table(
+            hrrformer={n: (n, n) for n in (1, 2, 4, 8)},
+            softmax_explicit={n: (n * n / 3, 2 * n) for n in (1, 2, 4)},
+            softmax_fused={1: (2, 0.5), 2: (1, 1), 4: (5, 2), 8: None},
+        )
+    )
     assert "faster than softmax_explicit from T = 4 on (1.3 times at T = 4" in text
     assert "smaller in memory than softmax_explicit from T = 1 on (2 times" in text
     assert "faster than softmax_fused at some lengths only" in text
@@ -115,12 +137,15 @@ def test_the_verdict_says_from_where_on():
     assert "softmax_fused: left out from T = 8 on" in text
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"name": "sofmax"}, "name is 'sofmax'; allowed: hrrformer, softmax_explicit"),
-    ({"length": 0}, "length is 0; allowed: an integer of at least 1"),
-    ({"threads": 0}, "threads is 0"),
-    ({"device": "tpu"}, "device is 'tpu'; allowed: cpu, cuda"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "sofmax"}, "name is 'sofmax'; allowed: hrrformer, softmax_explicit"),
+        ({"length": 0}, "length is 0; allowed: an integer of at least 1"),
+        ({"threads": 0}, "threads is 0"),
+        ({"device": "tpu"}, "device is 'tpu'; allowed: cpu, cuda"),
+    ],
+)
 def test_cases_that_cannot_be(changes, message):
     with pytest.raises(ConfigError, match=message):
         Case(**{"name": "linear", "length": 8} | changes)

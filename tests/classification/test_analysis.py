@@ -57,16 +57,21 @@ def test_folded_frequency_is_what_the_samples_show():
     assert torch.allclose(analysis.folded(frequency, size), expected)
     points = torch.linspace(0, 1, size, dtype=torch.double)  # one image
     for f, g in zip(frequency.double(), expected.double(), strict=True):
-        assert torch.allclose(torch.cos(2 * math.pi * f * points), torch.cos(2 * math.pi * g * points), atol=1e-5)
+        assert torch.allclose(
+            torch.cos(2 * math.pi * f * points), torch.cos(2 * math.pi * g * points), atol=1e-5
+        )
 
 
 def test_initial_frequencies_follow_omega_0():
     def median(omega_0):
         torch.manual_seed(0)
-        return analysis.initial_frequencies(SlowNet(2, 8, 3, 64, omega_0=omega_0))[0].median().item()
+        return (
+            analysis.initial_frequencies(SlowNet(2, 8, 3, 64, omega_0=omega_0))[0].median().item()
+        )
 
     assert median(2000.0) == pytest.approx(1000 * median(2.0), rel=1e-4)
-    # |A| / 2 pi = omega_0 * gamma * u, u uniform below 1 / sqrt(2); times 2 units of coordinate per image
+    # |A| / 2 pi = omega_0 * gamma * u, u uniform below 1 / sqrt(2); times 2 units of coordinate per
+    # image
     assert 2 < median(1.0) < 8
 
 
@@ -97,7 +102,9 @@ def test_correlation():
 def test_bare_operator_depends_on_a_cross():
     torch.manual_seed(0)
     w = torch.randn(1, 2, 6, 6)
-    field = analysis.dependence(lambda x: hyperzzw.matrix_operator(w * x, x), torch.randn(1, 2, 6, 6), 2, 4)
+    field = analysis.dependence(
+        lambda x: hyperzzw.matrix_operator(w * x, x), torch.randn(1, 2, 6, 6), 2, 4
+    )
     cross = torch.zeros(6, 6, dtype=torch.bool)
     cross[2, :] = cross[:, 4] = True
     assert bool((field[cross] > 0).all())
@@ -115,7 +122,9 @@ def test_dependence_is_the_norm_of_the_jacobian():
 def test_one_block_sees_the_whole_image(small):
     model, _ = small
     analysis_input = torch.randn(1, 3, 8, 8)
-    assert bool((analysis.dependence(analysis.forward_from(model, 0), analysis_input, 3, 5) > 0).all())
+    assert bool(
+        (analysis.dependence(analysis.forward_from(model, 0), analysis_input, 3, 5) > 0).all()
+    )
 
 
 @pytest.mark.parametrize("changes", [{}, {"trainable_fast_bias": True}, {"skips": False}])
@@ -146,12 +155,17 @@ def test_contributions_add_up_to_the_bottleneck(small):
     assert set(table["block"]) == {1, 2, 3}
     assert list(table[table["block"] == 1]["branch"]) == list(blocks[0].branches)
     layer, part = model.blocks[0], blocks[0]
-    only_fast = [value if name == "fast" else torch.zeros_like(value) for name, value in part.branches.items()]
+    only_fast = [
+        value if name == "fast" else torch.zeros_like(value)
+        for name, value in part.branches.items()
+    ]
     with torch.no_grad():
         added = layer.bottleneck(only_fast) - layer.bottleneck.bias[:, None, None]
     row = table[(table["block"] == 1) & (table["branch"] == "fast")].iloc[0]
     assert row["contribution"] == pytest.approx(added.square().mean().sqrt().item(), rel=1e-4)
-    assert row["rms"] == pytest.approx(part.branches["fast"].square().mean().sqrt().item(), rel=1e-4)
+    assert row["rms"] == pytest.approx(
+        part.branches["fast"].square().mean().sqrt().item(), rel=1e-4
+    )
 
 
 def test_group_means_know_the_two_kinds(small):
@@ -180,10 +194,15 @@ def test_parameters_of_the_released_network():
     assert set(table["part"]) <= {*analysis.SLOW_PARTS, *analysis.FAST_PARTS}
 
 
-@pytest.mark.parametrize("changes", [
-    {"rgu": False, "hyper_interaction": False}, {"hyper_channel_interaction": False, "trainable_fast_bias": True},
-    {"local_sizes": (0, 0, 3, 0), "standardization": "batch_affine"}, {"local_context": False, "skips": False},
-])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rgu": False, "hyper_interaction": False},
+        {"hyper_channel_interaction": False, "trainable_fast_bias": True},
+        {"local_sizes": (0, 0, 3, 0), "standardization": "batch_affine"},
+        {"local_context": False, "skips": False},
+    ],
+)
 def test_parameter_table_is_whole_and_agrees_on_what_is_slow(changes):
     model = Terminator(size=8, **changes)
     table = analysis.parameter_table(model)
@@ -251,7 +270,9 @@ def test_context_operators_are_what_they_say():
     results = {name: function() for name, function in operators.context_operators(z).items()}
     fused = results["softmax attention, fused"][:, 0]
     assert torch.allclose(fused, results["softmax attention, written out"], atol=1e-5)
-    assert results["HyperZ.Z.W, matrix"].shape == results["HyperZ.Z.W, convolution"].shape == z.shape
+    assert (
+        results["HyperZ.Z.W, matrix"].shape == results["HyperZ.Z.W, convolution"].shape == z.shape
+    )
 
 
 def test_cost_table_measures_every_operator_at_every_size():

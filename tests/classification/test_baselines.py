@@ -1,4 +1,6 @@
-"""ResNet-18, CCNN, the small CNN: sizes and parts, and their way through configuration, training, files and records."""
+"""ResNet-18, CCNN, the small CNN: sizes and parts, and their way through configuration, training,
+files and records.
+"""
 
 import pytest
 import torch
@@ -14,12 +16,18 @@ from terminator.classification.runs import CLASSIFICATION
 from terminator.classification.trainer import Trainer
 from terminator.runtime.settings import identity
 
-SMALL = {"ccnn": {"name": "ccnn", "hidden": 12, "blocks": 2}, "resnet18": {"name": "resnet18"}, "cnn": {"name": "cnn"}}
+SMALL = {
+    "ccnn": {"name": "ccnn", "hidden": 12, "blocks": 2},
+    "resnet18": {"name": "resnet18"},
+    "cnn": {"name": "cnn"},
+}
 BOTH = pytest.mark.parametrize("name", SMALL)
 
 
 def shape(size=8, in_channels=3, classes=4, dimensions=2, **more):
-    return ModelConfig(dimensions=dimensions, size=size, in_channels=in_channels, classes=classes, **more)
+    return ModelConfig(
+        dimensions=dimensions, size=size, in_channels=in_channels, classes=classes, **more
+    )
 
 
 def make(name, seed=0, **changes):
@@ -30,22 +38,31 @@ def make(name, seed=0, **changes):
 @pytest.fixture
 def config(tiny_config):
     """Make the configuration of a tiny training of a baseline."""
+
     def make_config(name, **changes):
-        plain = Config().updated(model={}, train=vars(tiny_config().train), test={"batch_size": 8},
-                                 dataset={"crop_padding": 0, "flip": False}, network=SMALL[name],
-                                 optimizer={"name": "AdamW", "lr": 0.003})
+        plain = Config().updated(
+            model={},
+            train=vars(tiny_config().train),
+            test={"batch_size": 8},
+            dataset={"crop_padding": 0, "flip": False},
+            network=SMALL[name],
+            optimizer={"name": "AdamW", "lr": 0.003},
+        )
         return plain.updated(**changes)
+
     return make_config
 
 
-# -- sizes and parts ---------------------------------------------------------------------------------------------
+# -- sizes and parts -------------------------------------------------------------------------------
 
 
 def test_published_sizes():
     resnet = ResNet18(shape(32, classes=10), NetworkConfig("resnet18"))
     assert count_parameters(resnet) == 11_173_962
     assert tuple(resnet.layers.conv1(torch.zeros(1, 3, 32, 32)).shape) == (1, 64, 32, 32)
-    small, large = (CCNN(shape(32, classes=10), NetworkConfig("ccnn", *size)) for size in ((140, 4), (380, 6)))
+    small, large = (
+        CCNN(shape(32, classes=10), NetworkConfig("ccnn", *size)) for size in ((140, 4), (380, 6))
+    )
     assert count_parameters(small) == pytest.approx(200_000, rel=0.05)
     assert count_parameters(large) == pytest.approx(2_000_000, rel=0.1)
 
@@ -72,7 +89,9 @@ def test_global_convolution_is_a_convolution_with_the_masked_kernel(dimensions, 
     kernel = layer.kernel()
     assert kernel.shape == (1, 4, *[size | 1] * dimensions)
     direct = F.conv1d if dimensions == 1 else F.conv2d
-    weight = kernel.flip(list(range(2, kernel.ndim))).transpose(0, 1)  # torch's convolutions correlate
+    weight = kernel.flip(list(range(2, kernel.ndim))).transpose(
+        0, 1
+    )  # torch's convolutions correlate
     expected = direct(x, weight, layer.bias, padding=size // 2, groups=4)
     torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-5)
 
@@ -82,7 +101,7 @@ def test_the_mask_is_a_gaussian_whose_width_is_learned():
     with torch.no_grad():
         layer.width.copy_(torch.tensor([0.5, 0.25]))
     rows, columns = layer.slow_net.coords[0]
-    mask = torch.exp(-(rows / 0.5) ** 2 / 2 - (columns / 0.25) ** 2 / 2)
+    mask = torch.exp(-((rows / 0.5) ** 2) / 2 - (columns / 0.25) ** 2 / 2)
     torch.testing.assert_close(layer.kernel()[0], layer.slow_net()[0] * mask)
     layer(torch.randn(1, 2, 8, 8)).square().sum().backward()
     assert (layer.width.grad != 0).all()
@@ -93,21 +112,27 @@ def test_the_mask_is_a_gaussian_whose_width_is_learned():
 def test_the_centre_of_a_kernel_is_not_dead():
     torch.manual_seed(0)
     kernel = GlobalConvolution(50, shape(8)).kernel()[0]
-    assert kernel[:, 4, 4].std() > 0.5 * kernel[:, 3:6, 3:6].std()  # sines without phases are 0 there
+    assert (
+        kernel[:, 4, 4].std() > 0.5 * kernel[:, 3:6, 3:6].std()
+    )  # sines without phases are 0 there
 
 
 @BOTH
 def test_calibrated_one_image_has_one_answer_also_from_a_file(name, tmp_path):
     model, x = make(name).eval(), torch.randn(6, 3, 8, 8)
     with torch.no_grad():
-        assert not torch.allclose(model(x[:2]), model(x)[:2], atol=1e-3)  # as released: statistics of the batch
+        assert not torch.allclose(
+            model(x[:2]), model(x)[:2], atol=1e-3
+        )  # as released: statistics of the batch
         calibrate(model, [x])
         torch.testing.assert_close(model(x[:1]), model(x)[:1], rtol=1e-4, atol=1e-5)
         model.save(tmp_path / "model.safetensors")
-        torch.testing.assert_close(networks.load(tmp_path / "model.safetensors")(x), model(x), rtol=0, atol=0)
+        torch.testing.assert_close(
+            networks.load(tmp_path / "model.safetensors")(x), model(x), rtol=0, atol=0
+        )
 
 
-# -- configuration -----------------------------------------------------------------------------------------------
+# -- configuration ---------------------------------------------------------------------------------
 
 
 def test_the_default_is_terminator_and_leaves_old_identities_as_they_were(tiny_config, tiny_data):
@@ -116,19 +141,39 @@ def test_the_default_is_terminator_and_leaves_old_identities_as_they_were(tiny_c
     plain = CLASSIFICATION.resolve(tiny_config(), data)
     assert isinstance(networks.build(plain), Terminator)
     other = CLASSIFICATION.resolve(Config().updated(network={"name": "resnet18"}), data)
-    assert CLASSIFICATION.run_id(plain, data, "smoke") != CLASSIFICATION.run_id(other, data, "smoke")
+    assert CLASSIFICATION.run_id(plain, data, "smoke") != CLASSIFICATION.run_id(
+        other, data, "smoke"
+    )
     assert identity(other)["network"] == {"name": "resnet18"}
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (("network.name=vgg",), "network.name is 'vgg'; allowed: terminator, resnet18, ccnn"),
-    (("network.hidden=64",), "network.hidden is 64; allowed: 140 for network.name=terminator"),
-    (("network.name=resnet18", "network.dropout=0.1"), "network.dropout is 0.1; allowed: 0.0 for network.name=resnet1"),
-    (("network.name=ccnn", "network.blocks=0"), "network.blocks is 0; allowed: an integer of at least 1"),
-    (("network.name=ccnn", "model.rgu=false"), "model.rgu is False; allowed: the default, since network.name is ccnn"),
-    (("network.name=resnet18", "model.omega_0=10"), "model.omega_0 is 10.0; allowed: the default, since network.name"),
-    (("network.name=resnet18", "model.dimensions=1"), "model.dimensions is 1; allowed: 2 for network.name=resnet18"),
-])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("network.name=vgg",), "network.name is 'vgg'; allowed: terminator, resnet18, ccnn"),
+        (("network.hidden=64",), "network.hidden is 64; allowed: 140 for network.name=terminator"),
+        (
+            ("network.name=resnet18", "network.dropout=0.1"),
+            "network.dropout is 0.1; allowed: 0.0 for network.name=resnet1",
+        ),
+        (
+            ("network.name=ccnn", "network.blocks=0"),
+            "network.blocks is 0; allowed: an integer of at least 1",
+        ),
+        (
+            ("network.name=ccnn", "model.rgu=false"),
+            "model.rgu is False; allowed: the default, since network.name is ccnn",
+        ),
+        (
+            ("network.name=resnet18", "model.omega_0=10"),
+            "model.omega_0 is 10.0; allowed: the default, since network.name",
+        ),
+        (
+            ("network.name=resnet18", "model.dimensions=1"),
+            "model.dimensions is 1; allowed: 2 for network.name=resnet18",
+        ),
+    ],
+)
 def test_settings_that_a_network_does_not_take(words, message):
     with pytest.raises(ConfigError) as error:
         Config().updated(*words)
@@ -136,7 +181,7 @@ def test_settings_that_a_network_does_not_take(words, message):
     Config().updated("network.name=ccnn", "model.omega_0=10", "network.hidden=64")
 
 
-# -- training, records, files ------------------------------------------------------------------------------------
+# -- training, records, files ----------------------------------------------------------------------
 
 
 @BOTH
@@ -146,17 +191,23 @@ def test_a_run_is_trained_recorded_and_read_again(name, config, tiny_data):
     assert record["model"] == {"ccnn": "CCNN", "resnet18": "ResNet18", "cnn": "SmallCNN"}[name]
     assert record["parameters"] == count_parameters(done.model())
     assert record["flops_per_image"] > 0
-    assert [set(row) & {"cross_entropy", "slow_neural_loss", "norm_penalty"} for row in record["epochs"]] == [
-        {"cross_entropy"}] * 2
+    assert [
+        set(row) & {"cross_entropy", "slow_neural_loss", "norm_penalty"} for row in record["epochs"]
+    ] == [{"cross_entropy"}] * 2
     assert record["results"]["calibrated"]["calibration_images"] == 32
     assert record["epochs"][-1]["test_accuracy"] == done.accuracy()
-    assert CLASSIFICATION.run(config(name, train={"epochs": 2}), "networks", data=tiny_data()).record == record
+    assert (
+        CLASSIFICATION.run(config(name, train={"epochs": 2}), "networks", data=tiny_data()).record
+        == record
+    )
     assert done.model().info["config"]["network"]["name"] == name
 
 
 @BOTH
 def test_both_learn(name, config, tiny_data):
-    done = CLASSIFICATION.run(config(name, train={"epochs": 6}), "networks", data=tiny_data(train=128))
+    done = CLASSIFICATION.run(
+        config(name, train={"epochs": 6}), "networks", data=tiny_data(train=128)
+    )
     assert done.accuracy() > 60  # chance: 25
 
 
@@ -178,7 +229,9 @@ def test_an_interrupted_training_goes_on_to_the_same_end(name, config, tiny_data
 
 
 @BOTH
-def test_files_are_evaluated_and_predict_single_images(name, config, tiny_data, tmp_path, monkeypatch):
+def test_files_are_evaluated_and_predict_single_images(
+    name, config, tiny_data, tmp_path, monkeypatch
+):
     data = tiny_data()
     done = CLASSIFICATION.run(config(name), "networks", data=data)
     file = done.folder / "model.safetensors"
@@ -202,16 +255,36 @@ def test_files_of_the_wrong_kind_are_named(tiny_model, config, tiny_config, tiny
     file = tmp_path / "ccnn.safetensors"
     make("ccnn").save(file, note="kept")
     assert networks.load(file).info == {"note": "kept"}
-    with pytest.raises(ValueError, match="ccnn.safetensors is no Terminator: .*terminator baseline"):
+    with pytest.raises(
+        ValueError, match="ccnn.safetensors is no Terminator: .*terminator baseline"
+    ):
         Terminator.load(file)
-    with pytest.raises(ConfigError, match="which holds NetworkConfig.name='ccnn'.*; allowed: NetworkConfig.name='term"):
-        CLASSIFICATION.run(tiny_config(pretrained={"load": True, "filename": str(file)}), "networks", data=tiny_data())
-    start = CLASSIFICATION.run(config("ccnn", pretrained={"load": True, "filename": str(file)}, optimizer={"lr": 1e-12},
-                       train={"epochs": 1}), "networks", data=tiny_data()).model()
+    with pytest.raises(
+        ConfigError,
+        match="which holds NetworkConfig.name='ccnn'.*; allowed: NetworkConfig.name='term",
+    ):
+        CLASSIFICATION.run(
+            tiny_config(pretrained={"load": True, "filename": str(file)}),
+            "networks",
+            data=tiny_data(),
+        )
+    start = CLASSIFICATION.run(
+        config(
+            "ccnn",
+            pretrained={"load": True, "filename": str(file)},
+            optimizer={"lr": 1e-12},
+            train={"epochs": 1},
+        ),
+        "networks",
+        data=tiny_data(),
+    ).model()
     torch.testing.assert_close(start.classifier.weight, make("ccnn").classifier.weight)
     content = file.read_bytes()
     broken = content.replace(b'\\"hidden\\": 12', b'\\"hidden\\": 13')
     assert broken != content
     file.write_bytes(broken)
-    with pytest.raises(ValueError, match="ccnn.safetensors is corrupt: its description is not the one that was saved"):
+    with pytest.raises(
+        ValueError,
+        match="ccnn.safetensors is corrupt: its description is not the one that was saved",
+    ):
         networks.load(file)

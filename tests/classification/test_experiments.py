@@ -23,8 +23,11 @@ from terminator.trainer import TrainingDiverged
 def epochs_trained(monkeypatch):
     """Counts the epochs that are really trained."""
     counted, original = [], Trainer._train_epoch
-    monkeypatch.setattr(Trainer, "_train_epoch",
-                        lambda self, epoch, *rest: (counted.append(epoch), original(self, epoch, *rest))[1])
+    monkeypatch.setattr(
+        Trainer,
+        "_train_epoch",
+        lambda self, epoch, *rest: (counted.append(epoch), original(self, epoch, *rest))[1],
+    )
     return counted
 
 
@@ -32,18 +35,44 @@ def test_a_record_is_evidence(tiny_config, tiny_data):
     done = CLASSIFICATION.run(tiny_config(), "images", "laptop", data=tiny_data())
     r = done.record
     assert json.loads(json.dumps(r)) == records.read_record(done.folder / "record.json")
-    assert r.keys() >= {"run_id", "experiment", "status", "profile", "seed", "model", "parameters", "flops_per_image",
-                        "results", "epochs", "config", "data", "wall_s", "images_per_s", "peak_memory_bytes", "device",
-                        "precision", "deterministic_algorithms", "provenance", "started", "finished"}
+    assert r.keys() >= {
+        "run_id",
+        "experiment",
+        "status",
+        "profile",
+        "seed",
+        "model",
+        "parameters",
+        "flops_per_image",
+        "results",
+        "epochs",
+        "config",
+        "data",
+        "wall_s",
+        "images_per_s",
+        "peak_memory_bytes",
+        "device",
+        "precision",
+        "deterministic_algorithms",
+        "provenance",
+        "started",
+        "finished",
+    }
     assert (r["experiment"], r["profile"], r["seed"], r["status"]) == ("images", "laptop", 0, "ok")
     assert r["data"]["fingerprint"] == "stripes-32-12-0"
-    assert (r["data"]["train_size"], r["data"]["test_size"], r["data"]["name"]) == (32, 12, "stripes")
+    assert (r["data"]["train_size"], r["data"]["test_size"], r["data"]["name"]) == (
+        32,
+        12,
+        "stripes",
+    )
     assert r["config"]["model"]["classes"] == 4
     assert r["started"] <= r["finished"]
     assert r["parameters"] == sum(p.numel() for p in done.model().parameters())
     assert r["flops_per_image"] > 0
     assert r["results"].keys() == {"released", "calibrated"}
-    assert done.accuracy() == r["results"]["released"]["accuracy"] == r["epochs"][-1]["test_accuracy"]
+    assert (
+        done.accuracy() == r["results"]["released"]["accuracy"] == r["epochs"][-1]["test_accuracy"]
+    )
     assert done.accuracy("calibrated") == r["results"]["calibrated"]["accuracy"]
     assert list(done.metrics["epoch"]) == [1, 2]
     kept = sorted(file.name for file in done.folder.iterdir() if not file.name.startswith("."))
@@ -59,12 +88,16 @@ def test_smoke_runs_stay_out_of_the_index(tiny_config, tiny_data):
 
 def test_a_finished_run_is_read_not_trained(tiny_config, tiny_data, epochs_trained):
     first = CLASSIFICATION.run(tiny_config(), "images", data=tiny_data())
-    again = CLASSIFICATION.run(tiny_config("train.device=auto", "train.num_nodes=5"), "images", data=tiny_data())
+    again = CLASSIFICATION.run(
+        tiny_config("train.device=auto", "train.num_nodes=5"), "images", data=tiny_data()
+    )
     assert epochs_trained == [0, 1]
     assert again.folder == first.folder
     assert again.record == json.loads(json.dumps(first.record))
     (first.folder / "model.safetensors").unlink()
-    assert not CLASSIFICATION.run(tiny_config(), "images", data=tiny_data()).has_model  # the record is enough
+    assert not CLASSIFICATION.run(
+        tiny_config(), "images", data=tiny_data()
+    ).has_model  # the record is enough
     assert epochs_trained == [0, 1]
     assert CLASSIFICATION.run(tiny_config(), "images", data=tiny_data(), need_model=True).has_model
     assert epochs_trained == [0, 1, 0, 1]
@@ -110,7 +143,8 @@ def test_an_unfinished_run_has_a_record_of_the_epochs_so_far(tiny_config, tiny_d
     done = CLASSIFICATION.run(config, "images", "laptop", data=tiny_data())
     assert records.load_records(status="running") == []
     assert [row["test_accuracy"] for row in done.record["epochs"]][:2] == [
-        row["test_accuracy"] for row in half["epochs"]]
+        row["test_accuracy"] for row in half["epochs"]
+    ]
     first, second = done.record["stretches"]
     assert (first["epochs"], second["epochs"]) == ([1, 2], [3, 3])
     assert first["source_hash"] == done.record["provenance"]["source_hash"]
@@ -125,8 +159,10 @@ def test_a_run_that_diverged_leaves_no_record(tiny_config, tiny_data):
 
 
 def test_a_rate_that_diverges_on_all_images_gives_way_to_the_next(tiny_config, capsys):
-    base = tiny_config(dataset={"name": "digits", "channels": 3, "train_size": 32, "test_size": 16},
-                       optimizer={"name": "SGD"})
+    base = tiny_config(
+        dataset={"name": "digits", "channels": 3, "train_size": 32, "test_size": 16},
+        optimizer={"name": "SGD"},
+    )
     contest = Contest("try", base, {"SGD": {}}, {"SGD": (0.01, 1e30)}, {}, (0,))
     found = run_finals(CLASSIFICATION, contest, {"SGD": [1e30, 0.01]}, "smoke")
     assert [done.record["config"]["optimizer"]["lr"] for done in found["SGD"]] == [0.01]
@@ -143,31 +179,47 @@ def test_the_saved_model_is_calibrated_and_knows_its_data(tiny_config, tiny_data
     assert model.info["run_id"] == done.record["run_id"]
 
 
-# -- identity ----------------------------------------------------------------------------------------------------
+# -- identity --------------------------------------------------------------------------------------
 
 
 def test_run_id_tells_runs_apart_and_nothing_else(tiny_config, tiny_data):
     data = tiny_data()
 
     def name(config=None, given=data, profile="smoke"):
-        return CLASSIFICATION.run_id(CLASSIFICATION.resolve(config or tiny_config(), given), given, profile)
+        return CLASSIFICATION.run_id(
+            CLASSIFICATION.resolve(config or tiny_config(), given), given, profile
+        )
 
-    assert name() == name(tiny_config("model.size=8", "model.classes=4", "train.device=auto", "optimizer.momentum=0.9"))
+    assert name() == name(
+        tiny_config(
+            "model.size=8", "model.classes=4", "train.device=auto", "optimizer.momentum=0.9"
+        )
+    )
     assert name().startswith("stripes-smoke-s0-")
-    others = [name(tiny_config("train.seed=1")), name(given=tiny_data(seed=1)), name(profile="laptop"),
-              name(tiny_config("optimizer.lr=0.5")), name(tiny_config("model.rgu=false")), name()]
+    others = [
+        name(tiny_config("train.seed=1")),
+        name(given=tiny_data(seed=1)),
+        name(profile="laptop"),
+        name(tiny_config("optimizer.lr=0.5")),
+        name(tiny_config("model.rgu=false")),
+        name(),
+    ]
     assert len(set(others)) == len(others)
 
 
 def test_data_fill_in_the_shape_and_contradictions_are_errors(tiny_config, tiny_data):
-    config = CLASSIFICATION.resolve(tiny_config("model.factors=[12,1]"), tiny_data(channels=1, size=6, classes=3))
+    config = CLASSIFICATION.resolve(
+        tiny_config("model.factors=[12,1]"), tiny_data(channels=1, size=6, classes=3)
+    )
     assert (config.model.in_channels, config.model.size, config.model.classes) == (1, 6, 3)
     with pytest.raises(ConfigError, match="model.classes is 7, but stripes has 4"):
         CLASSIFICATION.resolve(tiny_config("model.classes=7"), tiny_data())
     with pytest.raises(ConfigError, match="model.size is 16, but stripes has 8"):
         CLASSIFICATION.resolve(tiny_config("model.size=16"), tiny_data())
     flat = tiny_data()
-    flat = replace(flat, train_images=flat.train_images.flatten(2), info=replace(flat.info, shape=(3, 64)))
+    flat = replace(
+        flat, train_images=flat.train_images.flatten(2), info=replace(flat.info, shape=(3, 64))
+    )
     assert CLASSIFICATION.resolve(tiny_config(), flat).model.dimensions == 1
 
 
@@ -192,28 +244,39 @@ def test_a_damaged_record_stops_the_run_by_name(tiny_config, tiny_data):
 def test_digits_come_by_their_configuration():
     config = preset("digits").updated("dataset.train_size=20", "dataset.test_size=10")
     data = CLASSIFICATION.load_data(config)
-    assert (tuple(data.info.shape), data.info.train_size, data.info.test_size) == ((3, 8, 8), 20, 10)
+    assert (tuple(data.info.shape), data.info.train_size, data.info.test_size) == (
+        (3, 8, 8),
+        20,
+        10,
+    )
     assert "digits" in PRESETS
 
 
-# -- a pretrained start ------------------------------------------------------------------------------------------
+# -- a pretrained start ----------------------------------------------------------------------------
 
 
 def test_training_can_start_from_a_saved_model(tiny_model, tiny_config, tiny_data, tmp_path):
     model = tiny_model(seed=5)
     calibrate(model, [torch.randn(8, 3, 8, 8)])
     model.save(tmp_path / "start.safetensors")
-    config = tiny_config(pretrained={"load": True, "filename": str(tmp_path / "start.safetensors")},
-                         optimizer={"lr": 1e-12}, train={"epochs": 1})
+    config = tiny_config(
+        pretrained={"load": True, "filename": str(tmp_path / "start.safetensors")},
+        optimizer={"lr": 1e-12},
+        train={"epochs": 1},
+    )
     trained = CLASSIFICATION.run(config, "images", data=tiny_data()).model()
     for (name, p), (_, q) in zip(trained.named_parameters(), model.named_parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=0, atol=1e-6, msg=name)
 
 
-def test_a_pretrained_model_of_another_shape_is_refused(tiny_model, tiny_config, tiny_data, tmp_path):
+def test_a_pretrained_model_of_another_shape_is_refused(
+    tiny_model, tiny_config, tiny_data, tmp_path
+):
     tiny_model(classes=7).save(tmp_path / "seven.safetensors")
     config = tiny_config(pretrained={"load": True, "filename": str(tmp_path / "seven.safetensors")})
-    with pytest.raises(ConfigError, match="pretrained.filename is .*seven.* whose model.classes is 7; allowed: 4"):
+    with pytest.raises(
+        ConfigError, match="pretrained.filename is .*seven.* whose model.classes is 7; allowed: 4"
+    ):
         CLASSIFICATION.run(config, "images", data=tiny_data())
     gone = tiny_config(pretrained={"load": True, "filename": str(tmp_path / "gone.safetensors")})
     with pytest.raises(FileNotFoundError, match="gone.safetensors"):
@@ -225,19 +288,25 @@ def test_two_processes_train_one_run_once(tiny_config, tmp_path):
     import subprocess
     import sys
 
-    code = ("from terminator.classification.presets import preset\n"
-            "from terminator.classification.runs import CLASSIFICATION\n"
-            "config = preset('tour', dataset={'train_size': 128, 'test_size': 64}, model={'factors': [4, 1]}, "
-            "train={'epochs': 2, 'device': 'cpu'})\n"
-            "print('finished', CLASSIFICATION.run(config, 'race', 'smoke').record['finished'])")
-    started = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    code = (
+        "from terminator.classification.presets import preset\n"
+        "from terminator.classification.runs import CLASSIFICATION\n"
+        "config = preset('tour', dataset={'train_size': 128, 'test_size': 64}, model={'factors': "
+        "[4, 1]}, "
+        "train={'epochs': 2, 'device': 'cpu'})\n"
+        "print('finished', CLASSIFICATION.run(config, 'race', 'smoke').record['finished'])"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
     outputs = [process.communicate(timeout=300)[0] for process in started]
     assert all(process.returncode == 0 for process in started)
     assert sum("epoch   2/2" in output for output in outputs) == 1
     assert len({output.split("finished ")[1] for output in outputs}) == 1
 
 
-# -- records without data, data without names, models without guesses ---------------------------------------------
+# -- records without data, data without names, models without guesses ------------------------------
 
 
 def test_a_record_is_enough_where_its_data_are_not(tiny_config, tiny_data, monkeypatch):
@@ -260,12 +329,18 @@ def test_a_record_is_enough_where_its_data_are_not(tiny_config, tiny_data, monke
 
 def test_the_place_of_a_folder_is_no_part_of_the_identity(tiny_config, tiny_data):
     data = tiny_data()
-    ids = {CLASSIFICATION.run_id(CLASSIFICATION.resolve(tiny_config(dataset={"name": name}), data), data, "smoke")
-           for name in ("animals", "here/animals", "/elsewhere/animals")}
+    ids = {
+        CLASSIFICATION.run_id(
+            CLASSIFICATION.resolve(tiny_config(dataset={"name": name}), data), data, "smoke"
+        )
+        for name in ("animals", "here/animals", "/elsewhere/animals")
+    }
     assert len(ids) == 1
 
 
-def test_a_pretrained_start_is_known_by_its_content_and_recorded_as_it_is(tiny_model, tiny_config, tiny_data, tmp_path):
+def test_a_pretrained_start_is_known_by_its_content_and_recorded_as_it_is(
+    tiny_model, tiny_config, tiny_data, tmp_path
+):
     file = tmp_path / "start.safetensors"
     config = tiny_config(pretrained={"load": True, "filename": str(file)}, train={"epochs": 1})
     tiny_model(si_glu=False).save(file)
@@ -273,12 +348,15 @@ def test_a_pretrained_start_is_known_by_its_content_and_recorded_as_it_is(tiny_m
     assert first.record["config"]["model"]["si_glu"] is False
     tiny_model(seed=1, si_glu=False).save(file)
     assert CLASSIFICATION.run(config, "start", "smoke", data=tiny_data()).folder != first.folder
-    with pytest.raises(ConfigError, match="pretrained.filename is .* whose model.skips is True; allowed: False"):
+    with pytest.raises(
+        ConfigError, match="pretrained.filename is .* whose model.skips is True; allowed: False"
+    ):
         CLASSIFICATION.run(config.updated("model.skips=False"), "start", "smoke", data=tiny_data())
 
 
-def test_a_file_is_evaluated_with_its_own_normalisation_and_classes(tiny_model, tiny_config, tiny_data, tmp_path,
-                                                                    monkeypatch):
+def test_a_file_is_evaluated_with_its_own_normalisation_and_classes(
+    tiny_model, tiny_config, tiny_data, tmp_path, monkeypatch
+):
     data, file = tiny_data(), tmp_path / "model.safetensors"
     model = tiny_model()
     model.save(file, data=asdict(data.info))

@@ -26,10 +26,21 @@ def joined(*runs):
 
 
 def scores(label, seed, score, control, kernel=0.5):
-    return made(label, seed, [(epoch, quantity, block, part, value) for epoch in (0, 1) for block in (1, 2)
-                              for quantity in ("auroc", "concentration")
-                              for part, value in (("slow score", score if epoch else 0.5), ("input", control),
-                                                  ("hyper-kernel", kernel))])
+    return made(
+        label,
+        seed,
+        [
+            (epoch, quantity, block, part, value)
+            for epoch in (0, 1)
+            for block in (1, 2)
+            for quantity in ("auroc", "concentration")
+            for part, value in (
+                ("slow score", score if epoch else 0.5),
+                ("input", control),
+                ("hyper-kernel", kernel),
+            )
+        ],
+    )
 
 
 def test_gain_is_what_the_hyper_kernel_adds_after_training():
@@ -49,42 +60,88 @@ def test_an_effect_is_clear_against_its_standard_error(spread, word):
 
 
 def test_one_seed_says_nothing_of_chance():
-    text = report.score_verdict(joined(scores("a", 0, 0.8, 0.7), scores("b", 0, 0.6, 0.7)), "a", "b")
+    text = report.score_verdict(
+        joined(scores("a", 0, 0.8, 0.7), scores("b", 0, 0.6, 0.7)), "a", "b"
+    )
     assert "+0.200 (one seed" in text
 
 
 def kernels(cosine, rms):
-    return made("net", 0, [(epoch, quantity, 2, "block 1", value) for epoch, values in enumerate((
-        (0.0, 1.0, 0.1), (cosine, 1 - cosine, rms))) for quantity, value in zip(
-        ("kernel_cosine", "kernel_distance", "kernel_rms"), values, strict=True)])
+    return made(
+        "net",
+        0,
+        [
+            (epoch, quantity, 2, "block 1", value)
+            for epoch, values in enumerate(((0.0, 1.0, 0.1), (cosine, 1 - cosine, rms)))
+            for quantity, value in zip(
+                ("kernel_cosine", "kernel_distance", "kernel_rms"), values, strict=True
+            )
+        ],
+    )
 
 
-@pytest.mark.parametrize(("cosine", "rms", "said"), [
-    (0.5, 0.1, ["grow more alike", "factor of 1.00"]), (0.01, 0.02, ["no more alike", "factor of 0.20"])])
+@pytest.mark.parametrize(
+    ("cosine", "rms", "said"),
+    [
+        (0.5, 0.1, ["grow more alike", "factor of 1.00"]),
+        (0.01, 0.02, ["no more alike", "factor of 0.20"]),
+    ],
+)
 def test_kernels_grow_alike_or_small(cosine, rms, said):
     text = report.kernel_verdict(joined(kernels(cosine, rms)))
     assert all(part in text for part in said)
 
 
 def features(mean, offset, sds):
-    return made("net", 0, [(epoch, quantity, 1, "output", value) for epoch, sd in enumerate(sds)
-                           for quantity, value in (("mean", mean * sd), ("channel_offset", offset * sd), ("sd", sd))])
+    return made(
+        "net",
+        0,
+        [
+            (epoch, quantity, 1, "output", value)
+            for epoch, sd in enumerate(sds)
+            for quantity, value in (
+                ("mean", mean * sd),
+                ("channel_offset", offset * sd),
+                ("sd", sd),
+            )
+        ],
+    )
 
 
-@pytest.mark.parametrize(("given", "said"), [
-    ((0.01, 0.02, (5.0, 1.0, 1.1)), ["mean is zero", "channel by channel zero", "is stable"]),  # epoch 0: no drift
-    ((-0.3, 0.5, (1.0, 1.0, 1.1)), ["not zero (at most 0.30 sd)", "channel by channel not zero", "is stable"]),
-    ((0.05, 0.5, (1.0, 1.0, 2.0)), ["mean is zero", "channel not zero", "not stable (it changes up to 2.00-fold)"])])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            (0.01, 0.02, (5.0, 1.0, 1.1)),
+            ["mean is zero", "channel by channel zero", "is stable"],
+        ),  # epoch 0: no drift
+        (
+            (-0.3, 0.5, (1.0, 1.0, 1.1)),
+            ["not zero (at most 0.30 sd)", "channel by channel not zero", "is stable"],
+        ),
+        (
+            (0.05, 0.5, (1.0, 1.0, 2.0)),
+            ["mean is zero", "channel not zero", "not stable (it changes up to 2.00-fold)"],
+        ),
+    ],
+)
 def test_features_are_judged_by_the_numbers(given, said):
     text = report.feature_verdict(joined(features(*given)))
     assert all(part in text for part in said), text
 
 
 def test_a_real_study_goes_all_the_way(tiny_config):
-    config = tiny_config("train.observe=true", "dataset.train_size=40", "dataset.test_size=20",
-                         "model.factors=[12,1,1]")
-    study = runs_study.Study("inside", {studies.WITH: config,
-                                     studies.WITHOUT: config.updated(train={"slow_neural_loss": 0.0})}, (0, 1))
+    config = tiny_config(
+        "train.observe=true",
+        "dataset.train_size=40",
+        "dataset.test_size=20",
+        "model.factors=[12,1,1]",
+    )
+    study = runs_study.Study(
+        "inside",
+        {studies.WITH: config, studies.WITHOUT: config.updated(train={"slow_neural_loss": 0.0})},
+        (0, 1),
+    )
     runs = runs_study.run_study(CLASSIFICATION, study, "smoke")
     seen = report.gathered(runs)
     assert set(seen["seed"]) == {0, 1}
@@ -100,16 +157,26 @@ def test_a_real_study_goes_all_the_way(tiny_config):
 def test_studies_of_this_kind_observe(profile):
     for study in (studies.sequences, studies.slow_neural_loss, studies.feature_statistics):
         assert all(config.train.observe for config in study(profile).variants.values())
-    assert studies.slow_neural_loss(profile).variants[studies.WITH].dataset.name in ("digits", "MNIST")
+    assert studies.slow_neural_loss(profile).variants[studies.WITH].dataset.name in (
+        "digits",
+        "MNIST",
+    )
 
 
-# -- figures -------------------------------------------------------------------------------------------------------
+# -- figures ---------------------------------------------------------------------------------------
 
 
 def test_lines_over_epochs_show_mean_and_range_per_panel():
-    table = pd.DataFrame([(epoch, value, line, panel) for panel, base in (("p", 0), ("q", 10)) for line in ("a", "b")
-                          for epoch, values in ((0, (1.0, 3.0)), (1, (2.0, 6.0))) for value in values
-                          ], columns=["epoch", "value", "line", "panel"])
+    table = pd.DataFrame(
+        [
+            (epoch, value, line, panel)
+            for panel, base in (("p", 0), ("q", 10))
+            for line in ("a", "b")
+            for epoch, values in ((0, (1.0, 3.0)), (1, (2.0, 6.0)))
+            for value in values
+        ],
+        columns=["epoch", "value", "line", "panel"],
+    )
     table.loc[table["panel"] == "q", "value"] += 10
     figure = figures.over_epochs(table, "a value", reference=0.5)
     first, second = figure.axes
@@ -125,9 +192,15 @@ def test_lines_over_epochs_show_mean_and_range_per_panel():
 
 def test_ridges_lie_one_below_the_other():
     density = [[0.1] * (len(EDGES) - 1)] * 3
-    figure = figures.ridgelines({"a": {0: density, 5: density}, "b": {0: density[:2]}}, EDGES, "value")
+    figure = figures.ridgelines(
+        {"a": {0: density, 5: density}, "b": {0: density[:2]}}, EDGES, "value"
+    )
     first, second = figure.axes
-    assert [text.get_text() for text in first.get_yticklabels()] == ["block 1", "block 2", "block 3"]
+    assert [text.get_text() for text in first.get_yticklabels()] == [
+        "block 1",
+        "block 2",
+        "block 3",
+    ]
     heights = [line.get_ydata()[0] for line in first.lines[:3]]
     assert heights[0] - heights[1] == pytest.approx(1.0)
     assert len(second.lines) == 3  # two ridges and the zero line

@@ -1,4 +1,6 @@
-"""A training seen from inside: what is measured, that measuring changes nothing, and that nothing of it is lost."""
+"""A training seen from inside: what is measured, that measuring changes nothing, and that nothing
+of it is lost.
+"""
 
 import math
 
@@ -17,8 +19,11 @@ from terminator.standardization import set_evaluation
 
 
 def values(found, quantity, part=None):
-    return {(row["block"], row["part"]): row["value"] for row in found.numbers
-            if row["quantity"] == quantity and part in (None, row["part"])}
+    return {
+        (row["block"], row["part"]): row["value"]
+        for row in found.numbers
+        if row["quantity"] == quantity and part in (None, row["part"])
+    }
 
 
 @pytest.fixture
@@ -34,14 +39,21 @@ def test_features_are_those_of_the_forward_pass(tiny_model, x):
         blocks = model(x, return_parts=True).blocks
     for i, part in enumerate(blocks, start=1):
         for name, branch in {**part.branches, "output": part.output}.items():
-            assert values(found, "mean", name)[i, name] == pytest.approx(branch.mean().item(), abs=1e-6)
-            assert values(found, "sd", name)[i, name] == pytest.approx(branch.std(unbiased=False).item(), rel=1e-4)
+            assert values(found, "mean", name)[i, name] == pytest.approx(
+                branch.mean().item(), abs=1e-6
+            )
+            assert values(found, "sd", name)[i, name] == pytest.approx(
+                branch.std(unbiased=False).item(), rel=1e-4
+            )
             offset = branch.mean((0, 2, 3)).square().mean().sqrt().item()
             assert values(found, "channel_offset", name)[i, name] == pytest.approx(offset, abs=1e-5)
         assert values(found, "kernel_rms")[i, "hyper-kernel"] == pytest.approx(
-            part.hyper_kernel.square().mean().sqrt().item(), rel=1e-5)
+            part.hyper_kernel.square().mean().sqrt().item(), rel=1e-5
+        )
         assert abs(values(found, "mean", "standardised")[i, "standardised"]) < 1e-5  # G-IBS
-        assert np.allclose(found.fields["slow_score"][i - 1], part.slow_score[:4].mean(1), atol=2e-3)
+        assert np.allclose(
+            found.fields["slow_score"][i - 1], part.slow_score[:4].mean(1), atol=2e-3
+        )
 
 
 def test_kernels_are_compared_as_the_slow_neural_loss_does(tiny_model, x):
@@ -96,7 +108,9 @@ def test_auroc_and_concentration_by_hand():
     assert concentration(torch.tensor([[3.0, 3.0, 1.0, 1.0]]), inked) == pytest.approx(1.5)
     assert concentration(torch.ones(1, 4), inked) == 1.0
     both = torch.stack([torch.tensor([4.0, 3.0, 2.0, 1.0]), torch.zeros(4)])
-    empty = torch.stack([inked[0], torch.zeros(4, dtype=torch.bool)])  # an image without ink is left out
+    empty = torch.stack(
+        [inked[0], torch.zeros(4, dtype=torch.bool)]
+    )  # an image without ink is left out
     assert auroc(both, empty) == 1.0
     assert math.isnan(auroc(torch.ones(1, 4), torch.zeros(1, 4, dtype=torch.bool)))
 
@@ -106,7 +120,9 @@ def test_scores_on_the_ink(tiny_model):
     inked[:, 2:5, 3:6] = True
     found = observe(tiny_model(), 2.0 * inked[:, None].float().expand(-1, 3, -1, -1), inked)
     assert values(found, "auroc", "input")[1, "input"] == 1.0
-    assert values(found, "concentration", "slow score")[1, "slow score"] == pytest.approx(64 / 9)  # 0 beside the ink
+    assert values(found, "concentration", "slow score")[1, "slow score"] == pytest.approx(
+        64 / 9
+    )  # 0 beside the ink
     assert values(found, "auroc", "hyper-kernel").keys() == {(i, "hyper-kernel") for i in (1, 2, 3)}
     assert not values(observe(tiny_model(), torch.randn(4, 3, 8, 8)), "auroc")
 
@@ -118,13 +134,17 @@ def test_ink_is_what_is_bright():
 
 
 def test_a_run_keeps_what_was_observed(tiny_config, tiny_data):
-    done = CLASSIFICATION.run(tiny_config("train.observe=true", "train.epochs=5"), "inside", data=tiny_data())
+    done = CLASSIFICATION.run(
+        tiny_config("train.observe=true", "train.epochs=5"), "inside", data=tiny_data()
+    )
     table = done.observations
     assert set(table["epoch"]) == {0, 1, 2, 3, 4, 5}
     assert list(done.observed_fields) == [0, 1, 2, 5]
     assert done.observed_fields[0]["slow_score"].shape == (3, 4, 8, 8)
     last = observe(done.model(), torch.zeros(2, 3, 8, 8))  # hyper-kernels do not see the input
-    kept = table[(table["epoch"] == 5) & (table["quantity"] == "kernel_rms")].set_index("block")["value"]
+    kept = table[(table["epoch"] == 5) & (table["quantity"] == "kernel_rms")].set_index("block")[
+        "value"
+    ]
     for (block, _), value in values(last, "kernel_rms").items():
         assert kept[block] == pytest.approx(value, rel=1e-4)
 

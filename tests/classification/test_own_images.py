@@ -11,9 +11,12 @@ from terminator.data import load
 from terminator.data.decoding import write_class_folders
 from terminator.runs import records
 
-SMALL = {"model": {"factors": [4, 1], "global_hidden": 4, "local_hidden": 4},
-         "dataset": {"image_size": 8, "crop_padding": 0}, "scheduler": {"warmup_epochs": 0},
-         "train": {"epochs": 2, "device": "cpu"}}
+SMALL = {
+    "model": {"factors": [4, 1], "global_hidden": 4, "local_hidden": 4},
+    "dataset": {"image_size": 8, "crop_padding": 0},
+    "scheduler": {"warmup_epochs": 0},
+    "train": {"epochs": 2, "device": "cpu"},
+}
 
 
 def stripes(folder, count=20):
@@ -47,27 +50,48 @@ def test_from_a_folder_to_the_classes_of_single_files(tmp_path, capsys):
 def test_arrays_become_a_folder_and_come_back(tmp_path):
     digits = load("digits")
     for split in ("train", "test"):
-        images, labels = getattr(digits, f"{split}_images")[:60], getattr(digits, f"{split}_labels")[:60]
-        assert write_class_folders(tmp_path / "pictures" / split, images.numpy(), labels.numpy(),
-                                   digits.info.classes) == 60
+        images, labels = (
+            getattr(digits, f"{split}_images")[:60],
+            getattr(digits, f"{split}_labels")[:60],
+        )
+        assert (
+            write_class_folders(
+                tmp_path / "pictures" / split, images.numpy(), labels.numpy(), digits.info.classes
+            )
+            == 60
+        )
     again = load(str(tmp_path / "pictures"))
     assert again.info.classes == digits.info.classes
     assert again.info.shape == digits.info.shape
     for split in ("train", "test"):
-        ours = {(image.numpy().tobytes(), int(label)) for image, label in
-                zip(getattr(again, f"{split}_images"), getattr(again, f"{split}_labels"))}
-        theirs = {(image.numpy().tobytes(), int(label)) for image, label in
-                  zip(getattr(digits, f"{split}_images")[:60], getattr(digits, f"{split}_labels")[:60])}
+        ours = {
+            (image.numpy().tobytes(), int(label))
+            for image, label in zip(
+                getattr(again, f"{split}_images"), getattr(again, f"{split}_labels")
+            )
+        }
+        theirs = {
+            (image.numpy().tobytes(), int(label))
+            for image, label in zip(
+                getattr(digits, f"{split}_images")[:60], getattr(digits, f"{split}_labels")[:60]
+            )
+        }
         assert ours == theirs
 
 
-@pytest.mark.parametrize(("files", "words"), [
-    ({}, "no images found in .*folder: expected"),
-    ({"readme.txt": b"x"}, "no images found"),
-    (class_files(("",), (3,), ("only",)), "only one class"),
-    (class_files(("",), (3,)) | {"loose.png": b"x"}, "loose.png in .* lies in no class folder"),
-    (class_files(("",), (3,)) | {"cat/broken.png": b"x"}, "cat/broken.png in .* is corrupt or truncated"),
-])
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({}, "no images found in .*folder: expected"),
+        ({"readme.txt": b"x"}, "no images found"),
+        (class_files(("",), (3,), ("only",)), "only one class"),
+        (class_files(("",), (3,)) | {"loose.png": b"x"}, "loose.png in .* lies in no class folder"),
+        (
+            class_files(("",), (3,)) | {"cat/broken.png": b"x"},
+            "cat/broken.png in .* is corrupt or truncated",
+        ),
+    ],
+)
 def test_what_is_wrong_with_a_folder_is_named(tmp_path, files, words):
     (tmp_path / "folder").mkdir()
     with pytest.raises(ValueError, match=words):

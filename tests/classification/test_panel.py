@@ -28,7 +28,11 @@ def test_the_figure_shows_the_fields_of_the_choice(passed):
     x, blocks = passed
     image, *fields = drawn(Panel(x, blocks).figure(image=2, block=3, channel=4))
     assert np.allclose(image, ((x[2] - x[2].min()) / (x[2].max() - x[2].min())).permute(1, 2, 0))
-    expected = [blocks[2].hyper_kernel[0, 3], blocks[2].slow_score[2, 3], blocks[2].interaction_score[2, 3] - 0.5]
+    expected = [
+        blocks[2].hyper_kernel[0, 3],
+        blocks[2].slow_score[2, 3],
+        blocks[2].interaction_score[2, 3] - 0.5,
+    ]
     assert all(np.allclose(a, b) for a, b in zip(fields, expected, strict=True))
 
 
@@ -50,7 +54,9 @@ def test_every_control_changes_the_picture(passed):
         control.value = value
         seen.append((bytes(picture.value), chosen.shown["slow score S = W * Z"]))
     assert len({png for png, _ in seen}) == 4
-    for (_, score), expected in zip(seen, ((1, 0, 0), (1, 1, 0), (3, 1, 0), (3, 1, 4)), strict=True):
+    for (_, score), expected in zip(
+        seen, ((1, 0, 0), (1, 1, 0), (3, 1, 0), (3, 1, 4)), strict=True
+    ):
         which, index, depth = expected
         assert torch.equal(score, blocks[which - 1].slow_score[index, depth])
     assert bytes(picture.value).startswith(b"\x89PNG")
@@ -75,7 +81,9 @@ def test_without_anyone_to_choose_it_is_a_grid(passed, monkeypatch):
     monkeypatch.delenv("TERMINATOR_HEADLESS")
     monkeypatch.setitem(sys.modules, "ipykernel", ipykernel)
     assert not isinstance(explore(x, blocks), Figure)
-    monkeypatch.setattr(panel.importlib.util, "find_spec", lambda name: None)  # ipywidgets is not installed
+    monkeypatch.setattr(
+        panel.importlib.util, "find_spec", lambda name: None
+    )  # ipywidgets is not installed
     assert isinstance(explore(x, blocks), Figure)
 
 
@@ -83,7 +91,10 @@ def test_blocks_without_interaction_have_no_such_field(tiny_model):
     x = torch.randn(2, 3, 8, 8)
     with torch.no_grad():
         blocks = tiny_model(hyper_interaction=False).eval()(x, return_parts=True).blocks
-    assert list(Panel(x, blocks).fields(blocks[0], 0, 0)) == ["hyper-kernel W", "slow score S = W * Z"]
+    assert list(Panel(x, blocks).fields(blocks[0], 0, 0)) == [
+        "hyper-kernel W",
+        "slow score S = W * Z",
+    ]
 
 
 def test_names_that_do_not_fit_are_refused(passed):

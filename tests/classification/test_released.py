@@ -18,17 +18,24 @@ def state():
     """A released CIFAR-10 state dict with small random weights."""
     generator = torch.Generator().manual_seed(0)
     with KEYS.open() as file:
-        return {row["key"]: 0.1 * torch.randn([int(n) for n in row["shape"].split("x")], generator=generator)
-                for row in csv.DictReader(file)}
+        return {
+            row["key"]: 0.1
+            * torch.randn([int(n) for n in row["shape"].split("x")], generator=generator)
+            for row in csv.DictReader(file)
+        }
 
 
 def same(model, state):
-    """Whether every weight of the state dict is in the model, and nothing of the model is left out."""
+    """Whether every weight of the state dict is in the model, and nothing of the model is left
+    out.
+    """
     parameters = dict(model.named_parameters())
     keys = {released.released_key(name): name for name in parameters}
     weights = {key: value for key, value in state.items() if not key.endswith("train_length")}
     return keys.keys() == weights.keys() and all(
-        torch.equal(parameters[keys[key]].flatten(), value.flatten()) for key, value in weights.items())
+        torch.equal(parameters[keys[key]].flatten(), value.flatten())
+        for key, value in weights.items()
+    )
 
 
 def test_every_released_key_has_its_place(state):
@@ -51,17 +58,21 @@ def test_names_that_a_reader_would_check_by_eye(state):
         block + "slow_net_l2.Kernel.fast_reduce.weight": ours.locals["l2"].slow_net.reduce.weight,
         block + "Fast_Kernel_rgu.fast_linear_q.weight": ours.rgu_fast.q.weight,
         block + "Fast_Kernel_rgu_2.fast_linear_q.weight": ours.rgu_slow.q.weight,
-        block + "hyper_interact.slow_net_gs.Kernel.output_linear.weight":
-            ours.hyper_interaction.spatial_slow_net.output.weight,
+        block
+        + "hyper_interact.slow_net_gs.Kernel.output_linear.weight": ours.hyper_interaction.spatial_slow_net.output.weight,
     }.items():
         assert torch.equal(state[key].flatten(), value.flatten()), key
 
 
 def test_plain_and_lightning_files(state, tmp_path):
     torch.save(state, tmp_path / "plain.pth")
-    lightning = {"epoch": 99, "global_step": 78100, "pytorch-lightning_version": "2.2.0",
-                 "state_dict": {f"network.{key}": value for key, value in state.items()},
-                 "hyper_parameters": {"lr": 0.001}}
+    lightning = {
+        "epoch": 99,
+        "global_step": 78100,
+        "pytorch-lightning_version": "2.2.0",
+        "state_dict": {f"network.{key}": value for key, value in state.items()},
+        "hyper_parameters": {"lr": 0.001},
+    }
     torch.save(lightning, tmp_path / "last.ckpt")
     for name in ("plain.pth", "last.ckpt"):
         assert same(released.load(tmp_path / name), state)
@@ -70,12 +81,18 @@ def test_plain_and_lightning_files(state, tmp_path):
 
 
 def test_other_classes_are_read_off_the_shapes(state):
-    hundred = state | {"out_layer.weight": torch.zeros(100, 288), "out_layer.bias": torch.zeros(100)}
+    hundred = state | {
+        "out_layer.weight": torch.zeros(100, 288),
+        "out_layer.bias": torch.zeros(100),
+    }
     assert released.load(hundred).config.classes == 100
 
 
 def test_missing_unexpected_and_misshapen_keys_are_listed_by_name(state):
-    missing = ["blocks.3.fast_multi_branch.bias2", "blocks.0.fast_multi_branch.channel_mixer_mlp.bias"]
+    missing = [
+        "blocks.3.fast_multi_branch.bias2",
+        "blocks.0.fast_multi_branch.channel_mixer_mlp.bias",
+    ]
     broken = {key: value for key, value in state.items() if key not in missing}
     broken |= {"blocks.9x.extra": torch.zeros(1), "out_layer.weight": torch.zeros(10, 7)}
     with pytest.raises(ValueError, match="does not fit") as error:
@@ -88,7 +105,9 @@ def test_missing_unexpected_and_misshapen_keys_are_listed_by_name(state):
 
 
 def test_another_configuration_is_refused(state):
-    with pytest.raises(ValueError, match=r"misshapen: out_layer.weight is \(10, 288\), expected \(100, 288\)"):
+    with pytest.raises(
+        ValueError, match=r"misshapen: out_layer.weight is \(10, 288\), expected \(100, 288\)"
+    ):
         released.load(state, Terminator(classes=100).config)
     with pytest.raises(ConfigError, match="model.factors"):
         released.load(state, Terminator().config.__class__(factors=(5,)))
@@ -116,7 +135,9 @@ class Trap:
 
 
 def test_a_pickle_with_code_in_it_is_refused_unread(state, tmp_path):
-    torch.save({"state_dict": state, "callbacks": Trap(tmp_path / "sprung")}, tmp_path / "trap.ckpt")
+    torch.save(
+        {"state_dict": state, "callbacks": Trap(tmp_path / "sprung")}, tmp_path / "trap.ckpt"
+    )
     with pytest.raises(ValueError, match="trap.ckpt is no checkpoint that can be read safely"):
         released.load(tmp_path / "trap.ckpt")
     assert not (tmp_path / "sprung").exists()
@@ -129,10 +150,16 @@ def test_files_that_are_no_checkpoints(state, tmp_path):
     whole = (tmp_path / "whole.ckpt").read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 1
-    for name, content in {"empty": b"", "text": b"accuracy 95 %", "truncated": whole[: len(whole) // 2],
-                          "flipped": bytes(flipped)}.items():
+    for name, content in {
+        "empty": b"",
+        "text": b"accuracy 95 %",
+        "truncated": whole[: len(whole) // 2],
+        "flipped": bytes(flipped),
+    }.items():
         (tmp_path / f"{name}.ckpt").write_bytes(content)
-        with pytest.raises(ValueError, match=f"{name}.ckpt is no checkpoint that can be read safely"):
+        with pytest.raises(
+            ValueError, match=f"{name}.ckpt is no checkpoint that can be read safely"
+        ):
             released.load(tmp_path / f"{name}.ckpt")
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(ValueError, match="list.pt holds no state dict"):

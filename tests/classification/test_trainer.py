@@ -1,4 +1,6 @@
-"""The training loop: it learns, repeats itself, goes on where it was killed, and says what went wrong."""
+"""The training loop: it learns, repeats itself, goes on where it was killed, and says what went
+wrong.
+"""
 
 import os
 import subprocess
@@ -30,10 +32,12 @@ def timeless(rows):
     return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
 
 
-# -- learning ----------------------------------------------------------------------------------------------------
+# -- learning --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("optimizer", "lr"), [("Kar3", 0.003), ("Kar2", 0.003), ("AdamW", 0.01), ("SGD", 0.05)])
+@pytest.mark.parametrize(
+    ("optimizer", "lr"), [("Kar3", 0.003), ("Kar2", 0.003), ("AdamW", 0.01), ("SGD", 0.05)]
+)
 def test_it_learns_what_can_be_learnt(tiny_model, tiny_config, tiny_data, optimizer, lr):
     config = tiny_config(train={"epochs": 6}, optimizer={"name": optimizer, "lr": lr})
     trainer = Trainer(tiny_model(), config, tiny_data(train=64, test=20))
@@ -49,9 +53,21 @@ def test_a_row_per_epoch_with_every_term_by_name(tiny_model, tiny_config, tiny_d
     rows = Trainer(tiny_model(), tiny_config(), tiny_data()).fit()
     assert [row["epoch"] for row in rows] == [1, 2]
     for row in rows:
-        assert row.keys() == {"epoch", "lr", "cross_entropy", "slow_neural_loss", "norm_penalty", "loss",
-                              "train_accuracy", "test_accuracy", "test_cross_entropy", *TIMES}
-        assert row["loss"] == pytest.approx(row["cross_entropy"] + row["slow_neural_loss"] + row["norm_penalty"])
+        assert row.keys() == {
+            "epoch",
+            "lr",
+            "cross_entropy",
+            "slow_neural_loss",
+            "norm_penalty",
+            "loss",
+            "train_accuracy",
+            "test_accuracy",
+            "test_cross_entropy",
+            *TIMES,
+        }
+        assert row["loss"] == pytest.approx(
+            row["cross_entropy"] + row["slow_neural_loss"] + row["norm_penalty"]
+        )
         assert 0 <= row["train_accuracy"] <= 100
         assert row["lr"] == tiny_config().optimizer.lr
 
@@ -63,7 +79,10 @@ def test_terms_that_are_switched_off_are_gone(tiny_model, tiny_config, tiny_data
     assert row["loss"] == pytest.approx(row["cross_entropy"])
     halved = tiny_config(train={"epochs": 1, "slow_neural_loss": 0.5}, optimizer={"lr": 1e-12})
     whole = halved.updated("train.slow_neural_loss=1")
-    a, b = (Trainer(tiny_model(), config, tiny_data()).fit()[0]["slow_neural_loss"] for config in (halved, whole))
+    a, b = (
+        Trainer(tiny_model(), config, tiny_data()).fit()[0]["slow_neural_loss"]
+        for config in (halved, whole)
+    )
     assert a == pytest.approx(b / 2, rel=1e-3)
 
 
@@ -72,22 +91,30 @@ def test_sequences_train_by_the_same_loop(tiny_model, tiny_config, tiny_data, vi
     from dataclasses import replace
 
     data = tiny_data()
-    data = replace(data, train_images=data.train_images.flatten(2), test_images=data.test_images.flatten(2),
-                   info=replace(data.info, shape=(3, 64)))
-    config = tiny_config(dataset={"view": view, "crop_padding": 4, "flip": True})  # which sequences ignore
+    data = replace(
+        data,
+        train_images=data.train_images.flatten(2),
+        test_images=data.test_images.flatten(2),
+        info=replace(data.info, shape=(3, 64)),
+    )
+    config = tiny_config(
+        dataset={"view": view, "crop_padding": 4, "flip": True}
+    )  # which sequences ignore
     rows = Trainer(tiny_model(dimensions=1, size=64, operator="convolution"), config, data).fit()
     assert len(rows) == 2
 
 
 def test_the_learning_rate_follows_the_schedule(tiny_model, tiny_config, tiny_data):
     config = tiny_config(train={"epochs": 3}, scheduler={"name": "cosine", "warmup_epochs": 1})
-    lrs = [row["lr"] for row in Trainer(tiny_model(), config, tiny_data()).fit()]  # of the last of four steps
+    lrs = [
+        row["lr"] for row in Trainer(tiny_model(), config, tiny_data()).fit()
+    ]  # of the last of four steps
     peak = config.optimizer.lr
     cosine = [0.5 * (1 + torch.tensor(torch.pi * step / 8).cos().item()) for step in (3, 7)]
     assert lrs == pytest.approx([peak, peak * cosine[0], peak * cosine[1]], rel=1e-4)
 
 
-# -- repeatable --------------------------------------------------------------------------------------------------
+# -- repeatable ------------------------------------------------------------------------------------
 
 
 def train(make_model, config, data, folder=None, trainer=Trainer):
@@ -117,9 +144,15 @@ class Interrupted(Trainer):
 
 
 @pytest.mark.parametrize("optimizer", ["Kar3", "SGD"])
-def test_two_and_two_epochs_are_four_to_the_bit(tiny_model, tiny_config, tiny_data, tmp_path, optimizer):
-    config = tiny_config(train={"epochs": 4, "accumulate": 2}, optimizer={"name": optimizer, "lr": 0.003},
-                         dataset={"crop_padding": 2, "flip": True}, scheduler={"name": "cosine", "warmup_epochs": 1})
+def test_two_and_two_epochs_are_four_to_the_bit(
+    tiny_model, tiny_config, tiny_data, tmp_path, optimizer
+):
+    config = tiny_config(
+        train={"epochs": 4, "accumulate": 2},
+        optimizer={"name": optimizer, "lr": 0.003},
+        dataset={"crop_padding": 2, "flip": True},
+        scheduler={"name": "cosine", "warmup_epochs": 1},
+    )
     rows, whole = train(tiny_model, config, tiny_data())
     with pytest.raises(KeyboardInterrupt):
         train(tiny_model, config, tiny_data(), tmp_path, Interrupted)
@@ -133,19 +166,42 @@ def test_two_and_two_epochs_are_four_to_the_bit(tiny_model, tiny_config, tiny_da
 
 
 def command(*extra):
-    return [sys.executable, "-m", "terminator", "train", "dataset.name=digits", "dataset.channels=3",
-            "dataset.train_size=256", "dataset.test_size=64", "model.factors=[4,1,1]", "model.global_hidden=4",
-            "model.local_hidden=4", "model.dropout=[0.1]", "train.batch_size=16", "train.epochs=4", "train.device=cpu",
-            "scheduler.warmup_epochs=1", "--profile", "smoke", "--experiment", "kill", *extra]
+    return [
+        sys.executable,
+        "-m",
+        "terminator",
+        "train",
+        "dataset.name=digits",
+        "dataset.channels=3",
+        "dataset.train_size=256",
+        "dataset.test_size=64",
+        "model.factors=[4,1,1]",
+        "model.global_hidden=4",
+        "model.local_hidden=4",
+        "model.dropout=[0.1]",
+        "train.batch_size=16",
+        "train.epochs=4",
+        "train.device=cpu",
+        "scheduler.warmup_epochs=1",
+        "--profile",
+        "smoke",
+        "--experiment",
+        "kill",
+        *extra,
+    ]
 
 
 def start(results):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TERMINATOR_RESULTS": str(results)}
-    return subprocess.Popen(command(), env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command(), env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 def kill_after(process, line, seconds):
-    """Wait for a line of output (or for the run's folder), a little longer, and end the process for good."""
+    """Wait for a line of output (or for the run's folder), a little longer, and end the process for
+    good.
+    """
     for text in process.stdout:
         if line in text:
             break
@@ -182,21 +238,27 @@ def test_a_killed_run_ends_as_if_it_had_never_been_killed(tmp_path):
     assert not (folders[1] / "checkpoint.pt").exists()
 
 
-# -- accumulation and precision ----------------------------------------------------------------------------------
+# -- accumulation and precision --------------------------------------------------------------------
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(tiny_model, tiny_config, tiny_data):
     runs = []
     for accumulate in (1, 2, 8):
-        config = tiny_config(train={"accumulate": accumulate, "epochs": 1}, optimizer={"name": "SGD", "lr": 0.02})
-        model = tiny_model(standardization="instance", local_sizes=(0, 0, 0, 0))  # nothing depends on the batch
+        config = tiny_config(
+            train={"accumulate": accumulate, "epochs": 1}, optimizer={"name": "SGD", "lr": 0.02}
+        )
+        model = tiny_model(
+            standardization="instance", local_sizes=(0, 0, 0, 0)
+        )  # nothing depends on the batch
         rows = Trainer(model, config, tiny_data()).fit()
         runs.append((rows, weights(model)))
     for rows, values in runs[1:]:
         for row, expected in zip(timeless(rows), timeless(runs[0][0]), strict=True):
             assert row == pytest.approx(expected, rel=1e-4, abs=1e-4)
         for name, value in values.items():
-            torch.testing.assert_close(value, runs[0][1][name], rtol=1e-3, atol=1e-4)  # slow nets amplify rounding
+            torch.testing.assert_close(
+                value, runs[0][1][name], rtol=1e-3, atol=1e-4
+            )  # slow nets amplify rounding
 
 
 def test_bfloat16_trains_close_to_float32(tiny_model, tiny_config, tiny_data):
@@ -219,23 +281,34 @@ def test_bfloat16_trains_close_to_float32(tiny_model, tiny_config, tiny_data):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_on_a_gpu(tiny_model, tiny_config, tiny_data, tmp_path, precision):
-    config = tiny_config(train={"epochs": 6, "device": "cuda", "precision": precision}, optimizer={"lr": 0.003})
+    config = tiny_config(
+        train={"epochs": 6, "device": "cuda", "precision": precision}, optimizer={"lr": 0.003}
+    )
     trainer = Trainer(tiny_model(), config, tiny_data(train=64, test=20), tmp_path)
     assert trainer.fit()[-1]["train_accuracy"] > 85
     trainer.calibrate()
     assert trainer.evaluate("calibrated")["accuracy"] > 70
     trainer.model.cpu().save(tmp_path / "model.safetensors")
-    again = Trainer(Terminator.load(tmp_path / "model.safetensors"), config.updated("train.device=cpu"),
-                    tiny_data(train=64, test=20))
+    again = Trainer(
+        Terminator.load(tmp_path / "model.safetensors"),
+        config.updated("train.device=cpu"),
+        tiny_data(train=64, test=20),
+    )
     assert again.evaluate("calibrated")["accuracy"] == pytest.approx(
-        Trainer(trainer.model, config, tiny_data(train=64, test=20)).evaluate("calibrated")["accuracy"], abs=10)
+        Trainer(trainer.model, config, tiny_data(train=64, test=20)).evaluate("calibrated")[
+            "accuracy"
+        ],
+        abs=10,
+    )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_graphs_change_no_loss(tiny_model, tiny_config, tiny_data):
     config = tiny_config("train.device=cuda", "train.epochs=1")
-    eager, ours = (Trainer(tiny_model(), config.updated(f"train.compile={mode}"), tiny_data()).fit()[0]
-                   for mode in ("none", "reduce-overhead"))
+    eager, ours = (
+        Trainer(tiny_model(), config.updated(f"train.compile={mode}"), tiny_data()).fit()[0]
+        for mode in ("none", "reduce-overhead")
+    )
     for name in ("loss", "cross_entropy", "slow_neural_loss"):
         assert ours[name] == pytest.approx(eager[name], rel=0.02), name
 
@@ -254,7 +327,7 @@ def test_no_step_waits_on_the_gpu_itself(tiny_model, tiny_config, tiny_data):
         torch.cuda.set_sync_debug_mode("default")
 
 
-# -- errors ------------------------------------------------------------------------------------------------------
+# -- errors ----------------------------------------------------------------------------------------
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tiny_model, tiny_config, tiny_data, tmp_path):
@@ -267,15 +340,21 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny_model, tiny_config, tiny_da
 
 
 def test_batches_that_do_not_fit(tiny_model, tiny_config, tiny_data):
-    with pytest.raises(ConfigError, match="train.batch_size is 64, but there are only 32 training images"):
+    with pytest.raises(
+        ConfigError, match="train.batch_size is 64, but there are only 32 training images"
+    ):
         Trainer(tiny_model(), tiny_config("train.batch_size=64"), tiny_data()).fit()
 
 
-def test_schedules_that_do_not_fit_are_refused_before_the_first_step(tiny_model, tiny_config, tiny_data):
+def test_schedules_that_do_not_fit_are_refused_before_the_first_step(
+    tiny_model, tiny_config, tiny_data
+):
     model = tiny_model()
     before = weights(model)
     config = tiny_config(scheduler={"name": "cosine", "warmup_epochs": 2})
-    with pytest.raises(ValueError, match="8 of 8 iterations.*scheduler.warmup_epochs, train.epochs"):
+    with pytest.raises(
+        ValueError, match="8 of 8 iterations.*scheduler.warmup_epochs, train.epochs"
+    ):
         Trainer(model, config, tiny_data()).fit()
     assert equal(weights(model), before)
 
@@ -299,7 +378,7 @@ def test_no_room_for_the_checkpoint(tiny_model, tiny_config, tiny_data, tmp_path
         Trainer(tiny_model(), tiny_config(), tiny_data(), tmp_path / "run").fit()
 
 
-# -- the two evaluations -----------------------------------------------------------------------------------------
+# -- the two evaluations ---------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -310,10 +389,16 @@ def test_a_filled_last_batch_counts_each_image_once(tiny_model, tiny_config, tin
     assert torch.equal(batches[1][0][4:], batches[0][0][:4])
     found = trainer.evaluate("released")
     assert found["images"] == 12
-    correct = sum((trainer.model(x).argmax(1) == labels)[:counted].sum() for x, labels, counted in batches)
+    correct = sum(
+        (trainer.model(x).argmax(1) == labels)[:counted].sum() for x, labels, counted in batches
+    )
     assert found["accuracy"] == pytest.approx(100 * correct.item() / 12)
-    entropy = sum(torch.nn.functional.cross_entropy(trainer.model(x)[:counted], labels[:counted], reduction="sum")
-                  for x, labels, counted in batches)
+    entropy = sum(
+        torch.nn.functional.cross_entropy(
+            trainer.model(x)[:counted], labels[:counted], reduction="sum"
+        )
+        for x, labels, counted in batches
+    )
     assert found["cross_entropy"] == pytest.approx(entropy.item() / 12, rel=1e-5)
 
 
@@ -325,7 +410,9 @@ def test_drop_last_drops_as_the_release_did(tiny_model, tiny_config, tiny_data):
     assert small.evaluate("released")["images"] == 6  # there is no other batch
     dropping = Trainer(model, config, tiny_data(test=12))
     dropping.calibrate()
-    assert dropping.evaluate("calibrated")["images"] == 12  # no batch statistics, so nothing to drop
+    assert (
+        dropping.evaluate("calibrated")["images"] == 12
+    )  # no batch statistics, so nothing to drop
 
 
 def test_calibrated_numbers_do_not_depend_on_the_test_batches(tiny_model, tiny_config, tiny_data):
@@ -349,13 +436,20 @@ def test_as_released_and_calibrated_can_be_taken_in_turns(tiny_model, tiny_confi
     assert limited.calibrate() == 20
 
 
-# -- as on a GPU -------------------------------------------------------------------------------------------------
+# -- as on a GPU -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("optimizer", "accumulate"), [("Kar3", 1), ("Kar2", 2), ("AdamW", 1), ("Lion", 1)])
-def test_no_step_waits_for_a_gpu(tiny_model, tiny_config, tiny_data, monkeypatch, optimizer, accumulate):
-    config = tiny_config(optimizer={"name": optimizer}, train={"accumulate": accumulate},
-                         dataset={"crop_padding": 2, "flip": True})
+@pytest.mark.parametrize(
+    ("optimizer", "accumulate"), [("Kar3", 1), ("Kar2", 2), ("AdamW", 1), ("Lion", 1)]
+)
+def test_no_step_waits_for_a_gpu(
+    tiny_model, tiny_config, tiny_data, monkeypatch, optimizer, accumulate
+):
+    config = tiny_config(
+        optimizer={"name": optimizer},
+        train={"accumulate": accumulate},
+        dataset={"crop_padding": 2, "flip": True},
+    )
     assert not waits_of_a_step(monkeypatch, lambda: Trainer(tiny_model(), config, tiny_data()))
 
 
@@ -366,6 +460,8 @@ def test_a_step_that_waits_is_found(tiny_model, tiny_config, tiny_data, monkeypa
         return trainer
 
     assert waits_of_a_step(monkeypatch, careless) == ["aten._to_copy.default"]
-    monkeypatch.setattr(Trainer, "_step", lambda self, batch, generator: {"loss": self.labels.sum().item()})
+    monkeypatch.setattr(
+        Trainer, "_step", lambda self, batch, generator: {"loss": self.labels.sum().item()}
+    )
     with pytest.raises(RuntimeError, match="meta tensors"):
         waits_of_a_step(monkeypatch, careless)

@@ -11,7 +11,9 @@ from terminator.classification.predict import compiled
 from terminator.classification.trainer import Trainer
 from terminator.standardization import calibrate
 
-pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler for the CPU")
+pytestmark = pytest.mark.skipif(
+    not shutil.which("g++"), reason="torch.compile needs a C++ compiler for the CPU"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -31,16 +33,25 @@ def gradients(model, network, x):
 def test_a_compiled_training_step_gives_the_same(tiny_model):
     model = tiny_model(factors=(4,))
     x = torch.randn(4, 3, 8, 8)
-    eager, ours = (gradients(model, network, x) for network in (model, torch.compile(model, fullgraph=True)))
+    eager, ours = (
+        gradients(model, network, x) for network in (model, torch.compile(model, fullgraph=True))
+    )
     torch.testing.assert_close(ours[0], eager[0], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(ours[1], eager[1], rtol=1e-3, atol=1e-5 * eager[1].abs().max().item())
+    torch.testing.assert_close(
+        ours[1], eager[1], rtol=1e-3, atol=1e-5 * eager[1].abs().max().item()
+    )
 
 
 def test_compiled_answers_are_the_same(tiny_model):
     model = tiny_model(factors=(4,))
     calibrate(model, [torch.randn(8, 3, 8, 8) for _ in range(2)])
     network = compiled(model)
-    for x in (torch.ones(1, 3, 8, 8), torch.randn(1, 3, 8, 8), torch.randn(1, 3, 8, 8), torch.randn(2, 3, 8, 8)):
+    for x in (
+        torch.ones(1, 3, 8, 8),
+        torch.randn(1, 3, 8, 8),
+        torch.randn(1, 3, 8, 8),
+        torch.randn(2, 3, 8, 8),
+    ):
         with torch.inference_mode():
             torch.testing.assert_close(network(x), model(x), rtol=1e-4, atol=1e-5)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
@@ -62,7 +73,11 @@ def test_a_compiled_training_is_the_eager_one(tiny_model, tiny_config, tiny_data
 
 
 def test_graphs_and_parts_of_a_batch_do_not_go_together(tiny_config):
-    with pytest.raises(ConfigError, match="train.compile is 'reduce-overhead'; allowed: none or default with"):
+    with pytest.raises(
+        ConfigError, match="train.compile is 'reduce-overhead'; allowed: none or default with"
+    ):
         tiny_config("train.compile=reduce-overhead", "train.accumulate=2")
-    with pytest.raises(ConfigError, match="train.compile is 'fast'; allowed: none, default, reduce-overhead"):
+    with pytest.raises(
+        ConfigError, match="train.compile is 'fast'; allowed: none, default, reduce-overhead"
+    ):
         tiny_config("train.compile=fast")

@@ -1,6 +1,5 @@
 """Every part of Terminator against numbers computed beforehand (tests/golden/)."""
 
-
 import numpy as np
 import pytest
 import torch
@@ -42,7 +41,9 @@ def fill_slow_net(net, case):
     return net
 
 
-@pytest.mark.parametrize(("name", "dimensions", "size", "out"), [("global", 2, 5, 6), ("channel", 1, 7, 1)])
+@pytest.mark.parametrize(
+    ("name", "dimensions", "size", "out"), [("global", 2, 5, 6), ("channel", 1, 7, 1)]
+)
 def test_slow_net(name, dimensions, size, out):
     case = golden(f"slow_net_{name}")
     close(coordinates(dimensions, size)[0], case["coords"])
@@ -117,7 +118,9 @@ def test_slow_neural_loss():
 def test_kar(name, kind, foreach):
     case = golden(name)
     p = torch.nn.Parameter(case["start"].clone())
-    optimizer = kind([p], lr=float(case["lr"]), betas=tuple(case["betas"].tolist()), foreach=foreach)
+    optimizer = kind(
+        [p], lr=float(case["lr"]), betas=tuple(case["betas"].tolist()), foreach=foreach
+    )
     for gradient, expected in zip(case["grads"], case["trajectory"], strict=True):
         p.grad = gradient.clone()
         optimizer.step()
@@ -128,19 +131,31 @@ def test_released_schedule():
     case = golden("lr_schedule")
     per_epoch = int(case["iters_per_epoch"])
     total, warmup = per_epoch * int(case["epochs"]), per_epoch * int(case["warmup_epochs"])
-    ours = [float(case["peak_lr"]) * optim.learning_rate_factor("released", i, total, warmup) for i in range(total)]
+    ours = [
+        float(case["peak_lr"]) * optim.learning_rate_factor("released", i, total, warmup)
+        for i in range(total)
+    ]
     close(torch.tensor(ours, dtype=torch.float64), case["lr"], atol=1e-9)
 
 
 def small_model():
     case = golden("model_small")
-    state = {key.removeprefix("state."): value for key, value in case.items() if key.startswith("state.")}
+    state = {
+        key.removeprefix("state."): value for key, value in case.items() if key.startswith("state.")
+    }
     config = ModelConfig(**{**released.infer_config(state).__dict__, "dropout": (0.0,)})
     return case, released.load(state, config)
 
 
-@pytest.mark.parametrize(("device", "traced", "onednn"), [
-    ("cpu", False, False), ("cpu", False, True), ("cpu", True, products.ONEDNN), ("cuda", False, False)])
+@pytest.mark.parametrize(
+    ("device", "traced", "onednn"),
+    [
+        ("cpu", False, False),
+        ("cpu", False, True),
+        ("cpu", True, products.ONEDNN),
+        ("cuda", False, False),
+    ],
+)
 def test_whole_small_model_with_gradients(monkeypatch, device, traced, onednn):
     """With either library for products, as torch.compile traces it, in one graph, and on a GPU."""
     if device == "cuda":
@@ -151,7 +166,11 @@ def test_whole_small_model_with_gradients(monkeypatch, device, traced, onednn):
     case, model = small_model()
     case, model = {key: value.to(device) for key, value in case.items()}, model.to(device)
     x = case["x"].requires_grad_()
-    network = torch.compile(model.train(), fullgraph=True, backend="aot_eager") if traced else model.train()
+    network = (
+        torch.compile(model.train(), fullgraph=True, backend="aot_eager")
+        if traced
+        else model.train()
+    )
     logits, kernels = network(x, return_kernels=True)
     close(logits, case["logits"])
     slow = losses.slow_neural_loss(kernels)

@@ -18,8 +18,11 @@ def plain(x, weight, bias):
     return torch.einsum("oi,ni...->no...", weight, x) + bias.view(1, -1, *[1] * (x.ndim - 2))
 
 
-LAYOUTS = {"images outermost": lambda x: x.contiguous(), "channels outermost": layout.channels_outermost,
-           "channels innermost": lambda x: x.movedim(1, -1).contiguous().movedim(-1, 1)}
+LAYOUTS = {
+    "images outermost": lambda x: x.contiguous(),
+    "channels outermost": layout.channels_outermost,
+    "channels innermost": lambda x: x.movedim(1, -1).contiguous().movedim(-1, 1),
+}
 
 
 @pytest.mark.parametrize("positions", [(7,), (3, 4)])
@@ -30,8 +33,11 @@ def test_linear_map_and_gradients_in_every_layout(layout, positions):
     inputs, upstream = (x, weight, bias), numbers(2, 5, *positions, seed=3)
     ours, theirs = layers.linear_map(*inputs), plain(*inputs)
     torch.testing.assert_close(ours, theirs)
-    for a, b in zip(torch.autograd.grad(ours, inputs, upstream), torch.autograd.grad(theirs, inputs, upstream),
-                    strict=True):
+    for a, b in zip(
+        torch.autograd.grad(ours, inputs, upstream),
+        torch.autograd.grad(theirs, inputs, upstream),
+        strict=True,
+    ):
         torch.testing.assert_close(a, b)
     assert torch.autograd.gradcheck(layers.linear_map, inputs)
 
@@ -43,8 +49,13 @@ def test_products_of_both_libraries_are_the_same(monkeypatch, threads, sizes):
     rows, inner, columns = sizes
     exact = numbers(rows, inner) @ numbers(inner, columns, seed=1)
     a, b = numbers(rows, inner).float(), numbers(inner, columns, seed=1).float()
-    layouts = [(a, b), (a.t().contiguous().t(), b), (a, b.t().contiguous().t()), (a, torch.cat([b, b], 1)[:, :columns]),
-               (a, torch.stack([b, b], 2)[..., 0])]
+    layouts = [
+        (a, b),
+        (a.t().contiguous().t(), b),
+        (a, b.t().contiguous().t()),
+        (a, torch.cat([b, b], 1)[:, :columns]),
+        (a, torch.stack([b, b], 2)[..., 0]),
+    ]
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -89,7 +100,9 @@ def test_gated_map_is_the_product_of_two():
     biases = tuple(numbers(5, seed=s).requires_grad_() for s in (3, 4))
     expected = plain(x, weights[0], biases[0]) * plain(x, weights[1], biases[1])
     torch.testing.assert_close(layers.gated_map(x, weights, biases), expected)
-    assert torch.autograd.gradcheck(lambda x, *p: layers.gated_map(x, p[:2], p[2:]), (x, *weights, *biases))
+    assert torch.autograd.gradcheck(
+        lambda x, *p: layers.gated_map(x, p[:2], p[2:]), (x, *weights, *biases)
+    )
 
 
 def test_concatenated_map_is_the_map_of_the_concatenation():
@@ -97,14 +110,18 @@ def test_concatenated_map_is_the_map_of_the_concatenation():
     weight, bias = numbers(5, 6, seed=7).requires_grad_(), numbers(5, seed=8).requires_grad_()
     ours = layers.concatenated_map(parts, weight, bias)
     torch.testing.assert_close(ours, plain(torch.cat(parts, 1), weight, bias))
-    assert torch.autograd.gradcheck(lambda w, b, *p: layers.concatenated_map(list(p), w, b), (weight, bias, *parts))
+    assert torch.autograd.gradcheck(
+        lambda w, b, *p: layers.concatenated_map(list(p), w, b), (weight, bias, *parts)
+    )
 
 
 def test_a_narrow_branch_counts_as_tiled():
     torch.manual_seed(0)
     bottleneck = Bottleneck(6, 2, 5).double()
     wide, narrow = numbers(2, 6, 4), numbers(2, 3, 4, seed=1)
-    torch.testing.assert_close(bottleneck([wide, narrow]), bottleneck([wide, narrow.repeat(1, 2, 1)]))
+    torch.testing.assert_close(
+        bottleneck([wide, narrow]), bottleneck([wide, narrow.repeat(1, 2, 1)])
+    )
 
 
 def test_rgu_is_its_equation():
@@ -117,7 +134,9 @@ def test_rgu_is_its_equation():
 
 
 def test_mixed_precision_multiplies_in_bfloat16_and_learns_in_float32():
-    x, weight, bias = (t.float() for t in (numbers(2, 3, 4), numbers(5, 3, seed=1), numbers(5, seed=2)))
+    x, weight, bias = (
+        t.float() for t in (numbers(2, 3, 4), numbers(5, 3, seed=1), numbers(5, seed=2))
+    )
     weight.requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
         y = layers.linear_map(x, weight, bias)
@@ -131,4 +150,6 @@ def test_a_product_with_part_of_a_matrix_is_not_slower():
     a, wide = torch.ones(64, 128), torch.ones(128, 2048)
     part = wide[:, :1024]
     whole = best_seconds(lambda: products.product(a, part.contiguous()))
-    assert best_seconds(lambda: products.product(a, part)) < 20 * whole  # oneDNN's fallback takes 1,000 times
+    assert (
+        best_seconds(lambda: products.product(a, part)) < 20 * whole
+    )  # oneDNN's fallback takes 1,000 times

@@ -14,9 +14,15 @@ from terminator.slow_net import FourierSlowNet, coordinates, grid
 
 
 def fast_network(channels=6, classes=4):
-    return nn.Sequential(nn.Conv2d(3, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.GELU(),
-                         nn.Conv2d(channels, channels, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-                         nn.Linear(channels, classes))
+    return nn.Sequential(
+        nn.Conv2d(3, channels, 3, padding=1),
+        nn.BatchNorm2d(channels),
+        nn.GELU(),
+        nn.Conv2d(channels, channels, 3, padding=1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(channels, classes),
+    )
 
 
 def linked(**changes):
@@ -30,13 +36,15 @@ def test_the_four_calls_give_the_operator_by_hand(operator):
     link = linked(operator=operator).eval()
     assert link.start() is link
     images = torch.randn(5, 3, 8, 8)
-    kernel, = link.send_data(coordinates(2, 8))
+    (kernel,) = link.send_data(coordinates(2, 8))
     assert torch.equal(kernel, link.send_data()[0])  # the grid is what it takes without data
     z = link.fast_network[:3](images)
     by_hand = link.fast_network[3:](hyperzzw.global_operator(operator, kernel * z, z))
     assert torch.allclose(link.receive_data(images), by_hand, atol=1e-6)
     assert torch.allclose(link(images), by_hand, atol=1e-6)
-    assert not torch.allclose(link.fast_network(images), by_hand, atol=1e-3)  # no hook is left behind
+    assert not torch.allclose(
+        link.fast_network(images), by_hand, atol=1e-3
+    )  # no hook is left behind
 
 
 def test_other_coordinates_give_other_hyper_kernels_until_the_next_call():
@@ -61,7 +69,9 @@ def test_gradients_reach_both_networks_and_a_training_step_lowers_the_loss():
         loss.backward()
         losses.append(loss.item())
         optimizer.step()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in link.slow_networks.parameters())
+    assert all(
+        p.grad is not None and p.grad.abs().sum() > 0 for p in link.slow_networks.parameters()
+    )
     assert sum(p.grad.abs().sum() > 0 for p in link.fast_network.parameters()) > 4
     assert losses[-1] < 0.7 * losses[0]
 
@@ -80,7 +90,7 @@ class ContextSlowNet(nn.Module):
 def test_a_slow_network_may_depend_on_a_context():
     link = terminator.connect(ContextSlowNet(), fast_network(), at="2").eval()
     images = torch.randn(4, 3, 8, 8)
-    kernel, = link.send_data(images)
+    (kernel,) = link.send_data(images)
     assert kernel.shape == (4, 6, 8, 8)
     out = link.receive_data(images)
     link.send_data(images.flip(0))
@@ -89,7 +99,9 @@ def test_a_slow_network_may_depend_on_a_context():
 
 def test_several_places_and_a_fast_network_without_an_input_shape():
     torch.manual_seed(0)
-    link = terminator.connect([FourierSlowNet(2, 6), FourierSlowNet(2, 6)], fast_network(), at=("0", "3"))
+    link = terminator.connect(
+        [FourierSlowNet(2, 6), FourierSlowNet(2, 6)], fast_network(), at=("0", "3")
+    )
     assert link(torch.randn(2, 3, 8, 8)).shape == (2, 4)
     assert [tuple(kernel.shape) for kernel in link.hyper_kernels] == [(1, 6, 8, 8)] * 2
     assert link(torch.randn(2, 3, 12, 12)).shape == (2, 4)  # the grid follows the images
@@ -100,8 +112,12 @@ def test_several_places_and_a_fast_network_without_an_input_shape():
 def test_sequences_and_maps_that_are_not_square():
     assert torch.equal(grid((8, 8)), coordinates(2, 8))
     assert grid((3, 5)).shape == (1, 2, 3, 5)
-    line = terminator.connect(FourierSlowNet(1, 4), nn.Conv1d(1, 4, 3, padding=1), operator="causal_convolution",
-                              input_shape=(1, 10)).start()
+    line = terminator.connect(
+        FourierSlowNet(1, 4),
+        nn.Conv1d(1, 4, 3, padding=1),
+        operator="causal_convolution",
+        input_shape=(1, 10),
+    ).start()
     assert line(torch.randn(2, 1, 10)).shape == (2, 4, 10)
     flat = terminator.connect(FourierSlowNet(2, 4), nn.Conv2d(1, 4, 1), operator="convolution")
     assert flat(torch.randn(2, 1, 3, 5)).shape == (2, 4, 3, 5)
@@ -115,20 +131,31 @@ def test_start_leaves_no_trace_in_the_networks():
     link.start()
     assert link.training
     assert link.fast_network[1].training
-    assert all(torch.equal(value, before[name]) for name, value in link.fast_network.state_dict().items())
+    assert all(
+        torch.equal(value, before[name]) for name, value in link.fast_network.state_dict().items()
+    )
 
 
-@pytest.mark.parametrize(("changes", "words"), [
-    ({"at": "features"}, "at is 'features'; allowed: '', '0', '1'"),
-    ({"at": ("0", "2")}, "1 slow networks for 2 places"),
-    ({"operator": "attention"}, "operator is 'attention'; allowed: matrix, convolution, causal_convolution"),
-    ({"at": "5"}, r"at '5' the fast network gives \(2, 6\); allowed: activations"),
-    ({"at": ""}, r"at '' the fast network gives \(2, 4\)"),
-    ({"at": "0", "input_shape": (1, 8, 8)}, r"does not take inputs \(2, 1, 8, 8\)"),
-    ({"input_shape": None}, "input_shape is None"),
-    ({"slow_network": FourierSlowNet(2, 5)}, r"gives \(1, 5, 8, 8\); allowed: \(1, 6, 8, 8\) or \(2, 6, 8, 8\)"),
-    ({"slow_network": FourierSlowNet(1, 6)}, "at '2', where the activations are"),
-])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"at": "features"}, "at is 'features'; allowed: '', '0', '1'"),
+        ({"at": ("0", "2")}, "1 slow networks for 2 places"),
+        (
+            {"operator": "attention"},
+            "operator is 'attention'; allowed: matrix, convolution, causal_convolution",
+        ),
+        ({"at": "5"}, r"at '5' the fast network gives \(2, 6\); allowed: activations"),
+        ({"at": ""}, r"at '' the fast network gives \(2, 4\)"),
+        ({"at": "0", "input_shape": (1, 8, 8)}, r"does not take inputs \(2, 1, 8, 8\)"),
+        ({"input_shape": None}, "input_shape is None"),
+        (
+            {"slow_network": FourierSlowNet(2, 5)},
+            r"gives \(1, 5, 8, 8\); allowed: \(1, 6, 8, 8\) or \(2, 6, 8, 8\)",
+        ),
+        ({"slow_network": FourierSlowNet(1, 6)}, "at '2', where the activations are"),
+    ],
+)
 def test_start_says_what_does_not_fit(changes, words):
     settings = {"slow_network": FourierSlowNet(2, 6), "at": "2", "input_shape": (3, 8, 8)} | changes
     with pytest.raises(ValueError, match=words):
@@ -150,12 +177,14 @@ def test_the_trainer_takes_a_link(tiny_config, tiny_data):
     assert rows[-1]["cross_entropy"] < rows[0]["cross_entropy"]
 
 
-# -- Terminator ----------------------------------------------------------------------------------------------------
+# -- Terminator ------------------------------------------------------------------------------------
 
 
 def parts(model):
-    return ([FourierSlowNet(2, c) for c in model.config.channels[:-1]],
-            [nn.Conv2d(c, c, 3, padding=1) for c in model.config.channels[:-1]])
+    return (
+        [FourierSlowNet(2, c) for c in model.config.channels[:-1]],
+        [nn.Conv2d(c, c, 3, padding=1) for c in model.config.channels[:-1]],
+    )
 
 
 def test_terminator_takes_slow_and_fast_networks_and_trains_them(tiny_model):
@@ -168,7 +197,11 @@ def test_terminator_takes_slow_and_fast_networks_and_trains_them(tiny_model):
     assert torch.equal(kernels[0], slow[0](coordinates(2, 8)))
     logits, kernels = model(images, return_kernels=True)
     assert logits.shape == before
-    loss = logits.square().sum() + slow_neural_loss(kernels) + norm_penalty(*model.penalized_parameters(), 1e-3)
+    loss = (
+        logits.square().sum()
+        + slow_neural_loss(kernels)
+        + norm_penalty(*model.penalized_parameters(), 1e-3)
+    )
     loss.backward()
     for network in (*slow, *fast):
         assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
@@ -193,7 +226,8 @@ def test_send_data_reaches_the_connected_slow_networks_only(tiny_model):
 
 
 def test_a_connected_model_changes_its_size_but_cannot_be_saved_in_a_file_that_does_not_know_its_parts(
-        tiny_model, tmp_path):
+    tiny_model, tmp_path
+):
     model = tiny_model().connect([FourierSlowNet(2, 3), None, None])
     assert isinstance(model.blocks[0].slow_net, ConnectedSlowNet)
     assert model.at_size(12)(torch.randn(2, 3, 12, 12)).shape == (2, 4)

@@ -24,7 +24,7 @@ def backward(model, x):
     (F.cross_entropy(logits, labels) + slow_neural_loss(kernels) + penalty).backward()
 
 
-# -- sizes -------------------------------------------------------------------------------------------------------
+# -- sizes -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("classes", "expected"), [(10, 1_336_855), (100, 1_362_865)])
@@ -38,7 +38,8 @@ def test_slow_share_and_cost_of_the_released_network():
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         logits = model.eval()(images(16, size=32))
     assert logits.shape == (16, 10)
-    # 2.21e9 as the equations are written; two linear maps in a row and tiled skips are computed as one
+    # 2.21e9 as the equations are written; two linear maps in a row and tiled skips are computed as
+    # one
     assert counter.get_total_flops() / 16 == pytest.approx(1.975e9, rel=0.01)
 
 
@@ -68,10 +69,12 @@ def test_same_seed_same_weights_other_seed_others(tiny_model):
     assert not torch.equal(one.classifier.weight, other.classifier.weight)
 
 
-# -- switches ----------------------------------------------------------------------------------------------------
+# -- switches --------------------------------------------------------------------------------------
 
 H, P = 4, 64  # hidden channels of the tiny slow nets, positions of its images
-CHANNEL_NET = 3 * 2 * H + 2 * (H * H + H) + H + 1  # filters, linears, output; and C for the bias map
+CHANNEL_NET = (
+    3 * 2 * H + 2 * (H * H + H) + H + 1
+)  # filters, linears, output; and C for the bias map
 SPATIAL_NET = 3 * 3 * H + 2 * (H * H + H) + P + H + 1
 
 
@@ -82,17 +85,30 @@ def local_net(c, k):
 
 SWITCHES = {  # changes: parameters more or less per block, given channels in and out and the block's skips
     "rgu": ({"rgu": False}, lambda c, out, skips: -2 * (3 * (c * c + c) + P)),
-    "hyper_channel_interaction": ({"hyper_channel_interaction": False}, lambda c, out, skips: -(CHANNEL_NET + c)),
-    "hyper_interaction": ({"hyper_interaction": False},
-                          lambda c, out, skips: -(CHANNEL_NET + c + SPATIAL_NET + c * out)),
+    "hyper_channel_interaction": (
+        {"hyper_channel_interaction": False},
+        lambda c, out, skips: -(CHANNEL_NET + c),
+    ),
+    "hyper_interaction": (
+        {"hyper_interaction": False},
+        lambda c, out, skips: -(CHANNEL_NET + c + SPATIAL_NET + c * out),
+    ),
     "si_glu": ({"si_glu": False}, lambda c, out, skips: -c * out),
     "skips": ({"skips": False}, lambda c, out, skips: -skips * c * out),
     "one local": ({"local_sizes": (3, 0, 5, 7)}, lambda c, out, skips: -local_net(c, 9) - c * out),
-    "all locals": ({"local_sizes": (0, 0, 0, 0)},
-                   lambda c, out, skips: sum(-local_net(c, k) - c * out for k in (3, 9, 5, 7))),
-    "local_context": ({"local_context": False}, lambda c, out, skips: -4 * (c * H + H + 3 * (H * H + H))),
+    "all locals": (
+        {"local_sizes": (0, 0, 0, 0)},
+        lambda c, out, skips: sum(-local_net(c, k) - c * out for k in (3, 9, 5, 7)),
+    ),
+    "local_context": (
+        {"local_context": False},
+        lambda c, out, skips: -4 * (c * H + H + 3 * (H * H + H)),
+    ),
     "renormalization": ({"renormalization": False}, lambda c, out, skips: 0),
-    "trainable_renormalization": ({"trainable_renormalization": True}, lambda c, out, skips: 4 * 2 * 2 * H),
+    "trainable_renormalization": (
+        {"trainable_renormalization": True},
+        lambda c, out, skips: 4 * 2 * 2 * H,
+    ),
     "trainable_fast_bias": ({"trainable_fast_bias": True}, lambda c, out, skips: 1),
     "batch": ({"standardization": "batch"}, lambda c, out, skips: 0),
     "instance": ({"standardization": "instance"}, lambda c, out, skips: 0),
@@ -107,7 +123,9 @@ def test_every_switch_alone(tiny_model, name):
     changes, change_per_block = SWITCHES[name]
     whole, model = tiny_model(), tiny_model(**changes)
     blocks = [(3, 12, 0), (12, 12, 0), (12, 12, 1)]  # channels in, channels out, skips
-    assert count_parameters(model) - count_parameters(whole) == sum(change_per_block(*block) for block in blocks)
+    assert count_parameters(model) - count_parameters(whole) == sum(
+        change_per_block(*block) for block in blocks
+    )
     x = images()
     backward(model, x)
     for key, p in model.named_parameters():
@@ -115,7 +133,9 @@ def test_every_switch_alone(tiny_model, name):
         assert p.grad.isfinite().all(), key
 
 
-@pytest.mark.parametrize("name", ["rgu", "local_context", "renormalization", "batch", "instance", "convolution"])
+@pytest.mark.parametrize(
+    "name", ["rgu", "local_context", "renormalization", "batch", "instance", "convolution"]
+)
 def test_switches_that_leave_the_widths_change_the_answer(tiny_model, name):
     whole, model, x = tiny_model().eval(), tiny_model(**SWITCHES[name][0]).eval(), images()
     whole.load_state_dict(model.state_dict(), strict=False)
@@ -131,18 +151,36 @@ def test_what_the_release_did_not_train_starts_at_its_constants(tiny_model, name
 
 def test_hyper_channel_interaction_is_all_but_undone_by_the_standardisation_after_it(tiny_model):
     """IS(s * x) = IS(x) for a positive score s per channel, up to the standardisation's epsilon."""
-    whole, model, x = tiny_model().eval(), tiny_model(hyper_channel_interaction=False).eval(), images()
+    whole, model, x = (
+        tiny_model().eval(),
+        tiny_model(hyper_channel_interaction=False).eval(),
+        images(),
+    )
     part = whole(x, return_parts=True).blocks[0]
     scored = whole.blocks[0].hyper_channel_interaction(x)
     assert not torch.allclose(scored, x, atol=1e-2)
-    torch.testing.assert_close(part.interacted, model(x, return_parts=True).blocks[0].interacted, rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        part.interacted, model(x, return_parts=True).blocks[0].interacted, rtol=0, atol=1e-3
+    )
 
 
 def test_everything_off_still_trains(tiny_model):
-    model = tiny_model(rgu=False, hyper_channel_interaction=False, hyper_interaction=False, si_glu=False, skips=False,
-                       local_sizes=(0, 0, 0, 0), standardization="instance")
+    model = tiny_model(
+        rgu=False,
+        hyper_channel_interaction=False,
+        hyper_interaction=False,
+        si_glu=False,
+        skips=False,
+        local_sizes=(0, 0, 0, 0),
+        standardization="instance",
+    )
     backward(model, images())
-    assert list(model(images(), return_parts=True).blocks[0].branches) == ["o", "fast", "o_mixed", "o_interacted"]
+    assert list(model(images(), return_parts=True).blocks[0].branches) == [
+        "o",
+        "fast",
+        "o_mixed",
+        "o_interacted",
+    ]
 
 
 def test_trainable_fast_bias_shifts_what_the_next_block_sees(tiny_model):
@@ -151,12 +189,16 @@ def test_trainable_fast_bias_shifts_what_the_next_block_sees(tiny_model):
     with torch.no_grad():
         model.fast_bias[0] = 3.0
     parts = model(x, return_parts=True)
-    assert torch.allclose(parts.blocks[1].mixed, before, atol=1e-3)  # instance-standardised: a constant is lost
+    assert torch.allclose(
+        parts.blocks[1].mixed, before, atol=1e-3
+    )  # instance-standardised: a constant is lost
     shifted = parts.blocks[0].output + 3.0
-    assert torch.allclose(parts.blocks[1].slow_score, shifted * parts.blocks[1].hyper_kernel, atol=1e-5)
+    assert torch.allclose(
+        parts.blocks[1].slow_score, shifted * parts.blocks[1].hyper_kernel, atol=1e-5
+    )
 
 
-# -- parts -------------------------------------------------------------------------------------------------------
+# -- parts -----------------------------------------------------------------------------------------
 
 
 def test_parts_shapes_order_and_wiring(tiny_model):
@@ -169,7 +211,20 @@ def test_parts_shapes_order_and_wiring(tiny_model):
     assert seen[9][10].shape == (2, 12, 8, 8)
     skips = [(), (), (0,), (1,), (2, 1)]
     for i, (part, channels) in enumerate(zip(blocks, (3, 12, 12, 24, 24), strict=True)):
-        names = ["o", "l2", "skip1", "fast", "o_mixed", "l1", "glu", "l3", "o_interacted", "l4", "skip2", "hyper"]
+        names = [
+            "o",
+            "l2",
+            "skip1",
+            "fast",
+            "o_mixed",
+            "l1",
+            "glu",
+            "l3",
+            "o_interacted",
+            "l4",
+            "skip2",
+            "hyper",
+        ]
         left_out = {0: {"skip1", "skip2"}, 1: {"skip2"}, 2: set()}[len(skips[i])]
         assert list(part.branches) == [name for name in names if name not in left_out]
         assert all(map(torch.equal, seen[i], part.branches.values()))
@@ -180,7 +235,8 @@ def test_parts_shapes_order_and_wiring(tiny_model):
         assert part.interaction_score.shape == shape
         assert 0 < part.interaction_score.min() <= part.interaction_score.max() < 1
         assert [tuple(kernel.shape) for kernel in part.local_kernels.values()] == [
-            (channels, 1, k, k) for k in (3, 9, 5, 7)]
+            (channels, 1, k, k) for k in (3, 9, 5, 7)
+        ]
         x_in = x if i == 0 else blocks[i - 1].output
         score, branches, block = part.slow_score, part.branches, model.blocks[i]
         close = torch.testing.assert_close
@@ -191,11 +247,18 @@ def test_parts_shapes_order_and_wiring(tiny_model):
         close(branches["o_interacted"], score @ part.interacted)
         close(branches["glu"], torch.sigmoid(branches["o"]) * branches["o"])
         close(branches["hyper"], x_in * part.interaction_score)
-        for name, (source, value) in {"l1": (x_in, part.interacted), "l2": (part.interacted, x_in),
-                                      "l3": (part.mixed, x_in), "l4": (x_in, part.mixed)}.items():
+        for name, (source, value) in {
+            "l1": (x_in, part.interacted),
+            "l2": (part.interacted, x_in),
+            "l3": (part.mixed, x_in),
+            "l4": (x_in, part.mixed),
+        }.items():
             close(branches[name], block.locals[name](source, value)[0])
         for name, j in zip(("skip1", "skip2"), skips[i], strict=False):
-            close(branches[name], torch.cat([blocks[j].output] * (channels // blocks[j].output.shape[1]), 1))
+            close(
+                branches[name],
+                torch.cat([blocks[j].output] * (channels // blocks[j].output.shape[1]), 1),
+            )
     assert logits.shape == (2, 4)
     assert blocks[-1].output.shape == (2, 24, 8, 8)
 
@@ -211,35 +274,50 @@ def test_kernels_for_the_losses(tiny_model):
     assert [tuple(kernel.shape) for kernel in kernels] == [(1, c, 8, 8) for c in (3, 12, 12)]
 
 
-# -- what is impossible ------------------------------------------------------------------------------------------
+# -- what is impossible ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("changes", "words"), [
-    ({"size": 1}, ["model.size is 1", "at least 2"]),
-    ({"size": "big"}, ["model.size is 'big'", "an integer"]),
-    ({"size": 8.5}, ["model.size is 8.5", "an integer"]),
-    ({"sise": 8}, ["unknown setting sise", "did you mean size?", "in_channels"]),
-    ({"in_channels": 0}, ["model.in_channels is 0", "at least 1"]),
-    ({"classes": 1}, ["model.classes is 1", "at least 2"]),
-    ({"factors": (5, 1)}, ["model.factors is (5, 1)", "model.groups=12", "15 channels", "(4, 3, 2, 2, 2)"]),
-    ({"in_channels": 1, "factors": (4, 3)}, ["model.factors is (4, 3)", "4 channels", "(12, 3, 2, 2, 2)"]),
-    ({"factors": ()}, ["model.factors is ()", "at least one"]),
-    ({"factors": 4}, ["factors is 4", "a list of ints"]),
-    ({"groups": 7, "factors": (7,)}, ["model.groups is 7", "even"]),
-    ({"groups": 0}, ["model.groups is 0", "at least 1"]),
-    ({"dimensions": 3}, ["model.dimensions is 3", "1 (sequences), 2 (images)"]),
-    ({"dropout": (1.0,)}, ["model.dropout is (1.0,)", "below 1"]),
-    ({"dropout": 0.1}, ["dropout is 0.1", "a list of floats"]),
-    ({"local_sizes": (3, 9, 5)}, ["model.local_sizes is (3, 9, 5)", "four odd"]),
-    ({"local_sizes": (3, 8, 5, 7)}, ["model.local_sizes is (3, 8, 5, 7)", "four odd"]),
-    ({"standardization": "layer"}, ["model.standardization is 'layer'", "g_ibs, batch, instance, batch_affine"]),
-    ({"operator": "fourier"}, ["model.operator is 'fourier'", "matrix, convolution"]),
-    ({"operator": "causal_convolution"}, ["model.operator is 'causal_convolution'", "matrix, convolution"]),
-    ({"omega_0": 0}, ["model.omega_0 is 0", "positive"]),
-    ({"global_hidden": 0}, ["model.global_hidden is 0", "at least 1"]),
-    ({"rgu": "perhaps"}, ["rgu is 'perhaps'", "true or false"]),
-    ({"dimensions": 1, "size": 10}, ["model.size is 10", "square number", "convolution"]),
-])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"size": 1}, ["model.size is 1", "at least 2"]),
+        ({"size": "big"}, ["model.size is 'big'", "an integer"]),
+        ({"size": 8.5}, ["model.size is 8.5", "an integer"]),
+        ({"sise": 8}, ["unknown setting sise", "did you mean size?", "in_channels"]),
+        ({"in_channels": 0}, ["model.in_channels is 0", "at least 1"]),
+        ({"classes": 1}, ["model.classes is 1", "at least 2"]),
+        (
+            {"factors": (5, 1)},
+            ["model.factors is (5, 1)", "model.groups=12", "15 channels", "(4, 3, 2, 2, 2)"],
+        ),
+        (
+            {"in_channels": 1, "factors": (4, 3)},
+            ["model.factors is (4, 3)", "4 channels", "(12, 3, 2, 2, 2)"],
+        ),
+        ({"factors": ()}, ["model.factors is ()", "at least one"]),
+        ({"factors": 4}, ["factors is 4", "a list of ints"]),
+        ({"groups": 7, "factors": (7,)}, ["model.groups is 7", "even"]),
+        ({"groups": 0}, ["model.groups is 0", "at least 1"]),
+        ({"dimensions": 3}, ["model.dimensions is 3", "1 (sequences), 2 (images)"]),
+        ({"dropout": (1.0,)}, ["model.dropout is (1.0,)", "below 1"]),
+        ({"dropout": 0.1}, ["dropout is 0.1", "a list of floats"]),
+        ({"local_sizes": (3, 9, 5)}, ["model.local_sizes is (3, 9, 5)", "four odd"]),
+        ({"local_sizes": (3, 8, 5, 7)}, ["model.local_sizes is (3, 8, 5, 7)", "four odd"]),
+        (
+            {"standardization": "layer"},
+            ["model.standardization is 'layer'", "g_ibs, batch, instance, batch_affine"],
+        ),
+        ({"operator": "fourier"}, ["model.operator is 'fourier'", "matrix, convolution"]),
+        (
+            {"operator": "causal_convolution"},
+            ["model.operator is 'causal_convolution'", "matrix, convolution"],
+        ),
+        ({"omega_0": 0}, ["model.omega_0 is 0", "positive"]),
+        ({"global_hidden": 0}, ["model.global_hidden is 0", "at least 1"]),
+        ({"rgu": "perhaps"}, ["rgu is 'perhaps'", "true or false"]),
+        ({"dimensions": 1, "size": 10}, ["model.size is 10", "square number", "convolution"]),
+    ],
+)
 def test_impossible_settings_name_argument_value_and_what_is_allowed(changes, words):
     with pytest.raises(ConfigError) as error:
         Terminator(**changes)
@@ -247,13 +325,16 @@ def test_impossible_settings_name_argument_value_and_what_is_allowed(changes, wo
         assert word.removeprefix("model.") in str(error.value)
 
 
-@pytest.mark.parametrize(("shape", "words"), [
-    ((2, 3, 8, 6), ["(2, 3, 8, 6)", "(N, 3, 8, 8)", "square", "crop, pad or resize"]),
-    ((2, 3, 16, 16), ["(2, 3, 16, 16)", "(N, 3, 8, 8)", "at_size(16)"]),
-    ((2, 1, 8, 8), ["(2, 1, 8, 8)", "(N, 3, 8, 8)"]),
-    ((3, 8, 8), ["(3, 8, 8)", "(N, 3, 8, 8)"]),
-    ((2, 3, 64), ["(2, 3, 64)", "(N, 3, 8, 8)"]),
-])
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((2, 3, 8, 6), ["(2, 3, 8, 6)", "(N, 3, 8, 8)", "square", "crop, pad or resize"]),
+        ((2, 3, 16, 16), ["(2, 3, 16, 16)", "(N, 3, 8, 8)", "at_size(16)"]),
+        ((2, 1, 8, 8), ["(2, 1, 8, 8)", "(N, 3, 8, 8)"]),
+        ((3, 8, 8), ["(3, 8, 8)", "(N, 3, 8, 8)"]),
+        ((2, 3, 64), ["(2, 3, 64)", "(N, 3, 8, 8)"]),
+    ],
+)
 def test_inputs_that_do_not_fit(tiny_model, shape, words):
     with pytest.raises(ValueError, match="input") as error:
         tiny_model()(torch.zeros(shape))
@@ -277,7 +358,7 @@ def test_operators_refuse_what_they_cannot_do():
         hyperzzw.global_operator("dot", square, square)
 
 
-# -- another resolution ------------------------------------------------------------------------------------------
+# -- another resolution ----------------------------------------------------------------------------
 
 
 def test_at_the_same_size_nothing_changes(tiny_model):
@@ -313,16 +394,25 @@ def test_hyper_kernels_are_sampled_anew_and_bias_maps_interpolated(tiny_model):
     finer = model.at_size(15)  # every second of its coordinates is one of the eight
     fine_ramp = torch.linspace(0, 1, 15)
     for block, fine in zip(model.blocks, finer.blocks, strict=True):
-        for old, new in ((block.slow_net, fine.slow_net),
-                         (block.hyper_interaction.spatial_slow_net, fine.hyper_interaction.spatial_slow_net)):
+        for old, new in (
+            (block.slow_net, fine.slow_net),
+            (block.hyper_interaction.spatial_slow_net, fine.hyper_interaction.spatial_slow_net),
+        ):
             assert new().shape[2:] == (15, 15)
             torch.testing.assert_close(new()[..., ::2, ::2], old(), rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(fine.rgu_fast.bias_map[0, 0], fine_ramp[:, None] + 2 * fine_ramp)
         assert fine.locals["l2"].slow_net.bias_map.shape == (1, 1, 9, 9)
 
 
-@pytest.mark.parametrize(("dimensions", "operator", "old", "new"), [
-    (2, "matrix", 8, 16), (2, "convolution", 8, 16), (1, "matrix", 16, 64), (1, "convolution", 16, 40)])
+@pytest.mark.parametrize(
+    ("dimensions", "operator", "old", "new"),
+    [
+        (2, "matrix", 8, 16),
+        (2, "convolution", 8, 16),
+        (1, "matrix", 16, 64),
+        (1, "convolution", 16, 40),
+    ],
+)
 def test_sums_over_more_positions_keep_their_scale(tiny_model, dimensions, operator, old, new):
     model = tiny_model(dimensions=dimensions, operator=operator, size=old)
     values = []
@@ -341,7 +431,7 @@ def test_a_copy_at_another_size_can_be_saved_and_loaded(tiny_model, tmp_path):
     assert loaded.config.trained_size == 8
 
 
-# -- model files -------------------------------------------------------------------------------------------------
+# -- model files -----------------------------------------------------------------------------------
 
 
 def test_model_files_that_are_none(tiny_model, tmp_path):
@@ -369,7 +459,7 @@ def test_a_foreign_safetensors_file_is_no_model(tmp_path):
         Terminator.load(tmp_path / "a.safetensors")
 
 
-# -- sequences and operators -------------------------------------------------------------------------------------
+# -- sequences and operators -----------------------------------------------------------------------
 
 
 def pair(*shape):
@@ -385,7 +475,9 @@ def test_convolution_by_fft_against_a_loop(causal, length):
     for t in range(length):
         for s in range(t + 1 if causal else length):
             expected[..., t] += score[..., s] * value[..., (t - s) % length]
-    torch.testing.assert_close(hyperzzw.convolution_operator(score, value, causal), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        hyperzzw.convolution_operator(score, value, causal), expected, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_circular_convolution_of_images_against_a_loop():
@@ -393,8 +485,10 @@ def test_circular_convolution_of_images_against_a_loop():
     expected = torch.zeros(1, 2, 3, 4)
     for i in range(3):
         for j in range(4):
-            expected += score[..., i:i + 1, j:j + 1] * value.roll((i, j), (2, 3))
-    torch.testing.assert_close(hyperzzw.convolution_operator(score, value), expected, rtol=1e-4, atol=1e-5)
+            expected += score[..., i : i + 1, j : j + 1] * value.roll((i, j), (2, 3))
+    torch.testing.assert_close(
+        hyperzzw.convolution_operator(score, value), expected, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_the_causal_operator_sees_no_future():
@@ -404,8 +498,10 @@ def test_the_causal_operator_sees_no_future():
     after = hyperzzw.global_operator("causal_convolution", score, value)
     torch.testing.assert_close(after[..., :7], before[..., :7], rtol=1e-4, atol=1e-4)
     assert not torch.allclose(after[..., 7:], before[..., 7:])
-    circular = [hyperzzw.global_operator("convolution", *pair(1, 2, 12)),
-                hyperzzw.global_operator("convolution", score, value)]
+    circular = [
+        hyperzzw.global_operator("convolution", *pair(1, 2, 12)),
+        hyperzzw.global_operator("convolution", score, value),
+    ]
     assert not torch.allclose(circular[0][..., :7], circular[1][..., :7])
 
 
@@ -417,7 +513,9 @@ def test_matrix_reading_of_a_sequence_is_that_of_the_folded_image():
     torch.testing.assert_close(folded, loop)
 
 
-@pytest.mark.parametrize(("dimensions", "k"), [(2, 1), (2, 3), (2, 5), (2, 7), (2, 9), (1, 3), (1, 7)])
+@pytest.mark.parametrize(
+    ("dimensions", "k"), [(2, 1), (2, 3), (2, 5), (2, 7), (2, 9), (1, 3), (1, 7)]
+)
 def test_local_operator_against_the_plain_convolution(dimensions, k):
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(2, 6, *[8] * dimensions, generator=generator, requires_grad=True)
@@ -426,21 +524,28 @@ def test_local_operator_against_the_plain_convolution(dimensions, k):
     ours = hyperzzw.local_operator(x, kernel)
     torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
     weights = torch.randn(plain.shape, generator=generator)
-    for a, b in zip(torch.autograd.grad((ours * weights).sum(), (x, kernel)),
-                    torch.autograd.grad((plain * weights).sum(), (x, kernel)), strict=True):
+    for a, b in zip(
+        torch.autograd.grad((ours * weights).sum(), (x, kernel)),
+        torch.autograd.grad((plain * weights).sum(), (x, kernel)),
+        strict=True,
+    ):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("operator", ["matrix", "convolution", "causal_convolution"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_sequence_models_train(tiny_model, operator, channels):
-    model = tiny_model(dimensions=1, size=25, in_channels=channels, factors=(12, 1, 1), operator=operator)
+    model = tiny_model(
+        dimensions=1, size=25, in_channels=channels, factors=(12, 1, 1), operator=operator
+    )
     x = torch.randn(2, channels, 25)
     backward(model, x)
     assert all(p.grad.isfinite().all() for p in model.parameters())
     part = model.eval()(x, return_parts=True).blocks[1]
     assert part.hyper_kernel.shape == (1, 12 * channels, 25)
-    assert [tuple(kernel.shape[1:]) for kernel in part.local_kernels.values()] == [(1, k) for k in (3, 9, 5, 7)]
+    assert [tuple(kernel.shape[1:]) for kernel in part.local_kernels.values()] == [
+        (1, k) for k in (3, 9, 5, 7)
+    ]
     assert model(x[:1]).shape == (1, 4)
     assert model.at_size(36)(torch.randn(2, channels, 36)).shape == (2, 4)
 
@@ -462,11 +567,13 @@ def test_slow_nets_keep_their_precision_under_autocast(tiny_model):
     assert (half - plain).norm() < 0.02 * plain.norm()
 
 
-# -- another global mixer in the operator's place ------------------------------------------------------------------
+# -- another global mixer in the operator's place --------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["hamburger", "none"])
-@pytest.mark.parametrize("shape", [{"size": 8}, {"size": 20, "dimensions": 1}], ids=["images", "sequences"])
+@pytest.mark.parametrize(
+    "shape", [{"size": 8}, {"size": 20, "dimensions": 1}], ids=["images", "sequences"]
+)
 def test_another_global_mixer_trains_saves_and_answers_alike(name, shape, tmp_path):
     torch.manual_seed(0)
     model = Terminator(in_channels=3, classes=4, factors=[4, 3], global_mixer=name, **shape)
@@ -482,7 +589,9 @@ def test_another_global_mixer_trains_saves_and_answers_alike(name, shape, tmp_pa
 
 def test_a_hamburger_in_the_operator_s_place_is_what_the_value_is_mixed_with():
     torch.manual_seed(0)
-    model = Terminator(size=8, in_channels=3, classes=4, factors=[4, 3], global_mixer="hamburger").eval()
+    model = Terminator(
+        size=8, in_channels=3, classes=4, factors=[4, 3], global_mixer="hamburger"
+    ).eval()
     parts = model(torch.randn(2, 3, 8, 8), return_parts=True).blocks[1]
     mixer = model.blocks[1].global_mixer
     assert mixer.ham.settings.rank == 6  # half of 12 channels
@@ -493,8 +602,14 @@ def test_a_hamburger_in_the_operator_s_place_is_what_the_value_is_mixed_with():
 
 def test_settings_of_the_global_mixer():
     assert "global_mixer" not in identity(Config()).get("model", {})
-    with pytest.raises(ConfigError, match="model.global_mixer is 'ham'; allowed: hyperzzw, hamburger, none"):
+    with pytest.raises(
+        ConfigError, match="model.global_mixer is 'ham'; allowed: hyperzzw, hamburger, none"
+    ):
         Terminator(global_mixer="ham")
-    with pytest.raises(ConfigError, match="model.operator is 'convolution'; allowed: the default, since"):
+    with pytest.raises(
+        ConfigError, match="model.operator is 'convolution'; allowed: the default, since"
+    ):
         Terminator(global_mixer="hamburger", operator="convolution")
-    assert Terminator(size=20, dimensions=1, global_mixer="hamburger").config.size == 20  # no square number
+    assert (
+        Terminator(size=20, dimensions=1, global_mixer="hamburger").config.size == 20
+    )  # no square number

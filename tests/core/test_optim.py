@@ -18,13 +18,18 @@ KINDS = pytest.mark.parametrize("kind", [Kar2, Kar3])
 
 def parameters(seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((3, 4), (5,), (), (2, 3, 2))]
+    return [
+        torch.nn.Parameter(torch.randn(shape, generator=generator))
+        for shape in ((3, 4), (5,), (), (2, 3, 2))
+    ]
 
 
 def set_gradients(params, step, without=()):
     generator = torch.Generator().manual_seed(100 + step)
     for i, p in enumerate(params):
-        p.grad = torch.randn(p.shape, generator=generator, dtype=p.dtype) if i not in without else None
+        p.grad = (
+            torch.randn(p.shape, generator=generator, dtype=p.dtype) if i not in without else None
+        )
         if p.grad is not None and p.grad.ndim:
             p.grad[0] = 0.0  # sign(0) = 0
 
@@ -150,9 +155,19 @@ def test_bad_learning_rates(kind, lr):
         kind([{"params": parameters(), "lr": lr}])
 
 
-@pytest.mark.parametrize(("kind", "betas", "count"), [
-    (Kar3, (0.5,), 2), (Kar3, (0.5, 1.0), 2), (Kar3, (-0.1, 0.5), 2), (Kar3, (0.5, math.nan), 2), (Kar3, 0.5, 2),
-    (Kar2, (0.5, 0.9), 1), (Kar2, (1.0,), 1), (Kar2, 0.95, 1)])
+@pytest.mark.parametrize(
+    ("kind", "betas", "count"),
+    [
+        (Kar3, (0.5,), 2),
+        (Kar3, (0.5, 1.0), 2),
+        (Kar3, (-0.1, 0.5), 2),
+        (Kar3, (0.5, math.nan), 2),
+        (Kar3, 0.5, 2),
+        (Kar2, (0.5, 0.9), 1),
+        (Kar2, (1.0,), 1),
+        (Kar2, 0.95, 1),
+    ],
+)
 def test_bad_betas(kind, betas, count):
     with pytest.raises(ValueError, match=f"betas is .*{kind.__name__} takes {count} in"):
         kind(parameters(), betas=betas)
@@ -170,7 +185,7 @@ def test_sparse_gradients_are_refused_before_anything_moves(kind):
     assert torch.equal(table.weight, start)
 
 
-# -- Lion --------------------------------------------------------------------------------------------------------
+# -- Lion ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.3])
@@ -220,10 +235,16 @@ def test_lion_calls_its_closure_with_gradients():
     torch.testing.assert_close(p.detach(), torch.tensor([0.9, -1.9]))
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    ({"lr": 0.0}, "lr is 0.0; it must be above 0"), ({"lr": math.nan}, "lr is nan"),
-    ({"betas": (0.9,)}, "Lion takes 2 in"), ({"betas": (0.9, 1.0)}, "Lion takes 2 in"),
-    ({"weight_decay": -1.0}, "weight_decay is -1.0; it must be 0 or more")])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"lr": 0.0}, "lr is 0.0; it must be above 0"),
+        ({"lr": math.nan}, "lr is nan"),
+        ({"betas": (0.9,)}, "Lion takes 2 in"),
+        ({"betas": (0.9, 1.0)}, "Lion takes 2 in"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0; it must be 0 or more"),
+    ],
+)
 def test_lion_refuses_bad_settings_and_sparse_gradients(options, words):
     with pytest.raises(ValueError, match=words):
         Lion(parameters(), **options)
@@ -233,7 +254,7 @@ def test_lion_refuses_bad_settings_and_sparse_gradients(options, words):
         Lion(table.parameters()).step()
 
 
-# -- schedules ---------------------------------------------------------------------------------------------------
+# -- schedules -------------------------------------------------------------------------------------
 
 
 def factors(name, total, warmup):
@@ -256,8 +277,10 @@ def test_constant_warms_up_and_stays():
     assert max(factors("constant", 4, 100)) <= 0.04
 
 
-@pytest.mark.parametrize(("epochs", "warmup", "per_epoch", "percent"), [
-    (100, 8, 781, 1.9), (6, 2, 10, 85.0), (6, 2, 1000, 100.0)])
+@pytest.mark.parametrize(
+    ("epochs", "warmup", "per_epoch", "percent"),
+    [(100, 8, 781, 1.9), (6, 2, 10, 85.0), (6, 2, 1000, 100.0)],
+)
 def test_the_released_schedule_exceeds_its_nominal_peak(epochs, warmup, per_epoch, percent):
     peak = max(factors("released", epochs * per_epoch, warmup * per_epoch))
     assert 100 * (peak - 1) == pytest.approx(percent, abs=0.5)
@@ -273,12 +296,15 @@ def test_released_schedule_without_warm_up_starts_at_one():
     assert factors("released", 20, 0)[0] == 1.0
 
 
-@pytest.mark.parametrize(("name", "total", "warmup", "words"), [
-    ("cosine", 10, 10, "10 of 10 iterations; the cosine schedule allows fewer than 10"),
-    ("released", 10, 6, "6 of 10 iterations; the released schedule allows fewer than 5.5"),
-    ("cosine", 10, -1, "-1 of 10"),
-    ("linear", 10, 2, "'linear'; allowed: cosine, released, constant"),
-])
+@pytest.mark.parametrize(
+    ("name", "total", "warmup", "words"),
+    [
+        ("cosine", 10, 10, "10 of 10 iterations; the cosine schedule allows fewer than 10"),
+        ("released", 10, 6, "6 of 10 iterations; the released schedule allows fewer than 5.5"),
+        ("cosine", 10, -1, "-1 of 10"),
+        ("linear", 10, 2, "'linear'; allowed: cosine, released, constant"),
+    ],
+)
 def test_schedules_that_cannot_be(name, total, warmup, words):
     with pytest.raises(ValueError, match=words):
         learning_rate_factor(name, 0, total, warmup)

@@ -22,10 +22,12 @@ def images(count, seed=0, size=8):
 
 
 def standardized(x, axes):
-    return (x - x.mean(axes, keepdim=True)) / (x.var(axes, unbiased=False, keepdim=True) + 1e-5).sqrt()
+    return (x - x.mean(axes, keepdim=True)) / (
+        x.var(axes, unbiased=False, keepdim=True) + 1e-5
+    ).sqrt()
 
 
-# -- the three kinds ---------------------------------------------------------------------------------------------
+# -- the three kinds -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("positions", [(6,), (3, 4)])
@@ -33,14 +35,19 @@ def test_batch_and_instance_against_the_formula(positions):
     x = 3 + 2 * torch.randn(5, 4, *positions)
     axes = list(range(2, x.ndim))
     for mode in (True, False):
-        torch.testing.assert_close(BatchStandardization(4).train(mode)(x), standardized(x, [0, *axes]))
+        torch.testing.assert_close(
+            BatchStandardization(4).train(mode)(x), standardized(x, [0, *axes])
+        )
         torch.testing.assert_close(InstanceStandardization().train(mode)(x), standardized(x, axes))
 
 
 @pytest.mark.parametrize("groups", [2, 4, 12])
 def test_g_ibs_against_a_loop_over_groups(groups):
     x = 1 + torch.randn(3, 24, 5, 5)
-    parts = [standardized(part, [2, 3] if i % 2 else [0, 2, 3]) for i, part in enumerate(x.chunk(groups, 1))]
+    parts = [
+        standardized(part, [2, 3] if i % 2 else [0, 2, 3])
+        for i, part in enumerate(x.chunk(groups, 1))
+    ]
     torch.testing.assert_close(GroupStandardization(24, groups)(x), torch.cat(parts, 1))
 
 
@@ -49,7 +56,10 @@ def test_affine_batch_standardisation_scales_and_shifts():
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([2.0, 3.0]))
         layer.bias.copy_(torch.tensor([-1.0, 1.0]))
-    expected = standardized(x, [0, 2]) * torch.tensor([2.0, 3.0])[:, None] + torch.tensor([-1.0, 1.0])[:, None]
+    expected = (
+        standardized(x, [0, 2]) * torch.tensor([2.0, 3.0])[:, None]
+        + torch.tensor([-1.0, 1.0])[:, None]
+    )
     torch.testing.assert_close(layer(x), expected)
 
 
@@ -62,19 +72,21 @@ def test_impossible_groups_and_kinds():
         make_standardization("layer", 12, 12)
 
 
-# -- calibration -------------------------------------------------------------------------------------------------
+# -- calibration -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["g_ibs", "batch", "instance", "batch_affine"])
 @torch.no_grad()
 def test_calibrated_one_image_has_one_answer(tiny_model, kind):
     model, x = tiny_model(standardization=kind, dropout=(0.5,)).eval(), images(7)
-    assert not torch.allclose(model(x[:1]), model(x)[:1], atol=1e-3)  # as released it depends on its batch
+    assert not torch.allclose(
+        model(x[:1]), model(x)[:1], atol=1e-3
+    )  # as released it depends on its batch
     assert calibrate(model, [images(8, seed) for seed in (1, 2)]) == 16
     assert not model.training
     whole = model(x)
     for i in range(7):
-        torch.testing.assert_close(model(x[i:i + 1]), whole[i:i + 1], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(model(x[i : i + 1]), whole[i : i + 1], rtol=1e-5, atol=1e-5)
     other = torch.cat([images(3, 9) * 5, x[:2]])
     torch.testing.assert_close(model(other)[3:], whole[:2], rtol=1e-5, atol=1e-5)
 
@@ -155,7 +167,7 @@ def test_evaluations_that_cannot_be(tiny_model):
         set_evaluation(model, "calibrated")
 
 
-# -- single images -----------------------------------------------------------------------------------------------
+# -- single images ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -163,7 +175,11 @@ def saved(tiny_model, tmp_path):
     """A calibrated model's file with the description of its data."""
     model = tiny_model()
     calibrate(model, [images(16, 1)])
-    data = {"classes": ["ant", "bee", "cat", "dog"], "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]}
+    data = {
+        "classes": ["ant", "bee", "cat", "dog"],
+        "mean": [0.4, 0.5, 0.6],
+        "std": [0.2, 0.3, 0.4],
+    }
     model.save(tmp_path / "model.safetensors", data=data)
     return tmp_path / "model.safetensors", model, data
 

@@ -10,7 +10,9 @@ from terminator.data.augment import random_crop, random_flip
 
 def _images(count=6, channels=3, height=9, width=9, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (count, channels, height, width), generator=generator, dtype=torch.uint8)
+    return torch.randint(
+        0, 256, (count, channels, height, width), generator=generator, dtype=torch.uint8
+    )
 
 
 def _generator(seed=7):
@@ -35,11 +37,15 @@ def _slow(images, draws, padding, mode):
 def test_normalize_is_the_formula_per_channel():
     images = _images()
     mean, std = (0.1, 0.5, 0.9), (0.2, 0.25, 0.4)
-    expected = torch.stack([(images[:, c].double() / 255 - mean[c]) / std[c] for c in range(3)], dim=1)
+    expected = torch.stack(
+        [(images[:, c].double() / 255 - mean[c]) / std[c] for c in range(3)], dim=1
+    )
     out = normalize(images, mean, std)
     assert out.dtype == torch.float32
     torch.testing.assert_close(out, expected.float())
-    torch.testing.assert_close(normalize(images.flatten(2), mean, std), out.flatten(2))  # a sequence view
+    torch.testing.assert_close(
+        normalize(images.flatten(2), mean, std), out.flatten(2)
+    )  # a sequence view
 
 
 def test_normalized_training_images_have_mean_0_and_std_1():
@@ -65,7 +71,9 @@ def test_normalize_refuses(images, mean, std, error, match):
 
 
 @pytest.mark.parametrize("mode", ["symmetric", "reflect", "constant"])
-@pytest.mark.parametrize(("height", "width", "padding"), [(9, 9, 4), (5, 8, 2), (5, 5, 4), (8, 8, 1)])
+@pytest.mark.parametrize(
+    ("height", "width", "padding"), [(9, 9, 4), (5, 8, 2), (5, 5, 4), (8, 8, 1)]
+)
 @pytest.mark.parametrize("flip", [True, False])
 def test_augmentation_equals_the_slow_reference(mode, height, width, padding, flip):
     images = _images(40, 3, height, width)
@@ -88,7 +96,9 @@ def test_symmetric_padding_may_be_as_large_as_the_image():
 
 @pytest.mark.parametrize(("mode", "limit"), [("symmetric", 4), ("reflect", 3)])
 def test_padding_larger_than_the_image_is_an_error(mode, limit):
-    with pytest.raises(ValueError, match=f"crop_padding {limit + 1} is too large for 4x6 .* at most {limit}"):
+    with pytest.raises(
+        ValueError, match=f"crop_padding {limit + 1} is too large for 4x6 .* at most {limit}"
+    ):
         random_crop(_images(2, 3, 4, 6), limit + 1, _generator(), mode=mode)
 
 

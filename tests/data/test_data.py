@@ -1,4 +1,6 @@
-"""Data sets by name, from small files that the tests make in the real layouts, without a network."""
+"""Data sets by name, from small files that the tests make in the real layouts, without a
+network.
+"""
 
 import functools
 import gzip
@@ -34,7 +36,8 @@ from terminator.runtime import paths
 __all__ = ["own_places"]  # a fixture that every test here uses
 
 
-# ---- digits, arguments, subsets, views -------------------------------------------------------------------
+# ---- digits, arguments, subsets, views
+# -------------------------------------------------------------------
 
 
 def test_digits_are_the_default_and_never_change():
@@ -44,11 +47,15 @@ def test_digits_are_the_default_and_never_change():
     assert data.train_images.dtype == torch.uint8
     assert data.train_labels.dtype == torch.int64
     assert (data.train_images.min(), data.train_images.max()) == (0, 255)
-    assert set(torch.unique(data.train_images).tolist()) == {round(value * 255 / 16) for value in range(17)}
+    assert set(torch.unique(data.train_images).tolist()) == {
+        round(value * 255 / 16) for value in range(17)
+    }
     counts = torch.bincount(data.test_labels)
     assert counts.min() >= 35  # stratified: 174 to 183 of each digit, a fifth of them
     assert counts.max() <= 37
-    assert data.info.fingerprint == "87a89b79ce9b331609ad30518d417af16e3beab75adc897592a0dbf11830bd63"
+    assert (
+        data.info.fingerprint == "87a89b79ce9b331609ad30518d417af16e3beab75adc897592a0dbf11830bd63"
+    )
 
 
 def test_mean_and_std_are_those_of_the_training_images():
@@ -67,14 +74,24 @@ def test_subsets_are_fixed_stratified_and_part_of_the_whole():
     assert all(image.numpy().tobytes() in rows for image in part.train_images)
     assert "200 of 1437 train images" in part.info.notes
     assert (
-        len({whole.info.fingerprint, part.info.fingerprint, load("digits", channels=3).info.fingerprint}) == 3
+        len(
+            {
+                whole.info.fingerprint,
+                part.info.fingerprint,
+                load("digits", channels=3).info.fingerprint,
+            }
+        )
+        == 3
     )
 
 
 def test_held_out_images_are_training_images_that_are_not_trained_on():
     whole, data = load("digits", train_size=500), load("digits", train_size=500, held_out=100)
     assert (data.info.train_size, data.info.test_size, len(data.test_labels)) == (400, 100, 100)
-    rows = [{image.numpy().tobytes() for image in images} for images in (data.train_images, data.test_images)]
+    rows = [
+        {image.numpy().tobytes() for image in images}
+        for images in (data.train_images, data.test_images)
+    ]
     assert not rows[0] & rows[1]
     assert rows[0] | rows[1] == {image.numpy().tobytes() for image in whole.train_images}
     assert not rows[1] & {image.numpy().tobytes() for image in whole.test_images}
@@ -83,7 +100,9 @@ def test_held_out_images_are_training_images_that_are_not_trained_on():
     assert "tested on 100 held-out training images, not on test images" in data.info.notes
     assert data.info.fingerprint != whole.info.fingerprint
     assert torch.equal(load("digits", train_size=500, held_out=100).test_images, data.test_images)
-    with pytest.raises(ValueError, match="dataset.held_out is 500, but there are only 500 training images"):
+    with pytest.raises(
+        ValueError, match="dataset.held_out is 500, but there are only 500 training images"
+    ):
         load("digits", train_size=500, held_out=500)
 
 
@@ -118,7 +137,9 @@ def test_views_read_in_order_and_permute_both_splits_alike():
         load("digits", channels=3, view=view) for view in ("image", "sequence", "permuted")
     )
     assert sequence.info.shape == permuted.info.shape == (3, 64)
-    assert torch.equal(sequence.train_images[5, 1, 8:16], image.train_images[5, 1, 1])  # the second row
+    assert torch.equal(
+        sequence.train_images[5, 1, 8:16], image.train_images[5, 1, 1]
+    )  # the second row
     order = permutation(64, 0)
     assert torch.equal(order.sort().values, torch.arange(64))
     for split in ("train_images", "test_images"):
@@ -129,7 +150,9 @@ def test_views_read_in_order_and_permute_both_splits_alike():
 
 
 def test_the_order_of_permuted_mnist_never_changes():
-    assert permutation(784, 0)[:6].tolist() == np.random.RandomState(0).permutation(784)[:6].tolist()
+    assert (
+        permutation(784, 0)[:6].tolist() == np.random.RandomState(0).permutation(784)[:6].tolist()
+    )
     with pytest.raises(ValueError, match="order of length L"):
         permute(torch.zeros(2, 1, 5), permutation(4, 0))
     with pytest.raises(ValueError, match=r"\(N, C, H, W\)"):
@@ -151,14 +174,19 @@ def test_channels_and_size_agree_with_pil_image_by_image():
     images = pixels_of(5, 3, 10, 10)
     as_pil = [Image.fromarray(image.transpose(1, 2, 0)) for image in images]
     grey = convert_channels(images, 1, "x")
-    assert np.array_equal(grey[:, 0], np.stack([np.asarray(image.convert("L")) for image in as_pil]))
+    assert np.array_equal(
+        grey[:, 0], np.stack([np.asarray(image.convert("L")) for image in as_pil])
+    )
     assert np.array_equal(convert_channels(grey, 3, "x"), np.repeat(grey, 3, axis=1))
     for size in (4, 16):
-        small = [np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)) for image in as_pil]
+        small = [
+            np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)) for image in as_pil
+        ]
         assert np.array_equal(resize_stack(images, size), np.stack(small).transpose(0, 3, 1, 2))
 
 
-# ---- torchvision's layouts -------------------------------------------------------------------------------
+# ---- torchvision's layouts
+# -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["MNIST", "FashionMNIST"])
@@ -197,11 +225,15 @@ def test_damaged_mnist_files_are_named(tmp_path, damage):
     file = tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
     content = file.read_bytes()
     file.write_bytes(
-        {"cut": content[:-10], "no header": b"<html>", "labels": idx(pixels_of(7, 28, 28))}.get(damage, b"")
+        {"cut": content[:-10], "no header": b"<html>", "labels": idx(pixels_of(7, 28, 28))}.get(
+            damage, b""
+        )
     )
     if damage == "missing":
         file.unlink()
-    with pytest.raises(DatasetCorrupt, match="7 images but 10 labels" if damage == "labels" else file.name):
+    with pytest.raises(
+        DatasetCorrupt, match="7 images but 10 labels" if damage == "labels" else file.name
+    ):
         load("MNIST", data_dir=tmp_path)
 
 
@@ -213,7 +245,8 @@ def test_a_damaged_cifar_batch_is_named(tmp_path, monkeypatch):
         load("CIFAR10", data_dir=tmp_path)
 
 
-# ---- not found, download ---------------------------------------------------------------------------------
+# ---- not found, download
+# ---------------------------------------------------------------------------------
 
 
 def test_not_found_names_the_places_the_reason_and_the_remedy(tmp_path, monkeypatch):
@@ -272,7 +305,9 @@ def test_download_lands_in_the_cache_whole_and_is_used_again(tmp_path, monkeypat
     last.write_bytes(content[:-20])
     with pytest.raises(DatasetNotFound, match="corrupted"):
         load("MNIST")
-    assert list((tmp_path / "cache" / "torchvision").iterdir()) == []  # three good files are no data set
+    assert (
+        list((tmp_path / "cache" / "torchvision").iterdir()) == []
+    )  # three good files are no data set
 
     last.write_bytes(content)
     assert np.array_equal(load("MNIST").train_images[:, 0], images["train"])
@@ -283,7 +318,10 @@ def test_download_lands_in_the_cache_whole_and_is_used_again(tmp_path, monkeypat
 
 def test_unknown_names_are_answered_with_known_and_close_ones(tmp_path):
     pack(tmp_path / "flowers.zip", class_files())
-    with pytest.raises(DatasetNotFound, match="Did you mean CIFAR10.*Known: digits, pathfinder-easy.*, MNIST.*flowers"):
+    with pytest.raises(
+        DatasetNotFound,
+        match="Did you mean CIFAR10.*Known: digits, pathfinder-easy.*, MNIST.*flowers",
+    ):
         load("cifar-10", data_dir=tmp_path)
     with pytest.raises(DatasetNotFound, match="no such folder or archive: .*nothing"):
         load(str(tmp_path / "nothing"))
@@ -311,7 +349,8 @@ def test_available_tells_ready_incomplete_and_missing(tmp_path, monkeypatch):
     assert "words" not in rows
 
 
-# ---- paths -----------------------------------------------------------------------------------------------
+# ---- paths
+# -----------------------------------------------------------------------------------------------
 
 
 def _write_half(target):
@@ -340,7 +379,9 @@ def test_folders_follow_argument_environment_and_project(tmp_path, monkeypatch):
     monkeypatch.setenv("TERMINATOR_RESULTS", str(tmp_path / "r"))
     assert paths.results_dir() == tmp_path / "r"
     monkeypatch.delenv("TERMINATOR_RESULTS")
-    monkeypatch.setattr(paths, "__file__", str(tmp_path / "site" / "terminator" / "runtime" / "paths.py"))
+    monkeypatch.setattr(
+        paths, "__file__", str(tmp_path / "site" / "terminator" / "runtime" / "paths.py")
+    )
     monkeypatch.chdir(tmp_path)
     assert paths.project_root() is None
     assert paths.results_dir() == tmp_path / "results"

@@ -37,7 +37,10 @@ def test_every_image_arrives_once_with_its_label(tmp_path, suffix):
             if name.startswith(split)
         }
         images, labels = getattr(data, f"{split}_images"), getattr(data, f"{split}_labels")
-        found = {image.numpy().tobytes(): label for image, label in zip(images, labels.tolist(), strict=True)}
+        found = {
+            image.numpy().tobytes(): label
+            for image, label in zip(images, labels.tolist(), strict=True)
+        }
         assert found == expected
 
 
@@ -83,7 +86,9 @@ def test_without_a_test_split_a_fifth_of_each_class_is_held_out(tmp_path, split)
     data = load(str(write(tmp_path / "set", files)))
     assert torch.bincount(data.test_labels).tolist() == [2, 2, 2]
     assert torch.bincount(data.train_labels).tolist() == [8, 8, 8]
-    together = {image.numpy().tobytes() for part in (data.train_images, data.test_images) for image in part}
+    together = {
+        image.numpy().tobytes() for part in (data.train_images, data.test_images) for image in part
+    }
     assert len(together) == 30
     assert data.info.notes == ("seeded stratified 80/20 split",)
 
@@ -124,12 +129,17 @@ def test_photographs_are_turned_upright(tmp_path):
 
 
 def test_sizes_that_differ_need_image_size(tmp_path):
-    wide = write(tmp_path / "wide", class_files() | {"train/ant/x.png": encode(pixels_of(8, 12, 3))})
+    wide = write(
+        tmp_path / "wide", class_files() | {"train/ant/x.png": encode(pixels_of(8, 12, 3))}
+    )
     with pytest.raises(
-        ValueError, match=r"train/ant/x.png in .* is not square \(12x8\): pass dataset.image_size=.."
+        ValueError,
+        match=r"train/ant/x.png in .* is not square \(12x8\): pass dataset.image_size=..",
     ):
         load(str(wide))
-    mixed = write(tmp_path / "mixed", class_files() | {"train/ant/x.png": encode(pixels_of(9, 9, 3))})
+    mixed = write(
+        tmp_path / "mixed", class_files() | {"train/ant/x.png": encode(pixels_of(9, 9, 3))}
+    )
     with pytest.raises(ValueError, match="8 pixels a side, .*x.png has 9: pass dataset.image_size"):
         load(str(mixed))
     assert load(str(mixed), image_size=6).info.shape == (3, 6, 6)
@@ -137,14 +147,17 @@ def test_sizes_that_differ_need_image_size(tmp_path):
 
 
 def test_image_size_resizes_the_shorter_side_and_crops_the_centre(tmp_path):
-    ramp = np.tile(np.linspace(0, 255, 32).astype(np.uint8), (16, 1))  # 16 x 32, brighter to the right
+    ramp = np.tile(
+        np.linspace(0, 255, 32).astype(np.uint8), (16, 1)
+    )  # 16 x 32, brighter to the right
     files = {f"{name}/{i}.png": _png(ramp) for name in "ab" for i in range(2)}
     data = load(str(write(tmp_path / "set", files)), image_size=8)
     whole = np.asarray(Image.fromarray(ramp).resize((16, 8), Image.Resampling.BILINEAR))
     assert np.array_equal(data.train_images[0, 0], whole[:, 4:12])
 
 
-# ---- damage ----------------------------------------------------------------------------------------------
+# ---- damage
+# ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("archive", [None, "set.tar", "set.zip"])
@@ -187,7 +200,9 @@ def test_no_cut_of_a_tar_goes_unnoticed(tmp_path):
     content = source.read_bytes()
     with tarfile.open(source) as tar:
         end = max(member.offset_data + 512 for member in tar)
-    for keep in range(0, end + 1, 256):  # inside headers, inside data, and exactly between two members
+    for keep in range(
+        0, end + 1, 256
+    ):  # inside headers, inside data, and exactly between two members
         source.write_bytes(content[:keep])
         with pytest.raises(DatasetCorrupt, match=r"set\.tar "):
             load(str(source))
@@ -241,14 +256,17 @@ def test_layouts_that_cannot_be_used_are_explained(tmp_path, files, match):
         load(str(write(tmp_path / "set", files)))
 
 
-# ---- cache -----------------------------------------------------------------------------------------------
+# ---- cache
+# -----------------------------------------------------------------------------------------------
 
 
 def test_the_cache_is_used_and_follows_changes(tmp_path, monkeypatch):
     source = pack(tmp_path / "set.zip", class_files())
     first = load(str(source))
     with monkeypatch.context() as patch:
-        patch.setattr("terminator.data.decoding.read_files", lambda *_: pytest.fail("decoded again"))
+        patch.setattr(
+            "terminator.data.decoding.read_files", lambda *_: pytest.fail("decoded again")
+        )
         assert load(str(source)).info == first.info
         assert load(str(source), train_size=3).info.train_size == 3
     assert load(str(source), image_size=4).info.shape == (3, 4, 4)
@@ -284,7 +302,8 @@ def test_a_cache_that_cannot_be_written_only_warns(tmp_path, monkeypatch):
         assert load(str(pack(tmp_path / "set.zip", class_files()))).info.train_size == 18
 
 
-# ---- real data, where it is ------------------------------------------------------------------------------
+# ---- real data, where it is
+# ------------------------------------------------------------------------------
 
 
 REAL_DATA = os.environ.get("TERMINATOR_DATA")  # read before the fixture hides it

@@ -30,9 +30,14 @@ def no_data(monkeypatch):
     monkeypatch.delenv("TERMINATOR_DATA", raising=False)
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    ("omniglot:0-3,7,10-12", ("omniglot", (0, 1, 2, 3, 7, 10, 11, 12))), ("emnist", ("emnist", None)),
-    ("a:5-5", ("a", (5,)))])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("omniglot:0-3,7,10-12", ("omniglot", (0, 1, 2, 3, 7, 10, 11, 12))),
+        ("emnist", ("emnist", None)),
+        ("a:5-5", ("a", (5,))),
+    ],
+)
 def test_specifications(text, expected):
     assert parse_specification(text) == expected
 
@@ -56,10 +61,15 @@ def test_digits_are_embedded():
     assert split_by_ranges(source) == {"train": (0, 1, 2, 3, 4), "test": (5, 6, 7, 8, 9)}
 
 
-@pytest.mark.parametrize(("file", "shape", "expected"), [
-    ("miniimagenet.npy", (4, 5, 6, 6, 3), (20, 3, 6, 6)), ("omniglot.npy", (4, 5, 6, 6), (20, 1, 6, 6)),
-    ("my_miniimagenet_v2_ch_first_x.npy", (4, 5, 3, 6, 6), (20, 3, 6, 6)),
-    ("omniglot_ch_first.npy", (4, 5, 6, 6), (20, 1, 6, 6))])
+@pytest.mark.parametrize(
+    ("file", "shape", "expected"),
+    [
+        ("miniimagenet.npy", (4, 5, 6, 6, 3), (20, 3, 6, 6)),
+        ("omniglot.npy", (4, 5, 6, 6), (20, 1, 6, 6)),
+        ("my_miniimagenet_v2_ch_first_x.npy", (4, 5, 3, 6, 6), (20, 3, 6, 6)),
+        ("omniglot_ch_first.npy", (4, 5, 6, 6), (20, 1, 6, 6)),
+    ],
+)
 def test_caches(tmp_path, file, shape, expected):
     array = pixels(*shape)
     save(tmp_path / file, array)
@@ -101,10 +111,14 @@ def test_a_pickle_cannot_run_code(tmp_path, capsys):
     assert "print" in pickle.dumps(Harmful()).decode("latin1")
 
 
-@pytest.mark.parametrize(("array", "message"), [
-    (pixels(4, 5), r"shape \(4, 5\); allowed: 4 or 5 axes"),
-    (pixels(4, 5, 3, 6, 6), "images with 6 channels .*the last axis"),
-    (pixels(2, 2, 4, 4).astype(np.float32) * 2, "values from .*; allowed: 0 to 255")])
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (pixels(4, 5), r"shape \(4, 5\); allowed: 4 or 5 axes"),
+        (pixels(4, 5, 3, 6, 6), "images with 6 channels .*the last axis"),
+        (pixels(2, 2, 4, 4).astype(np.float32) * 2, "values from .*; allowed: 0 to 255"),
+    ],
+)
 def test_caches_that_do_not_fit(tmp_path, array, message):
     save(tmp_path / "miniimagenet.npy", array)
     with pytest.raises(DatasetCorrupt, match=message):
@@ -120,16 +134,24 @@ def test_a_truncated_cache_is_named(tmp_path):
 
 
 def test_what_is_not_there(tmp_path):
-    with pytest.raises(DatasetNotFound, match=r"'miniimagenet' was not found. Tried: .*Put miniimagenet.npy"):
+    with pytest.raises(
+        DatasetNotFound, match=r"'miniimagenet' was not found. Tried: .*Put miniimagenet.npy"
+    ):
         load_classes("miniimagenet", tmp_path)
-    with pytest.raises(DatasetNotFound, match="the 242 characters of omniglot28.npz have the name omniglot28"):
+    with pytest.raises(
+        DatasetNotFound, match="the 242 characters of omniglot28.npz have the name omniglot28"
+    ):
         load_classes("omniglot", tmp_path, download=False)
 
 
 def test_small_omniglot(tmp_path):
     images = pixels(3, 4, 28, 28)
-    np.savez(tmp_path / "omniglot28.npz", images=images, alphabet=np.array(["A", "A", "B"]),
-             character=np.array(["1", "2", "1"]))
+    np.savez(
+        tmp_path / "omniglot28.npz",
+        images=images,
+        alphabet=np.array(["A", "A", "B"]),
+        character=np.array(["1", "2", "1"]),
+    )
     source = load_classes("omniglot28", tmp_path)
     assert (source.classes, source.groups) == (("A/1", "A/2", "B/1"), ("A", "A", "B"))
     assert np.array_equal(source.images.numpy().reshape(images.shape), images)
@@ -137,11 +159,18 @@ def test_small_omniglot(tmp_path):
 
 
 def test_torchvisions_omniglot(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.Omniglot, "_check_integrity", lambda self: True)  # the check sums of the real archives
-    for part, names in (("images_background", ("Greek", "Latin")), ("images_evaluation", ("Tifinagh",))):
+    monkeypatch.setattr(
+        datasets.Omniglot, "_check_integrity", lambda self: True
+    )  # the check sums of the real archives
+    for part, names in (
+        ("images_background", ("Greek", "Latin")),
+        ("images_evaluation", ("Tifinagh",)),
+    ):
         for alphabet in names:
             for drawing in range(3):
-                path = tmp_path / "omniglot-py" / part / alphabet / "character01" / f"01_{drawing}.png"
+                path = (
+                    tmp_path / "omniglot-py" / part / alphabet / "character01" / f"01_{drawing}.png"
+                )
                 path.parent.mkdir(parents=True, exist_ok=True)
                 canvas = np.full((105, 105), 255, dtype=np.uint8)
                 canvas[drawing] = 0
@@ -156,7 +185,9 @@ def small(classes=10):
     counts = torch.arange(1, classes + 1)
     images = torch.arange(classes, dtype=torch.uint8).repeat_interleave(counts)[:, None, None, None]
     starts = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
-    return ClassImages("small", images, starts, tuple(map(str, range(classes))), tuple("aabbbccdde"[:classes]))
+    return ClassImages(
+        "small", images, starts, tuple(map(str, range(classes))), tuple("aabbbccdde"[:classes])
+    )
 
 
 def test_label_shuffle():
@@ -170,13 +201,17 @@ def test_label_shuffle():
         images = shuffled.images[shuffled.starts[new] : shuffled.starts[new + 1]]
         assert images.flatten().tolist() == [old] * (old + 1)
     assert source.shuffled(0) is source
-    assert source.shuffled(2022).fingerprint == shuffled.fingerprint != source.shuffled(1).fingerprint
+    assert (
+        source.shuffled(2022).fingerprint == shuffled.fingerprint != source.shuffled(1).fingerprint
+    )
     assert random.getstate() == state
 
 
 def test_splits_never_share_a_class():
     assert split_by_ranges(small(), {"train": "0-4", "test": "5,7-9"}) == {
-        "train": (0, 1, 2, 3, 4), "test": (5, 7, 8, 9)}
+        "train": (0, 1, 2, 3, 4),
+        "test": (5, 7, 8, 9),
+    }
     with pytest.raises(ValueError, match=r"test and train share 2 classes \(3 is one\)"):
         split_by_ranges(small(), {"train": "0-4", "test": "3-6"})
     with pytest.raises(ValueError, match="test has class 10; small has 0 to 9"):
@@ -187,9 +222,17 @@ def test_splits_never_share_a_class():
 
 @pytest.mark.parametrize("name", SPLITS)
 def test_known_ranges_are_disjoint_and_whole(name):
-    classes = [c for text in SPLITS[name].values() for c in parse_specification(f"{name}:{text}")[1]]
-    expected = {"omniglot": 1623, "miniimagenet": 100, "tieredimagenet": 608, "omniglot28": 242, "digits": 10,
-                "strokes": CHARACTERS}
+    classes = [
+        c for text in SPLITS[name].values() for c in parse_specification(f"{name}:{text}")[1]
+    ]
+    expected = {
+        "omniglot": 1623,
+        "miniimagenet": 100,
+        "tieredimagenet": 608,
+        "omniglot28": 242,
+        "digits": 10,
+        "strokes": CHARACTERS,
+    }
     assert sorted(classes) == list(range(expected[name]))
 
 

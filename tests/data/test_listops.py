@@ -1,5 +1,6 @@
-"""ListOps: values, tokens, generator and baselines, against numbers computed beforehand and the published procedure."""
-
+"""ListOps: values, tokens, generator and baselines, against numbers computed beforehand and the
+published procedure.
+"""
 
 import numpy as np
 import pytest
@@ -19,7 +20,14 @@ SHORT = ListOpsSettings(min_length=4, max_length=32, max_depth=4, max_arguments=
 
 def test_values_and_lengths_of_the_golden_expressions():
     with np.load(GOLDEN / "hrrformer_listops.npz") as file:
-        cases = list(zip(file["expression"].tolist(), file["value"].tolist(), file["length"].tolist(), strict=True))
+        cases = list(
+            zip(
+                file["expression"].tolist(),
+                file["value"].tolist(),
+                file["length"].tolist(),
+                strict=True,
+            )
+        )
     assert len(cases) == 180
     for expression, value, length in cases:
         assert evaluate(expression) == value
@@ -29,18 +37,37 @@ def test_values_and_lengths_of_the_golden_expressions():
         assert decode(ids + bytes(3)) == expression
 
 
-@pytest.mark.parametrize(("expression", "value"), [
-    ("7", 7), ("[MED 1 2 ]", 1), ("[MED 1 4 ]", 2), ("[MED 9 1 2 ]", 2), ("[SM 9 9 ]", 8), ("[MIN 3 [MAX 1 2 ] ]", 2),
-    ("( ( ( [MAX 2 ) 9 ) ] )", 9), ("[MAX 2 9 X", 9)])  # released files: grouping, and a renamed bracket
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("7", 7),
+        ("[MED 1 2 ]", 1),
+        ("[MED 1 4 ]", 2),
+        ("[MED 9 1 2 ]", 2),
+        ("[SM 9 9 ]", 8),
+        ("[MIN 3 [MAX 1 2 ] ]", 2),
+        ("( ( ( [MAX 2 ) 9 ) ] )", 9),
+        ("[MAX 2 9 X", 9),
+    ],
+)  # released files: grouping, and a renamed bracket
 def test_values(expression, value):
     assert evaluate(expression) == value
 
 
-@pytest.mark.parametrize(("expression", "message"), [
-    ("", "empty"), ("( )", "empty"), ("]", "token 1 closes a list that was never opened"),
-    ("[MIN ]", r"token 2 closes \[MIN without arguments"), ("[MIN 1 2", "1 lists are never closed"),
-    ("1 2", "ends with token 1, but 1 more follow"), ("[MIN 1 ] ]", "ends with token 3, but 1 more"),
-    ("[MIN 1 10 ]", r"token 3 is '10'; allowed: 0 1"), ("[AVG 1 2 ]", r"token 1 is '\[AVG'")])
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("", "empty"),
+        ("( )", "empty"),
+        ("]", "token 1 closes a list that was never opened"),
+        ("[MIN ]", r"token 2 closes \[MIN without arguments"),
+        ("[MIN 1 2", "1 lists are never closed"),
+        ("1 2", "ends with token 1, but 1 more follow"),
+        ("[MIN 1 ] ]", "ends with token 3, but 1 more"),
+        ("[MIN 1 10 ]", r"token 3 is '10'; allowed: 0 1"),
+        ("[AVG 1 2 ]", r"token 1 is '\[AVG'"),
+    ],
+)
 def test_what_is_no_expression_is_refused(expression, message):
     with pytest.raises(ValueError, match=message):
         evaluate(expression)
@@ -68,7 +95,7 @@ def test_full_size_trees_have_the_published_statistics():
 def test_values_of_generated_trees_are_right_and_their_shape_is_as_asked():
     part = listops.make_part(SHORT, 0)
     for i in range(len(part["labels"])):
-        expression = decode(part["ids"][part["starts"][i]:part["starts"][i + 1]].tobytes())
+        expression = decode(part["ids"][part["starts"][i] : part["starts"][i + 1]].tobytes())
         assert evaluate(expression) == part["labels"][i]
         assert 4 < len(expression.split()) < 32
         depth = deepest = 0
@@ -93,7 +120,9 @@ def test_trees_are_distinct_and_more_of_them_leave_the_test_set_as_it_was():
 
 def test_settings_without_enough_trees_are_refused():
     with pytest.raises(ConfigError, match=r"listops.max_length is 5: only \d+ distinct trees"):
-        listops.generate(ListOpsSettings(min_length=3, max_length=5, max_depth=2, max_arguments=2), 5000)
+        listops.generate(
+            ListOpsSettings(min_length=3, max_length=5, max_depth=2, max_arguments=2), 5000
+        )
     with pytest.raises(ConfigError, match=r"listops.min_length is 500, .* has 26 tokens"):
         ListOpsSettings(max_depth=3, max_arguments=4, min_length=500)
     with pytest.raises(ConfigError, match="listops.max_length is 10; allowed: more than"):
@@ -103,8 +132,10 @@ def test_settings_without_enough_trees_are_refused():
 
 
 def test_the_first_operator_says_more_than_the_most_frequent_label():
-    splits = split_up(listops.generate(ListOpsSettings(min_length=50, max_length=200), 3000), {"train": 1500,
-                                                                                              "test": 1500})
+    splits = split_up(
+        listops.generate(ListOpsSettings(min_length=50, max_length=200), 3000),
+        {"train": 1500, "test": 1500},
+    )
     found = listops.baselines(splits["train"], splits["test"])
     assert found["most frequent label"] < 25
     assert found["first operator, rule"] == pytest.approx(36, abs=4)
@@ -159,7 +190,9 @@ def test_several_processes_make_the_same():
 
 def test_released_files(tmp_path):
     for split in ("train", "val", "test"):
-        (tmp_path / f"basic_{split}.tsv").write_text("Source\tTarget\n( ( ( [MAX 2 ) 9 ) ] )\t9\n5\t5\n")
+        (tmp_path / f"basic_{split}.tsv").write_text(
+            "Source\tTarget\n( ( ( [MAX 2 ) 9 ) ] )\t9\n5\t5\n"
+        )
     splits = listops.read_released(tmp_path)
     assert list(splits) == ["train", "val", "test"]
     assert decode(splits["train"].texts[0][0]) == "[MAX 2 9 ]"

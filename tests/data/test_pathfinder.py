@@ -1,5 +1,6 @@
-"""Pathfinder: the statistics of generated images against those of samples of the published generator."""
-
+"""Pathfinder: the statistics of generated images against those of samples of the published
+generator.
+"""
 
 import numpy as np
 import pytest
@@ -25,7 +26,9 @@ def samples():
         return {name: file[name] for name in file.files}
 
 
-@pytest.mark.parametrize(("level", "count", "rate"), [("easy", 250, (15, 35)), ("hard", 60, (180, 420))])
+@pytest.mark.parametrize(
+    ("level", "count", "rate"), [("easy", 250, (15, 35)), ("hard", 60, (180, 420))]
+)
 def test_statistics_are_those_of_the_published_generator(monkeypatch, samples, level, count, rate):
     monkeypatch.setattr(pathfinder, "PART", count)
     part = pathfinder.make_part(PathfinderSettings(level), 0)
@@ -37,7 +40,9 @@ def test_statistics_are_those_of_the_published_generator(monkeypatch, samples, l
     assert images.min() == 0
     assert (images.max((1, 2)) == 255).all()
     attempts, successes = part["attempts"]
-    assert rate[0] < attempts / successes < rate[1]  # 1 in 24 and 1 in 300 in the published procedure
+    assert (
+        rate[0] < attempts / successes < rate[1]
+    )  # 1 in 24 and 1 in 300 in the published procedure
 
 
 def test_the_same_seed_gives_the_same_images_and_another_others(monkeypatch):
@@ -46,7 +51,10 @@ def test_the_same_seed_gives_the_same_images_and_another_others(monkeypatch):
     one = pathfinder.make_part(easy, 3)
     assert (pathfinder.make_part(easy, 3)["images"] == one["images"]).all()
     assert (pathfinder.make_part(easy, 4)["images"] != one["images"]).any()
-    assert (pathfinder.make_part(PathfinderSettings("easy", generator_seed=1), 3)["images"] != one["images"]).any()
+    assert (
+        pathfinder.make_part(PathfinderSettings("easy", generator_seed=1), 3)["images"]
+        != one["images"]
+    ).any()
 
 
 def test_generated_images_and_more_of_them(monkeypatch):
@@ -59,7 +67,9 @@ def test_generated_images_and_more_of_them(monkeypatch):
 
 
 def test_markers_lie_on_one_contour_or_on_two(monkeypatch):
-    """Label 1: the tip of the same contour. Checked on images without distractors, by the contours' own dashes."""
+    """Label 1: the tip of the same contour. Checked on images without distractors, by the contours'
+    own dashes.
+    """
     random = np.random.RandomState(0)
     kind = drawing.dashes(32, 1)
     canvases, first, second = pathfinder.grow_contours(kind, 6, 3000, random)
@@ -67,7 +77,9 @@ def test_markers_lie_on_one_contour_or_on_two(monkeypatch):
     for contour in (first, second):
         assert len(contour.places) == 6
         steps = np.diff(np.stack(contour.places, 1), axis=1)
-        assert (np.abs(steps).max(-1) <= 8).all()  # a dash begins where the one before ends, a gap away
+        assert (
+            np.abs(steps).max(-1) <= 8
+        ).all()  # a dash begins where the one before ends, a gap away
     for i in range(len(canvases)):
         tails = first.places[0][i] - second.places[0][i]
         assert 5.5 <= np.hypot(*tails) <= 8.5  # the seed distance, rounded
@@ -91,16 +103,22 @@ def test_path_x_geometry():
     assert PathfinderSettings("hard", 128).distractors == (8, 4)
     assert PathfinderSettings("hard").distractors == (5, 4)
     assert PathfinderSettings("easy").distractors == (10, 2)
-    canvases, first, _ = pathfinder.grow_contours(drawing.dashes(128, 2), 3, 40, np.random.RandomState(0))
+    canvases, first, _ = pathfinder.grow_contours(
+        drawing.dashes(128, 2), 3, 40, np.random.RandomState(0)
+    )
     assert len(canvases) > 0
     assert (first.places[0] >= 40).all()  # a frame of twice the seed distance
     assert (first.places[0] < 88).all()
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"level": "medium"}, "pathfinder.level is 'medium'; allowed: easy, intermediate, hard"),
-    ({"size": 64}, "pathfinder.size is 64; allowed: 32, 128"),
-    ({"generator_seed": -1}, "pathfinder.generator_seed is -1")])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"level": "medium"}, "pathfinder.level is 'medium'; allowed: easy, intermediate, hard"),
+        ({"size": 64}, "pathfinder.size is 64; allowed: 32, 128"),
+        ({"generator_seed": -1}, "pathfinder.generator_seed is -1"),
+    ],
+)
 def test_impossible_settings(changes, message):
     with pytest.raises(ConfigError, match=message):
         PathfinderSettings(**changes)
@@ -124,7 +142,9 @@ def test_dots_are_found_where_they_were_put(monkeypatch, level):
 
 def test_the_distance_of_the_dots_answers_more_than_half():
     images, labels = pathfinder.generate(PathfinderSettings("easy"), 1500)
-    accuracy = pathfinder.answer_by_distance((images[:1000], labels[:1000]), (images[1000:], labels[1000:]))
+    accuracy = pathfinder.answer_by_distance(
+        (images[:1000], labels[:1000]), (images[1000:], labels[1000:])
+    )
     assert 54 < accuracy < 70
 
 
@@ -134,15 +154,21 @@ def test_as_pictures_they_are_the_sequences_of_the_long_range_task(monkeypatch):
     assert pictures.info.shape == (1, 32, 32)
     assert pictures.info.classes == ("apart", "connected")
     assert pictures.info.title == "Pathfinder 32, easy (generated)"
-    data = load_long_range(longrange_preset("pathfinder-easy", data={"train_size": 12, "test_size": 6}))
-    for split, images, labels in (("train", pictures.train_images, pictures.train_labels),
-                                  ("test", pictures.test_images, pictures.test_labels)):
+    data = load_long_range(
+        longrange_preset("pathfinder-easy", data={"train_size": 12, "test_size": 6})
+    )
+    for split, images, labels in (
+        ("train", pictures.train_images, pictures.train_labels),
+        ("test", pictures.test_images, pictures.test_labels),
+    ):
         tokens = data.splits[split].texts[0].batch(torch.arange(len(labels)), 1024)
         assert torch.equal(tokens, images.flatten(1).long())
         assert torch.equal(data.splits[split].labels, labels)
 
 
 def test_the_pictures_are_listed_and_suggested():
-    assert {row.name: row.status for row in available()}["pathfinder-hard"].startswith("ready: made")
+    assert {row.name: row.status for row in available()}["pathfinder-hard"].startswith(
+        "ready: made"
+    )
     with pytest.raises(DatasetNotFound, match="Did you mean pathfinder-easy"):
         load("pathfinder_easy")

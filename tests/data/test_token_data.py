@@ -1,4 +1,6 @@
-"""Token sequences: padding, grey pixels against golden numbers, texts, pairs and byte files made here."""
+"""Token sequences: padding, grey pixels against golden numbers, texts, pairs and byte files made
+here.
+"""
 
 import gzip
 import tarfile
@@ -18,7 +20,7 @@ def ragged(shift=1):
     return Sequences.of([b"abc", b"", b"hello world"], shift)
 
 
-# -- sequences -------------------------------------------------------------------------------------------------
+# -- sequences -------------------------------------------------------------------------------------
 
 
 def test_batches_are_cut_shifted_and_padded():
@@ -47,15 +49,22 @@ def test_selecting_and_cutting():
 def test_a_description_covers_every_token_and_label():
     labels = torch.tensor([0, 1, 1])
     plain = ragged()
+
     def info(train=plain, test=plain, y=labels, vocabulary=257):
         splits = {"train": Split((train,), y), "test": Split((test,), labels)}
         return describe(splits, "x", "X", 5, vocabulary, ("a", "b")).info
+
     assert info().sizes == {"train": 3, "test": 3}
     assert info().median_length == {"train": 3.0, "test": 3.0}
     assert info().fingerprint == info().fingerprint
-    for other in (info(y=torch.tensor([1, 1, 1])), info(test=Sequences.of([b"abd", b"", b"hello"], 1))):
+    for other in (
+        info(y=torch.tensor([1, 1, 1])),
+        info(test=Sequences.of([b"abd", b"", b"hello"], 1)),
+    ):
         assert other.fingerprint != info().fingerprint
-    assert info(train=Sequences.of([b"abc", b"", b"hello moon!"], 1)).fingerprint == info().fingerprint  # cut off
+    assert (
+        info(train=Sequences.of([b"abc", b"", b"hello moon!"], 1)).fingerprint == info().fingerprint
+    )  # cut off
     with pytest.raises(ValueError, match="the train split of x has token 112; allowed: 0 to 99"):
         info(vocabulary=100)
     with pytest.raises(ValueError, match="the train split of x has label 2; allowed: 0 to 1"):
@@ -71,7 +80,7 @@ def test_reduced_splits_keep_the_shares_of_classes():
         split.reduced(41, "data.train_size")
 
 
-# -- pixels ----------------------------------------------------------------------------------------------------
+# -- pixels ----------------------------------------------------------------------------------------
 
 
 def test_grey_values_are_those_of_the_release():
@@ -96,7 +105,7 @@ def test_pixels_in_order_in_another_order_and_without_the_last_tenth(tiny_data):
     assert len(pixels.pixel_splits(data, leave_out_last_tenth=True)["train"]) == 36
 
 
-# -- texts -----------------------------------------------------------------------------------------------------
+# -- texts -----------------------------------------------------------------------------------------
 
 
 def write_reviews(root, per_class=6):
@@ -105,7 +114,9 @@ def write_reviews(root, per_class=6):
             folder = root / "aclImdb" / split / kind
             folder.mkdir(parents=True)
             for i in range(per_class):
-                (folder / f"{i}_1.txt").write_bytes(f"{split} {kind} caf\u00e9<br />{'x' * i}".encode())
+                (folder / f"{i}_1.txt").write_bytes(
+                    f"{split} {kind} caf\u00e9<br />{'x' * i}".encode()
+                )
     (root / "aclImdb" / "README").write_text("not a review")
     return root / "aclImdb"
 
@@ -123,7 +134,9 @@ def test_reviews_from_a_folder_and_from_an_archive(tmp_path, packed):
     train = splits["train"]
     for i in range(12):
         content = train.texts[0][i].decode()
-        assert content.startswith(f"train {'pos' if train.labels[i] else 'neg'} caf\u00e9<br />")  # raw, HTML and all
+        assert content.startswith(
+            f"train {'pos' if train.labels[i] else 'neg'} caf\u00e9<br />"
+        )  # raw, HTML and all
     assert train.labels.tolist() != sorted(train.labels.tolist())  # not class by class
     again = text.load_imdb(place)  # from the cache
     assert torch.equal(again["train"].texts[0].values, train.texts[0].values)
@@ -133,7 +146,9 @@ def test_reviews_from_a_folder_and_from_an_archive(tmp_path, packed):
 def test_a_changed_review_is_read_again(tmp_path):
     folder = write_reviews(tmp_path)
     before = text.load_imdb(tmp_path)["train"].texts[0]
-    (folder / "train" / "pos" / "0_1.txt").write_bytes(b"a new review, longer than the one before it")
+    (folder / "train" / "pos" / "0_1.txt").write_bytes(
+        b"a new review, longer than the one before it"
+    )
     after = text.load_imdb(tmp_path)["train"].texts[0]
     assert b"a new review" not in before.values.numpy().tobytes()
     assert b"a new review" in after.values.numpy().tobytes()
@@ -172,14 +187,16 @@ def test_citation_pairs(tmp_path):
     assert splits["train"].labels.tolist() == [1, 0]
     assert [part[1] for part in splits["val"].texts] == [b"first text", b""]
     (tmp_path / "new_aan_pairs.test.tsv").write_text(line + "1\tA1\tA2\tonly one text\n")
-    with pytest.raises(DatasetCorrupt, match="test.tsv, line 3: 4 columns, the first is '1'; allowed: label"):
+    with pytest.raises(
+        DatasetCorrupt, match="test.tsv, line 3: 4 columns, the first is '1'; allowed: label"
+    ):
         text.load_aan(tmp_path)
     (tmp_path / "new_aan_pairs.test.tsv").unlink()
     with pytest.raises(DatasetNotFound, match=r"has no \*test.tsv"):
         text.load_aan(tmp_path)
 
 
-# -- byte files ------------------------------------------------------------------------------------------------
+# -- byte files ------------------------------------------------------------------------------------
 
 
 def write_byte_files(root, count=10):

@@ -1,4 +1,6 @@
-"""GAN experiments: shapes and widths, the Frechet distance, resuming to the same bits, records, and bad input."""
+"""GAN experiments: shapes and widths, the Frechet distance, resuming to the same bits, records, and
+bad input.
+"""
 
 import dataclasses
 
@@ -27,26 +29,42 @@ CONTEXTS = ("none", "attention", "NMF", "VQ", "CD")
 
 
 def tiny(**changes):
-    values = {"data": {"image_size": 8, "train_size": 60, "test_size": 40},
-              "model": {"width": 8, "context": "none", "latent": 6},
-              "train": {"train_steps": 5, "steps_between_saves": 2, "batch_size": 6, "device": "cpu"},
-              "test": {"samples": 30, "samples_per_epoch": 20, "repeats": 2, "classifier_epochs": 1, "grid_rows": 2,
-                       "grid_classes": 3}}
+    values = {
+        "data": {"image_size": 8, "train_size": 60, "test_size": 40},
+        "model": {"width": 8, "context": "none", "latent": 6},
+        "train": {"train_steps": 5, "steps_between_saves": 2, "batch_size": 6, "device": "cpu"},
+        "test": {
+            "samples": 30,
+            "samples_per_epoch": 20,
+            "repeats": 2,
+            "classifier_epochs": 1,
+            "grid_rows": 2,
+            "grid_classes": 3,
+        },
+    }
     return from_dict(GanConfig, values).updated(**changes)
 
 
-WITH_HAM = {"data": {"image_size": 16}, "model": {"context": "NMF", "context_size": 8, "rank_divisor": 4}}
+WITH_HAM = {
+    "data": {"image_size": 16},
+    "model": {"context": "NMF", "context_size": 8, "rank_divisor": 4},
+}
 
 
 @pytest.fixture(scope="module")
 def images():
-    return {size: load("digits", image_size=size, channels=1, train_size=60, test_size=40) for size in (8, 16)}
+    return {
+        size: load("digits", image_size=size, channels=1, train_size=60, test_size=40)
+        for size in (8, 16)
+    }
 
 
 def judged(images, config):
     torch.manual_seed(0)  # an untrained judge will do
     size = config.data.image_size
-    model = SmallCNN(ModelConfig(size=size, in_channels=1, classes=10), NetworkConfig(name="cnn")).eval()
+    model = SmallCNN(
+        ModelConfig(size=size, in_channels=1, classes=10), NetworkConfig(name="cnn")
+    ).eval()
     found = images[size]
     return GanImages(found, Judge(model, found.info.mean, found.info.std, {"run_id": "none"}))
 
@@ -56,7 +74,7 @@ def trainer_of(config, images, folder=None):
     return GanTrainer(build(config), config, judged(images, config), folder)
 
 
-# -- networks ----------------------------------------------------------------------------------------------------
+# -- networks --------------------------------------------------------------------------------------
 
 
 def test_at_the_released_size_widths_and_ranks_are_the_released_ones():
@@ -65,10 +83,23 @@ def test_at_the_released_size_widths_and_ranks_are_the_released_ones():
     generator, discriminator = Generator(config), Discriminator(config)
     assert [block.conv2.out_channels for block in generator.blocks] == [1024, 512, 256, 128, 64]
     assert generator.start.out_features == 1024 * 16
-    assert [block.conv2.out_channels for block in discriminator.blocks] == [64, 128, 256, 512, 1024, 1024]
-    (in_generator,), (in_discriminator,) = generator.contexts.values(), discriminator.contexts.values()
+    assert [block.conv2.out_channels for block in discriminator.blocks] == [
+        64,
+        128,
+        256,
+        512,
+        1024,
+        1024,
+    ]
+    (in_generator,), (in_discriminator,) = (
+        generator.contexts.values(),
+        discriminator.contexts.values(),
+    )
     assert (in_generator.context.ham.channels, in_generator.context.ham.settings.rank) == (256, 32)
-    assert (in_discriminator.context.ham.channels, in_discriminator.context.ham.settings.rank) == (128, 16)
+    assert (in_discriminator.context.ham.channels, in_discriminator.context.ham.settings.rank) == (
+        128,
+        16,
+    )
     assert in_generator.norm is not None
     assert in_discriminator.norm is None
 
@@ -76,8 +107,13 @@ def test_at_the_released_size_widths_and_ranks_are_the_released_ones():
 @pytest.mark.parametrize("context", CONTEXTS)
 @pytest.mark.parametrize("size", [8, 16, 32])
 def test_shapes_and_range(context, size):
-    config = from_dict(GanConfig, {"data": {"image_size": size}, "model": {
-        "width": 8, "context": context if size > 8 else "none", "context_size": 8}}).resolved(3, 4)
+    config = from_dict(
+        GanConfig,
+        {
+            "data": {"image_size": size},
+            "model": {"width": 8, "context": context if size > 8 else "none", "context_size": 8},
+        },
+    ).resolved(3, 4)
     gan, labels = build(config), torch.tensor([0, 3])
     image = gan.generator(torch.randn(2, 128), labels)
     assert image.shape == (2, 3, size, size)
@@ -92,7 +128,9 @@ def test_a_context_starts_at_nothing_and_its_sigma_learns():
     assert torch.equal(context(x, labels), x)
     context(x, labels).square().sum().backward()
     assert context.sigma.grad.abs() > 0
-    assert all(p.grad is None or p.grad.abs().max() == 0 for p in context.context.parameters())  # while sigma is 0
+    assert all(
+        p.grad is None or p.grad.abs().max() == 0 for p in context.context.parameters()
+    )  # while sigma is 0
 
 
 def test_the_bread_has_a_spectral_norm_of_one_and_the_gan_s_first_bases_any_length():
@@ -100,7 +138,9 @@ def test_the_bread_has_a_spectral_norm_of_one_and_the_gan_s_first_bases_any_leng
     module = HamContext(8, "NMF", 2)
     for _ in range(30):
         module(torch.randn(2, 8, 4, 4))  # power iterations
-    assert torch.linalg.matrix_norm(module.lower.weight[:, :, 0, 0], 2).item() == pytest.approx(1, abs=1e-3)
+    assert torch.linalg.matrix_norm(module.lower.weight[:, :, 0, 0], 2).item() == pytest.approx(
+        1, abs=1e-3
+    )
     assert not module.ham.settings.normalized_init
     assert HamContext(8, "CD", 2).ham.settings.ridge == 0.01
 
@@ -113,13 +153,15 @@ def test_attention_mixes_all_positions_with_softmax_weights():
     assert torch.allclose(module(x), expected, atol=1e-6)
 
 
-# -- the distance ------------------------------------------------------------------------------------------------
+# -- the distance ----------------------------------------------------------------------------------
 
 
 def test_frechet_distance_of_known_normals():
     torch.manual_seed(0)
     x = torch.randn(4000, 3, dtype=torch.float64)
-    x = (x - x.mean(0)) @ torch.linalg.inv(torch.linalg.cholesky(torch.cov((x - x.mean(0)).T))).T  # exactly standard
+    x = (x - x.mean(0)) @ torch.linalg.inv(
+        torch.linalg.cholesky(torch.cov((x - x.mean(0)).T))
+    ).T  # exactly standard
     assert frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
     shift, scale = torch.tensor([1.0, 2.0, 0.0], dtype=torch.float64), torch.tensor([1.0, 2.0, 3.0])
     assert frechet_distance(x, x + shift) == pytest.approx(5)
@@ -134,7 +176,7 @@ def test_pixels_of_both_ends():
     assert to_uint8(torch.tensor([-1.0, 0.0, 1.0])).tolist() == [0, 128, 255]
 
 
-# -- training ----------------------------------------------------------------------------------------------------
+# -- training --------------------------------------------------------------------------------------
 
 
 def test_each_update_moves_its_own_network_only(images):
@@ -144,11 +186,17 @@ def test_each_update_moves_its_own_network_only(images):
     before = {name: p.clone() for name, p in trainer.model.named_parameters()}
     loss, _ = trainer._discriminator_loss(generator)
     trainer._update(loss)
-    moved = {name.split(".")[0] for name, p in trainer.model.named_parameters() if not torch.equal(p, before[name])}
+    moved = {
+        name.split(".")[0]
+        for name, p in trainer.model.named_parameters()
+        if not torch.equal(p, before[name])
+    }
     assert moved == {"discriminator"}
     before = {name: p.clone() for name, p in trainer.model.discriminator.named_parameters()}
     trainer._step(0, generator)
-    assert not all(torch.equal(p, before[name]) for name, p in trainer.model.discriminator.named_parameters())
+    assert not all(
+        torch.equal(p, before[name]) for name, p in trainer.model.discriminator.named_parameters()
+    )
     assert all(p.requires_grad for p in trainer.model.parameters())
 
 
@@ -180,15 +228,20 @@ def test_going_on_gives_the_same_bits(images, tmp_path, monkeypatch, changes):
     a, b = whole.model.state_dict(), second.model.state_dict()
     assert all(torch.equal(a[name], b[name]) for name in a)
     for one, other in zip(rows, again, strict=True):
-        assert {k: v for k, v in one.items() if k not in ("seconds", "images_per_s")} == \
-               {k: v for k, v in other.items() if k not in ("seconds", "images_per_s")}
+        assert {k: v for k, v in one.items() if k not in ("seconds", "images_per_s")} == {
+            k: v for k, v in other.items() if k not in ("seconds", "images_per_s")
+        }
     assert [one["epoch"] for one in second.observed] == [0, 1, 2, 3]
-    assert all(torch.equal(one["fields"]["samples"], other["fields"]["samples"])
-               for one, other in zip(whole.observed, second.observed, strict=True))
+    assert all(
+        torch.equal(one["fields"]["samples"], other["fields"]["samples"])
+        for one, other in zip(whole.observed, second.observed, strict=True)
+    )
 
 
 def test_the_discriminator_has_a_rate_of_its_own(images):
-    trainer = trainer_of(tiny(optimizer={"generator_rate": 2e-4, "discriminator_rate": 5e-4}), images)
+    trainer = trainer_of(
+        tiny(optimizer={"generator_rate": 2e-4, "discriminator_rate": 5e-4}), images
+    )
     trainer.fit()
     assert [group["lr"] for group in trainer.optimizer.param_groups] == pytest.approx([2e-4, 5e-4])
 
@@ -200,8 +253,10 @@ def test_a_checkpoint_of_other_settings_is_refused(images, tmp_path):
 
 
 def test_it_comes_nearer_to_the_images(images):
-    config = tiny(train={"train_steps": 150, "steps_between_saves": 150, "batch_size": 16},
-                  optimizer={"generator_rate": 1e-3, "discriminator_rate": 2e-3})
+    config = tiny(
+        train={"train_steps": 150, "steps_between_saves": 150, "batch_size": 16},
+        optimizer={"generator_rate": 1e-3, "discriminator_rate": 2e-3},
+    )
     trainer, real = trainer_of(config, images), images[8].train_images.flatten(1) / 255
 
     def distance():
@@ -227,7 +282,7 @@ def test_half_precision_takes_a_step(images):
     assert all(torch.tensor(row["loss"]).isfinite() for row in trainer_of(config, images).fit())
 
 
-# -- runs --------------------------------------------------------------------------------------------------------
+# -- runs ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -237,9 +292,18 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TERMINATOR_RESULTS", str(folder))
         patch.setenv("TERMINATOR_HEADLESS", "1")
-        words = ["preset=digits", "train.train_steps=3", "train.steps_between_saves=2", "train.batch_size=4",
-                 "data.image_size=16", "data.train_size=64", "model.context_size=8", "train.device=cpu",
-                 "test.samples=20", "test.samples_per_epoch=10"]
+        words = [
+            "preset=digits",
+            "train.train_steps=3",
+            "train.steps_between_saves=2",
+            "train.batch_size=4",
+            "data.image_size=16",
+            "data.train_size=64",
+            "model.context_size=8",
+            "train.device=cpu",
+            "test.samples=20",
+            "test.samples_per_epoch=10",
+        ]
         assert main(["gan", *words, "--experiment", "gan", "--profile", "laptop"]) == 0
         yield folder, words
 
@@ -263,10 +327,16 @@ def test_a_record_names_its_classifier_and_is_read_again(there, capsys):
     assert judge["run_id"] in printed
     run = GAN.of_record(record)
     assert {epoch: tuple(grid.shape) for epoch, grid in run.grids().items()} == dict.fromkeys(
-        (0, 1, 2), (16, 1, 16, 16))
+        (0, 1, 2), (16, 1, 16, 16)
+    )
     table = report.table({"NMF": [run]})
-    assert table.loc["with Hamburger (NMF)", "Frechet distance"] == record["results"]["test"]["frechet"]
-    assert all(curve["value"].iloc[0] == 0 for curve in report.sigma_curves({"NMF": [run]}).values())
+    assert (
+        table.loc["with Hamburger (NMF)", "Frechet distance"]
+        == record["results"]["test"]["frechet"]
+    )
+    assert all(
+        curve["value"].iloc[0] == 0 for curve in report.sigma_curves({"NMF": [run]}).values()
+    )
     assert GAN.rebuild_index().is_file()
 
 
@@ -277,7 +347,7 @@ def test_the_model_file_gives_the_same_samples(there):
     assert torch.equal(to_uint8(run.model().samples(classes, GRID_SEED)), run.grids()[2])
 
 
-# -- settings ----------------------------------------------------------------------------------------------------
+# -- settings --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("profile", ["smoke", "laptop", "paper"])
@@ -286,26 +356,42 @@ def test_a_study_changes_the_context_and_nothing_else(profile):
     assert {"none", "NMF"} <= found.keys()
     for name, config in found.items():
         assert config == found["NMF"].updated(model={"context": name})
-        build(dataclasses.replace(config.resolved(config.data.channels or 3, 10),
-                                  model=dataclasses.replace(config.model, width=8, classes=10)))
+        build(
+            dataclasses.replace(
+                config.resolved(config.data.channels or 3, 10),
+                model=dataclasses.replace(config.model, width=8, classes=10),
+            )
+        )
 
 
 def test_every_preset_is_possible_and_differs_from_the_defaults():
     assert all(identity(preset(name)) for name in PRESETS)
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"data": {"image_size": 24}}, "data.image_size is 24; allowed: 8, 16, 32"),
-    ({"model": {"context": "SVD"}}, "model.context is 'SVD'; allowed: none, attention, NMF, VQ, CD"),
-    ({"model": {"context": "NMF", "context_size": 16}, "data": {"image_size": 16}},
-     "model.context_size is 16; allowed: 8 for data.image_size=16"),
-    ({"model": {"width": 12}}, "model.width is 12; allowed: a multiple of 8"),
-    ({"model": {"rank_divisor": 3}}, "model.rank_divisor is 3; allowed: a divisor of model.width=8"),
-    ({"optimizer": {"beta1": 1.0}}, "optimizer.beta1 is 1.0; allowed"),
-    ({"train": {"distributed": True}}, "train.distributed is True; allowed: false"),
-    ({"train": {"accumulate": 2}}, "train.accumulate is 2; allowed: 1"),
-    ({"train": {"batch_sise": 2}}, "did you mean train.batch_size"),
-    ({"test": {"samples": 1}}, "test.samples is 1; allowed: an integer of at least 2")])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": {"image_size": 24}}, "data.image_size is 24; allowed: 8, 16, 32"),
+        (
+            {"model": {"context": "SVD"}},
+            "model.context is 'SVD'; allowed: none, attention, NMF, VQ, CD",
+        ),
+        (
+            {"model": {"context": "NMF", "context_size": 16}, "data": {"image_size": 16}},
+            "model.context_size is 16; allowed: 8 for data.image_size=16",
+        ),
+        ({"model": {"width": 12}}, "model.width is 12; allowed: a multiple of 8"),
+        (
+            {"model": {"rank_divisor": 3}},
+            "model.rank_divisor is 3; allowed: a divisor of model.width=8",
+        ),
+        ({"optimizer": {"beta1": 1.0}}, "optimizer.beta1 is 1.0; allowed"),
+        ({"train": {"distributed": True}}, "train.distributed is True; allowed: false"),
+        ({"train": {"accumulate": 2}}, "train.accumulate is 2; allowed: 1"),
+        ({"train": {"batch_sise": 2}}, "did you mean train.batch_size"),
+        ({"test": {"samples": 1}}, "test.samples is 1; allowed: an integer of at least 2"),
+    ],
+)
 def test_bad_settings_are_named(changes, message):
     with pytest.raises(ConfigError, match=message):
         tiny().updated(**changes)
@@ -327,5 +413,7 @@ def test_bad_presets_and_unresolved_settings_are_named(images):
 @pytest.mark.parametrize("context", CONTEXTS)
 def test_no_step_waits_for_a_gpu(images, monkeypatch, context):
     config = tiny(**(WITH_HAM | {"model": {**WITH_HAM["model"], "context": context}}))
-    monkeypatch.setattr(Judge, "look", lambda self, images: (images, images))  # which measures, and reads
+    monkeypatch.setattr(
+        Judge, "look", lambda self, images: (images, images)
+    )  # which measures, and reads
     assert not waits_of_a_step(monkeypatch, lambda: trainer_of(config, images))

@@ -1,4 +1,6 @@
-"""Hamburger's probes: known cases, the claims that hold for every input, their records, and the verdicts."""
+"""Hamburger's probes: known cases, the claims that hold for every input, their records, and the
+verdicts.
+"""
 
 from pathlib import Path
 
@@ -21,7 +23,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setenv("TERMINATOR_HEADLESS", "1")
 
 
-# -- decompositions ------------------------------------------------------------------------------------------------
+# -- decompositions --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ham", HAMS, ids=lambda ham: ham.title)
@@ -33,7 +35,9 @@ def test_parts_make_up_the_reconstruction(ham):
     assert torch.allclose(found.bases.norm(dim=0), torch.ones(4, dtype=torch.float64))
     sizes = found.maps.abs().sum((1, 2))
     assert (sizes.diff() <= 1e-9).all()
-    assert found.error == pytest.approx(((features - again).square().sum() / features.square().sum()).item())
+    assert found.error == pytest.approx(
+        ((features - again).square().sum() / features.square().sum()).item()
+    )
 
 
 def test_patches_are_the_neighbourhoods():
@@ -58,11 +62,13 @@ def test_the_floor_is_that_of_the_truncated_svd():
     x = noisy_low_rank(1, 10, 30)
     u, s, v = torch.linalg.svd(x, full_matrices=False)
     best = u[:, :3] * s[:3] @ v[:3]
-    assert analysis.svd_floor(x, 3).item() == pytest.approx(((x - best).square().sum() / x.square().sum()).item())
+    assert analysis.svd_floor(x, 3).item() == pytest.approx(
+        ((x - best).square().sum() / x.square().sum()).item()
+    )
     assert analysis.svd_floor(x, 10).item() == pytest.approx(0)
 
 
-# -- gradients -----------------------------------------------------------------------------------------------------
+# -- gradients -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ham", [NMF, VQ10, CD100], ids=lambda ham: ham.title)
@@ -83,7 +89,7 @@ def test_the_one_step_gradient_of_cd_is_its_closed_form():
     assert torch.allclose(found.one_step, expected, atol=1e-9)
 
 
-# -- spectra, spread, operations -----------------------------------------------------------------------------------
+# -- spectra, spread, operations -------------------------------------------------------------------
 
 
 def test_energy_of_a_matrix_of_known_rank():
@@ -95,17 +101,23 @@ def test_energy_of_a_matrix_of_known_rank():
 def test_spread_of_known_outputs():
     assert analysis.spread(torch.tensor([[1.0, 1.0], [3.0, 3.0]])) == pytest.approx(0.5)
     assert analysis.spread(torch.ones(3, 4)) == 0
-    assert report.disagreement(torch.tensor([[1, 2, 3, 4], [1, 2, 0, 0], [1, 2, 3, 4]])) == pytest.approx(1 / 3)
+    assert report.disagreement(
+        torch.tensor([[1, 2, 3, 4], [1, 2, 0, 0], [1, 2, 3, 4]])
+    ) == pytest.approx(1 / 3)
     table = analysis.spread_table(noisy_low_rank(0, 8, 20, 3), 3, (1, 30), 4, (NMF, CD10))
     assert (table["spread"] >= 0).all()
-    assert table.query("ham == 'CD, tau 10' and steps == 30")["spread"].item() < 1e-6  # all bases coincide
+    assert (
+        table.query("ham == 'CD, tau 10' and steps == 30")["spread"].item() < 1e-6
+    )  # all bases coincide
 
 
 def test_operations_are_those_of_the_published_comparison():
     positions = 128 * 128
     assert analysis.attention_operations(positions, 512) / 1e9 == pytest.approx(292.06, abs=0.01)
     for kind, count in (("NMF", 17.54), ("CD", 16.71), ("VQ", 16.64)):
-        assert analysis.ham_operations(kind, positions, 512, 64, 6, 512) / 1e9 == pytest.approx(count, abs=0.01)
+        assert analysis.ham_operations(kind, positions, 512, 64, 6, 512) / 1e9 == pytest.approx(
+            count, abs=0.01
+        )
     with pytest.raises(ValueError, match="kind is 'SVD'; allowed: NMF, VQ, CD"):
         analysis.ham_operations("SVD", 4, 4, 2)
 
@@ -129,7 +141,7 @@ def test_both_attentions_are_one():
     assert torch.allclose(first, second, atol=1e-5)
 
 
-# -- records -------------------------------------------------------------------------------------------------------
+# -- records ---------------------------------------------------------------------------------------
 
 
 def test_probes_are_run_once(monkeypatch):
@@ -144,7 +156,9 @@ def test_probes_are_run_once(monkeypatch):
         pd.testing.assert_frame_equal(table, again[name])
     beside = probes.beside_published(first)
     assert beside["ours"].notna().all()
-    assert (beside.query("quantity == 'gradient ratio, one step'").eval("abs(ours - theirs)") < 0.2).all()
+    assert (
+        beside.query("quantity == 'gradient ratio, one step'").eval("abs(ours - theirs)") < 0.2
+    ).all()
 
 
 def test_cost_is_measured_once_per_request_and_grows_as_it_must(monkeypatch):
@@ -153,7 +167,13 @@ def test_cost_is_measured_once_per_request_and_grows_as_it_must(monkeypatch):
     assert probes.cost("smoke", "cpu")[1] == record
     slopes = probes.slopes(costs)
     assert set(costs["operator"]) == set(probes.OPERATORS)
-    for name, power in (("attention, written out", 2), ("attention, fused", 2), ("NMF", 1), ("CD", 1), ("VQ", 1)):
+    for name, power in (
+        ("attention, written out", 2),
+        ("attention, fused", 2),
+        ("NMF", 1),
+        ("CD", 1),
+        ("VQ", 1),
+    ):
         assert slopes.loc[(name, "training"), "operations"] == pytest.approx(power, abs=0.1)
     assert slopes.loc[("attention, written out", "forward"), "memory"] > 1.7
     assert slopes.loc[("NMF", "training"), "memory"] < 1.2
@@ -168,8 +188,15 @@ def test_a_size_beyond_the_memory_limit_is_left_out(monkeypatch):
 
 @pytest.fixture
 def trained(here):
-    return SEGMENTATION.run(preset("context", data={"train_size": 16, "test_size": 8}, train={
-        "train_steps": 2, "steps_between_saves": 2, "batch_size": 2, "device": "cpu"}), "segmentation_context", "smoke")
+    return SEGMENTATION.run(
+        preset(
+            "context",
+            data={"train_size": 16, "test_size": 8},
+            train={"train_steps": 2, "steps_between_saves": 2, "batch_size": 2, "device": "cpu"},
+        ),
+        "segmentation_context",
+        "smoke",
+    )
 
 
 def test_a_trained_block_is_looked_into_once(trained, monkeypatch):
@@ -196,6 +223,7 @@ def test_answers_are_kept_with_the_run(trained, monkeypatch):
 
 def test_features_around_the_block_are_its_input_and_output(trained):
     from terminator.hamburger.segmentation.report import model_of
+
     model, config, _ = model_of(trained)
     x = torch.randn(2, 6, 24, 24)
     before, after, inside = report.features_around(model, config, x)
@@ -204,74 +232,120 @@ def test_features_around_the_block_are_its_input_and_output(trained):
     assert torch.linalg.matrix_rank(inside.flatten(2), rtol=1e-4).max() <= 4
 
 
-# -- verdicts ------------------------------------------------------------------------------------------------------
+# -- verdicts --------------------------------------------------------------------------------------
 
 
 def errors(values):
     return pd.DataFrame({"ham": "NMF", "steps": [-1, 0, 1, 6], "error": values, "floor": 0.05})
 
 
-@pytest.mark.parametrize(("values", "verdicts"), [
-    ([0.9, 0.3, 0.12, 0.10], ["holds", "holds"]),
-    ([0.9, 0.3, 0.35, 0.10], ["does not", "does not"]),
-    ([0.9, 0.8, 0.70, 0.10], ["holds", "does not"])])
+@pytest.mark.parametrize(
+    ("values", "verdicts"),
+    [
+        ([0.9, 0.3, 0.12, 0.10], ["holds", "holds"]),
+        ([0.9, 0.3, 0.35, 0.10], ["does not", "does not"]),
+        ([0.9, 0.8, 0.70, 0.10], ["holds", "does not"]),
+    ],
+)
 def test_verdicts_on_convergence(values, verdicts):
     assert [row["verdict"] for row in report._convergence(errors(values))] == verdicts
 
 
 def test_verdicts_on_gradients():
-    table = pd.DataFrame([
-        {"ham": ham, "steps": 6, "one_step_max": one_step, "full_max": full, "one_step_off": 0.5, "full_off": 1e-7}
-        for ham, one_step, full in (("NMF", 0.2, 0.5), ("VQ, tau 100", 0.5, 45), ("VQ, tau 10", 1e-8, 0.1))])
+    table = pd.DataFrame(
+        [
+            {
+                "ham": ham,
+                "steps": 6,
+                "one_step_max": one_step,
+                "full_max": full,
+                "one_step_off": 0.5,
+                "full_off": 1e-7,
+            }
+            for ham, one_step, full in (
+                ("NMF", 0.2, 0.5),
+                ("VQ, tau 100", 0.5, 45),
+                ("VQ, tau 10", 1e-8, 0.1),
+            )
+        ]
+    )
     assert [row["verdict"] for row in report._gradients(table)] == [
-        "holds", "does not", "holds", "not settled"]
+        "holds",
+        "does not",
+        "holds",
+        "not settled",
+    ]
     table.loc[0, "full_off"] = 0.1
     assert report._gradients(table)[0]["verdict"] == "does not"
 
 
 def gan(frechet, sigma=None):
-    return GanRun({"results": {"test": {"frechet": frechet}},
-                   "sigmas": sigma and {"generator": sigma, "discriminator": -sigma}}, Path(), GAN)
+    return GanRun(
+        {
+            "results": {"test": {"frechet": frechet}},
+            "sigmas": sigma and {"generator": sigma, "discriminator": -sigma},
+        },
+        Path(),
+        GAN,
+    )
 
 
-@pytest.mark.parametrize(("without", "nmf", "sigma", "expected"), [
-    ([20.0, 21.0], [10.0, 11.0], 0.3, ["holds", "holds"]),
-    ([10.0, 11.0], [20.0, 21.0], 0.3, ["does not", "holds"]),
-    ([10.0, 11.0], [10.2, 11.4], 0.01, ["not settled", "not settled"]),
-    ([20.0], [10.0], 0.3, ["not settled", "holds"])])
+@pytest.mark.parametrize(
+    ("without", "nmf", "sigma", "expected"),
+    [
+        ([20.0, 21.0], [10.0, 11.0], 0.3, ["holds", "holds"]),
+        ([10.0, 11.0], [20.0, 21.0], 0.3, ["does not", "holds"]),
+        ([10.0, 11.0], [10.2, 11.4], 0.01, ["not settled", "not settled"]),
+        ([20.0], [10.0], 0.3, ["not settled", "holds"]),
+    ],
+)
 def test_verdicts_on_gans(without, nmf, sigma, expected):
     gans = {"none": [gan(value) for value in without], "NMF": [gan(value, sigma) for value in nmf]}
     assert [row["verdict"] for row in report._gan(gans)] == expected
 
 
-@pytest.mark.parametrize(("before", "after", "expected"), [
-    ([0.5, 1.0], [0.7, 1.1], "holds"), ([0.7, 1.1], [0.5, 1.0], "does not"),
-    ([0.5, 1.0], [0.7, 0.9], "not settled")])
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ([0.5, 1.0], [0.7, 1.1], "holds"),
+        ([0.7, 1.1], [0.5, 1.0], "does not"),
+        ([0.5, 1.0], [0.7, 0.9], "not settled"),
+    ],
+)
 def test_verdicts_on_spectra(before, after, expected):
     assert report._spectrum({"before": before, "after": after})[0]["verdict"] == expected
 
 
-# -- figures and bad input -----------------------------------------------------------------------------------------
+# -- figures and bad input -------------------------------------------------------------------------
 
 
 def test_figures_have_what_they_are_of(monkeypatch):
     monkeypatch.setitem(probes.SIDES, "smoke", (8, 12))
     picture = report.picture("smoke", rank=3)
     assert all(part.shape == (3, 5, 5) for part in picture.base_pictures().values())
-    drawn = figures.ham_parts(picture.image, {name: part.maps for name, part in picture.parts.items()})
+    drawn = figures.ham_parts(
+        picture.image, {name: part.maps for name, part in picture.parts.items()}
+    )
     assert len(drawn.axes) == 4 * 3 + 3  # and the colour bars
     assert len(figures.bases(picture.base_pictures()).axes) == 3 * 3 + 3
     x = noisy_low_rank(0, 8, 20, 3)
-    axis, = figures.ham_errors(analysis.error_table(x[None], 3, (0, 1))).axes
-    assert [line.get_label() for line in axis.lines] == [ham.title for ham in HAMS] + ["truncated SVD"]
+    (axis,) = figures.ham_errors(analysis.error_table(x[None], 3, (0, 1))).axes
+    assert [line.get_label() for line in axis.lines] == [ham.title for ham in HAMS] + [
+        "truncated SVD"
+    ]
     assert len(figures.ham_cost(probes.cost("smoke", "cpu")[0]).axes) == 3
-    axis, = figures.energy_curves({"a": [0.5, 1.0], "b": [0.7, 1.0]}).axes
+    (axis,) = figures.energy_curves({"a": [0.5, 1.0], "b": [0.7, 1.0]}).axes
     assert [line.get_ydata()[0] for line in axis.lines] == [0.5, 0.7]
-    axis, = figures.spread_lines(analysis.spread_table(x, 3, (1, 2), 2, (NMF, VQ100))).axes
+    (axis,) = figures.spread_lines(analysis.spread_table(x, 3, (1, 2), 2, (NMF, VQ100))).axes
     assert len(axis.lines) == 2
-    grids = {"a": torch.zeros(6, 1, 4, 4, dtype=torch.uint8), "b": torch.zeros(6, 3, 4, 4, dtype=torch.uint8)}
-    assert [axis.images[0].get_array().shape[:2] for axis in figures.gan_grids(grids, 3).axes] == [(8, 12)] * 2
-    axis, = figures.sigma_curves({"a": pd.DataFrame({"step": [0, 1], "value": [0.0, 0.1]})}).axes
+    grids = {
+        "a": torch.zeros(6, 1, 4, 4, dtype=torch.uint8),
+        "b": torch.zeros(6, 3, 4, 4, dtype=torch.uint8),
+    }
+    assert [axis.images[0].get_array().shape[:2] for axis in figures.gan_grids(grids, 3).axes] == [
+        (8, 12)
+    ] * 2
+    (axis,) = figures.sigma_curves({"a": pd.DataFrame({"step": [0, 1], "value": [0.0, 0.1]})}).axes
     assert list(axis.lines[0].get_ydata()) == [0.0, 0.1]
 
 
@@ -280,7 +354,10 @@ def test_bad_input_is_named():
         probes.probes("phone")
     with pytest.raises(ConfigError, match="profile is 'phone'; allowed"):
         probes.cost("phone")
-    with pytest.raises(ConfigError, match="operator is 'SVD'; allowed: attention, written out; attention, fused; NMF"):
+    with pytest.raises(
+        ConfigError,
+        match="operator is 'SVD'; allowed: attention, written out; attention, fused; NMF",
+    ):
         probes.mixing("SVD", torch.ones(1, 8, 8))
     with pytest.raises(ValueError, match=r"the features have shape \(4, 4\); allowed: \(C, H, W\)"):
         analysis.parts(torch.ones(4, 4), NMF, 2)

@@ -9,12 +9,17 @@ from hamburger_tools import HAMS, draw, each_dtype, each_kind, golden, near
 from terminator.hamburger import Ham, Hamburger, cd, nmf, random_bases, reconstruct, to_matrix, vq
 from terminator.hamburger.decompositions import EPS, memberships, unit
 
-# -- golden cases --------------------------------------------------------------------------------------------
+# -- golden cases ----------------------------------------------------------------------------------
 
 
 def settings_of_case(kind, case):
-    changes = {"kind": kind, "heads": int(case["S"]), "rank": int(case["R"]), "train_steps": int(case["K"]),
-               "inverse_temperature": float(case.get("inv_t", 1))}
+    changes = {
+        "kind": kind,
+        "heads": int(case["S"]),
+        "rank": int(case["R"]),
+        "train_steps": int(case["K"]),
+        "inverse_temperature": float(case.get("inv_t", 1)),
+    }
     if kind == "CD":
         changes |= {"ridge": float(case["beta"]), "eta": float(case["eta"]), "random_init": False}
     return changes
@@ -35,7 +40,7 @@ def test_golden_ham_and_its_gradient(kind, dtype, one_step):
     near(found.coefficients, case["coef_final"])
     out = ham(x, bases)
     near(out, case["out"])
-    gradient, = torch.autograd.grad((out * case["probe"].to(dtype)).sum(), x)
+    (gradient,) = torch.autograd.grad((out * case["probe"].to(dtype)).sum(), x)
     near(gradient, case["grad_onestep" if one_step else "grad_bptt"])
     if kind == "CD":
         near(ham.bases, case["bases_after_update"])
@@ -75,8 +80,10 @@ def golden_block(case, version, dtype):
     block.upper[0].load_state_dict({"weight": case["upper_w"]})
     norm, name = (block.upper[1], "upper") if version == "V1" else (block.cheese[1], "cheese")
     keys = zip(("weight", "bias", "running_mean", "running_var"), "gbmv")
-    norm.load_state_dict({key: case[f"{name}_bn_{letter}"] for key, letter in keys}
-                         | {"num_batches_tracked": torch.tensor(0)})
+    norm.load_state_dict(
+        {key: case[f"{name}_bn_{letter}"] for key, letter in keys}
+        | {"num_batches_tracked": torch.tensor(0)}
+    )
     if version != "V1":
         block.cheese[0].load_state_dict({"weight": case["cheese_w"]})
     if version == "V2+":
@@ -97,7 +104,10 @@ def test_golden_block(version, dtype):
     x = case["x"].to(dtype).requires_grad_()
     out = block.train()(x, bases)
     near(out, case[f"{prefix}_train"])
-    near(torch.autograd.grad((out * case["probe"].to(dtype)).sum(), x)[0], case[f"{prefix}_train_gradx"])
+    near(
+        torch.autograd.grad((out * case["probe"].to(dtype)).sum(), x)[0],
+        case[f"{prefix}_train_gradx"],
+    )
     seen = []
     norm.register_forward_hook(lambda _, given, __: seen.append(given[0].mean((0, 2, 3))))
     block(x, bases)
@@ -105,7 +115,7 @@ def test_golden_block(version, dtype):
     torch.testing.assert_close(norm.running_mean, after_one + 3e-4 * (seen[0] - after_one))
 
 
-# -- the decompositions against second ways to compute them --------------------------------------------------
+# -- the decompositions against second ways to compute them ----------------------------------------
 
 
 @pytest.mark.parametrize(("d", "n", "r"), [(12, 40, 5), (7, 5, 5), (1, 9, 1), (6, 6, 6)])
@@ -124,7 +134,9 @@ def test_nmf_never_gets_worse_and_stays_non_negative(d, n, r):
     errors = torch.stack(errors)
     assert (errors.diff(dim=0) <= 1e-9).all()  # the 1e-6 in the denominators can cost a little
     assert d == 1 or (errors[-1] < errors[0]).all()
-    singular = torch.linalg.svdvals(x)[:, r:].square().sum(1)  # the least error of any rank-R approximation
+    singular = (
+        torch.linalg.svdvals(x)[:, r:].square().sum(1)
+    )  # the least error of any rank-R approximation
     assert (errors[-1] >= singular - 1e-9).all()
 
 
@@ -132,8 +144,15 @@ def test_vq_against_a_loop_over_positions_and_bases():
     x, u, tau = draw(5, 9, seed=3).numpy(), draw(5, 3, seed=4).numpy() + 0.1, 10.0
 
     def cosines(a, b):
-        return np.array([[a[:, n] @ b[:, r] / np.linalg.norm(a[:, n]) / np.linalg.norm(b[:, r])
-                          for r in range(b.shape[1])] for n in range(a.shape[1])])
+        return np.array(
+            [
+                [
+                    a[:, n] @ b[:, r] / np.linalg.norm(a[:, n]) / np.linalg.norm(b[:, r])
+                    for r in range(b.shape[1])
+                ]
+                for n in range(a.shape[1])
+            ]
+        )
 
     found = vq(torch.tensor(x)[None], torch.tensor(u)[None], steps=4, inverse_temperature=tau)
     for _ in range(4):
@@ -172,7 +191,7 @@ def test_bases_are_used_as_given_with_no_steps(kind):
     assert found.coefficients.requires_grad
 
 
-# -- gradients -----------------------------------------------------------------------------------------------
+# -- gradients -------------------------------------------------------------------------------------
 
 
 def probe_of(x):
@@ -186,7 +205,7 @@ def test_one_step_gradient_is_autograd_of_the_last_step_and_its_closed_form(kind
     start = random_bases(kind, (2, 6, 3), torch.Generator().manual_seed(2), dtype=x.dtype)
     options = {} if kind == "NMF" else {"inverse_temperature": tau}
     found, g = HAMS[kind](x, start, steps, **options), probe_of(x)  # CD: its ridge is 0.1
-    gradient, = torch.autograd.grad((reconstruct(*found) * g).sum(), x)
+    (gradient,) = torch.autograd.grad((reconstruct(*found) * g).sum(), x)
 
     u, gram = found.bases, found.bases.mT @ found.bases
     if kind == "NMF":

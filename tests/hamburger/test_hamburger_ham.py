@@ -19,7 +19,7 @@ from terminator.hamburger import (
     to_matrix,
 )
 
-# -- the layer: modes, heads, shapes -------------------------------------------------------------------------
+# -- the layer: modes, heads, shapes ---------------------------------------------------------------
 
 
 @each_kind
@@ -52,7 +52,9 @@ def test_channel_mode_is_spatial_mode_of_the_transposed(kind):
 @pytest.mark.parametrize("mode", ["spatial", "channel"])
 def test_heads_are_separate_hams_on_slices_of_channels(kind, mode):
     x, d = draw(2, 12, 3, 5), 4 if mode == "spatial" else 15
-    bases = random_bases(kind, (6, d, 2), torch.Generator().manual_seed(0), dtype=x.dtype)  # (B*S, D, R)
+    bases = random_bases(
+        kind, (6, d, 2), torch.Generator().manual_seed(0), dtype=x.dtype
+    )  # (B*S, D, R)
     out = Ham(12, kind=kind, mode=mode, heads=3, rank=2)(x, bases)
     one = Ham(4, kind=kind, mode=mode, rank=2)
     for s in range(3):
@@ -63,11 +65,15 @@ def test_heads_are_separate_hams_on_slices_of_channels(kind, mode):
 def test_dual_is_a_spatial_and_a_channel_ham():
     x = draw(2, 8, 3, 4)
     generator = torch.Generator().manual_seed(0)
-    bases = [random_bases("CD", shape, generator, dtype=x.dtype) for shape in ((4, 2, 2), (4, 12, 2))]
+    bases = [
+        random_bases("CD", shape, generator, dtype=x.dtype) for shape in ((4, 2, 2), (4, 12, 2))
+    ]
     dual = DualHam(8, kind="CD", rank=2, heads=2, mode="dual")
     out = dual(x, bases)
-    halves = [Ham(4, kind="CD", rank=2, heads=2, mode=mode)(part, given)
-              for mode, part, given in zip(("spatial", "channel"), x.chunk(2, 1), bases)]
+    halves = [
+        Ham(4, kind="CD", rank=2, heads=2, mode=mode)(part, given)
+        for mode, part, given in zip(("spatial", "channel"), x.chunk(2, 1), bases)
+    ]
     torch.testing.assert_close(out, torch.cat(halves, 1))
     again = [dual(x, generator=torch.Generator().manual_seed(5)) for _ in range(2)]
     assert torch.equal(*again)
@@ -84,7 +90,7 @@ def test_steps_of_training_and_of_evaluation(kind):
     assert torch.equal(ham.decompose(x, bases).bases, HAMS[kind](x.flatten(2), bases, 9).bases)
 
 
-# -- where bases come from -----------------------------------------------------------------------------------
+# -- where bases come from -------------------------------------------------------------------------
 
 
 def test_random_bases_and_their_distributions():
@@ -104,7 +110,9 @@ def test_random_bases_and_their_distributions():
 def test_bases_are_new_each_time_unless_seeded(kind):
     x, ham = draw(2, 6, 4, 4), Ham(6, kind=kind, rank=3, inverse_temperature=10.0).eval()
     assert not torch.equal(ham(x), ham(x))
-    first, same, other = (ham(x, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    first, same, other = (
+        ham(x, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
     model = nn.Sequential(ham, nn.ReLU(), Ham(6, kind=kind, rank=2).eval())
@@ -123,8 +131,10 @@ def test_bases_are_new_each_time_unless_seeded(kind):
 
 
 def test_one_seed_gives_the_same_bases_in_every_precision():
-    wide, narrow = (random_bases("CD", (2, 5, 3), torch.Generator().manual_seed(0), dtype=dtype)
-                    for dtype in (torch.float64, torch.float32))
+    wide, narrow = (
+        random_bases("CD", (2, 5, 3), torch.Generator().manual_seed(0), dtype=dtype)
+        for dtype in (torch.float64, torch.float32)
+    )
     assert wide.dtype == torch.float64
     torch.testing.assert_close(narrow, wide.float())
 
@@ -136,7 +146,9 @@ def test_online_update_after_training_passes_only(kind):
     start = ham.bases.clone()
     assert start.shape == (2, 4, 3)
     last = ham.decompose(x).bases  # (B*S, D, R)
-    assert torch.equal(last, ham.decompose(x, torch.cat([start, start, start])).bases)  # heads innermost
+    assert torch.equal(
+        last, ham.decompose(x, torch.cat([start, start, start])).bases
+    )  # heads innermost
     assert torch.equal(ham.bases, start)
     ham.eval()(x)
     ham.train()(x, bases=last)  # explicit bases teach nothing
@@ -151,11 +163,21 @@ def test_online_update_after_training_passes_only(kind):
     assert torch.equal(twin.eval()(x), ham.eval()(x))
 
 
-@pytest.mark.parametrize(("update", "in_training", "in_evaluation"), [
-    ("training", True, False), ("released", False, True), ("off", False, False)])
+@pytest.mark.parametrize(
+    ("update", "in_training", "in_evaluation"),
+    [("training", True, False), ("released", False, True), ("off", False, False)],
+)
 def test_when_shared_bases_are_updated(update, in_training, in_evaluation):
     for mode, expected in ((True, in_training), (False, in_evaluation)):
-        ham = Ham(6, kind="CD", rank=2, random_init=False, online_update=update, positions=16, mode="channel")
+        ham = Ham(
+            6,
+            kind="CD",
+            rank=2,
+            random_init=False,
+            online_update=update,
+            positions=16,
+            mode="channel",
+        )
         start = ham.bases.clone()
         assert start.shape == (1, 16, 2)
         ham.train(mode)(draw(2, 6, 4, 4, dtype=torch.float32))
@@ -164,17 +186,21 @@ def test_when_shared_bases_are_updated(update, in_training, in_evaluation):
 
 def test_update_through_full_backpropagation_leaves_gradients_alone():
     x = draw(1, 6, 4, 4).requires_grad_()
-    ham = Ham(6, kind="CD", rank=2, random_init=False, one_step=False, inverse_temperature=10.0).double()
+    ham = Ham(
+        6, kind="CD", rank=2, random_init=False, one_step=False, inverse_temperature=10.0
+    ).double()
     start = ham.bases.clone()
-    gradient, = torch.autograd.grad(ham(x).square().sum(), x)
+    (gradient,) = torch.autograd.grad(ham(x).square().sum(), x)
     assert not torch.equal(ham.bases, start)
     again = reconstruct(*cd(x.flatten(2), start, 6, 10.0, one_step=False))
-    expected, = torch.autograd.grad(again.square().sum(), x)
+    (expected,) = torch.autograd.grad(again.square().sum(), x)
     torch.testing.assert_close(gradient, expected)
 
 
 def update_on_two(rank, folder):
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
+    )
     x = draw(4, 6, 3, 3)
     ham = Ham(6, kind="CD", rank=2, random_init=False, inverse_temperature=10.0).double()
     ham.load_state_dict(torch.load(f"{folder}/start.pt", weights_only=True))
@@ -190,10 +216,12 @@ def test_update_over_two_processes_equals_that_of_one(tmp_path):
     torch.multiprocessing.spawn(update_on_two, (str(tmp_path),), nprocs=2)
     ham(draw(4, 6, 3, 3))
     for rank in range(2):
-        torch.testing.assert_close(torch.load(tmp_path / f"bases{rank}.pt", weights_only=True), ham.bases)
+        torch.testing.assert_close(
+            torch.load(tmp_path / f"bases{rank}.pt", weights_only=True), ham.bases
+        )
 
 
-# -- mixed precision -----------------------------------------------------------------------------------------
+# -- mixed precision -------------------------------------------------------------------------------
 
 
 @each_kind

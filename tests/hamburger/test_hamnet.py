@@ -1,4 +1,6 @@
-"""HamNet: the published sizes, dilations, initial values, every context, and weights of a backbone."""
+"""HamNet: the published sizes, dilations, initial values, every context, and weights of a
+backbone.
+"""
 
 import math
 
@@ -25,25 +27,52 @@ def small(**changes):
 
 def test_parameters_of_the_release():
     with torch.device("meta"):
-        nets = {version: HamNet(HamNetSettings(), HamburgerSettings(version=version)) for version in ("V1", "V2")}
-    parts = [count_parameters(part) for part in (nets["V2"].backbone, nets["V2"].squeeze, nets["V2"].align,
-                                                 nets["V2"].classifier)]
+        nets = {
+            version: HamNet(HamNetSettings(), HamburgerSettings(version=version))
+            for version in ("V1", "V2")
+        }
+    parts = [
+        count_parameters(part)
+        for part in (
+            nets["V2"].backbone,
+            nets["V2"].squeeze,
+            nets["V2"].align,
+            nets["V2"].classifier,
+        )
+    ]
     assert parts == [42_623_936, 9_438_208, 1_180_160, 5_397]
-    assert {version: count_parameters(net) for version, net in nets.items()} == {"V1": 53_773_525, "V2": 54_035_669}
+    assert {version: count_parameters(net) for version, net in nets.items()} == {
+        "V1": 53_773_525,
+        "V2": 54_035_669,
+    }
 
 
-@pytest.mark.parametrize(("name", "stride", "third", "fourth"), [
-    ("resnet101", 8, [1] + 22 * [2], [2, 8, 16]), ("resnet50", 16, 6 * [1], [1, 4, 8]), ("resnet18", 8, [1, 2], [2, 8]),
-    ("resnet18", 16, [1, 1], [1, 4])])
+@pytest.mark.parametrize(
+    ("name", "stride", "third", "fourth"),
+    [
+        ("resnet101", 8, [1] + 22 * [2], [2, 8, 16]),
+        ("resnet50", 16, 6 * [1], [1, 4, 8]),
+        ("resnet18", 8, [1, 2], [2, 8]),
+        ("resnet18", 16, [1, 1], [1, 4]),
+    ],
+)
 def test_dilations_make_up_for_the_strides_left_out(name, stride, third, fourth):
     with torch.device("meta"):
         net = Backbone(name, output_stride=stride)
     for layer, expected in ((net.layer3, third), (net.layer4, fourth)):
-        found = [{part.dilation for part in block.modules() if isinstance(part, nn.Conv2d)
-                  and part.kernel_size == (3, 3)} for block in layer]
+        found = [
+            {
+                part.dilation
+                for part in block.modules()
+                if isinstance(part, nn.Conv2d) and part.kernel_size == (3, 3)
+            }
+            for block in layer
+        ]
         assert found == [{(dilation, dilation)} for dilation in expected]
-    strides = [max(part.stride[0] for part in layer.modules() if isinstance(part, nn.Conv2d))
-               for layer in (net.layer1, net.layer2, net.layer3, net.layer4)]
+    strides = [
+        max(part.stride[0] for part in layer.modules() if isinstance(part, nn.Conv2d))
+        for layer in (net.layer1, net.layer2, net.layer3, net.layer4)
+    ]
     assert strides == [1, 2, stride // 8, 1]
     bottleneck = name in ("resnet50", "resnet101")
     if bottleneck:  # the stride sits on the 3x3 convolution
@@ -60,13 +89,19 @@ def test_maps_are_as_large_as_the_output_stride_says(stem, stride):
 
 
 def test_a_plain_backbone_with_stride_left_in_is_torchvisions():
-    """What is changed is dilation alone: with it undone, the maps are those of torchvision's own network."""
+    """What is changed is dilation alone: with it undone, the maps are those of torchvision's own
+    network.
+    """
     theirs = resnet.resnet18()
     ours = Backbone("resnet18", "plain", 16).eval()
-    ours.load_state_dict({key: value for key, value in theirs.state_dict().items() if not key.startswith("fc.")})
+    ours.load_state_dict(
+        {key: value for key, value in theirs.state_dict().items() if not key.startswith("fc.")}
+    )
     theirs.eval()
     x = torch.randn(1, 3, 65, 65)
-    expected = theirs.layer3(theirs.layer2(theirs.layer1(theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x)))))))
+    expected = theirs.layer3(
+        theirs.layer2(theirs.layer1(theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x))))))
+    )
     torch.testing.assert_close(ours(x)[0], expected)
 
 
@@ -81,8 +116,11 @@ def test_initial_values_are_the_releases():
             assert module.momentum == 3e-4
             assert (module.weight == 1).all()
             assert (module.bias == 0).all()
-    assert all(module.momentum == 0.1 for module in small(bn_momentum=0.1).modules()
-               if isinstance(module, nn.BatchNorm2d))
+    assert all(
+        module.momentum == 0.1
+        for module in small(bn_momentum=0.1).modules()
+        if isinstance(module, nn.BatchNorm2d)
+    )
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
@@ -117,7 +155,9 @@ def test_the_bread_is_the_block_without_its_ham_and_with_its_parameters():
     assert count_parameters(with_ham) == count_parameters(bread)
     x = torch.randn(1, 16, 3, 3)
     block = bread.context.eval()
-    torch.testing.assert_close(block(x), torch.relu(x + block.upper(block.cheese(torch.relu(block.lower(x))))))
+    torch.testing.assert_close(
+        block(x), torch.relu(x + block.upper(block.cheese(torch.relu(block.lower(x)))))
+    )
 
 
 def test_the_auxiliary_head_sits_on_the_third_layer():
@@ -135,7 +175,9 @@ def test_weights_of_a_backbone(tmp_path):
     net = small()
     net.backbone.load(path)
     assert torch.equal(net.backbone.layer1[0].conv1.weight, theirs.layer1[0].conv1.weight)
-    with pytest.raises(ConfigError, match="differs from this backbone in .* entries .*same depth and stem"):
+    with pytest.raises(
+        ConfigError, match="differs from this backbone in .* entries .*same depth and stem"
+    ):
         small(stem="deep").backbone.load(path)
     with pytest.raises(ConfigError, match="there is no file"):
         net.backbone.load(tmp_path / "none.pth")
@@ -144,13 +186,21 @@ def test_weights_of_a_backbone(tmp_path):
         net.backbone.load(path)
 
 
-@pytest.mark.parametrize(("settings", "message"), [
-    ({"backbone": "vgg16"}, "model.backbone is 'vgg16'; allowed: resnet18, "), ({"output_stride": 4}, "8, 16"),
-    ({"stem": "wide"}, "deep, plain"), ({"context": "swin"}, "hamburger, bread"), ({"squeeze": 0}, "model.squeeze"),
-    ({"classes": 1}, "model.classes"), ({"dropout": 1.0}, "model.dropout"), ({"bn_momentum": 0.0}, "model.bn_momentum"),
-    ({"backbone": "none", "auxiliary": True}, "model.auxiliary"),
-    ({"backbone": "none", "weights": "x"}, "model.weights"),
-])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"backbone": "vgg16"}, "model.backbone is 'vgg16'; allowed: resnet18, "),
+        ({"output_stride": 4}, "8, 16"),
+        ({"stem": "wide"}, "deep, plain"),
+        ({"context": "swin"}, "hamburger, bread"),
+        ({"squeeze": 0}, "model.squeeze"),
+        ({"classes": 1}, "model.classes"),
+        ({"dropout": 1.0}, "model.dropout"),
+        ({"bn_momentum": 0.0}, "model.bn_momentum"),
+        ({"backbone": "none", "auxiliary": True}, "model.auxiliary"),
+        ({"backbone": "none", "weights": "x"}, "model.weights"),
+    ],
+)
 def test_impossible_networks_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         HamNetSettings(**settings)

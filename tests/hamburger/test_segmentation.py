@@ -1,4 +1,6 @@
-"""Segmentation: measures with known values, the released recipe, training that goes on to the bit, evaluation."""
+"""Segmentation: measures with known values, the released recipe, training that goes on to the bit,
+evaluation.
+"""
 
 import math
 
@@ -16,7 +18,13 @@ from terminator.data.pictures.batches import IGNORE
 from terminator.data.pictures.segmentation import load_segmentation
 from terminator.hamburger import Ham, HamburgerSettings
 from terminator.hamburger.segmentation.config import PolyOptimizer, SegmentationConfig
-from terminator.hamburger.segmentation.evaluation import batches, draws_bases, fixed_bases, logits_of, pad_to_fit
+from terminator.hamburger.segmentation.evaluation import (
+    batches,
+    draws_bases,
+    fixed_bases,
+    logits_of,
+    pad_to_fit,
+)
 from terminator.hamburger.segmentation.presets import PRESETS, preset
 from terminator.hamburger.segmentation.runs import SEGMENTATION
 from terminator.hamburger.segmentation.tasks import (
@@ -43,14 +51,31 @@ def camvid(tmp_path_factory):
 @pytest.fixture
 def make():
     """make("train.seed=1", ham={...}) gives a tiny configuration on CamVid."""
+
     def configuration(*dotlist, **changes):
         start = SegmentationConfig().updated(
-            data={"name": "camvid", "train": "train"}, augmentation={"scales": [0.75, 1.0, 1.5], "crop": [17, 17]},
-            model={"backbone": "resnet18", "stem": "plain", "squeeze": 16, "align": 8, "bn_momentum": 0.1},
-            ham={"width": 16, "rank": 2}, optimizer={"lr": 0.02, "refresh": 2},
-            train={"train_steps": 5, "steps_between_saves": 2, "batch_size": 4, "device": "cpu", "seed": 0},
-            test={"batch_size": 2})
+            data={"name": "camvid", "train": "train"},
+            augmentation={"scales": [0.75, 1.0, 1.5], "crop": [17, 17]},
+            model={
+                "backbone": "resnet18",
+                "stem": "plain",
+                "squeeze": 16,
+                "align": 8,
+                "bn_momentum": 0.1,
+            },
+            ham={"width": 16, "rank": 2},
+            optimizer={"lr": 0.02, "refresh": 2},
+            train={
+                "train_steps": 5,
+                "steps_between_saves": 2,
+                "batch_size": 4,
+                "device": "cpu",
+                "seed": 0,
+            },
+            test={"batch_size": 2},
+        )
         return start.updated(*dotlist, **changes)
+
     return configuration
 
 
@@ -76,7 +101,7 @@ def timeless(rows):
     return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
 
 
-# -- measures ------------------------------------------------------------------------------------------------------
+# -- measures --------------------------------------------------------------------------------------
 
 
 def test_intersection_over_union_by_hand():
@@ -88,7 +113,9 @@ def test_intersection_over_union_by_hand():
     assert found["iou"] == pytest.approx([50, 50, 50, None])
     assert found["miou"] == pytest.approx(50)  # class 3 is nowhere: it is left out
     assert found["accuracy"] == pytest.approx(100 * 4 / 6)
-    seen = confusion_matrix(torch.where(labels == 0, 3, predicted), labels, 4)  # predicted only: it counts, as 0
+    seen = confusion_matrix(
+        torch.where(labels == 0, 3, predicted), labels, 4
+    )  # predicted only: it counts, as 0
     assert scores(seen)["iou"][3] == 0
     empty = scores(torch.zeros(3, 3, dtype=torch.int64))
     assert empty == {"miou": 0.0, "accuracy": 0.0, "iou": [None] * 3}
@@ -97,31 +124,39 @@ def test_intersection_over_union_by_hand():
 def test_intersection_over_union_is_scikit_learns():
     random = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 5, (3, 40, 30), generator=random)
-    predicted = torch.where(torch.rand(labels.shape, generator=random) < 0.6, labels, (labels + 1) % 5)
+    predicted = torch.where(
+        torch.rand(labels.shape, generator=random) < 0.6, labels, (labels + 1) % 5
+    )
     confusion = confusion_matrix(predicted, labels, 5)
     assert confusion.tolist() == their_matrix(labels.flatten(), predicted.flatten()).tolist()
     assert scores(confusion)["miou"] == pytest.approx(
-        100 * jaccard_score(labels.flatten(), predicted.flatten(), average="macro"))
-    assert scores(confusion)["accuracy"] == pytest.approx(100 * (labels == predicted).double().mean().item())
+        100 * jaccard_score(labels.flatten(), predicted.flatten(), average="macro")
+    )
+    assert scores(confusion)["accuracy"] == pytest.approx(
+        100 * (labels == predicted).double().mean().item()
+    )
 
 
-# -- the released recipe -------------------------------------------------------------------------------------------
+# -- the released recipe ---------------------------------------------------------------------------
 
 
 def test_the_poly_schedule_is_taken_anew_every_tenth_step():
     use = PolyOptimizer()
     assert use.rate(0, 60_000) == use.rate(9, 60_000) == 9e-3
     assert use.rate(10, 60_000) == pytest.approx(9e-3 * (1 - 10 / 60_000) ** 0.9)
-    assert use.rate(30_004, 60_000) == pytest.approx(9e-3 * 0.5 ** 0.9)
+    assert use.rate(30_004, 60_000) == pytest.approx(9e-3 * 0.5**0.9)
     assert use.rate(59_999, 60_000) == pytest.approx(9e-3 * (10 / 60_000) ** 0.9)
 
 
 def test_parameter_groups_of_the_release():
-    config = SegmentationConfig().updated(model={"backbone": "resnet18"}, ham={"version": "V2+", "width": 512})
+    config = SegmentationConfig().updated(
+        model={"backbone": "resnet18"}, ham={"version": "V2+", "width": 512}
+    )
     net = build_network(config)
     groups = {group["name"]: group for group in parameter_groups(net, 1e-4, 2.0)}
-    assert {name: (group["weight_decay"], group["lr_factor"]) for name, group in groups.items()} == {
-        "weights": (1e-4, 1.0), "scales": (0.0, 1.0), "biases": (0.0, 2.0)}
+    assert {
+        name: (group["weight_decay"], group["lr_factor"]) for name, group in groups.items()
+    } == {"weights": (1e-4, 1.0), "scales": (0.0, 1.0), "biases": (0.0, 2.0)}
     members = {name: {id(p) for p in group["params"]} for name, group in groups.items()}
     assert sum(map(len, members.values())) == len(list(net.parameters()))
     for module in net.modules():
@@ -135,20 +170,27 @@ def test_parameter_groups_of_the_release():
 
 
 def test_a_step_moves_each_group_by_its_own_rate_and_decay(make, data):
-    config = make(optimizer={"momentum": 0.0, "weight_decay": 0.1, "bias_factor": 3.0, "refresh": 1},
-                  train={"train_steps": 1, "steps_between_saves": 1}, model={"dropout": 0.0, "context": "none"})
+    config = make(
+        optimizer={"momentum": 0.0, "weight_decay": 0.1, "bias_factor": 3.0, "refresh": 1},
+        train={"train_steps": 1, "steps_between_saves": 1},
+        model={"dropout": 0.0, "context": "none"},
+    )
     trainer = trainer_of(config, data)
     before = weights(trainer.model)
-    (batch, generator), = trainer._batches(0)
-    (x, labels), = trainer._parts(batch, generator)
+    ((batch, generator),) = trainer._batches(0)
+    ((x, labels),) = trainer._parts(batch, generator)
     trainer.model.train()
     terms, _ = trainer.task.loss_terms(trainer.model, x, labels)
     gradients = torch.autograd.grad(terms["cross_entropy"], list(trainer.model.parameters()))
     trainer.model.load_state_dict(before)
     trainer.fit()
     after = trainer.model.state_dict()
-    for (name, parameter), gradient in zip(trainer.model.named_parameters(), gradients, strict=True):
-        rate, decay = (0.06, 0.0) if name.endswith("bias") else (0.02, 0.1 if parameter.ndim > 1 else 0.0)
+    for (name, parameter), gradient in zip(
+        trainer.model.named_parameters(), gradients, strict=True
+    ):
+        rate, decay = (
+            (0.06, 0.0) if name.endswith("bias") else (0.02, 0.1 if parameter.ndim > 1 else 0.0)
+        )
         expected = before[name] - rate * (gradient + decay * before[name])
         torch.testing.assert_close(after[name], expected, atol=1e-6, rtol=1e-4)
 
@@ -163,9 +205,15 @@ def test_ignored_pixels_give_no_loss_and_no_gradient(make, mean):
     loss.backward()
     assert (logits.grad[0, :, :2] == 0).all()
     assert (logits.grad[0, :, 2:] != 0).all()
-    parts = F.cross_entropy(logits, labels.where(labels != IGNORE, 0), reduction="none")[labels != IGNORE]
-    assert loss.item() == pytest.approx(parts.sum().item() / (40 if mean == "all" else 30), rel=1e-5)
-    nothing = Segmentation(nn.Identity(), config).cross_entropy(logits, torch.full_like(labels, IGNORE))
+    parts = F.cross_entropy(logits, labels.where(labels != IGNORE, 0), reduction="none")[
+        labels != IGNORE
+    ]
+    assert loss.item() == pytest.approx(
+        parts.sum().item() / (40 if mean == "all" else 30), rel=1e-5
+    )
+    nothing = Segmentation(nn.Identity(), config).cross_entropy(
+        logits, torch.full_like(labels, IGNORE)
+    )
     assert nothing.item() == 0
 
 
@@ -178,18 +226,26 @@ def test_the_auxiliary_loss_is_weighed_and_trained(make, data):
     with fixed_bases(trainer.model, 0):
         terms, _ = trainer.task.loss_terms(trainer.model, x, labels)
         second = trainer.model(x, auxiliary=True)[1]
-    assert terms["auxiliary"].item() == pytest.approx(0.4 * F.cross_entropy(second, labels).item(), rel=1e-5)
+    assert terms["auxiliary"].item() == pytest.approx(
+        0.4 * F.cross_entropy(second, labels).item(), rel=1e-5
+    )
     assert "auxiliary" in trainer.fit()[0]
 
 
-# -- training ------------------------------------------------------------------------------------------------------
+# -- training --------------------------------------------------------------------------------------
 
 
 def test_it_learns_where_the_road_is(make, data):
-    trainer = trainer_of(make(train={"train_steps": 30, "steps_between_saves": 30}, model={"dropout": 0.0},
-                              augmentation={"scales": [1.0]}), data)
+    trainer = trainer_of(
+        make(
+            train={"train_steps": 30, "steps_between_saves": 30},
+            model={"dropout": 0.0},
+            augmentation={"scales": [1.0]},
+        ),
+        data,
+    )
     before = trainer.evaluate("test")["miou"]
-    row, = trainer.fit()
+    (row,) = trainer.fit()
     after = trainer.evaluate("test")
     assert after["accuracy"] > 85  # half of it is road
     assert after["miou"] > before
@@ -201,10 +257,18 @@ def test_rows_and_the_shorter_last_epoch(make, data):
     rows = trainer_of(make(), data).fit()
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     for row in rows:
-        assert row.keys() == {"epoch", "lr", "cross_entropy", "loss", "train_accuracy", "val_miou", "val_accuracy",
-                              *TIMES}
+        assert row.keys() == {
+            "epoch",
+            "lr",
+            "cross_entropy",
+            "loss",
+            "train_accuracy",
+            "val_miou",
+            "val_accuracy",
+            *TIMES,
+        }
         assert 0 <= row["train_accuracy"] <= 100
-    assert [row["lr"] for row in rows] == pytest.approx([0.02, 0.02 * 0.6 ** 0.9, 0.02 * 0.2 ** 0.9])
+    assert [row["lr"] for row in rows] == pytest.approx([0.02, 0.02 * 0.6**0.9, 0.02 * 0.2**0.9])
 
 
 def test_training_accuracy_counts_labelled_pixels_only(make, data):
@@ -215,11 +279,18 @@ def test_training_accuracy_counts_labelled_pixels_only(make, data):
 
             def loss_terms(network, x, labels):
                 terms, logits = real(network, x, labels)
-                truth = F.one_hot(labels.where(labels != IGNORE, 0), logits.shape[1]).movedim(3, 1).float()
+                truth = (
+                    F.one_hot(labels.where(labels != IGNORE, 0), logits.shape[1])
+                    .movedim(3, 1)
+                    .float()
+                )
                 return terms, truth + 0 * logits
+
             self.task.loss_terms = loss_terms
 
-    assert [row["train_accuracy"] for row in trainer_of(make(), data, kind=Right).fit()] == pytest.approx([100] * 3)
+    assert [
+        row["train_accuracy"] for row in trainer_of(make(), data, kind=Right).fit()
+    ] == pytest.approx([100] * 3)
 
 
 class Interrupted(SegmentationTrainer):
@@ -232,8 +303,11 @@ class Interrupted(SegmentationTrainer):
         return super()._step(batch, generator)
 
 
-@pytest.mark.parametrize("changes", [{}, {"ham": {"kind": "CD", "random_init": False}, "train": {"accumulate": 2}}],
-                         ids=["random bases, dropout", "shared bases, accumulated"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"ham": {"kind": "CD", "random_init": False}, "train": {"accumulate": 2}}],
+    ids=["random bases, dropout", "shared bases, accumulated"],
+)
 def test_a_stopped_training_goes_on_to_the_bit(make, data, tmp_path, changes):
     config = make(**changes)
     whole = trainer_of(config, data)
@@ -273,7 +347,9 @@ def test_shared_bases_move_in_training_and_stay_in_evaluation(make, data):
 
 
 def test_what_goes_wrong_is_said(make, data):
-    with pytest.raises(ConfigError, match="train.batch_size is 16, but there are only 8 training pictures"):
+    with pytest.raises(
+        ConfigError, match="train.batch_size is 16, but there are only 8 training pictures"
+    ):
         trainer_of(make("train.batch_size=16"), data).fit()
     with pytest.raises(TrainingDiverged, match="Try a lower optimizer.lr"):
         trainer_of(make("optimizer.lr=1e30"), data).fit()
@@ -281,7 +357,7 @@ def test_what_goes_wrong_is_said(make, data):
         trainer_of(make(), data).evaluate("dev")
 
 
-# -- evaluation ----------------------------------------------------------------------------------------------------
+# -- evaluation ------------------------------------------------------------------------------------
 
 
 def test_pictures_are_padded_to_one_more_than_a_multiple():
@@ -303,7 +379,9 @@ def test_one_scale_without_flip_is_the_plain_evaluation(make, data):
 def test_several_scales_and_mirrors_sum_their_logits():
     class Pixelwise(nn.Module):
         def forward(self, x):
-            return torch.cat([x, 2 * x[:, :1] + torch.arange(x.shape[3])], 1)  # knows left from right
+            return torch.cat(
+                [x, 2 * x[:, :1] + torch.arange(x.shape[3])], 1
+            )  # knows left from right
 
     x, net = torch.randn(1, 2, 9, 11), Pixelwise()
     plain, mirrored = net(x), net(x.flip(3)).flip(3)
@@ -315,7 +393,9 @@ def test_several_scales_and_mirrors_sum_their_logits():
 
 
 def test_a_picture_smaller_than_the_rank_allows_is_padded(make, data):
-    trainer = trainer_of(make("ham.rank=16", "augmentation.crop=[33,33]"), data)  # 4x4 positions: 25 pixels a side
+    trainer = trainer_of(
+        make("ham.rank=16", "augmentation.crop=[33,33]"), data
+    )  # 4x4 positions: 25 pixels a side
     with pytest.raises(ValueError, match="rank R of bases is 16; allowed: 1 to 12"):
         trainer.model(torch.randn(1, 3, 17, 25))
     assert trainer.evaluate("test", multi_scale=True)["pictures"] == 4
@@ -362,11 +442,15 @@ def test_pictures_of_several_sizes_are_trained_on_and_evaluated_one_by_one(make,
     single = trainer_of(make(data={"name": "voc2012"}, test={"batch_size": 1}), data)
     single.model.load_state_dict(trainer.model.state_dict())
     assert single.evaluate("val") == trainer.evaluate("val")
-    with pytest.raises(ConfigError, match="augmentation.crop is nothing, but pictures of PASCAL VOC 2012 differ"):
-        trainer_of(make(data={"name": "voc2012"}, augmentation={"crop": None, "scales": [1.0]}), data)
+    with pytest.raises(
+        ConfigError, match="augmentation.crop is nothing, but pictures of PASCAL VOC 2012 differ"
+    ):
+        trainer_of(
+            make(data={"name": "voc2012"}, augmentation={"crop": None, "scales": [1.0]}), data
+        )
 
 
-# -- settings ------------------------------------------------------------------------------------------------------
+# -- settings --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -379,23 +463,46 @@ def test_presets_can_be_built(name):
 def test_the_defaults_are_the_releases():
     config = preset("voc")
     assert config == SegmentationConfig()
-    assert (config.data.train, config.augmentation.crop, config.train.train_steps, config.train.batch_size,
-            config.train.seed) == ("trainaug", (513, 513), 60_000, 16, 66)
+    assert (
+        config.data.train,
+        config.augmentation.crop,
+        config.train.train_steps,
+        config.train.batch_size,
+        config.train.seed,
+    ) == ("trainaug", (513, 513), 60_000, 16, 66)
     assert config.ham == HamburgerSettings()
     second = preset("voc-second")
-    assert (second.data.train, second.optimizer.lr, second.train.train_steps) == ("trainval", 9e-4, 20_000)
+    assert (second.data.train, second.optimizer.lr, second.train.train_steps) == (
+        "trainval",
+        9e-4,
+        20_000,
+    )
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["data.train=trainaug", "data.name=camvid"], "data.train is 'trainaug'; allowed: train, trainval"),
-    (["data.size=[10]"], "data.size"), (["data.train_size=1"], "data.train_size"), (["optimizer.lr=0"], "optimizer.lr"),
-    (["optimizer.momentum=1.0"], "optimizer.momentum"), (["optimizer.refresh=0"], "optimizer.refresh"),
-    (["train.batch_size=1"], "train.batch_size"), (["train.accumulate=3"], "train.accumulate"),
-    (["train.loss_mean=none"], "train.loss_mean is 'none'; allowed: all, labelled"),
-    (["train.precision=half"], "train.precision"), (["test.scales=[]"], "test.scales"), (["ham.dimensions=1"], "ham.d"),
-    (["test.pictures_per_epoch=0"], "test.pictures_per_epoch"), (["ham.rnk=1"], "did you mean ham.rank"),
-    (["model.context=bread", "ham.mode=dual", "ham.version=V2+"], "model.context"), (["data.name="], "data.name"),
-])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["data.train=trainaug", "data.name=camvid"],
+            "data.train is 'trainaug'; allowed: train, trainval",
+        ),
+        (["data.size=[10]"], "data.size"),
+        (["data.train_size=1"], "data.train_size"),
+        (["optimizer.lr=0"], "optimizer.lr"),
+        (["optimizer.momentum=1.0"], "optimizer.momentum"),
+        (["optimizer.refresh=0"], "optimizer.refresh"),
+        (["train.batch_size=1"], "train.batch_size"),
+        (["train.accumulate=3"], "train.accumulate"),
+        (["train.loss_mean=none"], "train.loss_mean is 'none'; allowed: all, labelled"),
+        (["train.precision=half"], "train.precision"),
+        (["test.scales=[]"], "test.scales"),
+        (["ham.dimensions=1"], "ham.d"),
+        (["test.pictures_per_epoch=0"], "test.pictures_per_epoch"),
+        (["ham.rnk=1"], "did you mean ham.rank"),
+        (["model.context=bread", "ham.mode=dual", "ham.version=V2+"], "model.context"),
+        (["data.name="], "data.name"),
+    ],
+)
 def test_impossible_settings_are_refused(words, message):
     with pytest.raises(ConfigError, match=message):
         SegmentationConfig().updated(*words)

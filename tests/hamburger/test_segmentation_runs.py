@@ -1,4 +1,6 @@
-"""Segmentation experiments: records, two stages, studies, verdicts, predictions, commands, figures."""
+"""Segmentation experiments: records, two stages, studies, verdicts, predictions, commands,
+figures.
+"""
 
 import json
 import os
@@ -26,9 +28,21 @@ from terminator.runs import records
 from terminator.runtime.paths import results_dir
 from terminator.runtime.settings import ConfigError
 
-TINY = ["augmentation.scales=[1.0]", "augmentation.crop=[17,17]", "data.size=null", "model.squeeze=16", "model.align=8",
-        "ham.width=16", "ham.rank=2", "train.train_steps=2", "train.steps_between_saves=1", "train.batch_size=2",
-        "train.device=cpu", "test.batch_size=2", "test.repeats=1"]
+TINY = [
+    "augmentation.scales=[1.0]",
+    "augmentation.crop=[17,17]",
+    "data.size=null",
+    "model.squeeze=16",
+    "model.align=8",
+    "ham.width=16",
+    "ham.rank=2",
+    "train.train_steps=2",
+    "train.steps_between_saves=1",
+    "train.batch_size=2",
+    "train.device=cpu",
+    "test.batch_size=2",
+    "test.repeats=1",
+]
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +60,7 @@ def config():
 @pytest.fixture
 def call(capsys):
     """call(*words) gives exit status, output and errors."""
+
     def command(*words):
         capsys.readouterr()
         try:
@@ -54,10 +69,11 @@ def call(capsys):
             status = stopped.code
         captured = capsys.readouterr()
         return status, captured.out, captured.err
+
     return command
 
 
-# -- runs ----------------------------------------------------------------------------------------------------------
+# -- runs ------------------------------------------------------------------------------------------
 
 
 def test_a_run_is_trained_once_recorded_and_read_without_its_data(config, street, monkeypatch):
@@ -77,14 +93,21 @@ def test_a_run_is_trained_once_recorded_and_read_without_its_data(config, street
         SEGMENTATION.run(config, "try", need_model=True)
     model = first.model()
     assert not model.training
-    row, = SEGMENTATION.runs_table([first.record]).to_dict("records")
+    (row,) = SEGMENTATION.runs_table([first.record]).to_dict("records")
     assert (row["method"], row["split"], row["miou"]) == ("hamburger V2 NMF", "test", first.miou())
 
 
 def test_runs_differ_by_what_differs(config, street):
     data = SEGMENTATION.load_data(config, str(street))
-    names = {SEGMENTATION.run_id(SEGMENTATION.resolve(c, data), data, "smoke") for c in (
-        config, config.updated("train.seed=1"), config.updated("ham.rank=3"), config.updated("model.context=none"))}
+    names = {
+        SEGMENTATION.run_id(SEGMENTATION.resolve(c, data), data, "smoke")
+        for c in (
+            config,
+            config.updated("train.seed=1"),
+            config.updated("ham.rank=3"),
+            config.updated("model.context=none"),
+        )
+    }
     assert len(names) == 4
     same = config.updated("train.device=auto", "train.avail_gpus=1")
     assert SEGMENTATION.run_id(SEGMENTATION.resolve(same, data), data, "smoke") in names
@@ -96,7 +119,7 @@ def test_a_smoke_run_is_nobodys_evidence_and_a_named_laptop_run_is(config, stree
     SEGMENTATION.run(config, "try", "laptop", data_dir=street)
     table = pd.read_csv(results_dir() / "index_segmentation.csv")
     assert list(table["profile"]) == ["laptop"]
-    of_study, = study_tables(records.evidence("segmentation"))
+    (of_study,) = study_tables(records.evidence("segmentation"))
     assert of_study.rows["what"].tolist() == ["hamburger V2 NMF"]
     assert of_study.rows["mIoU (%)"].tolist() == [f"{table['miou'][0]:.2f}"]
     common, _ = of_study.parts()
@@ -104,23 +127,35 @@ def test_a_smoke_run_is_nobodys_evidence_and_a_named_laptop_run_is(config, stree
     assert "split: test" in common
 
 
-def test_the_second_stage_starts_from_the_weights_of_the_first(config, street, monkeypatch, tmp_path):
+def test_the_second_stage_starts_from_the_weights_of_the_first(
+    config, street, monkeypatch, tmp_path
+):
     for name in ("voc", "voc-second"):
         monkeypatch.setitem(presets.PRESETS, name, presets.PRESETS["camvid"])
-    changes = {"train": {"train_steps": 1, "steps_between_saves": 1, "batch_size": 2}, "data": {"size": None},
-               "augmentation": {"scales": [1.0], "crop": [17, 17]}, "optimizer": {"lr": 1e-9},
-               "ham": {"rank": 2}, "test": {"repeats": 1}}
+    changes = {
+        "train": {"train_steps": 1, "steps_between_saves": 1, "batch_size": 2},
+        "data": {"size": None},
+        "augmentation": {"scales": [1.0], "crop": [17, 17]},
+        "optimizer": {"lr": 1e-9},
+        "ham": {"rank": 2},
+        "test": {"repeats": 1},
+    }
     first, second = report.two_stages("smoke", "cpu", str(street), **changes)
     before, after = first.model().state_dict(), second.model().state_dict()
     assert first.folder != second.folder
     torch.testing.assert_close(after["squeeze.0.weight"], before["squeeze.0.weight"])
     torch.manual_seed(0)
-    other = preset("voc", **changes).updated(ham={"rank": 8, "width": 32}, train={
-        "start_from": str(first.folder / "model.safetensors")})
-    with pytest.raises(ConfigError, match="train.start_from is .* differs from this network in .* entries"):
+    other = preset("voc", **changes).updated(
+        ham={"rank": 8, "width": 32}, train={"start_from": str(first.folder / "model.safetensors")}
+    )
+    with pytest.raises(
+        ConfigError, match="train.start_from is .* differs from this network in .* entries"
+    ):
         SEGMENTATION.run(other, "try", data_dir=street)
     with pytest.raises(ConfigError, match="train.start_from is .*there is no file"):
-        SEGMENTATION.run(other.updated(train={"start_from": str(tmp_path / "none")}), "try", data_dir=street)
+        SEGMENTATION.run(
+            other.updated(train={"start_from": str(tmp_path / "none")}), "try", data_dir=street
+        )
 
 
 def test_msflip_is_recorded_where_it_is_asked_for(config, street):
@@ -132,12 +167,16 @@ def test_msflip_is_recorded_where_it_is_asked_for(config, street):
 def test_names_of_methods():
     config = SegmentationConfig()
     assert method_name(config) == "hamburger V2 NMF"
-    assert method_name(config.updated(ham={"kind": "CD", "inverse_temperature": 100.0, "one_step": False})
-                       ) == "hamburger V2 CD tau 100 BPTT"
+    assert (
+        method_name(
+            config.updated(ham={"kind": "CD", "inverse_temperature": 100.0, "one_step": False})
+        )
+        == "hamburger V2 CD tau 100 BPTT"
+    )
     assert method_name(config.updated(model={"context": "pooling"})) == "pooling"
 
 
-# -- studies -------------------------------------------------------------------------------------------------------
+# -- studies ---------------------------------------------------------------------------------------
 
 
 def test_arms_of_the_studies():
@@ -171,13 +210,17 @@ def test_the_context_study_its_tables_and_what_is_looked_at(brief):
     assert list(report.learning(brief)["no context"]["step"]) == [3]
     found = report.recorded("context", "smoke")
     assert {label: [r.record["seed"] for r in part] for label, part in found.items()} == {
-        "no context": [0, 1], "NMF, one-step": [0, 1]}
+        "no context": [0, 1],
+        "NMF, one-step": [0, 1],
+    }
     with pytest.raises(ConfigError, match="study is 'voc'; allowed: context, camvid"):
         report.recorded("voc", "smoke")
     model, config, data = report.model_of(brief["NMF, one-step"][0])
     seen = report.examples(model, config, data, "val", count=3)
     assert seen.predicted.shape == seen.labels.shape == (3, 24, 24)
-    assert torch.equal(report.examples(model, config, data, "val", count=3).predicted, seen.predicted)
+    assert torch.equal(
+        report.examples(model, config, data, "val", count=3).predicted, seen.predicted
+    )
     with pytest.raises(ConfigError, match="split is 'dev'"):
         report.examples(model, config, data, "dev")
     sweep = report.steps_sweep(brief["NMF, one-step"][0], (1, 6), repeats=2, split="val")
@@ -187,7 +230,10 @@ def test_the_context_study_its_tables_and_what_is_looked_at(brief):
 
 
 def fake(mious):
-    return [SegmentationRun({"results": {"test": {"miou": value}}}, None, SEGMENTATION) for value in mious]
+    return [
+        SegmentationRun({"results": {"test": {"miou": value}}}, None, SEGMENTATION)
+        for value in mious
+    ]
 
 
 def test_verdicts_come_from_seeds():
@@ -195,14 +241,16 @@ def test_verdicts_come_from_seeds():
     found = report.compare(a, b)
     assert found == (pytest.approx(11), pytest.approx(1.96 * (4 / 3 + 1 / 3) ** 0.5), 3)
     assert (found.word, report.compare(b, a).word) == ("holds", "does not")
-    table = report.claims({"NMF, one-step": b, "no context": a, "NMF, BPTT": a}, {"with Hamburger": fake([1.0]),
-                                                                                  "without Hamburger": fake([0.0])})
+    table = report.claims(
+        {"NMF, one-step": b, "no context": a, "NMF, BPTT": a},
+        {"with Hamburger": fake([1.0]), "without Hamburger": fake([0.0])},
+    )
     assert list(table["verdict"]) == ["does not", "does not", "not settled"]
     assert "one seed" in table["evidence"].iloc[-1]
     assert report.claims().empty
 
 
-# -- predictions and commands --------------------------------------------------------------------------------------
+# -- predictions and commands ----------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -220,7 +268,9 @@ def test_label_maps_of_image_files(model_file, tmp_path):
     model, config = load_segmenter(model_file)
     with Image.open(tmp_path / "a.jpg") as picture:
         assert np.array_equal(segment(model, config, picture.convert("RGB")), labels)
-        assert segment(model, config.updated("data.size=[16,24]"), picture.convert("RGB"), True).shape == (30, 40)
+        assert segment(
+            model, config.updated("data.size=[16,24]"), picture.convert("RGB"), True
+        ).shape == (30, 40)
 
 
 def test_predictions_that_cannot_be_made_are_refused(model_file, tmp_path, brief):
@@ -246,18 +296,30 @@ def test_the_command_line_trains_segments_and_reads_again(call, street, tmp_path
     assert status == 0
     assert "epoch" not in again
     Image.fromarray(pixels_of(30, 40, 3)).save(tmp_path / "a.jpg")
-    status, out, _ = call("segment", f"{folder}/model.safetensors", tmp_path / "a.jpg", "--out", tmp_path / "maps",
-                          "--multi-scale")
+    status, out, _ = call(
+        "segment",
+        f"{folder}/model.safetensors",
+        tmp_path / "a.jpg",
+        "--out",
+        tmp_path / "maps",
+        "--multi-scale",
+    )
     assert status == 0
     assert "%" in out
     assert (tmp_path / "maps/a.png").is_file()
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["preset=camvid", "preset=voc"], "preset is given 2 times"), (["preset=coco"], "preset is 'coco'; allowed:"),
-    (["ham.rank=0"], "rank is 0"), (["model.contxt=none"], "did you mean model.context"),
-    (["data.name=nowhere"], "data.name is 'nowhere'"), (["preset=camvid"], "camvid was not found"),
-])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["preset=camvid", "preset=voc"], "preset is given 2 times"),
+        (["preset=coco"], "preset is 'coco'; allowed:"),
+        (["ham.rank=0"], "rank is 0"),
+        (["model.contxt=none"], "did you mean model.context"),
+        (["data.name=nowhere"], "data.name is 'nowhere'"),
+        (["preset=camvid"], "camvid was not found"),
+    ],
+)
 def test_the_command_line_refuses_in_one_line(call, words, message, monkeypatch):
     monkeypatch.delenv("TERMINATOR_DATA", raising=False)
     status, out, err = call("segmentation", *words)
@@ -268,18 +330,40 @@ def test_the_command_line_refuses_in_one_line(call, words, message, monkeypatch)
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_does_but_for_batch_statistics(street, tmp_path):
-    """Without batch statistics to differ in (none are shared on the CPU) the losses of the first steps are the same."""
+    """Without batch statistics to differ in (none are shared on the CPU) the losses of the first
+    steps are the same.
+    """
     found = {}
     for processes in (1, 2):
-        environment = {**os.environ, "TERMINATOR_RESULTS": str(tmp_path / str(processes)), "OMP_NUM_THREADS": "1"}
-        start = [sys.executable, "-m"] + (["torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29641",
-                                           "-m"] if processes == 2 else [])
-        words = ["terminator", "segmentation", "preset=context", "model.context=none", "train.train_steps=2",
-                 "train.steps_between_saves=1", "train.device=cpu", "data.train_size=16", "data.test_size=6",
-                 "test.batch_size=2", "train.batch_size=16", *["train.distributed=True"] * (processes == 2)]
-        done = subprocess.run([*start, *words], env=environment, capture_output=True, text=True, timeout=300)
+        environment = {
+            **os.environ,
+            "TERMINATOR_RESULTS": str(tmp_path / str(processes)),
+            "OMP_NUM_THREADS": "1",
+        }
+        start = [sys.executable, "-m"] + (
+            ["torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29641", "-m"]
+            if processes == 2
+            else []
+        )
+        words = [
+            "terminator",
+            "segmentation",
+            "preset=context",
+            "model.context=none",
+            "train.train_steps=2",
+            "train.steps_between_saves=1",
+            "train.device=cpu",
+            "data.train_size=16",
+            "data.test_size=6",
+            "test.batch_size=2",
+            "train.batch_size=16",
+            *["train.distributed=True"] * (processes == 2),
+        ]
+        done = subprocess.run(
+            [*start, *words], env=environment, capture_output=True, text=True, timeout=300
+        )
         assert done.returncode == 0, done.stderr[-2000:]
-        path, = (tmp_path / str(processes)).rglob("record.json")
+        (path,) = (tmp_path / str(processes)).rglob("record.json")
         found[processes] = json.loads(path.read_text())
     one, two = found[1], found[2]
     assert one["run_id"] == two["run_id"]
@@ -290,17 +374,24 @@ def test_two_processes_train_as_one_does_but_for_batch_statistics(street, tmp_pa
     assert records.read_record(path)["status"] == "ok"
 
 
-# -- figures -------------------------------------------------------------------------------------------------------
+# -- figures ---------------------------------------------------------------------------------------
 
 
 def test_label_maps_have_a_legend_of_what_occurs():
     labels = torch.tensor([[[0, 3], [3, IGNORE]]] * 2)
     predicted = torch.tensor([[[0, 3], [8, 8]]] * 2)
     classes = [f"thing {i}" for i in range(11)]
-    figure = figures.segmentations(torch.zeros(2, 3, 2, 2, dtype=torch.uint8), labels, {"ours": predicted}, classes)
+    figure = figures.segmentations(
+        torch.zeros(2, 3, 2, 2, dtype=torch.uint8), labels, {"ours": predicted}, classes
+    )
     assert len(figure.axes) == 6
     assert [axis.get_ylabel() for axis in figure.axes[::2]] == ["picture", "labels", "ours"]
-    assert [text.get_text() for text in figure.legends[0].texts] == ["thing 0", "thing 3", "thing 8", "not counted"]
+    assert [text.get_text() for text in figure.legends[0].texts] == [
+        "thing 0",
+        "thing 3",
+        "thing 8",
+        "not counted",
+    ]
     maps = figure.axes[2].images[0].get_array()
     assert np.allclose(maps[1, 1], figures.VOID)
     assert np.allclose(maps[0, 1], figures.class_colours(11)[3])
@@ -314,15 +405,19 @@ def test_every_class_has_a_colour_of_its_own(count):
 
 
 def test_dots_bars_and_curves_show_the_numbers():
-    table = pd.DataFrame({"miou": [40.0, 52.5], "sd": [1.0, 2.0], "seeds": [3, 3]}, index=["none", "ham"])
-    axis, = figures.miou_dots(table).axes
+    table = pd.DataFrame(
+        {"miou": [40.0, 52.5], "sd": [1.0, 2.0], "seeds": [3, 3]}, index=["none", "ham"]
+    )
+    (axis,) = figures.miou_dots(table).axes
     assert [text.get_text() for text in axis.texts] == ["40.0", "52.5"]
     classes = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]}, index=["sky", "road"])
-    axis, = figures.class_ious(classes).axes
+    (axis,) = figures.class_ious(classes).axes
     assert [patch.get_height() for patch in axis.patches] == [1, 2, 3, 4]
     frame = pd.DataFrame({"step": [1, 2], "miou": [3.0, 4.0]})
-    axis, = figures.miou_curves({"a": frame}).axes
+    (axis,) = figures.miou_curves({"a": frame}).axes
     assert axis.lines[0].get_ydata().tolist() == [3, 4]
-    sweep = pd.DataFrame({"steps": [1, 6], "miou": [3.0, 4.0], "low": [2.0, 4.0], "high": [3.5, 4.5]})
-    axis, = figures.steps_curve(sweep, 6).axes
+    sweep = pd.DataFrame(
+        {"steps": [1, 6], "miou": [3.0, 4.0], "low": [2.0, 4.0], "high": [3.5, 4.5]}
+    )
+    (axis,) = figures.steps_curve(sweep, 6).axes
     assert axis.get_xlabel() == "steps K of the ham in evaluation"

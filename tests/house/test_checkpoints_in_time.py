@@ -1,4 +1,6 @@
-"""A training that is killed in the middle of an epoch goes on within it, bit for bit, whatever is trained."""
+"""A training that is killed in the middle of an epoch goes on within it, bit for bit, whatever is
+trained.
+"""
 
 import pytest
 import torch
@@ -36,7 +38,9 @@ def of_system(system, config, complete=lambda data: data):
 def judged(data):
     """The images with an untrained judge."""
     size, channels = data.info.shape[-1], data.info.shape[0]
-    model = SmallCNN(ModelConfig(size=size, in_channels=channels, classes=10), NetworkConfig(name="cnn")).eval()
+    model = SmallCNN(
+        ModelConfig(size=size, in_channels=channels, classes=10), NetworkConfig(name="cnn")
+    ).eval()
     return GanImages(data.images, Judge(model, data.info.mean, data.info.std, {"run_id": "none"}))
 
 
@@ -44,28 +48,58 @@ def judged(data):
 def training(request, tiny_config, tiny_data):
     """A function from a folder to a new trainer of that kind."""
     if request.param == "images":
-        config = tiny_config(dataset={"crop_padding": 1, "flip": True}, model={"dropout": [0.2]},
-                             optimizer={"name": "Kar3"}, train={"epochs": 2, "batch_size": 16, **OFTEN})
+        config = tiny_config(
+            dataset={"crop_padding": 1, "flip": True},
+            model={"dropout": [0.2]},
+            optimizer={"name": "Kar3"},
+            train={"epochs": 2, "batch_size": 16, **OFTEN},
+        )
         data = tiny_data(train=64, test=32)
         resolved = CLASSIFICATION.resolve(config, data)
-        return lambda folder: CLASSIFICATION.trainer(CLASSIFICATION.build(resolved), resolved, data, folder)
+        return lambda folder: CLASSIFICATION.trainer(
+            CLASSIFICATION.build(resolved), resolved, data, folder
+        )
     if request.param == "segmentation":
-        return of_system(SEGMENTATION, segmentation_presets.preset("context").updated(
-            data={"train_size": 8, "test_size": 4}, train={**IN_STEPS, "batch_size": 4}))
+        return of_system(
+            SEGMENTATION,
+            segmentation_presets.preset("context").updated(
+                data={"train_size": 8, "test_size": 4}, train={**IN_STEPS, "batch_size": 4}
+            ),
+        )
     if request.param == "gan":
-        return of_system(GAN, gan_presets.preset("digits").updated(
-            train={**IN_STEPS, "batch_size": 8}, test={"samples_per_epoch": 20}), judged)
+        return of_system(
+            GAN,
+            gan_presets.preset("digits").updated(
+                train={**IN_STEPS, "batch_size": 8}, test={"samples_per_epoch": 20}
+            ),
+            judged,
+        )
     if request.param == "few-shot":
-        return of_system(FEW_SHOT, fewshot_presets.preset("strokes").updated(
-            train={**IN_STEPS, "batch_size": 2}, test={"tasks_per_epoch": 2, "num_task_evals": 2}))
-    return of_system(LONG_RANGE, longrange_presets.preset("listops-tiny").updated(
-        data={"train_size": 96, "test_size": 16}, train={**OFTEN, "epochs": 2, "batch_size": 32}))
+        return of_system(
+            FEW_SHOT,
+            fewshot_presets.preset("strokes").updated(
+                train={**IN_STEPS, "batch_size": 2},
+                test={"tasks_per_epoch": 2, "num_task_evals": 2},
+            ),
+        )
+    return of_system(
+        LONG_RANGE,
+        longrange_presets.preset("listops-tiny").updated(
+            data={"train_size": 96, "test_size": 16}, train={**OFTEN, "epochs": 2, "batch_size": 32}
+        ),
+    )
 
 
 def fitted(trainer):
     rows = trainer.fit()
-    numbers = [{name: value for name, value in row.items() if name != "seconds" and not name.endswith("_per_s")}
-               for row in rows]
+    numbers = [
+        {
+            name: value
+            for name, value in row.items()
+            if name != "seconds" and not name.endswith("_per_s")
+        }
+        for row in rows
+    ]
     return numbers, trainer.model.state_dict()
 
 
@@ -84,7 +118,9 @@ def kill_after(trainer, steps):
         trainer.fit()
 
 
-@pytest.mark.parametrize("training", ["images", "segmentation", "gan", "few-shot", "longrange"], indirect=True)
+@pytest.mark.parametrize(
+    "training", ["images", "segmentation", "gan", "few-shot", "longrange"], indirect=True
+)
 def test_killed_within_epochs_and_still_the_same_bits(training, tmp_path):
     torch.manual_seed(0)
     numbers, weights = fitted(training(tmp_path / "whole"))
@@ -117,7 +153,15 @@ def test_without_minutes_only_epochs_are_kept(training, tmp_path):
 @pytest.mark.parametrize("training", ["images"], indirect=True)
 def test_other_numbers_of_processes_share_out_the_counts(training, tmp_path):
     trainer = training(tmp_path)
-    parts = [{"totals": {"loss": torch.tensor(loss), "correct": torch.tensor(correct)}, "generator": torch.tensor(0)}
-             for loss, correct in ((1.0, 4), (3.0, 6))]
+    parts = [
+        {
+            "totals": {"loss": torch.tensor(loss), "correct": torch.tensor(correct)},
+            "generator": torch.tensor(0),
+        }
+        for loss, correct in ((1.0, 4), (3.0, 6))
+    ]
     found = trainer._own(parts)["totals"]
-    assert (found["loss"].item(), found["correct"].item()) == (2.0, 10.0)  # a mean, and a sum over all processes
+    assert (found["loss"].item(), found["correct"].item()) == (
+        2.0,
+        10.0,
+    )  # a mean, and a sum over all processes

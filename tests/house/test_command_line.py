@@ -13,14 +13,25 @@ from terminator.classification.commands import build_config
 from terminator.classification.presets import PRESETS, preset
 from terminator.runs import records
 
-SMALL = ["dataset.name=digits", "dataset.channels=3", "dataset.train_size=64", "dataset.test_size=40",
-         "model.factors=[4,1]", "model.global_hidden=4", "model.local_hidden=4", "train.batch_size=16",
-         "train.epochs=1", "train.device=cpu", "scheduler.warmup_epochs=0"]
+SMALL = [
+    "dataset.name=digits",
+    "dataset.channels=3",
+    "dataset.train_size=64",
+    "dataset.test_size=40",
+    "model.factors=[4,1]",
+    "model.global_hidden=4",
+    "model.local_hidden=4",
+    "train.batch_size=16",
+    "train.epochs=1",
+    "train.device=cpu",
+    "scheduler.warmup_epochs=0",
+]
 
 
 @pytest.fixture
 def call(capsys):
     """call(*words) gives exit status, output and errors."""
+
     def run(*words):
         capsys.readouterr()
         try:
@@ -29,6 +40,7 @@ def call(capsys):
             status = stopped.code
         captured = capsys.readouterr()
         return status, captured.out, captured.err
+
     return run
 
 
@@ -46,17 +58,22 @@ def test_train_then_read(call):
     assert "epoch   1/1" in out
     assert "released:" in out
     assert "calibrated:" in out
-    record, = records.load_records("mine")
+    (record,) = records.load_records("mine")
     assert record["profile"] == "smoke"
     assert record["config"]["train"]["batch_size"] == 16
     status, again, _ = call("train", *SMALL, "--profile", "smoke", "--experiment", "mine")
     assert status == 0
     assert "epoch   1/1" not in again  # it was read
-    assert "epoch   1/1" in call("train", *SMALL, "--profile", "smoke", "--experiment", "mine", "--force")[1]
+    assert (
+        "epoch   1/1"
+        in call("train", *SMALL, "--profile", "smoke", "--experiment", "mine", "--force")[1]
+    )
 
 
 def test_options_may_stand_between_settings(call):
-    status, _, err = call("train", SMALL[0], "--profile", "smoke", *SMALL[1:], "--experiment", "mixed", "train.seed=3")
+    status, _, err = call(
+        "train", SMALL[0], "--profile", "smoke", *SMALL[1:], "--experiment", "mixed", "train.seed=3"
+    )
     assert (status, err) == (0, "")
     assert records.load_records("mixed")[0]["seed"] == 3
 
@@ -65,8 +82,13 @@ def test_test_a_saved_model(call, model_file):
     status, out, err = call("evaluate", model_file)
     assert (status, err) == (0, "")
     assert "of 40 images" in out  # on the data it was trained with
-    status, other, _ = call("train", *SMALL, "train.do=False", "pretrained.load=True",
-                            f"pretrained.filename={model_file}")
+    status, other, _ = call(
+        "train",
+        *SMALL,
+        "train.do=False",
+        "pretrained.load=True",
+        f"pretrained.filename={model_file}",
+    )
     assert status == 0
     assert other == out
     assert "of 24 images" in call("evaluate", model_file, "dataset.test_size=24")[1]
@@ -98,35 +120,58 @@ def test_presets_and_datasets(call):
 def test_configuration_of_a_command_line():
     assert build_config([]) == preset("digits")
     assert build_config(["train.seed=2"]) == preset("digits").updated("train.seed=2")
-    assert build_config(["preset=cifar100", "train.epochs=3"]) == preset("cifar100").updated("train.epochs=3")
+    assert build_config(["preset=cifar100", "train.epochs=3"]) == preset("cifar100").updated(
+        "train.epochs=3"
+    )
     assert build_config(["dataset.name=CIFAR10"]) == Config().updated("dataset.name=CIFAR10")
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["train", "optimiser.lr=1"], "unknown setting optimiser; did you mean optimizer?"),
-    (["train", "train.epochs=six"], "train.epochs is 'six'; allowed: an integer"),
-    (["train", "epochs"], "cannot read 'epochs'"),
-    (["train", "preset=imagenet"], "preset is 'imagenet'; allowed: digits"),
-    (["train", "preset=mnist", "preset=digits"], "preset is given 2 times"),
-    (["train", "train.do=False"], "train.do is False and pretrained.load is False"),
-    (["train", "train.do=False", "pretrained.load=True"], "pretrained.filename is ''"),
-    (["train", "train.do=False", "pretrained.load=True", "pretrained.filename=gone.ckpt"], "gone.ckpt"),
-    (["train", "train.distributed=True"], "torchrun did not start this process"),
-    (["train", "dataset.name=digitz"], "digitz"),
-    (["train", *SMALL, "model.factors=[5]"], "model.factors is (5,)"),
-    (["train", *SMALL, "train.batch_size=100"], "train.batch_size is 100, but there are only 64"),
-    (["train", *SMALL, "dataset.crop_padding=9"], "crop_padding 9"),
-    (["train", *SMALL, "scheduler.warmup_epochs=1"], "scheduler.warmup_epochs"),
-    (["train", *SMALL, "optimizer.name=SGD", "optimizer.lr=1e30"], "Try a lower optimizer.lr"),
-    (["evaluate", "gone.safetensors"], "gone.safetensors"),
-    (["predict", "gone.safetensors", "a.png"], "gone.safetensors"),
-    (["train", "optimizer.betas=[0.5"], "cannot read the value in 'optimizer.betas=[0.5'"),
-    (["benchmark", "--threads", "0"], "threads is 0; allowed: an integer of at least 1"),
-    (["benchmark", "--compare", "HEAD", "--rounds", "0"], "rounds is 0; allowed: an integer of at least 1"),
-    (["datasets", "--data-dir", "/gone/away"], "--data-dir is '/gone/away'; allowed: a folder that exists"),
-    (["fewshot-evaluate", "preset=strokes", "--poll", "-1"], "poll is -1; allowed: a number of seconds above 0"),
-    (["fewshot-evaluate", "preset=strokes", "--timeout", "0"], "timeout is 0; allowed: a number of seconds above 0"),
-])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "optimiser.lr=1"], "unknown setting optimiser; did you mean optimizer?"),
+        (["train", "train.epochs=six"], "train.epochs is 'six'; allowed: an integer"),
+        (["train", "epochs"], "cannot read 'epochs'"),
+        (["train", "preset=imagenet"], "preset is 'imagenet'; allowed: digits"),
+        (["train", "preset=mnist", "preset=digits"], "preset is given 2 times"),
+        (["train", "train.do=False"], "train.do is False and pretrained.load is False"),
+        (["train", "train.do=False", "pretrained.load=True"], "pretrained.filename is ''"),
+        (
+            ["train", "train.do=False", "pretrained.load=True", "pretrained.filename=gone.ckpt"],
+            "gone.ckpt",
+        ),
+        (["train", "train.distributed=True"], "torchrun did not start this process"),
+        (["train", "dataset.name=digitz"], "digitz"),
+        (["train", *SMALL, "model.factors=[5]"], "model.factors is (5,)"),
+        (
+            ["train", *SMALL, "train.batch_size=100"],
+            "train.batch_size is 100, but there are only 64",
+        ),
+        (["train", *SMALL, "dataset.crop_padding=9"], "crop_padding 9"),
+        (["train", *SMALL, "scheduler.warmup_epochs=1"], "scheduler.warmup_epochs"),
+        (["train", *SMALL, "optimizer.name=SGD", "optimizer.lr=1e30"], "Try a lower optimizer.lr"),
+        (["evaluate", "gone.safetensors"], "gone.safetensors"),
+        (["predict", "gone.safetensors", "a.png"], "gone.safetensors"),
+        (["train", "optimizer.betas=[0.5"], "cannot read the value in 'optimizer.betas=[0.5'"),
+        (["benchmark", "--threads", "0"], "threads is 0; allowed: an integer of at least 1"),
+        (
+            ["benchmark", "--compare", "HEAD", "--rounds", "0"],
+            "rounds is 0; allowed: an integer of at least 1",
+        ),
+        (
+            ["datasets", "--data-dir", "/gone/away"],
+            "--data-dir is '/gone/away'; allowed: a folder that exists",
+        ),
+        (
+            ["fewshot-evaluate", "preset=strokes", "--poll", "-1"],
+            "poll is -1; allowed: a number of seconds above 0",
+        ),
+        (
+            ["fewshot-evaluate", "preset=strokes", "--timeout", "0"],
+            "timeout is 0; allowed: a number of seconds above 0",
+        ),
+    ],
+)
 def test_errors_are_one_line_and_exit_status_2(call, monkeypatch, words, message):
     monkeypatch.delenv("RANK", raising=False)
     status, _, err = call(*words)
@@ -137,8 +182,16 @@ def test_errors_are_one_line_and_exit_status_2(call, monkeypatch, words, message
     assert records.load_records() == []
 
 
-@pytest.mark.parametrize("words", [["fly"], ["train", "--wings"], ["presets", "extra"],
-                                   ["train", "--profile", "huge"], ["predict", "model.safetensors"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["fly"],
+        ["train", "--wings"],
+        ["presets", "extra"],
+        ["train", "--profile", "huge"],
+        ["predict", "model.safetensors"],
+    ],
+)
 def test_words_that_argparse_refuses(call, words):
     status, _, err = call(*words)
     assert status == 2
@@ -164,8 +217,10 @@ def test_a_model_and_data_that_do_not_fit(call, model_file):
 
 
 def test_help_without_torch():
-    code = ("import sys; from terminator.__main__ import main\n"
-            "try: main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules")
+    code = (
+        "import sys; from terminator.__main__ import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "evaluate" in done.stdout

@@ -1,6 +1,8 @@
-"""Damaged files: every mutation is harmless or a clear error, never a wrong result, never a foreign traceback.
+"""Damaged files: every mutation is harmless or a clear error, never a wrong result, never a foreign
+traceback.
 
-Fixed seeds; a mutation flips one bit, overwrites a stretch with noise, cuts the end off, or empties the file.
+Fixed seeds; a mutation flips one bit, overwrites a stretch with noise, cuts the end off, or empties
+the file.
 """
 
 import json
@@ -29,7 +31,9 @@ MANY = 5 if os.environ.get("TERMINATOR_ALL_FAULTS") else 1  # times as many muta
 
 
 def mutations(content, count, seed):
-    """`count` damaged copies of some bytes: two in three are flipped bits, the others cut short or overwritten."""
+    """`count` damaged copies of some bytes: two in three are flipped bits, the others cut short or
+    overwritten.
+    """
     chance = random.Random(seed)
     for number in range(count * MANY):
         damaged = bytearray(content)
@@ -38,9 +42,11 @@ def mutations(content, count, seed):
         if kind < 4:
             damaged[position] ^= 1 << chance.randrange(8)
         elif kind == 4:
-            del damaged[position if number % 12 == 4 else 0:]
+            del damaged[position if number % 12 == 4 else 0 :]
         else:
-            damaged[position:position + 16] = chance.randbytes(len(damaged[position:position + 16]))
+            damaged[position : position + 16] = chance.randbytes(
+                len(damaged[position : position + 16])
+            )
         if bytes(damaged) != content:
             yield bytes(damaged)
 
@@ -48,7 +54,8 @@ def mutations(content, count, seed):
 def survey(path, count, seed, read, errors, is_right):
     """Damage `path` again and again and read it: how many were refused, how many did no harm.
 
-    read: gives the content, or raises one of `errors` with a message that names the file;  is_right: of a content.
+    read: gives the content, or raises one of `errors` with a message that names the file;
+        is_right: of a content.
     """
     content, refused, harmless = path.read_bytes(), 0, 0
     for damaged in mutations(content, count, seed):
@@ -56,7 +63,9 @@ def survey(path, count, seed, read, errors, is_right):
         try:
             found = read()
         except errors as error:
-            named = any(part in str(error) for part in (path.name, path.parent.name, path.parts[-3]))
+            named = any(
+                part in str(error) for part in (path.name, path.parent.name, path.parts[-3])
+            )
             refused += 1
         else:
             named = True
@@ -71,10 +80,19 @@ def survey(path, count, seed, read, errors, is_right):
 @pytest.fixture
 def model(tmp_path):
     torch.manual_seed(0)
-    model = Terminator(size=8, factors=(4,), classes=3, global_hidden=4, local_hidden=4, channel_hidden=4,
-                       interaction_hidden=4)
+    model = Terminator(
+        size=8,
+        factors=(4,),
+        classes=3,
+        global_hidden=4,
+        local_hidden=4,
+        channel_hidden=4,
+        interaction_hidden=4,
+    )
     calibrate(model, [torch.randn(8, 3, 8, 8)])
-    model.save(tmp_path / "model.safetensors", data={"classes": ["ant", "bee", "cat"], "mean": [0.5] * 3})
+    model.save(
+        tmp_path / "model.safetensors", data={"classes": ["ant", "bee", "cat"], "mean": [0.5] * 3}
+    )
     return model
 
 
@@ -83,9 +101,12 @@ def test_models(model, tmp_path):
     saved = model.state_dict()
 
     def is_right(found):
-        return (all(torch.equal(value, saved[name]) for name, value in found.state_dict().items())
-                and found.config == model.config and found.info["data"]["classes"] == ["ant", "bee", "cat"]
-                and found.blocks[0].group_standardize.batch.moments.source == "calibrated")
+        return (
+            all(torch.equal(value, saved[name]) for name, value in found.state_dict().items())
+            and found.config == model.config
+            and found.info["data"]["classes"] == ["ant", "bee", "cat"]
+            and found.blocks[0].group_standardize.batch.moments.source == "calibrated"
+        )
 
     refused, harmless = survey(path, 100, 1, lambda: Terminator.load(path), ValueError, is_right)
     assert refused > 50 * MANY
@@ -105,12 +126,22 @@ def test_models_without_a_digest_of_their_description_are_still_read(model, tmp_
 
 
 def test_checkpoints(tmp_path):
-    content = {"rows": [{"epoch": 1, "loss": 0.5}], "identity": {"train": {"seed": 1}},
-               "model": {"w": torch.arange(500.0)}, "random": [checkpoint.random_states()]}
+    content = {
+        "rows": [{"epoch": 1, "loss": 0.5}],
+        "identity": {"train": {"seed": 1}},
+        "model": {"w": torch.arange(500.0)},
+        "random": [checkpoint.random_states()],
+    }
     path = tmp_path / "checkpoint.pt"
     checkpoint.write(path, content)
-    refused, _ = survey(path, 100, 2, lambda: checkpoint.read(path), checkpoint.CheckpointError,
-                        lambda found: all(same(found[key], value) for key, value in content.items()))
+    refused, _ = survey(
+        path,
+        100,
+        2,
+        lambda: checkpoint.read(path),
+        checkpoint.CheckpointError,
+        lambda found: all(same(found[key], value) for key, value in content.items()),
+    )
     assert refused > 50 * MANY
 
 
@@ -122,8 +153,14 @@ def record(tiny_config, tiny_data):
 
 def test_records(record):
     whole = records.read_record(record)
-    refused, _ = survey(record, 150, 3, lambda: records.read_record(record), ValueError,
-                        lambda found: all(found[key] == value for key, value in whole.items()))
+    refused, _ = survey(
+        record,
+        150,
+        3,
+        lambda: records.read_record(record),
+        ValueError,
+        lambda found: all(found[key] == value for key, value in whole.items()),
+    )
     assert refused > 100 * MANY
 
 
@@ -132,7 +169,10 @@ def test_a_record_that_was_edited_by_hand_is_refused_and_one_without_digest_is_r
     edited = json.loads(record.read_text())
     edited["results"]["released"]["accuracy"] = 99.9
     record.write_text(json.dumps(edited))
-    with pytest.raises(ValueError, match="record.json is no readable run record: its content is not what was written"):
+    with pytest.raises(
+        ValueError,
+        match="record.json is no readable run record: its content is not what was written",
+    ):
         records.load_records("faults")
     del whole["digest"]
     record.write_text(json.dumps(whole))
@@ -152,29 +192,47 @@ def test_archives_of_images(tmp_path, name):
         shutil.rmtree(os.environ["TERMINATOR_CACHE"], ignore_errors=True)
         return load(str(path)).info
 
-    refused, _ = survey(path, 30, 4, read, ValueError, lambda found: found.fingerprint == whole.fingerprint)
+    refused, _ = survey(
+        path, 30, 4, read, ValueError, lambda found: found.fingerprint == whole.fingerprint
+    )
     assert refused > 10
 
 
 def test_files_in_a_folder_of_images(tmp_path):
     folder = write(tmp_path / "pictures", class_files(("",), (10,), ("ant", "bee")))
     whole = load(str(folder)).info
-    survey(folder / "ant" / "3.png", 40, 5, lambda: load(str(folder)).info, ValueError,
-           lambda found: found.fingerprint == whole.fingerprint)
+    survey(
+        folder / "ant" / "3.png",
+        40,
+        5,
+        lambda: load(str(folder)).info,
+        ValueError,
+        lambda found: found.fingerprint == whole.fingerprint,
+    )
 
 
 def test_mnist_files_that_torchvision_does_not_check(tmp_path):
     make_mnist(tmp_path)
     whole = load("MNIST", data_dir=tmp_path, download=False)
 
-    def is_right(found):  # other pixels are other data: no record of the whole data is taken for theirs
-        same_data = all(torch.equal(getattr(found, part), getattr(whole, part)) for part in
-                        ("train_images", "train_labels", "test_images", "test_labels"))
+    def is_right(
+        found,
+    ):  # other pixels are other data: no record of the whole data is taken for theirs
+        same_data = all(
+            torch.equal(getattr(found, part), getattr(whole, part))
+            for part in ("train_images", "train_labels", "test_images", "test_labels")
+        )
         return same_data == (found.info.fingerprint == whole.info.fingerprint)
 
     for name in ("train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
-        survey(tmp_path / "MNIST" / "raw" / name, 30, 6, lambda: load("MNIST", data_dir=tmp_path, download=False),
-               ValueError, is_right)
+        survey(
+            tmp_path / "MNIST" / "raw" / name,
+            30,
+            6,
+            lambda: load("MNIST", data_dir=tmp_path, download=False),
+            ValueError,
+            is_right,
+        )
 
 
 def test_the_cache_of_decoded_images_is_made_anew(tmp_path):
@@ -197,9 +255,12 @@ def test_notebooks(tmp_path):
     shutil.copy(ROOT / "notebooks" / "00_tour.ipynb", path)
     whole = notebooks.read_notebook(path)
 
-    def is_right(found):  # a changed cell is another notebook: what was run before does not count for it
-        return found.source_hash != whole.source_hash or (found.parameters == whole.parameters
-                                                          and found.title == whole.title)
+    def is_right(
+        found,
+    ):  # a changed cell is another notebook: what was run before does not count for it
+        return found.source_hash != whole.source_hash or (
+            found.parameters == whole.parameters and found.title == whole.title
+        )
 
     survey(path, 60, 8, lambda: notebooks.read_notebook(path), notebooks.Refusal, is_right)
 
@@ -207,8 +268,16 @@ def test_notebooks(tmp_path):
 def test_the_state_of_run_all(tmp_path):
     folder = tmp_path / "results" / "notebooks" / "smoke"
     folder.mkdir(parents=True)
-    entry = {"status": "failed", "fingerprint": "f" * 64, "title": "A title", "seconds": 1.5, "error": "it broke",
-             "finished": "2026-01-01T00:00:00+00:00", "parameters": {"profile": "smoke"}, "output": "00_tour.ipynb"}
+    entry = {
+        "status": "failed",
+        "fingerprint": "f" * 64,
+        "title": "A title",
+        "seconds": 1.5,
+        "error": "it broke",
+        "finished": "2026-01-01T00:00:00+00:00",
+        "parameters": {"profile": "smoke"},
+        "output": "00_tour.ipynb",
+    }
     path = folder / "state.json"
     path.write_text(json.dumps({"00_tour": entry}))
     for suffix in (".ipynb", ".html"):
@@ -218,5 +287,16 @@ def test_the_state_of_run_all(tmp_path):
         index_page(tmp_path / "results")
         return load_state(folder)
 
-    survey(path, 60, 9, read, (), lambda found: not any(
-        notebooks.is_done(each, entry["fingerprint"], folder, "00_tour") for each in found.values()))
+    survey(
+        path,
+        60,
+        9,
+        read,
+        (),
+        lambda found: (
+            not any(
+                notebooks.is_done(each, entry["fingerprint"], folder, "00_tour")
+                for each in found.values()
+            )
+        ),
+    )

@@ -1,4 +1,6 @@
-"""Two processes under torchrun, as a user starts them, killed at random moments; fault_runner.py forks its own."""
+"""Two processes under torchrun, as a user starts them, killed at random moments; fault_runner.py
+forks its own.
+"""
 
 import hashlib
 import json
@@ -14,11 +16,31 @@ from safetensors.torch import load_file
 
 psutil = pytest.importorskip("psutil", reason="psutil is not installed (it comes with ipykernel)")
 
-COMMAND = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "terminator",
-           "train", "dataset.name=digits", "dataset.channels=3", "dataset.train_size=64", "dataset.test_size=40",
-           "model.factors=[4]", "model.global_hidden=4", "model.local_hidden=4", "model.dropout=[0.2]",
-           "scheduler.warmup_epochs=1", "train.batch_size=16", "train.device=cpu",
-           "train.distributed=True", "--profile", "smoke"]
+COMMAND = [
+    sys.executable,
+    "-m",
+    "torch.distributed.run",
+    "--standalone",
+    "--nproc_per_node",
+    "2",
+    "-m",
+    "terminator",
+    "train",
+    "dataset.name=digits",
+    "dataset.channels=3",
+    "dataset.train_size=64",
+    "dataset.test_size=40",
+    "model.factors=[4]",
+    "model.global_hidden=4",
+    "model.local_hidden=4",
+    "model.dropout=[0.2]",
+    "scheduler.warmup_epochs=1",
+    "train.batch_size=16",
+    "train.device=cpu",
+    "train.distributed=True",
+    "--profile",
+    "smoke",
+]
 EPOCH = re.compile(r"epoch +\d+/\d+")
 
 
@@ -26,8 +48,17 @@ def start(folder, epochs):
     """torchrun in the background; what it says goes to a file."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "log.txt").open("ab") as log:
-        return subprocess.Popen([*COMMAND, f"train.epochs={epochs}"], stdout=log, stderr=log, env=os.environ | {
-            "TERMINATOR_RESULTS": str(folder), "TERMINATOR_HEADLESS": "1", "OMP_NUM_THREADS": "1"})
+        return subprocess.Popen(
+            [*COMMAND, f"train.epochs={epochs}"],
+            stdout=log,
+            stderr=log,
+            env=os.environ
+            | {
+                "TERMINATOR_RESULTS": str(folder),
+                "TERMINATOR_HEADLESS": "1",
+                "OMP_NUM_THREADS": "1",
+            },
+        )
 
 
 def wait_for_epoch(process, folder, before, seconds=120):
@@ -39,7 +70,9 @@ def wait_for_epoch(process, folder, before, seconds=120):
 
 
 def kill_all(process):
-    """SIGKILL to torchrun and to all it started, which sits in sessions of its own; and nothing is left of them."""
+    """SIGKILL to torchrun and to all it started, which sits in sessions of its own; and nothing is
+    left of them.
+    """
     everyone = [psutil.Process(process.pid)]
     everyone += everyone[0].children(recursive=True)
     for one in everyone:
@@ -52,13 +85,17 @@ def kill_all(process):
 
 def kill_worker(process, chance):
     """SIGKILL to one of the two: torchrun has to end the other, and itself with an error."""
-    workers = [one for one in psutil.Process(process.pid).children() if "terminator" in one.cmdline()]
+    workers = [
+        one for one in psutil.Process(process.pid).children() if "terminator" in one.cmdline()
+    ]
     chance.choice(workers).kill()
     assert process.wait(60) != 0
 
 
 def finish(folder, epochs, kills, chance, longest):
-    """Train to the end, killed so many times up to `longest` s after an attempt's first epoch; returns the moments."""
+    """Train to the end, killed so many times up to `longest` s after an attempt's first epoch;
+    returns the moments.
+    """
     moments = []
     while True:
         before = epochs_said(folder)
@@ -70,7 +107,9 @@ def finish(folder, epochs, kills, chance, longest):
             wait_for_epoch(process, folder, before)
             patience = chance.uniform(0, longest)
             time.sleep(patience)
-            assert process.poll() is None, said(folder)  # it must not have failed, or come to its end
+            assert process.poll() is None, said(
+                folder
+            )  # it must not have failed, or come to its end
             kill_all(process) if len(moments) % 2 == 0 else kill_worker(process, chance)
             moments.append(patience)
         finally:
@@ -87,10 +126,15 @@ def epochs_said(folder):
 
 
 def left_behind(folder):
-    """Digest of the weights and of every number of the record that is no time; and the names of the files."""
+    """Digest of the weights and of every number of the record that is no time; and the names of the
+    files.
+    """
     (path,) = folder.glob("runs/cli/*/record.json")
     record = json.loads(path.read_text())
-    numbers = [{k: v for k, v in row.items() if k not in ("seconds", "images_per_s")} for row in record["epochs"]]
+    numbers = [
+        {k: v for k, v in row.items() if k not in ("seconds", "images_per_s")}
+        for row in record["epochs"]
+    ]
     whole = hashlib.sha256(json.dumps([numbers, record["results"]], sort_keys=True).encode())
     for name, value in sorted(load_file(path.parent / "model.safetensors").items()):
         whole.update(name.encode() + value.numpy().tobytes())
@@ -110,5 +154,11 @@ def test_torchrun_killed_ends_with_the_same_bits(tmp_path, kills):
     seconds = sum(row["seconds"] for row in json.loads(record.read_text())["epochs"])
     moments = finish(tmp_path / "killed", epochs, kills, chance, 0.5 * seconds / kills)
     assert len(set(moments)) == kills
-    assert left_behind(tmp_path / "killed") == whole  # weights, statistics and every number, bit for bit
-    assert whole[1] == ["metrics.csv", "model.safetensors", "record.json"]  # and nothing half-written
+    assert (
+        left_behind(tmp_path / "killed") == whole
+    )  # weights, statistics and every number, bit for bit
+    assert whole[1] == [
+        "metrics.csv",
+        "model.safetensors",
+        "record.json",
+    ]  # and nothing half-written

@@ -1,4 +1,6 @@
-"""The house as it is drawn in CONTRIBUTING.md: imports go down, without a circle, and the core stands alone."""
+"""The house as it is drawn in CONTRIBUTING.md: imports go down, without a circle, and the core
+stands alone.
+"""
 
 import ast
 import subprocess
@@ -9,14 +11,49 @@ from places import PACKAGE
 
 import terminator
 
-# From the ground up: who may be imported by whoever stands after it. Core: the modules beside the packages.
-ROOMS = ("runtime", "runner", "ops", "data", "registry", "core", "mixers", "runs", "plots", "classification", "bench",
-         "hamburger", "hypertransformer", "hrrformer", "report", "__main__")
+# From the ground up: who may be imported by whoever stands after it. Core: the modules beside the
+# packages.
+ROOMS = (
+    "runtime",
+    "runner",
+    "ops",
+    "data",
+    "registry",
+    "core",
+    "mixers",
+    "runs",
+    "plots",
+    "classification",
+    "bench",
+    "hamburger",
+    "hypertransformer",
+    "hrrformer",
+    "report",
+    "__main__",
+)
 LEVEL = {name: level for level, name in enumerate(ROOMS)}
-CORE = {"model", "sfne", "slow_net", "hyperzzw", "standardization", "layers", "link", "losses", "optim", "trainer",
-        "config"}
-MODULES = {path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__"): path
-           for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"}
+CORE = {
+    "model",
+    "sfne",
+    "slow_net",
+    "hyperzzw",
+    "standardization",
+    "layers",
+    "link",
+    "losses",
+    "optim",
+    "trainer",
+    "config",
+}
+MODULES = {
+    path.relative_to(PACKAGE)
+    .with_suffix("")
+    .as_posix()
+    .replace("/", ".")
+    .removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path != PACKAGE / "__init__.py"
+}
 
 
 def room(module):
@@ -28,7 +65,9 @@ def room(module):
 
 
 def imported(path):
-    """Full names of everything a file imports, wherever the statement stands: {"torch.nn", "terminator.config"}."""
+    """Full names of everything a file imports, wherever the statement stands: {"torch.nn",
+    "terminator.config"}.
+    """
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
         if isinstance(node, ast.Import):
@@ -56,7 +95,9 @@ ARROWS = {name: own(path) - {name} for name, path in MODULES.items()}
 def ordered(graph):
     """The names of a graph from which no circle is reached."""
     done = set()
-    while ready := {name for name, others in graph.items() if name not in done and others & graph.keys() <= done}:
+    while ready := {
+        name for name, others in graph.items() if name not in done and others & graph.keys() <= done
+    }:
         done |= ready
     return done
 
@@ -75,11 +116,15 @@ def test_imports_go_down(name):
 
 
 def test_no_circles_of_modules():
-    assert ordered(ARROWS) == ARROWS.keys(), f"a circle among {sorted(ARROWS.keys() - ordered(ARROWS))}"
+    assert ordered(ARROWS) == ARROWS.keys(), (
+        f"a circle among {sorted(ARROWS.keys() - ordered(ARROWS))}"
+    )
 
 
 def packages(parent):
-    """{child of a package: the children that it imports}, `parent` being "" for the rooms themselves."""
+    """{child of a package: the children that it imports}, `parent` being "" for the rooms
+    themselves.
+    """
     prefix = f"{parent}." if parent else ""
 
     def child(module):
@@ -90,11 +135,15 @@ def packages(parent):
     graph = {}
     for name, others in ARROWS.items():
         if child(name):
-            graph.setdefault(child(name), set()).update({child(other) for other in others} - {child(name), None})
+            graph.setdefault(child(name), set()).update(
+                {child(other) for other in others} - {child(name), None}
+            )
     return graph
 
 
-@pytest.mark.parametrize("parent", ["", *sorted({name.rpartition(".")[0] for name in MODULES if "." in name})])
+@pytest.mark.parametrize(
+    "parent", ["", *sorted({name.rpartition(".")[0] for name in MODULES if "." in name})]
+)
 def test_no_circles_of_packages(parent):
     graph = packages(parent)
     assert ordered(graph) == graph.keys(), f"a circle among {sorted(graph.keys() - ordered(graph))}"
@@ -109,7 +158,9 @@ def test_the_model_loads_core_ops_and_runtime_only():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.removeprefix("terminator.") for name in done.stdout.split()}
     assert {room(name) for name in loaded} <= {"core", "ops", "runtime", "registry", "mixers"}
-    assert {name for name in loaded if room(name) == "mixers"} == {"mixers"}  # the registry's package, a docstring
+    assert {name for name in loaded if room(name) == "mixers"} == {
+        "mixers"
+    }  # the registry's package, a docstring
     assert "model" in loaded
     assert len(loaded) < 25
 
@@ -135,11 +186,24 @@ def test_the_runner_loads_no_torch():
 
 
 def test_settings_records_and_paths_need_no_torch():
-    for name in ("config", "runtime.settings", "runtime.paths", "runtime.progress", "runtime.provenance",
-                 "runs.records"):
+    for name in (
+        "config",
+        "runtime.settings",
+        "runtime.paths",
+        "runtime.progress",
+        "runtime.provenance",
+        "runs.records",
+    ):
         statements = ast.parse(MODULES[name].read_text(encoding="utf8")).body
-        top = {alias.name.split(".")[0] for node in statements if isinstance(node, ast.Import) for alias in node.names}
-        top |= {node.module.split(".")[0] for node in statements if isinstance(node, ast.ImportFrom)}
+        top = {
+            alias.name.split(".")[0]
+            for node in statements
+            if isinstance(node, ast.Import)
+            for alias in node.names
+        }
+        top |= {
+            node.module.split(".")[0] for node in statements if isinstance(node, ast.ImportFrom)
+        }
         assert "torch" not in top, name
 
 

@@ -22,7 +22,9 @@ def sanitise(text):
 
 def test_every_pattern_is_in_force():
     text = SANITISER.read_text(encoding="utf-8")
-    assert len(get_sanitize_patterns(text)) == text.count("\nregex:") == text.count("\nreplace:") > 0
+    assert (
+        len(get_sanitize_patterns(text)) == text.count("\nregex:") == text.count("\nreplace:") > 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,10 +71,21 @@ def test_sanitiser_leaves_exact_text_alone(text):
 def run_nbval(folder, *options):
     """nbval's verdict on the notebooks of a folder, {cell: passed?}."""
     (folder / "pytest.ini").write_text("[pytest]\n")
-    command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-p", "no:cacheprovider", "-rA"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--nbval",
+        "--nbval-current-env",
+        "-p",
+        "no:cacheprovider",
+        "-rA",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
     environment.pop("PYTEST_ADDOPTS", None)
-    done = subprocess.run([*command, *options, "."], cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, *options, "."], cwd=folder, env=environment, capture_output=True, text=True
+    )
     found = re.findall(r"^(PASSED|FAILED) \S*?(\w+)\.ipynb::Cell (\d)", done.stdout, re.MULTILINE)
     assert found, done.stdout + done.stderr
     return {(name, int(cell)): verdict == "PASSED" for verdict, name, cell in found}
@@ -80,11 +93,18 @@ def run_nbval(folder, *options):
 
 def test_nbval_applies_the_sanitiser_and_still_compares(tmp_path):
     notebook = new_notebook(cells=[])
-    cases = ("print('took', 0.25, 's')", "took 9.75 s\n"), ("print(6 * 7)", "41\n"), ("print(6)", "6\n")
+    cases = (
+        ("print('took', 0.25, 's')", "took 9.75 s\n"),
+        ("print(6 * 7)", "41\n"),
+        ("print(6)", "6\n"),
+    )
     for count, (source, stored) in enumerate(cases, start=1):
         output = new_output("stream", text=stored)
         notebook.cells.append(new_code_cell(source, execution_count=count, outputs=[output]))
     nbformat.write(notebook, tmp_path / "00_tiny.ipynb")
-    plain, sanitised = run_nbval(tmp_path), run_nbval(tmp_path, "--nbval-sanitize-with", str(SANITISER))
+    plain, sanitised = (
+        run_nbval(tmp_path),
+        run_nbval(tmp_path, "--nbval-sanitize-with", str(SANITISER)),
+    )
     assert plain == {("00_tiny", 0): False, ("00_tiny", 1): False, ("00_tiny", 2): True}
     assert sanitised == {("00_tiny", 0): True, ("00_tiny", 1): False, ("00_tiny", 2): True}

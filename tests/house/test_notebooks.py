@@ -15,7 +15,9 @@ IGNORED = {"nbval-ignore-output", "nbval-skip"}
 IGNORING = re.compile(r"^\s*#+\s*(?:NBVAL_IGNORE_OUTPUT|NBVAL_SKIP)\s*$", re.MULTILINE)
 FOLDERS = "home|root|Users|tmp|work|workspace|mnt|opt|usr|var|srv|scratch|data"
 MACHINE_PATH = re.compile(rf"(?<![\w.])/(?:{FOLDERS})/\w|\b[A-Z]:\\\w")
-INSTALL = re.compile(r"\b(?:pip3?|conda|mamba)\s+install\b|^\s*%(?:pip|conda|mamba)\b", re.MULTILINE)
+INSTALL = re.compile(
+    r"\b(?:pip3?|conda|mamba)\s+install\b|^\s*%(?:pip|conda|mamba)\b", re.MULTILINE
+)
 PARAMETER_LINE = re.compile(r"^\w+(?:: [\w\[\], |]+)? = .*\S\s+# \S.*$")
 
 
@@ -61,14 +63,18 @@ def parameter_problems(path, cells):
 
 
 def output_problems(path):
-    """What is wrong with the outputs: they must be those of a whole smoke run, and compared by nbval."""
+    """What is wrong with the outputs: they must be those of a whole smoke run, and compared by
+    nbval.
+    """
     notebook = nbformat.read(path, 4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
     problems = []
     if path.stat().st_size >= 1_000_000:
         problems.append(f"{path.stat().st_size} bytes, 1 MB or more")
     if [cell.execution_count for cell in code] != list(range(1, len(code) + 1)):
-        problems.append("not run from top to bottom in a fresh kernel: nbval would skip cells without a count")
+        problems.append(
+            "not run from top to bottom in a fresh kernel: nbval would skip cells without a count"
+        )
     if any("injected-parameters" in cell.metadata.get("tags", []) for cell in notebook.cells):
         problems.append("outputs of a run with injected parameters, not of the smoke defaults")
     compared = [cell for cell in code if cell.outputs and not is_ignored(cell)]
@@ -81,7 +87,9 @@ def output_problems(path):
         texts = [cell.source, *(text for output in outputs for text in output_texts(output))]
         for text in texts:
             if (found := MACHINE_PATH.search(text)) or str(ROOT) in text:
-                problems.append(f"cell {number}: a path of some machine: {found[0] if found else ROOT}")
+                problems.append(
+                    f"cell {number}: a path of some machine: {found[0] if found else ROOT}"
+                )
     return problems
 
 
@@ -92,7 +100,11 @@ def is_ignored(cell):
 def output_texts(output):
     """The texts of an output, pictures left out: their base64 may spell anything."""
     data = output.get("data", {})
-    texts = [value for kind, value in data.items() if not kind.startswith("image/") or kind == "image/svg+xml"]
+    texts = [
+        value
+        for kind, value in data.items()
+        if not kind.startswith("image/") or kind == "image/svg+xml"
+    ]
     texts = [text if isinstance(text, str) else json.dumps(text) for text in texts]
     return [output.get("text", ""), *(re.sub(r"base64,[\w+/=\s]+", "", text) for text in texts)]
 
@@ -111,7 +123,8 @@ def test_outputs(path):
     assert not output_problems(path)
 
 
-# ---- the checks themselves: a sound notebook passes, each fault is found -----------------------------------
+# ---- the checks themselves: a sound notebook passes, each fault is found
+# -----------------------------------
 
 
 PARAMETERS = """profile = "smoke"  # smoke | laptop | paper
@@ -124,7 +137,9 @@ def sound():
         new_markdown_cell("# A title\nIts question."),
         new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}, execution_count=1),
         new_markdown_cell("A claim."),
-        new_code_cell("print(6 * 7)", execution_count=2, outputs=[new_output("stream", text="42\n")]),
+        new_code_cell(
+            "print(6 * 7)", execution_count=2, outputs=[new_output("stream", text="42\n")]
+        ),
     ]
     return new_notebook(cells=cells)
 
@@ -168,7 +183,10 @@ def other_profile(cells):
 
 
 def three_in_a_row(cells):
-    cells[2:2] = [new_code_cell("a = 1", execution_count=2), new_code_cell("b = 1", execution_count=3)]
+    cells[2:2] = [
+        new_code_cell("a = 1", execution_count=2),
+        new_code_cell("b = 1", execution_count=3),
+    ]
 
 
 def long_cell(cells):

@@ -23,17 +23,25 @@ def test_environment_lists_the_same_dependencies():
     listed = next(entry["pip"] for entry in environment if isinstance(entry, dict))
     ours = project()
     assert sorted(entry for entry in listed if not entry.startswith("-e")) == sorted(
-        ours["dependencies"] + ours["optional-dependencies"]["test"])
-    python = next(entry for entry in environment if isinstance(entry, str) and entry.startswith("python"))
+        ours["dependencies"] + ours["optional-dependencies"]["test"]
+    )
+    python = next(
+        entry for entry in environment if isinstance(entry, str) and entry.startswith("python")
+    )
     assert ours["requires-python"] in python
 
 
 def test_readme_table_is_made_from_the_records(monkeypatch):
     monkeypatch.setenv("TERMINATOR_RESULTS", str(ROOT / "results"))
     text = (ROOT / "README.md").read_text(encoding="utf8")
-    block = text.split(report_readme.README_START, 1)[1].split(report_readme.README_END, 1)[0].strip()
+    block = (
+        text.split(report_readme.README_START, 1)[1].split(report_readme.README_END, 1)[0].strip()
+    )
     assert block == tables.readme_tables()
-    start, end = (mark.replace("results", "speed") for mark in (report_readme.README_START, report_readme.README_END))
+    start, end = (
+        mark.replace("results", "speed")
+        for mark in (report_readme.README_START, report_readme.README_END)
+    )
     assert text.split(start, 1)[1].split(end, 1)[0].strip() == readme.speed_table()
 
 
@@ -53,7 +61,9 @@ def test_readme_links_and_commands_exist():
     for link in links:
         assert (ROOT / link).exists(), link
     commands = set(re.findall(r"-m terminator ([\w-]+)", text))
-    done = subprocess.run([sys.executable, "-m", "terminator", "--help"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "terminator", "--help"], capture_output=True, text=True, check=True
+    )
     assert commands
     assert commands <= set(re.findall(r"(?m)^  ([\w-]+) ", done.stdout))
 
@@ -66,7 +76,9 @@ def test_version_is_written_once_in_effect():
 
 
 def test_digits_reach_what_was_promised(monkeypatch):
-    """The released network at 8x8, six epochs: at least 98 % on average over three seeds, by the records."""
+    """The released network at 8x8, six epochs: at least 98 % on average over three seeds, by the
+    records.
+    """
     monkeypatch.setenv("TERMINATOR_RESULTS", str(ROOT / "results"))
     found = [r for r in records.load_records("images", "laptop") if r["data"]["name"] == "digits"]
     assert len({r["seed"] for r in found}) >= 3

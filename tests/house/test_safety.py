@@ -30,14 +30,17 @@ from terminator.runtime import checkpoint
 
 PACKAGE = Path(terminator.__file__).parent
 
-# -- nothing is unpickled, run or unpacked ---------------------------------------------------------------------------
+# -- nothing is unpickled, run or unpacked ---------------------------------------------------------
 
 
 def calls(path):
     """(full name, keyword arguments as source) of every call in a file."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
         if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
+            yield (
+                ast.unparse(node.func),
+                {word.arg: ast.unparse(word.value) for word in node.keywords},
+            )
 
 
 SOURCES = [*sorted(PACKAGE.rglob("*.py")), ROOT / "run_all.py"]
@@ -53,8 +56,17 @@ def test_no_file_is_unpickled_or_run():
                 assert words.get("weights_only") == "True", where
             elif name == "np.load":
                 assert words.get("allow_pickle") == "False", where
-            assert name not in ("eval", "exec", "pickle.load", "pickle.loads", "os.system", "yaml.load"), where
-            assert last not in ("extractall", "unpack_archive", "extract"), f"{where} unpacks an archive to disk"
+            assert name not in (
+                "eval",
+                "exec",
+                "pickle.load",
+                "pickle.loads",
+                "os.system",
+                "yaml.load",
+            ), where
+            assert last not in ("extractall", "unpack_archive", "extract"), (
+                f"{where} unpacks an archive to disk"
+            )
             assert words.get("shell") in (None, "False"), where
             found.add(name)
     assert {"torch.load", "np.load"} <= found  # the walk sees something
@@ -72,16 +84,22 @@ class Trap:
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
 @pytest.mark.parametrize("protocol", [2, 4])
-def test_a_pickle_that_would_run_code_is_refused_wherever_files_are_read(tmp_path, monkeypatch, protocol):
+def test_a_pickle_that_would_run_code_is_refused_wherever_files_are_read(
+    tmp_path, monkeypatch, protocol
+):
     mark, trap = tmp_path / "was_run", Trap(tmp_path / "was_run")
     torch.save({"state_dict": trap}, tmp_path / "model.ckpt", pickle_protocol=protocol)
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(trap, protocol))
     make_cifar(tmp_path, monkeypatch)
     batch = next((tmp_path / "cifar-10-batches-py").glob("data_batch_1"))
     batch.write_bytes(pickle.dumps(trap, protocol))
-    attempts = [lambda: released.load(tmp_path / "model.ckpt"), lambda: released.load(tmp_path / "plain.pt"),
-                lambda: Terminator.load(tmp_path / "plain.pt"), lambda: checkpoint.read(tmp_path / "plain.pt"),
-                lambda: load("CIFAR10", data_dir=tmp_path, download=False)]  # .npy: test_episode_sources.py
+    attempts = [
+        lambda: released.load(tmp_path / "model.ckpt"),
+        lambda: released.load(tmp_path / "plain.pt"),
+        lambda: Terminator.load(tmp_path / "plain.pt"),
+        lambda: checkpoint.read(tmp_path / "plain.pt"),
+        lambda: load("CIFAR10", data_dir=tmp_path, download=False),
+    ]  # .npy: test_episode_sources.py
     for attempt in attempts:
         with pytest.raises((ValueError, checkpoint.CheckpointError)):
             attempt()
@@ -116,7 +134,9 @@ def test_archive_members_write_nothing_and_links_are_refused(tmp_path):
 
 def test_an_archive_that_unpacks_to_too_much_is_refused_before_it_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(folders, "MAX_FILE_BYTES", 100_000)
-    files = {f"{k}/{i}.png": encode(pixels_of(8, 8, 3)) for k in "ab" for i in range(4)} | {"a/9.png": bytes(2_000_000)}
+    files = {f"{k}/{i}.png": encode(pixels_of(8, 8, 3)) for k in "ab" for i in range(4)} | {
+        "a/9.png": bytes(2_000_000)
+    }
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
             archive.writestr(name, content)
@@ -124,11 +144,13 @@ def test_an_archive_that_unpacks_to_too_much_is_refused_before_it_is_read(tmp_pa
     pack(tmp_path / "bomb.tar", files)
     write(tmp_path / "bomb", files)
     for source in ("bomb.zip", "bomb.tar", "bomb"):
-        with pytest.raises(ValueError, match="9.png in .*bomb.* is 2,000,000 bytes large; allowed: 100,000"):
+        with pytest.raises(
+            ValueError, match="9.png in .*bomb.* is 2,000,000 bytes large; allowed: 100,000"
+        ):
             load(str(tmp_path / source), image_size=8)
 
 
-# -- hostile and unusual images --------------------------------------------------------------------------------------
+# -- hostile and unusual images --------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +210,10 @@ def test_cmyk_grey_and_one_bit(model, tmp_path):
 def test_an_upright_picture_from_a_camera_on_its_side(model, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate by 90 degrees clockwise
-    x = read_image(saved(corner(), tmp_path / "a.png", exif=exif), Terminator.load(model)) * 0.5 + 0.5
+    x = (
+        read_image(saved(corner(), tmp_path / "a.png", exif=exif), Terminator.load(model)) * 0.5
+        + 0.5
+    )
     assert x[:, 0, -1].round().tolist() == BLUE  # upper right
 
 
@@ -198,20 +223,30 @@ def test_transparent_pixels_are_white_whatever_lies_under_them(model, tmp_path):
     assert colours(saved(image, tmp_path / "rgba.png"), model) == [BLUE, WHITE]
     palette = corner("P")
     transparent = palette.getpixel((15, 15))
-    assert colours(saved(palette, tmp_path / "p.png", transparency=transparent), model) == [BLUE, WHITE]
+    assert colours(saved(palette, tmp_path / "p.png", transparency=transparent), model) == [
+        BLUE,
+        WHITE,
+    ]
     grey = Image.new("LA", (16, 16), (0, 0))
     assert colours(saved(grey, tmp_path / "la.png"), model) == [WHITE, WHITE]
 
 
 def chunk(kind, content):
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
 
 
 def png_of_size(width, height):
     """A few bytes that claim to be this large."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     data = zlib.compress(bytes(1000))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    )
 
 
 def text_bomb():
@@ -235,7 +270,10 @@ def sixteen_bit():
 
 HOSTILE = {
     "bomb.png": (lambda: png_of_size(100_000, 100_000), "too large to be decoded|pixels large"),
-    "large.png": (lambda: png_of_size(10_000, 10_000), "is 10000x10000 pixels large; allowed: 67,108,864"),
+    "large.png": (
+        lambda: png_of_size(10_000, 10_000),
+        "is 10000x10000 pixels large; allowed: 67,108,864",
+    ),
     "thin.png": (lambda: png_of_size(2**31 - 1, 1), "too large|pixels large"),
     "zero.png": (lambda: png_of_size(0, 0), "corrupt or truncated"),
     "text.png": (text_bomb, "corrupt or truncated"),
@@ -248,7 +286,10 @@ HOSTILE = {
     "deep.png": (sixteen_bit, "pixel mode I;16: convert it to 8 bits"),
     "empty.png": (lambda: b"", "no image file that Pillow can read"),
     "text.txt": (lambda: b"not an image", "no image file that Pillow can read"),
-    "script.eps": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EOF\n", "corrupt or truncated"),
+    "script.eps": (
+        lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EOF\n",
+        "corrupt or truncated",
+    ),
 }
 
 
@@ -268,8 +309,12 @@ def test_hostile_images_are_refused_in_one_line(model, tmp_path, capsys, name):
 def test_sixteen_bits_a_channel_in_colour_lose_the_lower_half_only(model, tmp_path):
     header = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
     rows = b"".join(b"\0" + struct.pack(">3H", 0, 0, 0xFF12) * 8 for _ in range(8))
-    (tmp_path / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
-                                        + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    (tmp_path / "deep.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
     assert colours(tmp_path / "deep.png", model) == [BLUE, BLUE]
 
 
@@ -278,7 +323,7 @@ def test_limits_are_those_of_a_large_photograph():
     assert folders.MAX_FILE_BYTES >= 100e6
 
 
-# -- what is committed says nothing of the machine ---------------------------------------------------------------------
+# -- what is committed says nothing of the machine -------------------------------------------------
 
 
 def committed():
@@ -291,8 +336,15 @@ def words_of(path):
     """Texts of a file, without base64 pictures and addresses in the web."""
     if path.suffix == ".ipynb":
         notebook = nbformat.read(path, 4)
-        outputs = [text for cell in notebook.cells for o in cell.get("outputs", []) for text in output_texts(o)]
-        return "\n".join([*(cell.source for cell in notebook.cells), *outputs, json.dumps(notebook.metadata)])
+        outputs = [
+            text
+            for cell in notebook.cells
+            for o in cell.get("outputs", [])
+            for text in output_texts(o)
+        ]
+        return "\n".join(
+            [*(cell.source for cell in notebook.cells), *outputs, json.dumps(notebook.metadata)]
+        )
     return path.read_text(encoding="utf8", errors="ignore")
 
 
@@ -313,6 +365,8 @@ def test_notebooks_records_and_pages_name_no_folder_user_or_host():
     for path in files:
         text = words_of(path)
         found = MACHINE_PATH.search(text)
-        assert not found, f"{path.relative_to(ROOT)}: {text[max(0, found.start() - 40):found.end() + 40]!r}"
+        assert not found, (
+            f"{path.relative_to(ROOT)}: {text[max(0, found.start() - 40) : found.end() + 40]!r}"
+        )
         for name in own:
             assert name not in text, f"{path.relative_to(ROOT)} names {name}"

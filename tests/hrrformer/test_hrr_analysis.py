@@ -1,4 +1,6 @@
-"""What is asked of Hrrformer from inside: capacity beside theory, an attention taken apart, structure and controls."""
+"""What is asked of Hrrformer from inside: capacity beside theory, an attention taken apart,
+structure and controls.
+"""
 
 import math
 
@@ -14,15 +16,24 @@ SIDE = 8
 
 def network(seed=0, **changes):
     torch.manual_seed(seed)
-    settings = {"length": SIDE * SIDE, "width": 16, "mlp_width": 8, "heads": 2, "layers": 2, "dropout": 0.3}
+    settings = {
+        "length": SIDE * SIDE,
+        "width": 16,
+        "mlp_width": 8,
+        "heads": 2,
+        "layers": 2,
+        "dropout": 0.3,
+    }
     return build("image", **settings | changes)
 
 
 def images(count=6, seed=0):
-    return torch.randint(0, 256, (count, SIDE * SIDE), generator=torch.Generator().manual_seed(seed))
+    return torch.randint(
+        0, 256, (count, SIDE * SIDE), generator=torch.Generator().manual_seed(seed)
+    )
 
 
-# -- capacity ----------------------------------------------------------------------------------------------------
+# -- capacity --------------------------------------------------------------------------------------
 
 
 def test_capacity_follows_theory():
@@ -30,13 +41,15 @@ def test_capacity_follows_theory():
     known = table.dropna(subset="expected_cosine")
     assert len(known) == 12
     assert (known["cosine"] - known["expected_cosine"]).abs().max() < 0.04
-    assert (known["noise"] * known["width"]**0.5 - 1).abs().max() < 0.02
+    assert (known["noise"] * known["width"] ** 0.5 - 1).abs().max() < 0.02
     normal = known[known["width"] == 256]  # where the law of large numbers has begun
     assert (normal["accuracy"] - normal["expected_accuracy"]).abs().max() < 6
 
 
 def test_the_exact_inverse_is_exact_for_one_pair_and_worse_for_many():
-    table = capacity.capacity_table([64], [1, 8], queries=400, items=128).set_index(["pairs", "arm"])["cosine"]
+    table = capacity.capacity_table([64], [1, 8], queries=400, items=128).set_index(
+        ["pairs", "arm"]
+    )["cosine"]
     assert table[1, "raw, exact inverse"] == pytest.approx(1, abs=1e-3)
     assert table[1, "projected"] == pytest.approx(1, abs=1e-5)
     assert table[8, "raw, exact inverse"] < 0.8 * table[8, "raw, approximate inverse"]
@@ -46,7 +59,9 @@ def test_expected_accuracy_by_simulation():
     torch.manual_seed(0)
     cosine, width, items = 0.5, 64, 100
     right = cosine + math.sqrt((1 - cosine**2) / width) * torch.randn(20_000)
-    found = (right > (torch.randn(20_000, items - 1) / math.sqrt(width)).amax(1)).double().mean().item()
+    found = (
+        (right > (torch.randn(20_000, items - 1) / math.sqrt(width)).amax(1)).double().mean().item()
+    )
     assert capacity.expected_accuracy(cosine, width, items) == pytest.approx(100 * found, abs=1)
     assert capacity.expected_accuracy(0, width, items) == pytest.approx(1, abs=0.01)  # 1 in 100
     assert capacity.expected_cosine(4, "projected") == 0.5
@@ -55,29 +70,48 @@ def test_expected_accuracy_by_simulation():
 
 
 def test_pairs_held_stops_at_the_first_that_fails():
-    table = pd.DataFrame([{"arm": "a", "width": 16, "pairs": n, "accuracy": a}
-                          for n, a in ((1, 100), (2, 95), (4, 50), (8, 99))] +
-                         [{"arm": "b", "width": 16, "pairs": 1, "accuracy": 10}])
+    table = pd.DataFrame(
+        [
+            {"arm": "a", "width": 16, "pairs": n, "accuracy": a}
+            for n, a in ((1, 100), (2, 95), (4, 50), (8, 99))
+        ]
+        + [{"arm": "b", "width": 16, "pairs": 1, "accuracy": 10}]
+    )
     assert capacity.pairs_held(table)[16].to_dict() == {"a": 2, "b": 0}
 
 
-@pytest.mark.parametrize(("call", "message"), [
-    (lambda: capacity.capacity_table([8], [0]), "pairs is 0; allowed: 1 to 1023"),
-    (lambda: capacity.capacity_table([8], [16], items=16), "pairs is 16; allowed: 1 to 15"),
-    (lambda: capacity.capacity_table([8], [1], ["best"]), "arm is 'best'; allowed: raw, approximate inverse; raw"),
-    (lambda: anatomy.row_contrast(torch.zeros(64), 1), "row is 1; allowed: 2 to 32"),
-    (lambda: anatomy.row_contrast(torch.zeros(64), 33), "row is 33; allowed: 2 to 32"),
-    (lambda: anatomy.anatomy(network(), images()[0], 2), "layer is 2; allowed: 0 to 1"),
-    (lambda: anatomy.anatomy(network(mixer="fnet"), images()[0]), "layer 0 has no holographic attention"),
-    (lambda: anatomy.anatomy(network(mixer_options={"weights": "uniform"}), images()[0]), "with weights=softmax"),
-    (lambda: anatomy.structure_table({"a": network(length=60)}, images()[:, :60]), "length 60; allowed: square"),
-])
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: capacity.capacity_table([8], [0]), "pairs is 0; allowed: 1 to 1023"),
+        (lambda: capacity.capacity_table([8], [16], items=16), "pairs is 16; allowed: 1 to 15"),
+        (
+            lambda: capacity.capacity_table([8], [1], ["best"]),
+            "arm is 'best'; allowed: raw, approximate inverse; raw",
+        ),
+        (lambda: anatomy.row_contrast(torch.zeros(64), 1), "row is 1; allowed: 2 to 32"),
+        (lambda: anatomy.row_contrast(torch.zeros(64), 33), "row is 33; allowed: 2 to 32"),
+        (lambda: anatomy.anatomy(network(), images()[0], 2), "layer is 2; allowed: 0 to 1"),
+        (
+            lambda: anatomy.anatomy(network(mixer="fnet"), images()[0]),
+            "layer 0 has no holographic attention",
+        ),
+        (
+            lambda: anatomy.anatomy(network(mixer_options={"weights": "uniform"}), images()[0]),
+            "with weights=softmax",
+        ),
+        (
+            lambda: anatomy.structure_table({"a": network(length=60)}, images()[:, :60]),
+            "length 60; allowed: square",
+        ),
+    ],
+)
 def test_refusals(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
 
-# -- inside an attention -----------------------------------------------------------------------------------------
+# -- inside an attention ---------------------------------------------------------------------------
 
 
 def test_anatomy_is_the_attention_by_hand():
@@ -90,7 +124,9 @@ def test_anatomy_is_the_attention_by_hand():
     key, query, value = attention.key[0], attention.query[0], attention.value[0]
     beta = algebra.superpose(key, value)
     assert torch.allclose(found.superposition, beta[:, 0], atol=1e-5)
-    assert torch.allclose(found.retrieved, algebra.unbind(beta, query), rtol=1e-4, atol=1e-3)  # values of hundreds
+    assert torch.allclose(
+        found.retrieved, algebra.unbind(beta, query), rtol=1e-4, atol=1e-3
+    )  # values of hundreds
     cosine = algebra.cosine(value, algebra.unbind(beta, query))
     assert torch.allclose(found.cosine, cosine, atol=1e-5)
     assert torch.allclose(found.weight, cosine.softmax(-1) * SIDE * SIDE, atol=1e-4)
@@ -99,12 +135,15 @@ def test_anatomy_is_the_attention_by_hand():
 
 def test_a_memory_that_works_is_recognised():
     value = torch.eye(8)[None]
-    table = anatomy.retrieval_table(anatomy.Anatomy(torch.zeros(1, 8), value, value + 0.1, torch.ones(1, 8),
-                                                  torch.ones(1, 8)))
+    table = anatomy.retrieval_table(
+        anatomy.Anatomy(torch.zeros(1, 8), value, value + 0.1, torch.ones(1, 8), torch.ones(1, 8))
+    )
     assert table["first"].tolist() == [100.0]
     assert table["chance"].tolist() == [12.5]
     assert table.loc[1, "own"] > 0.9 > 0.3 > table.loc[1, "other"]
-    swapped = anatomy.Anatomy(torch.zeros(1, 8), value, value.flip(1), torch.ones(1, 8), torch.ones(1, 8))
+    swapped = anatomy.Anatomy(
+        torch.zeros(1, 8), value, value.flip(1), torch.ones(1, 8), torch.ones(1, 8)
+    )
     assert anatomy.retrieval_table(swapped).loc[1, "first"] == 0
     random = anatomy.retrieval_table(anatomy.anatomy(network(), images()[0]))
     assert random["first"].max() < 50
@@ -112,14 +151,18 @@ def test_a_memory_that_works_is_recognised():
 
 def test_branch_numbers():
     net, tokens = network(), images()
-    rows = pd.DataFrame(anatomy.branch_numbers(net, tokens)).pivot(index="block", columns="quantity", values="value")
+    rows = pd.DataFrame(anatomy.branch_numbers(net, tokens)).pivot(
+        index="block", columns="quantity", values="value"
+    )
     net.eval()
     with torch.no_grad():
         layers = net(tokens, return_parts=True).layers
     assert rows["branch_ratio"].tolist() == [layer.branch_ratio for layer in layers]
     assert rows["weight_spread"].between(1, math.e**2).all()
     weight = layers[0].attention.weight
-    assert rows.loc[1, "weight_spread"] == pytest.approx((weight.amax(2) / weight.amin(2)).mean().item(), rel=1e-5)
+    assert rows.loc[1, "weight_spread"] == pytest.approx(
+        (weight.amax(2) / weight.amin(2)).mean().item(), rel=1e-5
+    )
     off = pd.DataFrame(anatomy.branch_numbers(network(mixer="none"), tokens))
     assert off["value"].tolist() == [0, 0]
     padded = torch.nn.functional.pad(images() % 200 + 1, (0, 3))
@@ -127,7 +170,7 @@ def test_branch_numbers():
     assert math.isfinite(anatomy.branch_numbers(text, padded)[1]["value"])
 
 
-# -- structure ---------------------------------------------------------------------------------------------------
+# -- structure -------------------------------------------------------------------------------------
 
 
 def test_row_contrast_sees_columns_and_nothing_in_noise_or_slopes():
@@ -138,8 +181,13 @@ def test_row_contrast_sees_columns_and_nothing_in_noise_or_slopes():
     assert anatomy.row_contrast(torch.randn(50, 1024), 32).mean().abs() < 0.02
     assert anatomy.row_contrast(torch.ones(64), 8) == 0
     sequence = torch.randn(20).double()
-    by_hand = [sum((sequence[t] - sequence.mean()) * (sequence[t + lag] - sequence.mean()) for t in range(20 - lag))
-               for lag in range(20)]
+    by_hand = [
+        sum(
+            (sequence[t] - sequence.mean()) * (sequence[t + lag] - sequence.mean())
+            for t in range(20 - lag)
+        )
+        for lag in range(20)
+    ]
     assert torch.allclose(anatomy.autocorrelation(sequence), torch.stack(by_hand) / by_hand[0])
 
 
@@ -164,15 +212,30 @@ def test_permuted_pixels_are_put_back():
     assert torch.allclose(anatomy.image_weights(other, tokens, order), plain, atol=1e-4)
     table = anatomy.structure_table({"plain": net, "permuted": other}, tokens, {"permuted": order})
     columns = ["row_contrast", "position_share", "grey_correlation"]  # shuffled ones are drawn anew
-    one, two = (table[table["network"] == name][columns].to_numpy() for name in ("plain", "permuted"))
+    one, two = (
+        table[table["network"] == name][columns].to_numpy() for name in ("plain", "permuted")
+    )
     assert abs(one - two).max() < 1e-3
     assert not torch.equal(order, back)
 
 
 def test_best_heads():
-    table = pd.DataFrame([{"network": n, "head": h, "row_contrast": c} for n, h, c in (
-        ("trained", 1, 0.4), ("trained", 2, 0.0), ("untrained", 1, 0.05), ("permuted", 1, 0.1), ("other", 1, 0.9))])
-    assert anatomy.best_heads(table, "trained", ["untrained", "permuted"], "row_contrast") == (0.4, 0.1)
+    table = pd.DataFrame(
+        [
+            {"network": n, "head": h, "row_contrast": c}
+            for n, h, c in (
+                ("trained", 1, 0.4),
+                ("trained", 2, 0.0),
+                ("untrained", 1, 0.05),
+                ("permuted", 1, 0.1),
+                ("other", 1, 0.9),
+            )
+        ]
+    )
+    assert anatomy.best_heads(table, "trained", ["untrained", "permuted"], "row_contrast") == (
+        0.4,
+        0.1,
+    )
 
 
 def test_shuffled_images_keep_their_values_and_lose_their_rows():

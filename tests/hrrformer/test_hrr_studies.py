@@ -23,11 +23,18 @@ def record(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TERMINATOR_RESULTS", str(tmp_path_factory.mktemp("results")))
         settings = presets.PRESETS["digits-sequence"]
-        patch.setitem(presets.PRESETS, "digits-sequence", settings | {"train": {"epochs": 1, "batch_size": 64}})
+        patch.setitem(
+            presets.PRESETS,
+            "digits-sequence",
+            settings | {"train": {"epochs": 1, "batch_size": 64}},
+        )
         patch.setattr(report, "IMAGES", {"smoke": 40})
         tiny = presets.PRESETS["pathfinder-tiny"]
-        patch.setitem(presets.PRESETS, "pathfinder-tiny", tiny | {
-            "data": tiny["data"] | {"train_size": 20, "test_size": 10}})
+        patch.setitem(
+            presets.PRESETS,
+            "pathfinder-tiny",
+            tiny | {"data": tiny["data"] | {"train_size": 20, "test_size": 10}},
+        )
         first = report.recorded("smoke", device="cpu")
         assert report.recorded("smoke", device="cpu") == first  # read
         assert len(measurements.load("smoke", report.EXPERIMENT)) == 1
@@ -41,7 +48,9 @@ def test_a_record_holds_what_the_network_computes(record):
     table = report.structure(found).set_index(["network", "head"])
     expected = inside.structure_table({TRAINED: model}, tokens).set_index(["network", "head"])
     for column in expected:
-        assert table.loc[TRAINED][column].tolist() == pytest.approx(expected.loc[TRAINED][column].tolist(), abs=1e-6)
+        assert table.loc[TRAINED][column].tolist() == pytest.approx(
+            expected.loc[TRAINED][column].tolist(), abs=1e-6
+        )
     assert list(table.index.get_level_values(0).unique()) == [TRAINED, UNTRAINED, PERMUTED]
     maps = report.mean_maps(found)
     assert torch.allclose(maps[TRAINED], inside.weights_over(model, tokens).mean(0), atol=1e-3)
@@ -66,7 +75,9 @@ def test_branch_before_and_after(record):
     found, model, tokens = record
     table = report.branch_table(found)
     after = {row["quantity"]: row["value"] for row in inside.branch_numbers(model, tokens[:64])}
-    assert table.loc["branch_ratio", "after training"].tolist() == pytest.approx([after["branch_ratio"]])
+    assert table.loc["branch_ratio", "after training"].tolist() == pytest.approx(
+        [after["branch_ratio"]]
+    )
     assert 0 < table.loc["branch_ratio", "before training"].iloc[0] < 0.1
     summary = report.structure_summary(report.structure(found))
     assert summary.loc[TRAINED, "heads"] == 2
@@ -86,39 +97,77 @@ def test_learned_positions_stand_beside_their_controls(record):
 
 
 def costs(**found):
-    rows = [{"operator": name, "positions": n, "seconds": s, "low": s, "units": s, "bytes": b}
-            for name, lengths in found.items() for n, (s, b) in lengths.items()]
+    rows = [
+        {"operator": name, "positions": n, "seconds": s, "low": s, "units": s, "bytes": b}
+        for name, lengths in found.items()
+        for n, (s, b) in lengths.items()
+    ]
     return pd.DataFrame(rows)
 
 
 def structure(trained, control, trained_shuffled, control_shuffled):
-    return pd.DataFrame([
-        {"network": TRAINED, "row_contrast": trained, "row_contrast_shuffled": trained_shuffled},
-        {"network": PERMUTED, "row_contrast": control, "row_contrast_shuffled": control_shuffled},
-        {"network": UNTRAINED, "row_contrast": -1.0, "row_contrast_shuffled": -1.0}])
+    return pd.DataFrame(
+        [
+            {
+                "network": TRAINED,
+                "row_contrast": trained,
+                "row_contrast_shuffled": trained_shuffled,
+            },
+            {
+                "network": PERMUTED,
+                "row_contrast": control,
+                "row_contrast_shuffled": control_shuffled,
+            },
+            {"network": UNTRAINED, "row_contrast": -1.0, "row_contrast_shuffled": -1.0},
+        ]
+    )
 
 
 def test_verdicts_follow_the_numbers():
     lengths = (4096, 16_384, 65_536)
-    table = costs(hrrformer={n: (n, n) for n in lengths}, softmax_explicit={4096: (5000, 2e4)},
-                  softmax_fused={4096: (5000, 2e3), 16_384: (8e4, 8e3)})
-    branches = pd.DataFrame({"before training": [0.01, 3.0], "after training": [0.2, 5.0]},
-                            index=pd.MultiIndex.from_tuples([("branch_ratio", 1), ("weight_spread", 1)]))
-    curve = pd.DataFrame([{"arm": "projected", "width": 64, "pairs": n, "accuracy": 100.0 if n < 4 else 10.0}
-                          for n in (1, 2, 4)])
+    table = costs(
+        hrrformer={n: (n, n) for n in lengths},
+        softmax_explicit={4096: (5000, 2e4)},
+        softmax_fused={4096: (5000, 2e3), 16_384: (8e4, 8e3)},
+    )
+    branches = pd.DataFrame(
+        {"before training": [0.01, 3.0], "after training": [0.2, 5.0]},
+        index=pd.MultiIndex.from_tuples([("branch_ratio", 1), ("weight_spread", 1)]),
+    )
+    curve = pd.DataFrame(
+        [
+            {"arm": "projected", "width": 64, "pairs": n, "accuracy": 100.0 if n < 4 else 10.0}
+            for n in (1, 2, 4)
+        ]
+    )
     found = report.claims(table, structure(0.4, 0.1, 0.1, 0.2), branches, curve)
     assert found["verdict"].tolist() == [
-        "holds", "holds", "holds", "holds", "holds", "does not", "holds",
-        "does not", "holds", "does not"]
+        "holds",
+        "holds",
+        "holds",
+        "holds",
+        "holds",
+        "does not",
+        "holds",
+        "does not",
+        "holds",
+        "does not",
+    ]
     evidence = found["evidence"].tolist()
     assert evidence[0] == "power 1.00 from T = 4096 to 65536"
     assert evidence[4] == "4.9 times at T = 16384"
     assert evidence[5] == "0.49 times less at T = 16384"
     assert evidence[6] == "row contrast, best head +0.40, best head of any control +0.10"
     assert evidence[9] == "90 % retrieved up to 2 pairs"
-    short = costs(**{name: {n: (n, n) for n in (64, 256)} for name in ("hrrformer", "softmax_explicit",
-                                                                        "softmax_fused")})
-    assert report.claims(short, structure(0, 1, 0, 1), branches, curve)["verdict"][0] == "not settled"
+    short = costs(
+        **{
+            name: {n: (n, n) for n in (64, 256)}
+            for name in ("hrrformer", "softmax_explicit", "softmax_fused")
+        }
+    )
+    assert (
+        report.claims(short, structure(0, 1, 0, 1), branches, curve)["verdict"][0] == "not settled"
+    )
 
 
 def test_unknown_profiles():

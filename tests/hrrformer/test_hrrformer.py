@@ -1,4 +1,6 @@
-"""Hrrformer: algebra, attention and whole networks against numbers computed beforehand, and their properties."""
+"""Hrrformer: algebra, attention and whole networks against numbers computed beforehand, and their
+properties.
+"""
 
 import dataclasses
 import math
@@ -31,7 +33,7 @@ def normal(*shape, seed=0, dtype=torch.float64):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-# -- algebra -----------------------------------------------------------------------------------------------------
+# -- algebra ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["hrr_ops_even", "hrr_ops_odd"])
@@ -60,7 +62,9 @@ def test_algebra(name):
 @pytest.mark.parametrize("width", [1, 2, 7, 16])
 def test_binding_is_circular_convolution(width):
     x, y, z = normal(3, 5, width)
-    by_sums = torch.stack([sum(x[:, j] * y[:, (i - j) % width] for j in range(width)) for i in range(width)], dim=1)
+    by_sums = torch.stack(
+        [sum(x[:, j] * y[:, (i - j) % width] for j in range(width)) for i in range(width)], dim=1
+    )
     close(algebra.bind(x, y), by_sums, 1e-10, 1e-12)
     close(algebra.bind(y, x), by_sums, 1e-10, 1e-12)
     close(algebra.bind(algebra.bind(x, y), z), algebra.bind(x, algebra.bind(y, z)), 1e-10, 1e-12)
@@ -83,8 +87,14 @@ def test_projected_vectors_have_one_inverse(width):
 
 
 def test_degenerate_vectors_give_numbers_and_finite_gradients():
-    for operation in (algebra.project, algebra.exact_inverse, lambda x: algebra.cosine(x, torch.ones(6))):
-        x = torch.stack([torch.zeros(6), torch.ones(6)]).requires_grad_()  # all, and all but one, frequencies are 0
+    for operation in (
+        algebra.project,
+        algebra.exact_inverse,
+        lambda x: algebra.cosine(x, torch.ones(6)),
+    ):
+        x = torch.stack(
+            [torch.zeros(6), torch.ones(6)]
+        ).requires_grad_()  # all, and all but one, frequencies are 0
         y = operation(x)
         y.sum().backward()
         assert y.isfinite().all()
@@ -125,7 +135,7 @@ def test_widths_must_agree():
             operation(torch.zeros(2, 4), torch.zeros(2, 5))
 
 
-# -- the attention -----------------------------------------------------------------------------------------------
+# -- the attention ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["attention_masked", "attention_unmasked"])
@@ -222,7 +232,9 @@ def test_controls():
 def test_options_do_what_they_say():
     x = normal(2, 7, 12)
     exact = attention(unbinding="exact")(x, return_parts=True)
-    close(exact.retrieved, algebra.unbind(exact.superposition, exact.query, exact=True), 1e-8, 1e-10)
+    close(
+        exact.retrieved, algebra.unbind(exact.superposition, exact.query, exact=True), 1e-8, 1e-10
+    )
     projected = attention(projection=True)(x, return_parts=True)
     plain = attention()(x, return_parts=True)
     for part in ("query", "key", "value"):
@@ -240,7 +252,9 @@ def test_options_do_what_they_say():
     assert count_parameters(biased) == 4 * (144 + 12)
 
 
-@pytest.mark.parametrize("options", [{}, {"unbinding": "exact"}, {"projection": True}, {"temperature": "learned"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"unbinding": "exact"}, {"projection": True}, {"temperature": "learned"}]
+)
 def test_attention_gradients_numerically(options):
     x = normal(1, 4, 6).requires_grad_()
     module = attention(width=6, heads=2, **options)
@@ -248,7 +262,10 @@ def test_attention_gradients_numerically(options):
 
 
 def test_mixed_precision_keeps_the_memory_in_float32():
-    module, x = attention(width=24, heads=2).float(), normal(2, 40, 24).float()  # D = 12: no power of two
+    module, x = (
+        attention(width=24, heads=2).float(),
+        normal(2, 40, 24).float(),
+    )  # D = 12: no power of two
     with torch.autocast("cpu", dtype=torch.bfloat16):
         parts = module(x, return_parts=True)
     assert parts.weight.dtype == parts.retrieved.dtype == parts.superposition.dtype == torch.float32
@@ -259,15 +276,24 @@ def test_mixed_precision_keeps_the_memory_in_float32():
     close(low.float(), full.output, rtol=0, atol=0.05 * full.output.abs().max().item())
 
 
-@pytest.mark.parametrize(("call", "message"), [
-    (lambda: HolographicAttention(30, 4), "heads is 4, width is 30"),
-    (lambda: HolographicAttention(30, 0), "heads is 0"),
-    (lambda: HolographicAttention(30, 2, unbinding="inverse"), "unbinding is 'inverse'; allowed: approximate, exact"),
-    (lambda: HolographicAttention(30, 2, weights="flat"), "allowed: softmax, uniform, off"),
-    (lambda: HolographicAttention(30, 2, temperature="warm"), "temperature is 'warm'"),
-    (lambda: attention()(torch.zeros(2, 5, 11)), r"shape \(2, 5, 11\), this mixer takes \(B, T, 12\)"),
-    (lambda: attention()(normal(2, 5, 12), torch.ones(2, 4)), r"mask has shape \(2, 4\)"),
-])
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: HolographicAttention(30, 4), "heads is 4, width is 30"),
+        (lambda: HolographicAttention(30, 0), "heads is 0"),
+        (
+            lambda: HolographicAttention(30, 2, unbinding="inverse"),
+            "unbinding is 'inverse'; allowed: approximate, exact",
+        ),
+        (lambda: HolographicAttention(30, 2, weights="flat"), "allowed: softmax, uniform, off"),
+        (lambda: HolographicAttention(30, 2, temperature="warm"), "temperature is 'warm'"),
+        (
+            lambda: attention()(torch.zeros(2, 5, 11)),
+            r"shape \(2, 5, 11\), this mixer takes \(B, T, 12\)",
+        ),
+        (lambda: attention()(normal(2, 5, 12), torch.ones(2, 4)), r"mask has shape \(2, 4\)"),
+    ],
+)
 def test_attention_refuses(call, message):
     with pytest.raises(ValueError, match=message):
         call()
@@ -277,27 +303,47 @@ def test_initialisation_is_flaxs():
     torch.manual_seed(0)
     linear = lecun_linear(100, 2000)
     assert linear.weight.std().item() == pytest.approx(0.1, rel=0.01)
-    assert linear.weight.abs().max().item() <= 0.2 / 0.8796 + 1e-6  # cut at two of the uncut deviations
+    assert (
+        linear.weight.abs().max().item() <= 0.2 / 0.8796 + 1e-6
+    )  # cut at two of the uncut deviations
     assert not linear.bias.any()
 
 
-# -- networks ----------------------------------------------------------------------------------------------------
+# -- networks --------------------------------------------------------------------------------------
 
-NETWORKS = {"listops": "listops", "text": "text", "retrieval": "retrieval", "image": "image", "path": "pathfinder",
-            "malware": "ember"}
+NETWORKS = {
+    "listops": "listops",
+    "text": "text",
+    "retrieval": "retrieval",
+    "image": "image",
+    "path": "pathfinder",
+    "malware": "ember",
+}
 
 
 def network_of(case, task):
     s = TASKS[task]
     width, length = case["param.token_embedding"].shape[1], case["tokens"].shape[1]
     settings = dataclasses.replace(
-        s, length=length, width=width, mlp_width=s.mlp_width * width // s.width, heads=int(case["heads"]),
-        layers=int(case["layers"]), dropout=0.0)
+        s,
+        length=length,
+        width=width,
+        mlp_width=s.mlp_width * width // s.width,
+        heads=int(case["heads"]),
+        layers=int(case["layers"]),
+        dropout=0.0,
+    )
     network = Hrrformer(settings)
     ours = {}  # golden name: our parameter
     for name, parameter in network.named_parameters():
-        name = name.replace("blocks.", "layer").replace("mixer.", "").replace("class_token", "cls_token")
-        name = name.replace("norm.weight", "norm.scale").replace("token_embedding.weight", "token_embedding")
+        name = (
+            name.replace("blocks.", "layer")
+            .replace("mixer.", "")
+            .replace("class_token", "cls_token")
+        )
+        name = name.replace("norm.weight", "norm.scale").replace(
+            "token_embedding.weight", "token_embedding"
+        )
         ours[name] = parameter
     assert {f"param.{name}" for name in ours} == {key for key in case if key.startswith("param.")}
     with torch.no_grad():
@@ -328,9 +374,17 @@ def test_fixed_positions():
         fixed_positions(12, 15)
 
 
-@pytest.mark.parametrize(("task", "multi", "single"), [
-    ("listops", 9_173_514, 2_613_514), ("text", 12_996_610, 2_495_490), ("retrieval", 428_034, 181_314),
-    ("image", 1_120_394, 462_730), ("pathfinder", 11_804_162, 7_083_266), ("pathx", 22_811_906, 22_811_906)])
+@pytest.mark.parametrize(
+    ("task", "multi", "single"),
+    [
+        ("listops", 9_173_514, 2_613_514),
+        ("text", 12_996_610, 2_495_490),
+        ("retrieval", 428_034, 181_314),
+        ("image", 1_120_394, 462_730),
+        ("pathfinder", 11_804_162, 7_083_266),
+        ("pathx", 22_811_906, 22_811_906),
+    ],
+)
 def test_published_networks_have_their_parameter_counts(task, multi, single):
     with torch.device("meta"):
         assert count_parameters(build(task)) == multi
@@ -357,10 +411,21 @@ def tokens_of(network, count=3, length=16, seed=0):
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize(("mixer", "options"), [
-    ("hrrformer", {}), ("hrrformer", {"weights": "uniform"}), ("hrrformer", {"weights": "off"}), ("none", {}),
-    ("hrrformer", {"temperature": "learned", "projection": True}), ("softmax_fused", {}), ("fnet", {}),
-    ("luna", {"memory": 5}), ("hyperzzw", {}), ("hamburger", {"rank": 4})])
+@pytest.mark.parametrize(
+    ("mixer", "options"),
+    [
+        ("hrrformer", {}),
+        ("hrrformer", {"weights": "uniform"}),
+        ("hrrformer", {"weights": "off"}),
+        ("none", {}),
+        ("hrrformer", {"temperature": "learned", "projection": True}),
+        ("softmax_fused", {}),
+        ("fnet", {}),
+        ("luna", {"memory": 5}),
+        ("hyperzzw", {}),
+        ("hamburger", {"rank": 4}),
+    ],
+)
 def test_every_task_with_every_kind_of_branch_trains_all_its_parameters(task, mixer, options):
     network = small(task, mixer=mixer, mixer_options=options)
     texts = [tokens_of(network), tokens_of(network, seed=1)][: 1 + network.settings.pair]
@@ -375,7 +440,8 @@ def test_every_task_with_every_kind_of_branch_trains_all_its_parameters(task, mi
 def test_luna_passes_its_memory_on():
     network = small("image", mixer="luna", mixer_options={"memory": 5})
     assert [name for name, _ in network.named_parameters() if name.endswith("mixer.memory")] == [
-        "blocks.0.mixer.memory"]
+        "blocks.0.mixer.memory"
+    ]
 
 
 def test_parts_say_what_every_layer_did():
@@ -390,7 +456,11 @@ def test_parts_say_what_every_layer_did():
     assert 0 < first.branch_ratio < 0.5  # about 1/T at first
     off = small("text", mixer="none")(tokens, return_parts=True)
     assert off.layers[0].branch_ratio == 0
-    assert small("retrieval")(tokens, tokens, return_parts=True).layers[0].residual.shape == (6, 16, 16)
+    assert small("retrieval")(tokens, tokens, return_parts=True).layers[0].residual.shape == (
+        6,
+        16,
+        16,
+    )
 
 
 def test_padding_matters_as_released_and_not_at_all_when_masked_fully():
@@ -424,7 +494,9 @@ def test_dropout_acts_in_training_only():
 def test_binary_loss_is_twice_the_cross_entropy():
     logits, labels = normal(5, 2), torch.tensor([0, 1, 1, 0, 1])
     close(small("ember").loss(logits, labels), 2 * F.cross_entropy(logits, labels), 1e-9, 1e-12)
-    assert small("ember").loss(torch.tensor([[99.0, -99.0]]), torch.tensor([1])).item() == pytest.approx(46.05, 1e-3)
+    assert small("ember").loss(
+        torch.tensor([[99.0, -99.0]]), torch.tensor([1])
+    ).item() == pytest.approx(46.05, 1e-3)
 
 
 def test_it_learns():
@@ -442,31 +514,55 @@ def test_it_learns():
     assert (logits.argmax(-1) == labels).float().mean() > 0.9
 
 
-@pytest.mark.parametrize(("call", "message"), [
-    (lambda: small("image", heads=3), "heads is 3; allowed: divisors of the width, 16"),
-    (lambda: small("image", width=15, heads=3), "width is 15; allowed: even numbers"),
-    (lambda: small("image", layers=0), "layers is 0"),
-    (lambda: small("image", order="sandwich"), "order is 'sandwich'; allowed: pre_norm, mlp_pre_norm, post_norm"),
-    (lambda: small("image", dropout=1.0), "dropout is 1.0"),
-    (lambda: small("image", depth=3), "'depth' does not exist; allowed: length, vocabulary"),
-    (lambda: small("image", mixer="softmax"), "mixer is 'softmax'; allowed: none, hrrformer, softmax_explicit"),
-    (lambda: small("images"), "task is 'images'; allowed: listops, text"),
-])
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: small("image", heads=3), "heads is 3; allowed: divisors of the width, 16"),
+        (lambda: small("image", width=15, heads=3), "width is 15; allowed: even numbers"),
+        (lambda: small("image", layers=0), "layers is 0"),
+        (
+            lambda: small("image", order="sandwich"),
+            "order is 'sandwich'; allowed: pre_norm, mlp_pre_norm, post_norm",
+        ),
+        (lambda: small("image", dropout=1.0), "dropout is 1.0"),
+        (lambda: small("image", depth=3), "'depth' does not exist; allowed: length, vocabulary"),
+        (
+            lambda: small("image", mixer="softmax"),
+            "mixer is 'softmax'; allowed: none, hrrformer, softmax_explicit",
+        ),
+        (lambda: small("images"), "task is 'images'; allowed: listops, text"),
+    ],
+)
 def test_settings_refuse(call, message):
     with pytest.raises(ConfigError, match=message):
         call()
 
 
-@pytest.mark.parametrize(("task", "texts", "message"), [
-    ("image", [torch.full((2, 16), 256)], r"token 256 is outside the vocabulary 0..255"),
-    ("image", [torch.full((2, 16), -1)], r"token -1 is outside"),
-    ("listops", [torch.ones(2, 17, dtype=torch.long)], "17 tokens; this network has positions for 16"),
-    ("image", [torch.zeros(2, 0, dtype=torch.long)], r"shape \(2, 0\); needed: integers \(B, T\)"),
-    ("image", [torch.zeros(2, 16)], "float32 of shape"),
-    ("image", [torch.zeros(16, dtype=torch.long)], r"shape \(16,\)"),
-    ("retrieval", [torch.ones(2, 16, dtype=torch.long)], r"two texts of one shape, got \(2, 16\) and nothing"),
-    ("text", [torch.ones(2, 16, dtype=torch.long)] * 2, "one text, not a pair"),
-])
+@pytest.mark.parametrize(
+    ("task", "texts", "message"),
+    [
+        ("image", [torch.full((2, 16), 256)], r"token 256 is outside the vocabulary 0..255"),
+        ("image", [torch.full((2, 16), -1)], r"token -1 is outside"),
+        (
+            "listops",
+            [torch.ones(2, 17, dtype=torch.long)],
+            "17 tokens; this network has positions for 16",
+        ),
+        (
+            "image",
+            [torch.zeros(2, 0, dtype=torch.long)],
+            r"shape \(2, 0\); needed: integers \(B, T\)",
+        ),
+        ("image", [torch.zeros(2, 16)], "float32 of shape"),
+        ("image", [torch.zeros(16, dtype=torch.long)], r"shape \(16,\)"),
+        (
+            "retrieval",
+            [torch.ones(2, 16, dtype=torch.long)],
+            r"two texts of one shape, got \(2, 16\) and nothing",
+        ),
+        ("text", [torch.ones(2, 16, dtype=torch.long)] * 2, "one text, not a pair"),
+    ],
+)
 def test_networks_refuse(task, texts, message):
     network = small(task)
     with pytest.raises(ValueError, match=message):
@@ -476,7 +572,11 @@ def test_networks_refuse(task, texts, message):
 def test_changed_settings_leave_the_named_ones_alone():
     changed = task_settings("image", layers=1, mixer="softmax_fused")
     assert (changed.layers, changed.mixer, TASKS["image"].layers, TASKS["image"].mixer) == (
-        1, "softmax_fused", 3, "hrrformer")
+        1,
+        "softmax_fused",
+        3,
+        "hrrformer",
+    )
 
 
 def test_norms_divide_as_the_release_does_where_there_is_hardly_any_variance():

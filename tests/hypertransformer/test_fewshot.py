@@ -1,4 +1,6 @@
-"""Few-shot experiments: they learn, repeat themselves, go on where they stopped, are recorded, and refuse bad input."""
+"""Few-shot experiments: they learn, repeat themselves, go on where they stopped, are recorded, and
+refuse bad input.
+"""
 
 import dataclasses
 import json
@@ -47,18 +49,40 @@ def cache(tmp_path_factory):
 @pytest.fixture
 def make(cache):
     """make("train.seed=1", episodes={...}) gives a tiny configuration."""
+
     def configuration(*dotlist, **changes):
         start = FewShotConfig().updated(
-            data={"train_dataset": "bars:0-5", "val_dataset": "bars:6-8", "test_dataset": "bars:9-11",
-                  "shuffle_labels_seed": 0},
-            episodes={"num_labels": 3, "samples_transformer": 3, "samples_cnn": 6, "image_size": 16},
+            data={
+                "train_dataset": "bars:0-5",
+                "val_dataset": "bars:6-8",
+                "test_dataset": "bars:9-11",
+                "shuffle_labels_seed": 0,
+            },
+            episodes={
+                "num_labels": 3,
+                "samples_transformer": 3,
+                "samples_cnn": 6,
+                "image_size": 16,
+            },
             augmentation={"random_rotate_by_90": False, "per_label_augmentation": False},
-            model={"default_num_channels": 4, "embedding_dim": 4, "num_layers": 1, "shared_features_dim": 4,
-                   "num_layerwise_features": 4},
+            model={
+                "default_num_channels": 4,
+                "embedding_dim": 4,
+                "num_layers": 1,
+                "shared_features_dim": 4,
+                "num_layerwise_features": 4,
+            },
             optimizer={"name": "Adam", "learning_rate": 0.003},
             train={"train_steps": 5, "steps_between_saves": 2, "batch_size": 4, "device": "cpu"},
-            test={"num_task_evals": 20, "num_eval_batches": 2, "eval_batch_size": 6, "tasks_per_epoch": 6})
+            test={
+                "num_task_evals": 20,
+                "num_eval_batches": 2,
+                "eval_batch_size": 6,
+                "tasks_per_epoch": 6,
+            },
+        )
         return start.updated(*dotlist, **changes)
+
     return configuration
 
 
@@ -88,13 +112,18 @@ def timeless(rows):
     return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
 
 
-# -- training ----------------------------------------------------------------------------------------------------
+# -- training --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("method", "steps", "least"), [("prototypical", 30, 80), ("hypertransformer", 80, 50)])
+@pytest.mark.parametrize(
+    ("method", "steps", "least"), [("prototypical", 30, 80), ("hypertransformer", 80, 50)]
+)
 def test_it_learns_what_can_be_learnt(make, data, method, steps, least):
-    config = make(method={"name": method}, train={"train_steps": steps, "steps_between_saves": steps, "batch_size": 8},
-                  optimizer={"learning_rate_warmup_steps": 10})
+    config = make(
+        method={"name": method},
+        train={"train_steps": steps, "steps_between_saves": steps, "batch_size": 8},
+        optimizer={"learning_rate_warmup_steps": 10},
+    )
     trainer = trainer_of(config, data)
     before = trainer.evaluate("train")["accuracy"]
     rows = trainer.fit()
@@ -106,31 +135,57 @@ def test_rows_epochs_and_the_shorter_last_epoch(make, data):
     rows = trainer_of(make(), data).fit()
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     for row in rows:
-        assert row.keys() == {"epoch", "lr", "cross_entropy", "loss", "train_accuracy", "val_accuracy", "val_interval",
-                              *TIMES}
+        assert row.keys() == {
+            "epoch",
+            "lr",
+            "cross_entropy",
+            "loss",
+            "train_accuracy",
+            "val_accuracy",
+            "val_interval",
+            *TIMES,
+        }
         assert 0 <= row["train_accuracy"] <= 100
-    only_train = dataclasses.replace(data, splits={k: v for k, v in data.splits.items() if k != "val"})
+    only_train = dataclasses.replace(
+        data, splits={k: v for k, v in data.splits.items() if k != "val"}
+    )
     assert "seen_accuracy" in trainer_of(make(), only_train).fit()[0]
 
 
 def test_the_learning_rate_decays_continuously_after_its_rise(make, data):
-    config = make(optimizer={"learning_rate": 0.1, "learning_rate_decay_steps": 10, "learning_rate_decay_rate": 0.5})
+    config = make(
+        optimizer={
+            "learning_rate": 0.1,
+            "learning_rate_decay_steps": 10,
+            "learning_rate_decay_rate": 0.5,
+        }
+    )
     rates = [trainer_of(config, data)._rate(step) for step in (0, 5, 10)]
     assert rates == pytest.approx([0.1, 0.1 * math.sqrt(0.5), 0.05])
-    rising = config.updated("optimizer.learning_rate_warmup_steps=4", "optimizer.learning_rate_decay_rate=1.0")
-    assert [trainer_of(rising, data)._rate(step) for step in (0, 1, 3, 9)] == pytest.approx([0.025, 0.05, 0.1, 0.1])
+    rising = config.updated(
+        "optimizer.learning_rate_warmup_steps=4", "optimizer.learning_rate_decay_rate=1.0"
+    )
+    assert [trainer_of(rising, data)._rate(step) for step in (0, 1, 3, 9)] == pytest.approx(
+        [0.025, 0.05, 0.1, 0.1]
+    )
 
 
 def test_sgd_has_no_momentum_and_makes_the_step_it_should(make, data):
-    config = make(optimizer={"name": "SGD", "learning_rate": 0.01}, train={"train_steps": 1, "batch_size": 2})
+    config = make(
+        optimizer={"name": "SGD", "learning_rate": 0.01}, train={"train_steps": 1, "batch_size": 2}
+    )
     trainer = trainer_of(config, data)
     before = weights(trainer.model)
-    (step, generator), = trainer._batches(0)
-    (x, targets), = trainer._parts(step, generator)
+    ((step, generator),) = trainer._batches(0)
+    ((x, targets),) = trainer._parts(step, generator)
     terms, _ = trainer.task.loss_terms(trainer.model, x, targets)
-    gradients = torch.autograd.grad(sum(terms.values()), list(trainer.model.parameters()), allow_unused=True)
-    expected = {name: before[name] - (0 if g is None else 0.01 * g)
-                for (name, _), g in zip(trainer.model.named_parameters(), gradients)}
+    gradients = torch.autograd.grad(
+        sum(terms.values()), list(trainer.model.parameters()), allow_unused=True
+    )
+    expected = {
+        name: before[name] - (0 if g is None else 0.01 * g)
+        for (name, _), g in zip(trainer.model.named_parameters(), gradients)
+    }
     trainer.fit()
     for name, value in expected.items():
         torch.testing.assert_close(trainer.model.state_dict()[name], value)
@@ -145,9 +200,14 @@ class Interrupted(EpisodeTrainer):
         return super()._step(batch, generator)
 
 
-@pytest.mark.parametrize("changes", [{"optimizer": {"name": "SGD", "learning_rate": 0.02}},
-                                     {"model": {"dropout_rate": 0.2}, "train": {"accumulate": 2}}],
-                         ids=["SGD", "Adam, dropout, accumulated"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": {"name": "SGD", "learning_rate": 0.02}},
+        {"model": {"dropout_rate": 0.2}, "train": {"accumulate": 2}},
+    ],
+    ids=["SGD", "Adam, dropout, accumulated"],
+)
 def test_a_stopped_training_goes_on_to_the_bit(make, data, tmp_path, changes):
     config = make(**changes)
     whole = trainer_of(config, data)
@@ -175,14 +235,17 @@ def test_accumulated_parts_add_up_to_the_mean_over_all_their_episodes(make, data
     parts = list(trainer._parts(step, generator))
     assert [len(x.batch.support_images) for x, _ in parts] == [2, 2]
     assert not torch.equal(parts[0][0].batch.support_images, parts[1][0].batch.support_images)
-    terms = [trainer.task.loss_terms(trainer.model, x, targets)[0]["cross_entropy"] for x, targets in parts]
+    terms = [
+        trainer.task.loss_terms(trainer.model, x, targets)[0]["cross_entropy"]
+        for x, targets in parts
+    ]
     trainer.optimizer, trainer.network = trainer._make_optimizer(), trainer.model
     (step, generator), *_ = trainer._batches(0)
     logged = trainer._step(step, generator)
     assert logged["loss"].item() == pytest.approx((sum(terms) / 2).item(), rel=1e-5)
 
 
-# -- losses ------------------------------------------------------------------------------------------------------
+# -- losses ----------------------------------------------------------------------------------------
 
 
 def test_the_warm_up_moves_from_head_to_head_and_reaches_every_parameter(make, data):
@@ -190,11 +253,15 @@ def test_the_warm_up_moves_from_head_to_head_and_reaches_every_parameter(make, d
     trainer = trainer_of(config, data)
     rows = trainer.fit()
     assert [{name for name in row if name.startswith("warmup")} for row in rows] == [
-        {"warmup_1"}, {"warmup_2"}, {"warmup_3"}, set()]
+        {"warmup_1"},
+        {"warmup_2"},
+        {"warmup_3"},
+        set(),
+    ]
     assert rows[0]["cross_entropy"] == 0
     assert rows[3]["cross_entropy"] > 0
-    (step, generator), = trainer._batches(0)
-    (x, targets), = trainer._parts(step, generator)
+    ((step, generator),) = trainer._batches(0)
+    ((x, targets),) = trainer._parts(step, generator)
     terms, _ = trainer.task.loss_terms(trainer.model, x, targets)
     sum(terms.values()).backward()
     assert all(p.grad is not None for p in trainer.model.warmup_heads.parameters())
@@ -205,14 +272,18 @@ def test_the_shared_head_is_asked_for_real_classes(make, data, tmp_path):
     trainer = trainer_of(config, data)
     assert trainer.config.model.shared_head_classes == 6
     (step, generator), *_ = trainer._batches(0)
-    (x, targets), = trainer._parts(step, generator)
+    ((x, targets),) = trainer._parts(step, generator)
     terms, _ = trainer.task.loss_terms(trainer.model, x, targets)
     cnn = trainer.model.generate(x.batch.support_images, x.batch.support_labels)
-    expected = F.cross_entropy(trainer.model.shared_logits(cnn).flatten(0, 1), x.batch.support_classes.flatten())
+    expected = F.cross_entropy(
+        trainer.model.shared_logits(cnn).flatten(0, 1), x.batch.support_classes.flatten()
+    )
     assert terms["shared_head"].item() == pytest.approx(0.5 * expected.item(), rel=1e-5)
 
 
-def test_pretraining_touches_the_shared_features_alone_and_a_later_run_starts_from_them(make, data, tmp_path):
+def test_pretraining_touches_the_shared_features_alone_and_a_later_run_starts_from_them(
+    make, data, tmp_path
+):
     config = make(train={"pretrain_shared_feature": True})
     first = FEW_SHOT.run(config, "shared", data=data)
     start = build_network(resolved(config, data)).state_dict()
@@ -233,12 +304,12 @@ def test_removed_and_unlabelled_samples_train(make, data):
     trainer = trainer_of(config, data)
     assert len(trainer.fit()) == 3
     (step, generator), *_ = trainer._batches(0)
-    (x, _), = trainer._parts(step, generator)
+    ((x, _),) = trainer._parts(step, generator)
     assert x.batch.support_mask is not None
     assert (x.batch.support_labels == 3).sum(1).tolist() == [6] * 4
 
 
-# -- evaluation --------------------------------------------------------------------------------------------------
+# -- evaluation ------------------------------------------------------------------------------------
 
 
 def test_every_method_is_evaluated_on_the_same_tasks_and_the_same_way_twice(make, data):
@@ -252,8 +323,13 @@ def test_every_method_is_evaluated_on_the_same_tasks_and_the_same_way_twice(make
 
     for method in ("hypertransformer", "prototypical", "pixels"):
         trainer_of(make(f"method.name={method}"), data, kind=Spy).evaluate("test")
-    assert all(torch.equal(a, b) for a, b in zip(seen["hypertransformer"], seen["pixels"], strict=True))
-    assert all(torch.equal(a, b) for a, b in zip(seen["hypertransformer"], seen["prototypical"], strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(seen["hypertransformer"], seen["pixels"], strict=True)
+    )
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(seen["hypertransformer"], seen["prototypical"], strict=True)
+    )
     trainer = trainer_of(make(), data)
     assert trainer.evaluate("test") == trainer.evaluate("test")
     found = trainer.evaluate("test")
@@ -267,7 +343,9 @@ def test_pixels_are_classified_by_the_nearest_mean(make, data):
     batch = data.episodes(trainer.config, "test").batch(3, torch.Generator().manual_seed(0))
     right = []
     for e in range(3):
-        means = torch.stack([batch.support_images[e][batch.support_labels[e] == y].mean(0) for y in range(3)])
+        means = torch.stack(
+            [batch.support_images[e][batch.support_labels[e] == y].mean(0) for y in range(3)]
+        )
         distance = (batch.query_images[e][:, None] - means).flatten(2).norm(dim=-1)
         right.append((distance.argmin(1) == batch.query_labels[e]).double().mean())
     torch.testing.assert_close(trainer.task.evaluate(batch), torch.stack(right))
@@ -279,28 +357,31 @@ def test_the_interval_is_that_of_a_mean():
     assert summary(100 * values)["accuracy"] == 50
 
 
-# -- task after task ---------------------------------------------------------------------------------------------
+# -- task after task -------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def continual(make):
     def configuration(**changes):
-        return make(method={"name": "continual", "tasks": 2, "test_tasks": 1, "embedding": 5} | changes,
-                    data={"test_dataset": "bars:9-11"})
+        return make(
+            method={"name": "continual", "tasks": 2, "test_tasks": 1, "embedding": 5} | changes,
+            data={"test_dataset": "bars:9-11"},
+        )
+
     return configuration
 
 
 def test_a_sequence_is_cut_into_tasks_with_their_own_labels(continual, data):
     trainer = trainer_of(continual(), data)
     (step, generator), *_ = trainer._batches(0)
-    (x, targets), = trainer._parts(step, generator)
+    ((x, targets),) = trainer._parts(step, generator)
     images, labels = trainer.task._support(x.batch)
     assert images.shape == (4, 2, 3, 1, 16, 16)
     assert labels.sort(-1).values.tolist() == [[[0, 1, 2]] * 2] * 4
     for e in range(4):
         for task in range(2):
             for n, label in enumerate(labels[e, task].tolist()):
-                place, = (x.batch.support_labels[e] == 3 * task + label).nonzero()[:, 0].tolist()
+                (place,) = (x.batch.support_labels[e] == 3 * task + label).nonzero()[:, 0].tolist()
                 assert torch.equal(images[e, task, n], x.batch.support_images[e, place])
     assert targets.shape == (4 * 6 * 3,)
     assert targets[:24].max() == 2  # after the first task there are three classes
@@ -311,17 +392,23 @@ def test_a_sequence_is_cut_into_tasks_with_their_own_labels(continual, data):
 def test_the_continual_loss_is_that_of_its_answers(continual, data, candidates):
     trainer = trainer_of(continual(candidates=candidates), data)
     (step, generator), *_ = trainer._batches(0)
-    (x, targets), = trainer._parts(step, generator)
+    ((x, targets),) = trainer._parts(step, generator)
     terms, logits = trainer.task.loss_terms(trainer.model, x, targets)
     images, labels = trainer.task._support(x.batch)
     queries, query_labels = trainer.task._queries(x.batch)
     answers = trainer.model(images, labels, queries)
     assert [part.shape for part in answers] == [(4, 6, 3), (4, 12, 6)]
-    losses = [F.cross_entropy(answers[0].flatten(0, 1), query_labels[:, 0].flatten(), reduction="sum")]
+    losses = [
+        F.cross_entropy(answers[0].flatten(0, 1), query_labels[:, 0].flatten(), reduction="sum")
+    ]
     for task in range(2):  # after the second
-        part = answers[1][:, 6 * task:6 * task + 6].flatten(0, 1)
-        own, shift = (part[:, 3 * task:3 * task + 3], 0) if candidates == "task" else (part, 3 * task)
-        losses.append(F.cross_entropy(own, query_labels[:, task].flatten() + shift, reduction="sum"))
+        part = answers[1][:, 6 * task : 6 * task + 6].flatten(0, 1)
+        own, shift = (
+            (part[:, 3 * task : 3 * task + 3], 0) if candidates == "task" else (part, 3 * task)
+        )
+        losses.append(
+            F.cross_entropy(own, query_labels[:, task].flatten() + shift, reduction="sum")
+        )
     assert terms["cross_entropy"].item() == pytest.approx(sum(losses).item() / 72, rel=1e-5)
     assert logits.shape == (72, 6)
 
@@ -331,7 +418,9 @@ def test_the_continual_table_is_a_lower_triangle_and_tasks_are_easier_than_class
     found = trainer.evaluate("train")  # as many tasks as its classes allow, at most test_tasks
     assert [len(row) for row in found["class_incremental"]] == [1]
     config = continual(test_tasks=2)
-    wide = dataclasses.replace(data, splits=data.splits | {"test": (data.splits["test"][0], tuple(range(6, 12)))})
+    wide = dataclasses.replace(
+        data, splits=data.splits | {"test": (data.splits["test"][0], tuple(range(6, 12)))}
+    )
     found = trainer_of(config, wide).evaluate("test")
     for kind in ("class_incremental", "task_incremental", "task_incremental_interval"):
         assert [len(row) for row in found[kind]] == [1, 2]
@@ -350,7 +439,7 @@ def test_a_continual_run_has_its_table_in_its_record(continual, data):
     assert frame.iloc[0, 0] == record["results"]["test"]["task_incremental"][0][0]
 
 
-# -- records -----------------------------------------------------------------------------------------------------
+# -- records ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["hypertransformer", "prototypical", "pixels"])
@@ -387,7 +476,12 @@ def test_other_tables_leave_few_shot_records_out(make, data):
 def test_where_it_runs_is_no_part_of_the_identity(make, data):
     config = resolved(make(), data)
     name = FEW_SHOT.run_id(config, data, "smoke")
-    assert FEW_SHOT.run_id(config.updated(train={"device": "auto", "distributed": True}), data, "smoke") == name
+    assert (
+        FEW_SHOT.run_id(
+            config.updated(train={"device": "auto", "distributed": True}), data, "smoke"
+        )
+        == name
+    )
     assert FEW_SHOT.run_id(config.updated(train={"train_steps": 6}), data, "smoke") != name
     assert FEW_SHOT.run_id(config, data, "laptop") != name
     assert identity(FewShotConfig()) == {}
@@ -427,11 +521,13 @@ def test_a_damaged_or_foreign_model_file_is_named(make, data, tmp_path, tiny_mod
 
 def test_a_folder_of_another_run_is_not_taken_for_this_one(make, data, tmp_path):
     FEW_SHOT.run(make(), "mine", data=data, folder=tmp_path / "here")
-    with pytest.raises(ConfigError, match="holds the finished run .* allowed: another folder, or --force"):
+    with pytest.raises(
+        ConfigError, match="holds the finished run .* allowed: another folder, or --force"
+    ):
         FEW_SHOT.run(make("train.seed=1"), "mine", data=data, folder=tmp_path / "here")
 
 
-# -- evaluation beside a training ----------------------------------------------------------------------------------
+# -- evaluation beside a training ------------------------------------------------------------------
 
 
 def test_checkpoints_are_evaluated_as_they_appear_until_the_end(make, data, tmp_path):
@@ -441,7 +537,11 @@ def test_checkpoints_are_evaluated_as_they_appear_until_the_end(make, data, tmp_
         def _save(self, rows):
             super()._save(rows)
             deadline = time.monotonic() + 60
-            while len(rows) == 1 and not (folder / "evaluation.csv").is_file() and time.monotonic() < deadline:
+            while (
+                len(rows) == 1
+                and not (folder / "evaluation.csv").is_file()
+                and time.monotonic() < deadline
+            ):
                 time.sleep(0.02)
 
     def train():
@@ -458,7 +558,9 @@ def test_checkpoints_are_evaluated_as_they_appear_until_the_end(make, data, tmp_
     assert found["step"].iloc[-1] == 5
     assert set(found["split"]) == {"train", "val", "test"}
     assert found["step"].is_monotonic_increasing
-    expected = EpisodeTrainer(FEW_SHOT.load(folder / "model.safetensors")[0], config, data).evaluate("test")
+    expected = EpisodeTrainer(
+        FEW_SHOT.load(folder / "model.safetensors")[0], config, data
+    ).evaluate("test")
     last = found[found["split"] == "test"].iloc[-1]
     assert last["accuracy"] == pytest.approx(expected["accuracy"])
     assert last["interval"] == pytest.approx(expected["interval"])
@@ -467,7 +569,9 @@ def test_checkpoints_are_evaluated_as_they_appear_until_the_end(make, data, tmp_
 
 
 def test_a_watch_ends_when_nothing_comes(make, data, tmp_path):
-    with pytest.raises(TimeoutError, match="no new checkpoint in .* for 0 s .last step seen: none."):
+    with pytest.raises(
+        TimeoutError, match="no new checkpoint in .* for 0 s .last step seen: none."
+    ):
         watch(resolved(make(), data), data, tmp_path, poll_s=0.01, timeout_s=0.05)
 
 
@@ -478,54 +582,100 @@ def test_a_watch_refuses_the_checkpoint_of_other_settings(make, data, tmp_path):
         watch(resolved(make("train.seed=1"), data), data, tmp_path, poll_s=0.01)
 
 
-# -- bad input ---------------------------------------------------------------------------------------------------
+# -- bad input -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"data": {"test_dataset": "bars:4-8"}}, "test_dataset is 'bars:4-8' and shares 2 classes with train .4 is one"),
-    ({"data": {"test_dataset": "bars:9-12"}}, "data.test_dataset is 'bars:9-12', with class 12; allowed: 0 to 11"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"data": {"test_dataset": "bars:4-8"}},
+            "test_dataset is 'bars:4-8' and shares 2 classes with train .4 is one",
+        ),
+        (
+            {"data": {"test_dataset": "bars:9-12"}},
+            "data.test_dataset is 'bars:9-12', with class 12; allowed: 0 to 11",
+        ),
+    ],
+)
 def test_splits_that_cannot_be(make, cache, changes, message):
     with pytest.raises(ConfigError, match=message):
         load_episode_data(make(**changes).data, str(cache))
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"episodes": {"num_labels": 4, "samples_transformer": 4, "samples_cnn": 8}},
-     "num_labels is 4; allowed: at most 3, the classes of the split"),
-    ({"episodes": {"samples_transformer": 21}}, "needs 9 images of a class .*; bars has 8"),
-    ({"test": {"eval_batch_size": 24}}, "needs 9 images of a class"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"episodes": {"num_labels": 4, "samples_transformer": 4, "samples_cnn": 8}},
+            "num_labels is 4; allowed: at most 3, the classes of the split",
+        ),
+        ({"episodes": {"samples_transformer": 21}}, "needs 9 images of a class .*; bars has 8"),
+        ({"test": {"eval_batch_size": 24}}, "needs 9 images of a class"),
+    ],
+)
 def test_episodes_that_cannot_be_drawn_are_refused_before_training(make, data, changes, message):
     with pytest.raises(ValueError, match=message):
         trainer_of(make(**changes), data)
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"data": {"train_dataset": "bars:0-2-4"}}, "data.train_dataset: data set specification 'bars:0-2-4'"),
-    ({"data": {"train_dataset": "a:b:c"}}, "one colon"),
-    ({"data": {"test_dataset": "bars"}}, "data.test_dataset is 'bars'; allowed: a name with its classes"),
-    ({"data": {"eval_datasets": "mnist"}}, "data.eval_datasets is 'mnist'; allowed: omniglot"),
-    ({"episodes": {"balanced_batches": False, "unlabeled_samples_per_class": 1}},
-     "unlabeled_samples_per_class is 1; allowed: 0 without balanced_batches"),
-    ({"model": {"num_labels": 5}}, "model.num_labels is 5; allowed: 3, that of the episodes"),
-    ({"method": {"name": "magic"}}, "method.name is 'magic'; allowed: hypertransformer"),
-    ({"method": {"name": "pixels"}, "train": {"shared_head_weight": 1}}, "shared_head_weight is 1.0; allowed: nothing"),
-    ({"method": {"name": "continual"}, "episodes": {"samples_cnn": 7}}, "episodes.samples_cnn is 7; allowed: a multip"),
-    ({"optimizer": {"name": "Adagrad"}}, "optimizer.name is 'Adagrad'; allowed: SGD, Adam, AdamW"),
-    ({"train": {"accumulate": 3}}, "train.accumulate is 3; allowed: a divisor"),
-    ({"train": {"pretrain_shared_feature": True}, "model": {"shared_feature_extractor": "none"}},
-     "model.shared_feature_extractor is 'none'; allowed: an extractor"),
-    ({"episodes": {"max_prob_remove_labeled": 0.5}, "model": {"layerwise_generator": "separate"}},
-     "model.layerwise_generator is 'separate'; allowed: joint"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"data": {"train_dataset": "bars:0-2-4"}},
+            "data.train_dataset: data set specification 'bars:0-2-4'",
+        ),
+        ({"data": {"train_dataset": "a:b:c"}}, "one colon"),
+        (
+            {"data": {"test_dataset": "bars"}},
+            "data.test_dataset is 'bars'; allowed: a name with its classes",
+        ),
+        ({"data": {"eval_datasets": "mnist"}}, "data.eval_datasets is 'mnist'; allowed: omniglot"),
+        (
+            {"episodes": {"balanced_batches": False, "unlabeled_samples_per_class": 1}},
+            "unlabeled_samples_per_class is 1; allowed: 0 without balanced_batches",
+        ),
+        ({"model": {"num_labels": 5}}, "model.num_labels is 5; allowed: 3, that of the episodes"),
+        ({"method": {"name": "magic"}}, "method.name is 'magic'; allowed: hypertransformer"),
+        (
+            {"method": {"name": "pixels"}, "train": {"shared_head_weight": 1}},
+            "shared_head_weight is 1.0; allowed: nothing",
+        ),
+        (
+            {"method": {"name": "continual"}, "episodes": {"samples_cnn": 7}},
+            "episodes.samples_cnn is 7; allowed: a multip",
+        ),
+        (
+            {"optimizer": {"name": "Adagrad"}},
+            "optimizer.name is 'Adagrad'; allowed: SGD, Adam, AdamW",
+        ),
+        ({"train": {"accumulate": 3}}, "train.accumulate is 3; allowed: a divisor"),
+        (
+            {
+                "train": {"pretrain_shared_feature": True},
+                "model": {"shared_feature_extractor": "none"},
+            },
+            "model.shared_feature_extractor is 'none'; allowed: an extractor",
+        ),
+        (
+            {
+                "episodes": {"max_prob_remove_labeled": 0.5},
+                "model": {"layerwise_generator": "separate"},
+            },
+            "model.layerwise_generator is 'separate'; allowed: joint",
+        ),
+    ],
+)
 def test_settings_that_cannot_be(make, changes, message):
     with pytest.raises(ConfigError, match=message):
         make(**changes)
 
 
 def test_settings_of_the_continual_model_that_cannot_be(continual, data):
-    with pytest.raises(ConfigError, match="add_trainable_weights is True; allowed: False, for method continual"):
+    with pytest.raises(
+        ConfigError, match="add_trainable_weights is True; allowed: False, for method continual"
+    ):
         trainer_of(continual().updated(model={"add_trainable_weights": True}), data)
 
 
@@ -535,7 +685,7 @@ def test_a_cache_of_the_wrong_shape(make, tmp_path):
         load_episode_data(make().data, str(tmp_path))
 
 
-# -- presets, studies, speed -------------------------------------------------------------------------------------
+# -- presets, studies, speed -----------------------------------------------------------------------
 
 
 def test_presets_and_studies_can_be_built():
@@ -547,7 +697,9 @@ def test_presets_and_studies_can_be_built():
             assert found
             assert len({json.dumps(identity(config)) for config in found.values()}) == len(found)
             for config in found.values():
-                network = build_network(config.resolved(3 if "mini" in config.data.train_dataset else 1))
+                network = build_network(
+                    config.resolved(3 if "mini" in config.data.train_dataset else 1)
+                )
                 assert build_task(network, config).answers() > 0
     with pytest.raises(ConfigError, match="study is 'depth'; allowed: methods"):
         study("depth", "smoke")
@@ -562,31 +714,50 @@ def test_speed_counts_episodes(make, data):
 
 
 def finished(accuracies, interval=1.0):
-    return [FinishedRun({"results": {"test": {"accuracy": a, "interval": interval}}}, None, FEW_SHOT)
-            for a in accuracies]
+    return [
+        FinishedRun({"results": {"test": {"accuracy": a, "interval": interval}}}, None, FEW_SHOT)
+        for a in accuracies
+    ]
 
 
 def test_differences_are_compared_with_seeds_and_tasks():
-    assert contrasts.compare(finished([60.0]), finished([50.0])) == (10, pytest.approx(math.sqrt(2)), 1)
+    assert contrasts.compare(finished([60.0]), finished([50.0])) == (
+        10,
+        pytest.approx(math.sqrt(2)),
+        1,
+    )
     over_seeds = 1.96 * math.sqrt(50) / math.sqrt(2)
     assert contrasts.compare(finished([60.0, 70.0]), finished([50.0, 50.0])) == (
-        15, pytest.approx(math.hypot(over_seeds, 1 / math.sqrt(2))), 2)
+        15,
+        pytest.approx(math.hypot(over_seeds, 1 / math.sqrt(2))),
+        2,
+    )
 
 
 def table_of(task_incremental, ways=5):
-    config = FewShotConfig().updated(episodes={"num_labels": ways, "samples_transformer": ways, "samples_cnn": ways})
+    config = FewShotConfig().updated(
+        episodes={"num_labels": ways, "samples_transformer": ways, "samples_cnn": ways}
+    )
     spread = [[1.0] * len(row) for row in task_incremental]
     results = {"test": {"task_incremental": task_incremental, "task_incremental_interval": spread}}
     return FinishedRun({"results": results, "config": to_dict(config)}, None, FEW_SHOT)
 
 
-@pytest.mark.parametrize(("first", "last", "expected"), [
-    (80.0, 60.0, contrasts.NOT), (80.0, 85.0, contrasts.HOLDS), (80.0, 79.5, contrasts.HOLDS),
-    (20.5, 20.0, contrasts.UNSETTLED)])
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [
+        (80.0, 60.0, contrasts.NOT),
+        (80.0, 85.0, contrasts.HOLDS),
+        (80.0, 79.5, contrasts.HOLDS),
+        (20.5, 20.0, contrasts.UNSETTLED),
+    ],
+)
 def test_forgetting_is_judged_where_something_was_learnt(first, last, expected):
     run = table_of([[first], [last, 50.0]])
     assert contrasts.forgetting({"continual": {"three tasks": [run, run]}})[0] == expected
-    assert contrasts.forgetting({"continual": {"three tasks": [run]}})[0] == contrasts.UNSETTLED  # one seed
+    assert (
+        contrasts.forgetting({"continual": {"three tasks": [run]}})[0] == contrasts.UNSETTLED
+    )  # one seed
     assert contrasts.forgetting({})[0] == contrasts.NOT_RUN
 
 
@@ -596,14 +767,18 @@ def test_every_contrast_compares_labels_of_its_study(profile):
         labels = study(case.study, profile)
         assert case.better in labels
         assert case.than in labels
-    assert {case.text for case in contrasts.contrasts(profile)} == {case.text for case in contrasts.contrasts("paper")}
+    assert {case.text for case in contrasts.contrasts(profile)} == {
+        case.text for case in contrasts.contrasts("paper")
+    }
 
 
 def test_a_contrast_is_settled_by_two_seeds_a_side():
     case = contrasts.contrasts("smoke")[0]
 
     def settled(better, than):
-        return contrasts.settle(case, {case.study: {case.better: finished(better), case.than: finished(than)}})
+        return contrasts.settle(
+            case, {case.study: {case.better: finished(better), case.than: finished(than)}}
+        )
 
     assert settled([60.0, 61.0], [50.0, 51.0])[0] == contrasts.HOLDS
     assert settled([50.0, 51.0], [60.0, 61.0])[0] == contrasts.NOT
@@ -611,16 +786,22 @@ def test_a_contrast_is_settled_by_two_seeds_a_side():
     assert settled([60.0], [50.0, 51.0])[0] == contrasts.UNSETTLED
     assert settled([60.0], [])[0] == contrasts.NOT_RUN
     assert "+10.0 ± " in settled([60.0, 61.0], [50.0, 51.0])[1]
-    table = contrasts.table({case.study: {case.better: finished([60.0, 61.0]), case.than: finished([50.0, 51.0])}},
-                            "smoke")
+    table = contrasts.table(
+        {case.study: {case.better: finished([60.0, 61.0]), case.than: finished([50.0, 51.0])}},
+        "smoke",
+    )
     assert table["verdict"].value_counts()[contrasts.NOT_RUN] == len(table) - 1
 
 
 def test_which_runs_take_every_seed(monkeypatch):
     asked = []
-    monkeypatch.setattr(FEW_SHOT, "run", lambda config, *rest, **options: asked.append(config.train.seed))
+    monkeypatch.setattr(
+        FEW_SHOT, "run", lambda config, *rest, **options: asked.append(config.train.seed)
+    )
     studies.run_study("methods", "laptop")
-    assert asked == [0, 1, 2] * 5 + [0] * 3  # five ways: four methods; twenty ways: all layers, then the others
+    assert (
+        asked == [0, 1, 2] * 5 + [0] * 3
+    )  # five ways: four methods; twenty ways: all layers, then the others
     asked.clear()
     studies.run_study("shots", "laptop", seeds=[4, 5])
     assert asked == [4, 4]

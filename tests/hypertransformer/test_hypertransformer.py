@@ -14,32 +14,69 @@ from terminator.hypertransformer.schedules import warmup_weights
 from terminator.model import count_parameters
 from terminator.runtime.settings import ConfigError
 
-SMALL = {"num_labels": 3, "image_size": 16, "default_num_channels": 4, "embedding_dim": 6, "num_layers": 2, "heads": 2,
-         "num_layerwise_features": 3, "shared_feature_extractor": "2-layer-bn", "shared_features_dim": 4}
-SEPARATE = {"layerwise_generator": "separate", "embedding_dim": 6, "lw_key_query_dim": 8, "lw_value_dim": 4}
+SMALL = {
+    "num_labels": 3,
+    "image_size": 16,
+    "default_num_channels": 4,
+    "embedding_dim": 6,
+    "num_layers": 2,
+    "heads": 2,
+    "num_layerwise_features": 3,
+    "shared_feature_extractor": "2-layer-bn",
+    "shared_features_dim": 4,
+}
+SEPARATE = {
+    "layerwise_generator": "separate",
+    "embedding_dim": 6,
+    "lw_key_query_dim": 8,
+    "lw_value_dim": 4,
+}
 OPTIONS = {
     "default": {},
     "spatial": {"lw_weight_allocation": "spatial"},
     "bias and bn": {"lw_generate_bias": True, "lw_generate_bn": True},
-    "offsets": {"add_trainable_weights": True, "lw_generate_bias": True, "lw_generate_bn": True,
-                "weight_variation_regularization": 0.1, "l2_reg_weight": 0.01},
+    "offsets": {
+        "add_trainable_weights": True,
+        "lw_generate_bias": True,
+        "lw_generate_bn": True,
+        "weight_variation_regularization": 0.1,
+        "l2_reg_weight": 0.01,
+    },
     "separate": SEPARATE,
     "decoder": {"use_decoder": True},
-    "first trained": {"number_of_trained_cnn_layers": 2, "lw_generate_bias": True, "lw_generate_bn": True},
+    "first trained": {
+        "number_of_trained_cnn_layers": 2,
+        "lw_generate_bias": True,
+        "lw_generate_bn": True,
+    },
     "last trained": {"number_of_trained_cnn_layers": -1},
     "logits only": {"number_of_trained_cnn_layers": 4},
     "kept apart": {"separate_evaluation_bn_vars": True},
-    "3-layer": {"cnn_model_name": "3-layer", "image_size": 28, "stride": 2, "cnn_activation": "lrelu"},
+    "3-layer": {
+        "cnn_model_name": "3-layer",
+        "image_size": 28,
+        "stride": 2,
+        "cnn_activation": "lrelu",
+    },
     "4-layer": {"cnn_model_name": "4-layer", "image_size": 12},
     "activation after bn": {"activation_after_bn": True},
-    "stride": {"stride": 2, "image_size": 300, "shared_feature_extractor": "none", "default_num_channels": 2},
+    "stride": {
+        "stride": 2,
+        "image_size": 300,
+        "shared_feature_extractor": "none",
+        "default_num_channels": 2,
+    },
     "passthrough": {"logits_feature_extractor": "passthrough", "image_size": 33},
     "mix": {"logits_feature_extractor": "mix", "image_size": 33, "lw_use_nonlinear_feature": True},
     "automatic features": {"num_layerwise_features": None},
     "shared features only": {"num_layerwise_features": 0},
     "local features only": {"shared_feature_extractor": "none"},
-    "sigmoid, gelu, no MLP in halves": {"transformer_activation": "sigmoid", "transformer_nonlinearity": "gelu",
-                                        "lw_key_query_dim": 0.5, "lw_value_dim": 0.25},
+    "sigmoid, gelu, no MLP in halves": {
+        "transformer_activation": "sigmoid",
+        "transformer_nonlinearity": "gelu",
+        "lw_key_query_dim": 0.5,
+        "lw_value_dim": 0.25,
+    },
     "skip last": {"transformer_skip_last_nonlinearity": True, "transformer_nonlinearity": "lrelu"},
     "no MLP": {"lw_inner_dim": 0},
     "warm-up": {"warmup_steps": 30},
@@ -91,14 +128,18 @@ def test_every_parameter_is_used(options):
     labels[:, -1] = 3
     output = model(support, labels, query)
     for step in (5, 15, 25):
-        (sum(model.loss_terms(output, query_labels, step).values()) + output.logits.square().mean()).backward(
-            retain_graph=True)
+        (
+            sum(model.loss_terms(output, query_labels, step).values())
+            + output.logits.square().mean()
+        ).backward(retain_graph=True)
     unused = {name for name, p in model.named_parameters() if p.grad is None}
     assert not unused
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
-@pytest.mark.parametrize("options", [{}, SEPARATE, {"use_decoder": True}], ids=["joint", "separate", "decoder"])
+@pytest.mark.parametrize(
+    "options", [{}, SEPARATE, {"use_decoder": True}], ids=["joint", "separate", "decoder"]
+)
 def test_the_support_set_is_a_set_and_labels_matter(options):
     model = model_of(**options)
     support, labels, query, _ = episode(model.settings, dtype=torch.float64)
@@ -119,12 +160,17 @@ def test_masked_samples_do_not_reach_the_tokens():
     relabelled = labels.clone()
     relabelled[:, -1] = 2
     close(model.generate(support, relabelled, mask).head.weight, masked_out.weight)
-    difference = model.generate(support, relabelled).head.weight - model.generate(support, labels).head.weight
+    difference = (
+        model.generate(support, relabelled).head.weight
+        - model.generate(support, labels).head.weight
+    )
     assert difference.abs().max() > 1e-4
     # the image itself still counts in batch statistics, as in the reference
     changed = support.clone()
     changed[:, -1] += 1 + normal(1, 16, 16)
-    assert (model.generate(changed, labels, mask).head.weight - masked_out.weight).abs().max() > 1e-6
+    assert (
+        model.generate(changed, labels, mask).head.weight - masked_out.weight
+    ).abs().max() > 1e-6
     all_masked = model.generate(support, labels, torch.ones_like(mask)).head
     assert torch.isfinite(all_masked.weight).all()
 
@@ -146,17 +192,28 @@ def test_attention_can_be_looked_at():
 def test_parameter_counts():
     assert count_parameters(HyperTransformer()) == 834_248  # the released Omniglot 1-shot model
     logits_only = HyperTransformer(number_of_trained_cnn_layers=4)
-    assert {name.split(".")[0] for name, _ in logits_only.named_parameters()} == {"shared", "convs", "head"}
+    assert {name.split(".")[0] for name, _ in logits_only.named_parameters()} == {
+        "shared",
+        "convs",
+        "head",
+    }
     trained = sum(p.numel() for p in logits_only.convs.parameters())
     assert trained == 8 * 9 + 3 * 8 * 8 * 9 + 4 * 16  # kernels, batch norm
-    assert [generator.sample_width for generator in (layer.generator for layer in HyperTransformer().convs)] == [
-        80, 104, 104, 104]
+    assert [
+        generator.sample_width
+        for generator in (layer.generator for layer in HyperTransformer().convs)
+    ] == [80, 104, 104, 104]
 
 
-@pytest.mark.parametrize(("stride", "padding", "size"), [
-    (1, "same", 7), (2, "same", 8), (2, "valid", 7), (3, "same", 7)])
+@pytest.mark.parametrize(
+    ("stride", "padding", "size"), [(1, "same", 7), (2, "same", 8), (2, "valid", 7), (3, "same", 7)]
+)
 def test_one_grouped_convolution_is_one_per_episode(stride, padding, size):
-    images, kernel, bias = normal(3, 5, 2, size, size), normal(3, 4, 2, 3, 3, seed=1), normal(3, 4, seed=2)
+    images, kernel, bias = (
+        normal(3, 5, 2, size, size),
+        normal(3, 4, 2, 3, 3, seed=1),
+        normal(3, 4, seed=2),
+    )
     ours = unfold(episode_conv(fold(images), kernel, bias, stride, padding), 3)
     for e in range(3):
         padded = same_padding(images[e], 3, stride) if padding == "same" else images[e]
@@ -166,7 +223,13 @@ def test_one_grouped_convolution_is_one_per_episode(stride, padding, size):
 
 
 def test_same_padding_is_tensorflows():
-    assert same_padding(torch.ones(1, 1, 4, 4), 3, 2)[0, 0].sum(0).tolist() == [4, 4, 4, 4, 0]  # 0 before, 1 after
+    assert same_padding(torch.ones(1, 1, 4, 4), 3, 2)[0, 0].sum(0).tolist() == [
+        4,
+        4,
+        4,
+        4,
+        0,
+    ]  # 0 before, 1 after
     assert same_padding(torch.ones(1, 1, 5, 5), 3, 2)[0, 0].sum(0).tolist() == [0, 5, 5, 5, 5, 5, 0]
     assert same_padding(torch.ones(1, 1, 5, 5), 2, 1)[0, 0].sum(0).tolist() == [5, 5, 5, 5, 5, 0]
 
@@ -178,13 +241,19 @@ def test_batch_norm_is_per_episode():
     shape = (3, 1, 4, 1, 1)
     close(ours, (x - mean) / (var + 1e-3).sqrt() * gamma.view(shape) + beta.view(shape))
     shared = unfold(batch_norm(fold(x), gamma[0], beta[0], 1e-3), 3)
-    close(shared, (x - mean) / (var + 1e-3).sqrt() * gamma[0].view(1, 1, 4, 1, 1) + beta[0].view(1, 1, 4, 1, 1))
+    close(
+        shared,
+        (x - mean) / (var + 1e-3).sqrt() * gamma[0].view(1, 1, 4, 1, 1)
+        + beta[0].view(1, 1, 4, 1, 1),
+    )
 
 
 def test_training_and_evaluation_give_the_same_logits_and_dropout_is_off_then():
     model = model_of(cnn_dropout_rate=0.5, dropout_rate=0.2, fe_dropout=0.2, shared_fe_dropout=0.2)
     support, labels, query, _ = episode(model.settings, dtype=torch.float64)
-    assert not torch.equal(model(support, labels, query).logits, model(support, labels, query).logits)
+    assert not torch.equal(
+        model(support, labels, query).logits, model(support, labels, query).logits
+    )
     model.eval()
     plain = model_of()
     plain.load_state_dict(model.state_dict())
@@ -195,10 +264,14 @@ def test_generated_weights_and_offsets_add_up():
     model, plain = (model_of(add_trainable_weights=on) for on in (True, False))
     missing, unexpected = plain.load_state_dict(model.state_dict(), strict=False)
     assert not missing
-    assert sorted(unexpected) == sorted([*(f"convs.{i}.kernel" for i in range(4)), "head.weight", "head.bias"])
+    assert sorted(unexpected) == sorted(
+        [*(f"convs.{i}.kernel" for i in range(4)), "head.weight", "head.bias"]
+    )
     support, labels, _, _ = episode(model.settings, dtype=torch.float64)
-    close(model.generate(support, labels).convs[0].kernel,
-          plain.generate(support, labels).convs[0].kernel + model.convs[0].kernel)
+    close(
+        model.generate(support, labels).convs[0].kernel,
+        plain.generate(support, labels).convs[0].kernel + model.convs[0].kernel,
+    )
 
 
 def test_regularisers():
@@ -212,7 +285,9 @@ def test_regularisers():
     cnn, expected = model.generate(support, labels), 0
     for layer, weights in zip(model.convs, cnn.convs):
         generated = weights.kernel - layer.kernel
-        expected += 0.5 * generated.square().sum((1, 2, 3, 4)).mean() / (1e-8 + layer.kernel.square().sum())
+        expected += (
+            0.5 * generated.square().sum((1, 2, 3, 4)).mean() / (1e-8 + layer.kernel.square().sum())
+        )
     close(cnn.penalty, expected)
 
 
@@ -230,7 +305,9 @@ def test_layer_warm_up():
     close(half["warmup_2"], entropy / 2)
     done = model.loss_terms(output, query_labels, 30, label_smoothing=0.1)
     assert done.keys() == {"cross_entropy"}
-    smoothed = F.cross_entropy(output.logits.flatten(0, 1), query_labels.flatten(), label_smoothing=0.1)
+    smoothed = F.cross_entropy(
+        output.logits.flatten(0, 1), query_labels.flatten(), label_smoothing=0.1
+    )
     close(done["cross_entropy"], smoothed)
     assert warmup_weights(0, 0, 3) == [0, 0, 0, 1]
     assert warmup_weights(7, 30, 0) == [1]
@@ -282,7 +359,9 @@ def test_it_learns_which_quadrant_is_bright():
     generator, accuracy = torch.Generator().manual_seed(1), []
     for _ in range(60):
         labels = torch.arange(8).remainder(2).repeat(8, 1)
-        flip = torch.randint(0, 2, (8, 1), generator=generator)  # which label is which differs per episode
+        flip = torch.randint(
+            0, 2, (8, 1), generator=generator
+        )  # which label is which differs per episode
         images = torch.randn(8, 8, 1, 16, 16, generator=generator)
         side = (labels + flip).remainder(2)[..., None, None, None] == (torch.arange(16) // 8)
         images = images + 2 * side
@@ -294,40 +373,82 @@ def test_it_learns_which_quadrant_is_bright():
     assert sum(accuracy[-10:]) / 10 > 0.9
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"cnn_model_name": "5-layer"}, "cnn_model_name is '5-layer'; allowed: maxpool-4-layer, 4-layer, 3-layer"),
-    ({"number_of_trained_cnn_layers": 5}, "an integer from -4 to 4"),
-    ({"lw_weight_allocation": "spatial", "lw_generate_bn": True}, "lw_generate_bn is True; allowed: false with"),
-    ({"weight_variation_regularization": 0.1}, "allowed: 0 without add_trainable_weights"),
-    ({"separate_evaluation_bn_vars": True, "lw_generate_bn": True}, "allowed: false with lw_generate_bn"),
-    ({"use_decoder": True, "layerwise_generator": "separate"}, "use_decoder is True"),
-    ({"cnn_model_name": "3-layer", "logits_feature_extractor": "mix"}, "logits_feature_extractor is 'mix'"),
-    ({"num_layerwise_features": 0, "shared_feature_extractor": "none"}, "num_layerwise_features is 0"),
-    ({"image_size": 8}, "image_size is 8; allowed: larger images"),
-    ({"cnn_model_name": "4-layer", "stride": 2}, "conv layer 4 gets 1 pixels"),
-    ({"heads": 4, "layerwise_generator": "separate"}, "a multiple of the 4 heads"),
-    ({"lw_key_query_dim": 5}, "lw_key_query_dim is 5.0; allowed: what gives a multiple of the 2 heads"),
-    ({"dropout_rate": 1.0}, "dropout_rate is 1.0"),
-    ({"embedding_dim": 0}, "embedding_dim is 0; allowed: an integer of at least 1"),
-    ({"shared_feature_extractor": "4-layer-bn"}, "shared_feature_extractor is '4-layer-bn'"),
-    ({"image_size": 16, "shared_feature_extractor": "4-layer", "shared_feature_extractor_padding": "valid"},
-     "too small for 4 shared conv layers"),
-    ({"widht": 3}, "unknown setting widht"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"cnn_model_name": "5-layer"},
+            "cnn_model_name is '5-layer'; allowed: maxpool-4-layer, 4-layer, 3-layer",
+        ),
+        ({"number_of_trained_cnn_layers": 5}, "an integer from -4 to 4"),
+        (
+            {"lw_weight_allocation": "spatial", "lw_generate_bn": True},
+            "lw_generate_bn is True; allowed: false with",
+        ),
+        ({"weight_variation_regularization": 0.1}, "allowed: 0 without add_trainable_weights"),
+        (
+            {"separate_evaluation_bn_vars": True, "lw_generate_bn": True},
+            "allowed: false with lw_generate_bn",
+        ),
+        ({"use_decoder": True, "layerwise_generator": "separate"}, "use_decoder is True"),
+        (
+            {"cnn_model_name": "3-layer", "logits_feature_extractor": "mix"},
+            "logits_feature_extractor is 'mix'",
+        ),
+        (
+            {"num_layerwise_features": 0, "shared_feature_extractor": "none"},
+            "num_layerwise_features is 0",
+        ),
+        ({"image_size": 8}, "image_size is 8; allowed: larger images"),
+        ({"cnn_model_name": "4-layer", "stride": 2}, "conv layer 4 gets 1 pixels"),
+        ({"heads": 4, "layerwise_generator": "separate"}, "a multiple of the 4 heads"),
+        (
+            {"lw_key_query_dim": 5},
+            "lw_key_query_dim is 5.0; allowed: what gives a multiple of the 2 heads",
+        ),
+        ({"dropout_rate": 1.0}, "dropout_rate is 1.0"),
+        ({"embedding_dim": 0}, "embedding_dim is 0; allowed: an integer of at least 1"),
+        ({"shared_feature_extractor": "4-layer-bn"}, "shared_feature_extractor is '4-layer-bn'"),
+        (
+            {
+                "image_size": 16,
+                "shared_feature_extractor": "4-layer",
+                "shared_feature_extractor_padding": "valid",
+            },
+            "too small for 4 shared conv layers",
+        ),
+        ({"widht": 3}, "unknown setting widht"),
+    ],
+)
 def test_impossible_settings(changes, message):
     with pytest.raises(ConfigError, match=message):
         HyperTransformer(**{**SMALL, **changes})
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda e: e | {"support": e["support"][0]}, r"support images have shape \(5, 1, 16, 16\); this model takes"),
-    (lambda e: e | {"query": e["query"][..., :8]}, r"query images have shape \(3, 7, 1, 16, 8\)"),
-    (lambda e: e | {"labels": e["labels"][:, :4]}, r"support labels have shape \(3, 4\); allowed: \(3, 5\)"),
-    (lambda e: e | {"labels": e["labels"] + 2}, "support labels reach from 2 to 4; allowed: 0 to 2, and 3 for"),
-    (lambda e: e | {"query": e["query"][:2]}, "query images are of 2 episodes, the CNNs of 3"),
-    (lambda e: e | {"query": e["query"][:, :1]}, "give at least two images per episode"),
-    (lambda e: e | {"mask": torch.zeros(3, 6, dtype=torch.bool)}, "support mask have shape"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda e: e | {"support": e["support"][0]},
+            r"support images have shape \(5, 1, 16, 16\); this model takes",
+        ),
+        (
+            lambda e: e | {"query": e["query"][..., :8]},
+            r"query images have shape \(3, 7, 1, 16, 8\)",
+        ),
+        (
+            lambda e: e | {"labels": e["labels"][:, :4]},
+            r"support labels have shape \(3, 4\); allowed: \(3, 5\)",
+        ),
+        (
+            lambda e: e | {"labels": e["labels"] + 2},
+            "support labels reach from 2 to 4; allowed: 0 to 2, and 3 for",
+        ),
+        (lambda e: e | {"query": e["query"][:2]}, "query images are of 2 episodes, the CNNs of 3"),
+        (lambda e: e | {"query": e["query"][:, :1]}, "give at least two images per episode"),
+        (lambda e: e | {"mask": torch.zeros(3, 6, dtype=torch.bool)}, "support mask have shape"),
+    ],
+)
 def test_inputs_that_do_not_fit(change, message):
     model = model_of()
     support, labels, query, _ = episode(model.settings, dtype=torch.float64)

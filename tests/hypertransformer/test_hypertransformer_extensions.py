@@ -1,4 +1,6 @@
-"""Prototypes, the continual model, the drawn characters and the panel: what they compute, and what they refuse."""
+"""Prototypes, the continual model, the drawn characters and the panel: what they compute, and what
+they refuse.
+"""
 
 import pandas as pd
 import pytest
@@ -19,9 +21,16 @@ from terminator.hypertransformer.fewshot.panel import QUERIES, classify, panel, 
 from terminator.hypertransformer.prototypes import class_means, distance_logits
 from terminator.runtime.settings import ConfigError
 
-SETTINGS = HyperTransformerSettings(num_labels=3, image_size=16, default_num_channels=4, embedding_dim=6, num_layers=2,
-                                    num_layerwise_features=3, shared_feature_extractor="2-layer-bn",
-                                    shared_features_dim=4)
+SETTINGS = HyperTransformerSettings(
+    num_labels=3,
+    image_size=16,
+    default_num_channels=4,
+    embedding_dim=6,
+    num_layers=2,
+    num_layerwise_features=3,
+    shared_feature_extractor="2-layer-bn",
+    shared_features_dim=4,
+)
 
 
 def close(ours, expected, tolerance=1e-9):
@@ -45,8 +54,13 @@ def test_prototypes_take_each_episode_alone(kind):
     support, labels, query, query_labels = episode(SETTINGS, dtype=torch.float64)
     together = model(support, labels, query)
     for e in range(3):
-        close(model(support[e:e + 1], labels[e:e + 1], query[e:e + 1]).logits, together.logits[e:e + 1])
-    expected = torch.nn.functional.cross_entropy(together.logits.flatten(0, 1), query_labels.flatten())
+        close(
+            model(support[e : e + 1], labels[e : e + 1], query[e : e + 1]).logits,
+            together.logits[e : e + 1],
+        )
+    expected = torch.nn.functional.cross_entropy(
+        together.logits.flatten(0, 1), query_labels.flatten()
+    )
     close(model.loss_terms(together, query_labels)["cross_entropy"], expected)
     with pytest.raises(ValueError, match="a support mask was given"):
         model(support, labels, query, torch.zeros(labels.shape, dtype=torch.bool))
@@ -91,7 +105,10 @@ def test_later_weights_depend_on_earlier_tasks_and_prototypes_stay(continual):
     assert (second.cnn.head.weight - alone.cnn.head.weight).abs().max() > 1e-3
     embedded = continual.classify(second.cnn, query[:, :2].flatten(1, 2))
     assert continual.temperature == 5 * 4
-    close(logits[1], distance_logits(embedded, torch.cat([first.prototypes, second.prototypes], dim=1)) / 20)
+    close(
+        logits[1],
+        distance_logits(embedded, torch.cat([first.prototypes, second.prototypes], dim=1)) / 20,
+    )
     changed = support.clone()
     changed[:, 0] += normal(*support[:, 0].shape, seed=99)
     assert (continual(changed, labels, query)[2] - logits[2]).abs().max() > 1e-3
@@ -101,7 +118,9 @@ def test_the_recursion_is_differentiated_through(continual):
     support, labels, query, _ = sequence()
     support.requires_grad_()
     continual(support, labels, query)[2].square().mean().backward()
-    assert (support.grad[:, 0].abs().amax((1, 2, 3, 4)) > 0).all()  # through the weights after the first task
+    assert (
+        support.grad[:, 0].abs().amax((1, 2, 3, 4)) > 0
+    ).all()  # through the weights after the first task
     unused = [name for name, p in continual.named_parameters() if p.grad is None]
     assert not unused
 
@@ -119,7 +138,7 @@ def test_what_the_continual_model_has_no_use_for():
         ContinualHyperTransformer(HyperTransformerSettings(number_of_trained_cnn_layers=4))
 
 
-# -- drawn characters --------------------------------------------------------------------------------------------
+# -- drawn characters ------------------------------------------------------------------------------
 
 
 def test_drawn_characters_repeat_and_differ():
@@ -130,7 +149,9 @@ def test_drawn_characters_repeat_and_differ():
     ink = images.reshape(30, -1) / 255.0
     assert ((ink.mean(1) > 0.02) & (ink.mean(1) < 0.5)).all()  # neither empty nor full
     distance = ((ink[:, None] - ink) ** 2).mean(-1).reshape(5, 6, 5, 6)
-    same = distance[range(5), :, range(5)].mean() * 6 / 5  # without each drawing's distance to itself
+    same = (
+        distance[range(5), :, range(5)].mean() * 6 / 5
+    )  # without each drawing's distance to itself
     other = distance.mean((1, 3))[~torch.eye(5, dtype=torch.bool).numpy()].mean()
     assert 0 < same < other
 
@@ -142,7 +163,7 @@ def test_the_source_says_that_nobody_wrote_them():
     assert source.notes == ("drawn by a formula, not by hand",)
 
 
-# -- the panel ---------------------------------------------------------------------------------------------------
+# -- the panel -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -171,13 +192,17 @@ def test_the_picture_shows_support_queries_and_answers(model):
     drawn = [axis for axis in figure.axes if axis.images]
     assert len(drawn) == 3 + 3 * QUERIES
     assert all(axis.get_title() for axis in drawn)
-    with pytest.raises(ValueError, match=r"characters are \[3, 3, 9\]; allowed: different ones of 0 to 119"):
+    with pytest.raises(
+        ValueError, match=r"characters are \[3, 3, 9\]; allowed: different ones of 0 to 119"
+    ):
         picture(model, source, [3, 3, 9])
     with pytest.raises(ValueError, match="drawing is 20 of 20; allowed: 0 to 19"):
         picture(model, source, [3, 5, 9], drawing=20)
 
 
-def test_the_panel_is_a_figure_where_nobody_can_use_widgets_and_widgets_elsewhere(model, monkeypatch):
+def test_the_panel_is_a_figure_where_nobody_can_use_widgets_and_widgets_elsewhere(
+    model, monkeypatch
+):
     from terminator.hypertransformer.fewshot import panel as module
 
     source = load_classes("strokes")
@@ -185,7 +210,9 @@ def test_the_panel_is_a_figure_where_nobody_can_use_widgets_and_widgets_elsewher
     pytest.importorskip("ipywidgets")
     drawn = []
     monkeypatch.setattr(module, "shows_bars", lambda: True)
-    monkeypatch.setattr(module, "picture", lambda *arguments: drawn.append(arguments[2:]) or "shown")
+    monkeypatch.setattr(
+        module, "picture", lambda *arguments: drawn.append(arguments[2:]) or "shown"
+    )
     box = panel(model, source, range(95, 120))
     assert drawn == [([95, 96, 97], 0)]
     box.children[0].children[1].value = 110
@@ -193,7 +220,7 @@ def test_the_panel_is_a_figure_where_nobody_can_use_widgets_and_widgets_elsewher
     assert drawn[1:] == [([95, 110, 97], 0), ([95, 110, 97], 4)]
 
 
-# -- figures -----------------------------------------------------------------------------------------------------
+# -- figures ---------------------------------------------------------------------------------------
 
 
 def images_of(figure):
@@ -208,8 +235,12 @@ def test_an_episode_is_drawn_by_label():
     assert len(drawn) == 9
     for column, place in enumerate((1, 2, 0)):
         low, high = support[place].min(), support[place].max()
-        close(torch.as_tensor(drawn[column]).float(), (support[place, 0] - low) / (high - low), 1e-5)
-    with_more = figures.episode(torch.rand(6, 1, 4, 4), torch.tensor([2, 0, 1, 3, 3, 3]), query, query_labels)
+        close(
+            torch.as_tensor(drawn[column]).float(), (support[place, 0] - low) / (high - low), 1e-5
+        )
+    with_more = figures.episode(
+        torch.rand(6, 1, 4, 4), torch.tensor([2, 0, 1, 3, 3, 3]), query, query_labels
+    )
     assert len(images_of(with_more)) == 12
 
 
@@ -224,22 +255,41 @@ def test_filters_and_attention_are_drawn_as_they_are():
     figure = figures.attention(maps, torch.rand(3, 1, 8, 8), "012")
     drawn = [part for part in images_of(figure) if part.shape in ((4, 3), (3, 3))]
     close(torch.as_tensor(drawn[0]), maps["conv 1"])
-    limits = {axis.images[0].get_clim() for axis in figure.axes if axis.images and axis.images[0].get_array().ndim == 2
-              and axis.images[0].get_array().shape in ((4, 3), (3, 3))}
+    limits = {
+        axis.images[0].get_clim()
+        for axis in figure.axes
+        if axis.images
+        and axis.images[0].get_array().ndim == 2
+        and axis.images[0].get_array().shape in ((4, 3), (3, 3))
+    }
     assert len(limits) == 1  # one scale for all layers
 
 
 def test_accuracies_are_drawn_where_they_are():
-    table = pd.DataFrame({"test": [60.0, 70.0], "sd": [1.0, None], "interval": [2.0, 3.0], "seeds": [3, 1],
-                          "train classes": [65.0, 75.0]}, index=["a", "b"])
+    table = pd.DataFrame(
+        {
+            "test": [60.0, 70.0],
+            "sd": [1.0, None],
+            "interval": [2.0, 3.0],
+            "seeds": [3, 1],
+            "train classes": [65.0, 75.0],
+        },
+        index=["a", "b"],
+    )
     axis = figures.accuracy_dots(table, 20).axes[0]
     assert [t.get_text() for t in axis.get_yticklabels()] == ["a", "b"]
     assert list(axis.containers[0].lines[0].get_xdata()) == [60, 70]
     lines = {"x": pd.DataFrame({"x": [4, 8], "test": [50.0, 60.0], "interval": [1.0, 2.0]})}
     axis = figures.accuracy_lines(lines, "channels", 20).axes[0]
     assert list(axis.containers[0].lines[0].get_ydata()) == [50, 60]
-    axis = figures.learning({"y": pd.DataFrame({"step": [1, 2], "accuracy": [30.0, 40.0]})}, 20).axes[0]
+    axis = figures.learning(
+        {"y": pd.DataFrame({"step": [1, 2], "accuracy": [30.0, 40.0]})}, 20
+    ).axes[0]
     assert list(axis.lines[0].get_ydata()) == [30, 40]
-    frame = pd.DataFrame({"task 1": [90.0, 80.0], "task 2": [None, 70.0]}, index=["after task 1", "after task 2"])
-    axis = figures.continual_tables({"task-incremental": frame}, {"task-incremental": [33, 33]}).axes[0]
+    frame = pd.DataFrame(
+        {"task 1": [90.0, 80.0], "task 2": [None, 70.0]}, index=["after task 1", "after task 2"]
+    )
+    axis = figures.continual_tables(
+        {"task-incremental": frame}, {"task-incremental": [33, 33]}
+    ).axes[0]
     assert [t.get_text() for t in axis.texts] == ["90", "80", "70", "chance 33", "chance 33"]

@@ -1,4 +1,6 @@
-"""The token mixers: against their formulas and each other, under permutations, masks and bad input."""
+"""The token mixers: against their formulas and each other, under permutations, masks and bad
+input.
+"""
 
 import math
 
@@ -14,10 +16,25 @@ from terminator.mixers.low_rank import Luna, pseudo_inverse
 from terminator.mixers.registry import TOKEN_MIXERS, make_mixer, options_of
 
 WIDTH, LENGTH, HEADS = 12, 20, 3
-SMALL = {"local": {"block": 6}, "linformer": {"rank": 4}, "performer": {"features": 16}, "luna": {"memory": 5},
-         "nystromformer": {"landmarks": 6}, "synthesizer": {"rank": 4}, "hyperzzw": {"hidden": 8},
-         "hamburger": {"rank": 4}, "hrrformer": {"mask_superposition": True}}
-FIXED = {"local", "linformer", "fnet", "synthesizer", "nystromformer", "hyperzzw"}  # where a token stands matters
+SMALL = {
+    "local": {"block": 6},
+    "linformer": {"rank": 4},
+    "performer": {"features": 16},
+    "luna": {"memory": 5},
+    "nystromformer": {"landmarks": 6},
+    "synthesizer": {"rank": 4},
+    "hyperzzw": {"hidden": 8},
+    "hamburger": {"rank": 4},
+    "hrrformer": {"mask_superposition": True},
+}
+FIXED = {
+    "local",
+    "linformer",
+    "fnet",
+    "synthesizer",
+    "nystromformer",
+    "hyperzzw",
+}  # where a token stands matters
 
 
 def close(ours, expected, rtol=1e-9, atol=1e-11):
@@ -36,7 +53,9 @@ def mixer(name, seed=0, length=LENGTH, **options):
 def same_maps(*mixers):
     """Give all of them the maps of the first."""
     for other in mixers[1:]:
-        state = {key: value for key, value in mixers[0].state_dict().items() if key in other.state_dict()}
+        state = {
+            key: value for key, value in mixers[0].state_dict().items() if key in other.state_dict()
+        }
         assert state
         other.load_state_dict(state, strict=False)
     return mixers
@@ -44,15 +63,17 @@ def same_maps(*mixers):
 
 def heads_of(module, x):
     """Queries, keys and values (B, h, T, D) of a mixer with these maps."""
-    return [getattr(module, name)(x).reshape(*x.shape[:2], HEADS, -1).transpose(1, 2)
-            for name in ("query", "key", "value")]
+    return [
+        getattr(module, name)(x).reshape(*x.shape[:2], HEADS, -1).transpose(1, 2)
+        for name in ("query", "key", "value")
+    ]
 
 
 def merged(module, mixed):
     return module.output(mixed.transpose(1, 2).reshape(mixed.shape[0], mixed.shape[2], -1))
 
 
-# -- every mixer -------------------------------------------------------------------------------------------------
+# -- every mixer -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", TOKEN_MIXERS)
@@ -109,7 +130,9 @@ def test_masks(name):
     ours, others = module(x, mask)[:, :13], module(changed, mask)[:, :13]
     if module.uses_mask:
         close(ours, others)
-        assert (module(x)[:, :13] - module(changed)[:, :13]).abs().max() > 1e-6  # without it they do matter
+        assert (
+            module(x)[:, :13] - module(changed)[:, :13]
+        ).abs().max() > 1e-6  # without it they do matter
     else:
         assert name == "fnet"
         close(module(x, mask), module(x))
@@ -140,24 +163,31 @@ def test_mixed_precision(name):
 
 @pytest.mark.parametrize("name", TOKEN_MIXERS)
 def test_operations_can_be_counted(name):
-    """As records do: the counter's hooks fail on views of parameters that are made without gradients."""
+    """As records do: the counter's hooks fail on views of parameters that are made without
+    gradients.
+    """
     module = mixer(name)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(normal(2, LENGTH, WIDTH))
     assert (counter.get_total_flops() > 0) == (name != "fnet")  # transforms are not counted by it
 
 
-# -- one by one --------------------------------------------------------------------------------------------------
+# -- one by one ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_softmax_explicit_is_fused_and_torchs_own(masked):
     explicit, fused = same_maps(mixer("softmax_explicit"), mixer("softmax_fused", seed=1))
-    x, mask = normal(2, LENGTH, WIDTH), (torch.arange(LENGTH) < 13).expand(2, -1) if masked else None
+    x, mask = (
+        normal(2, LENGTH, WIDTH),
+        (torch.arange(LENGTH) < 13).expand(2, -1) if masked else None,
+    )
     close(explicit(x, mask), fused(x, mask))
     reference = torch.nn.MultiheadAttention(WIDTH, HEADS, bias=False, batch_first=True).double()
     with torch.no_grad():
-        reference.in_proj_weight.copy_(torch.cat([part.weight for part in (fused.query, fused.key, fused.value)]))
+        reference.in_proj_weight.copy_(
+            torch.cat([part.weight for part in (fused.query, fused.key, fused.value)])
+        )
         reference.out_proj.weight.copy_(fused.output.weight)
     expected, _ = reference(x, x, x, key_padding_mask=None if mask is None else ~mask)
     close(fused(x, mask), expected)
@@ -192,10 +222,15 @@ def test_performer_is_its_quadratic_form_and_comes_near_the_softmax():
     assert errors[1] < errors[0] / 4
     q, k, v = heads_of(module, x)
     w, d = module.projection, WIDTH // HEADS
-    phi = [torch.exp(s @ w.T - s.square().sum(-1, keepdim=True) / 2) for s in (q * d**-0.25, k * d**-0.25)]
+    phi = [
+        torch.exp(s @ w.T - s.square().sum(-1, keepdim=True) / 2)
+        for s in (q * d**-0.25, k * d**-0.25)
+    ]
     weights = phi[0] @ phi[1].transpose(-2, -1)
     expected = merged(module, weights / weights.sum(-1, keepdim=True) @ v)
-    close(module(x), expected, rtol=0, atol=1e-3)  # the 1e-6 that stabilises each feature is not in there
+    close(
+        module(x), expected, rtol=0, atol=1e-3
+    )  # the 1e-6 that stabilises each feature is not in there
 
 
 def test_performer_features_are_orthogonal_in_sets():
@@ -204,7 +239,7 @@ def test_performer_features_are_orthogonal_in_sets():
     w = _orthogonal_features(10, 4)
     assert w.shape == (10, 4)
     for start in (0, 4, 8):
-        gram = w[start:start + 4] @ w[start:start + 4].T
+        gram = w[start : start + 4] @ w[start : start + 4].T
         torch.testing.assert_close(gram, gram.diagonal().diag(), rtol=0, atol=1e-5)
 
 
@@ -230,7 +265,9 @@ def test_linformer_with_an_identity_map_is_softmax_attention():
 
 
 def test_nystromformer_with_a_landmark_per_token_is_softmax_attention():
-    full, module = same_maps(mixer("softmax_fused"), mixer("nystromformer", landmarks=LENGTH, iterations=40))
+    full, module = same_maps(
+        mixer("softmax_fused"), mixer("nystromformer", landmarks=LENGTH, iterations=40)
+    )
     x = normal(2, LENGTH, WIDTH)
     close(module(x), full(x), rtol=1e-5, atol=1e-7)
     more = same_maps(full, mixer("nystromformer", landmarks=999, iterations=40))[1]
@@ -301,7 +338,9 @@ def test_hyperzzw_convolves_circularly():
     z = x.transpose(1, 2)
     score = z * module.slow_net()
     value = F.instance_norm(module.slow(score) + module.fast(z), eps=1e-5)
-    sums = torch.stack([sum(score[..., j] * value[..., (i - j) % 6] for j in range(6)) for i in range(6)], dim=-1)
+    sums = torch.stack(
+        [sum(score[..., j] * value[..., (i - j) % 6] for j in range(6)) for i in range(6)], dim=-1
+    )
     close(module(x), module.output(sums).transpose(1, 2))
 
 
@@ -310,7 +349,9 @@ def test_hamburger_is_the_ham_between_two_maps():
     lowered = F.relu(x @ module.lower.weight.T + module.lower.bias).transpose(1, 2)  # (B, E, T)
     bases = module.ham.bases.expand(2, -1, -1)
     found = nmf(lowered, bases.clone(), 6)
-    expected = (found.bases @ found.coefficients.mT).transpose(1, 2) @ module.upper.weight.T + module.upper.bias
+    expected = (found.bases @ found.coefficients.mT).transpose(
+        1, 2
+    ) @ module.upper.weight.T + module.upper.bias
     close(module(x), expected)
 
 
@@ -327,7 +368,7 @@ def test_hamburger_updates_its_bases_only_when_told_to():
     assert torch.equal(updated.ham.bases, learnt)
 
 
-# -- the factory -------------------------------------------------------------------------------------------------
+# -- the factory -----------------------------------------------------------------------------------
 
 
 def test_options_and_biases():
@@ -335,32 +376,60 @@ def test_options_and_biases():
     for name in TOKEN_MIXERS:
         if "bias" in options_of(name):
             with_bias, without = mixer(name, bias=True), mixer(name)
-            extra = sum(p.numel() for p in with_bias.parameters()) - sum(p.numel() for p in without.parameters())
-            assert extra == sum(p.numel() for key, p in with_bias.named_parameters() if key.endswith("bias"))
+            extra = sum(p.numel() for p in with_bias.parameters()) - sum(
+                p.numel() for p in without.parameters()
+            )
+            assert extra == sum(
+                p.numel() for key, p in with_bias.named_parameters() if key.endswith("bias")
+            )
             assert extra >= 2 * WIDTH
 
 
-@pytest.mark.parametrize(("call", "message"), [
-    (lambda: make_mixer("sofmax", 12, 20, 3), "mixer is 'sofmax'; allowed: hrrformer, softmax_explicit, softmax_fused"),
-    (lambda: make_mixer("local", 12, 20, 3, rank=2), "mixer local has no option 'rank'; allowed: block, bias"),
-    (lambda: make_mixer("softmax_fused", 12, 20, 3, fused=False), "no option 'fused'; allowed: bias"),
-    (lambda: make_mixer("linear", 12, 20, 5), "heads is 5, width is 12"),
-    (lambda: make_mixer("synthesizer", 12, 20, 5), "heads is 5, width is 12"),
-    (lambda: make_mixer("luna", 12, 0, 3), "length is 0"),
-    (lambda: make_mixer("fnet", 0, 20, 3), "width is 0"),
-    (lambda: make_mixer("fnet", 12, 20, normalization="forward"), "is 'forward'; allowed: backward, ortho"),
-    (lambda: make_mixer("hyperzzw", 12, 20, operator="product"), "operator is 'product'; allowed: matrix, convolution"),
-    (lambda: mixer("local", block=0), "block is 0"),
-    (lambda: mixer("performer", features=0), "features is 0"),
-    (lambda: mixer("linformer", rank=0), "rank is 0"),
-    (lambda: mixer("nystromformer", landmarks=0), "landmarks is 0"),
-    (lambda: mixer("luna", memory=0), "memory is 0"),
-    (lambda: mixer("synthesizer", rank=-1), "rank is -1"),
-    (lambda: mixer("hamburger", rank=13), "rank is 13; allowed: 1 to 12"),
-    (lambda: mixer("hamburger", steps=-1), "train_steps is -1"),
-    (lambda: mixer("hamburger", online_update="on"), "online_update is 'on'; allowed: training, released, off"),
-    (lambda: mixer("hyperzzw", operator="matrix")(normal(1, 20, 12)), "a length that is a square number, got 20"),
-])
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: make_mixer("sofmax", 12, 20, 3),
+            "mixer is 'sofmax'; allowed: hrrformer, softmax_explicit, softmax_fused",
+        ),
+        (
+            lambda: make_mixer("local", 12, 20, 3, rank=2),
+            "mixer local has no option 'rank'; allowed: block, bias",
+        ),
+        (
+            lambda: make_mixer("softmax_fused", 12, 20, 3, fused=False),
+            "no option 'fused'; allowed: bias",
+        ),
+        (lambda: make_mixer("linear", 12, 20, 5), "heads is 5, width is 12"),
+        (lambda: make_mixer("synthesizer", 12, 20, 5), "heads is 5, width is 12"),
+        (lambda: make_mixer("luna", 12, 0, 3), "length is 0"),
+        (lambda: make_mixer("fnet", 0, 20, 3), "width is 0"),
+        (
+            lambda: make_mixer("fnet", 12, 20, normalization="forward"),
+            "is 'forward'; allowed: backward, ortho",
+        ),
+        (
+            lambda: make_mixer("hyperzzw", 12, 20, operator="product"),
+            "operator is 'product'; allowed: matrix, convolution",
+        ),
+        (lambda: mixer("local", block=0), "block is 0"),
+        (lambda: mixer("performer", features=0), "features is 0"),
+        (lambda: mixer("linformer", rank=0), "rank is 0"),
+        (lambda: mixer("nystromformer", landmarks=0), "landmarks is 0"),
+        (lambda: mixer("luna", memory=0), "memory is 0"),
+        (lambda: mixer("synthesizer", rank=-1), "rank is -1"),
+        (lambda: mixer("hamburger", rank=13), "rank is 13; allowed: 1 to 12"),
+        (lambda: mixer("hamburger", steps=-1), "train_steps is -1"),
+        (
+            lambda: mixer("hamburger", online_update="on"),
+            "online_update is 'on'; allowed: training, released, off",
+        ),
+        (
+            lambda: mixer("hyperzzw", operator="matrix")(normal(1, 20, 12)),
+            "a length that is a square number, got 20",
+        ),
+    ],
+)
 def test_refusals(call, message):
     with pytest.raises(ValueError, match=message):
         call()
@@ -376,5 +445,7 @@ def test_longer_sequences_than_made_for_are_refused(name):
 def test_misshapen_inputs_are_refused(name):
     with pytest.raises(ValueError, match=r"shape \(2, 5, 11\), this mixer takes \(B, T, 12\)"):
         mixer(name)(normal(2, 5, 11))
-    with pytest.raises(ValueError, match=r"mask has shape \(2, 4\); it must be \(B, T\) = \(2, 5\)"):
+    with pytest.raises(
+        ValueError, match=r"mask has shape \(2, 4\); it must be \(B, T\) = \(2, 5\)"
+    ):
         mixer(name)(normal(2, 5, 12), torch.ones(2, 4))

@@ -1,4 +1,6 @@
-"""Figures: what is drawn is what was given, signed fields are centred, files come out the same each time."""
+"""Figures: what is drawn is what was given, signed fields are centred, files come out the same each
+time.
+"""
 
 import ast
 import os
@@ -41,10 +43,16 @@ def texts(figure):
 
 
 def metrics(epochs=3, offset=0.0):
-    return pd.DataFrame({"epoch": range(1, epochs + 1), "test_accuracy": [90.0 + offset + e for e in range(epochs)],
-                         "train_accuracy": [80.0 + e for e in range(epochs)],
-                         "cross_entropy": [1 / (e + 1) for e in range(epochs)],
-                         "slow_neural_loss": [0.1] * epochs, "norm_penalty": [0.0] * epochs})
+    return pd.DataFrame(
+        {
+            "epoch": range(1, epochs + 1),
+            "test_accuracy": [90.0 + offset + e for e in range(epochs)],
+            "train_accuracy": [80.0 + e for e in range(epochs)],
+            "cross_entropy": [1 / (e + 1) for e in range(epochs)],
+            "slow_neural_loss": [0.1] * epochs,
+            "norm_penalty": [0.0] * epochs,
+        }
+    )
 
 
 # -- the house rule: matplotlib in plots only, and no files read there
@@ -59,8 +67,11 @@ def imported_modules(path):
 
 
 def test_matplotlib_is_imported_by_plots_only():
-    users = {path for path in PACKAGE.rglob("*.py")
-             if any(name.split(".")[0] == "matplotlib" for name in imported_modules(path))}
+    users = {
+        path
+        for path in PACKAGE.rglob("*.py")
+        if any(name.split(".")[0] == "matplotlib" for name in imported_modules(path))
+    }
     assert users
     assert all(path.parent == PACKAGE / "plots" or path.name == "figures.py" for path in users)
 
@@ -68,7 +79,9 @@ def test_matplotlib_is_imported_by_plots_only():
 def test_plots_knows_nothing_above_or_beside_it():
     allowed = ("terminator.plots", "terminator.runtime.paths")
     names = {name for path in (PACKAGE / "plots").glob("*.py") for name in imported_modules(path)}
-    assert {name for name in names if name.startswith("terminator") and not name.startswith(allowed)} == set()
+    assert {
+        name for name in names if name.startswith("terminator") and not name.startswith(allowed)
+    } == set()
 
 
 def test_the_rest_of_the_package_does_not_load_matplotlib():
@@ -82,7 +95,12 @@ def test_the_rest_of_the_package_does_not_load_matplotlib():
 
 def test_lines_differ_without_colour():
     cycle = list(matplotlib.rcParams["axes.prop_cycle"])
-    assert len({(str(look["linestyle"]), look["marker"]) for look in cycle}) == len(cycle) == len(style.COLOURS) == 7
+    assert (
+        len({(str(look["linestyle"]), look["marker"]) for look in cycle})
+        == len(cycle)
+        == len(style.COLOURS)
+        == 7
+    )
 
 
 def test_save_writes_the_same_bytes_again(tmp_path, monkeypatch):
@@ -120,7 +138,11 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_signed_rows_are_centred_on_zero_and_share_limits():
     first, second = torch.full((4, 4), -1.0), torch.full((4, 4), 3.0)
-    limits = image_limits(plots_fields.field_grid([plots_fields.Row("a", [first, second]), plots_fields.Row("b", [second], "positive")]))
+    limits = image_limits(
+        plots_fields.field_grid(
+            [plots_fields.Row("a", [first, second]), plots_fields.Row("b", [second], "positive")]
+        )
+    )
     assert limits[:2] == [(-3.0, 3.0)] * 2
     assert limits[2] == (0.0, 3.0)
 
@@ -133,18 +155,30 @@ def test_outliers_are_clipped_and_the_bar_says_so():
     bars = [axis.images or axis.collections for axis in figure.axes]
     assert len(bars) == 2
     assert figure.axes[0].images[0].colorbar.extend == "both"
-    assert plots_fields.field_grid([plots_fields.Row("a", [torch.ones(2, 2)])]).axes[0].images[0].colorbar.extend == "neither"
+    assert (
+        plots_fields.field_grid([plots_fields.Row("a", [torch.ones(2, 2)])])
+        .axes[0]
+        .images[0]
+        .colorbar.extend
+        == "neither"
+    )
 
 
 def test_a_field_of_zeros_can_be_drawn():
-    low, high = image_limits(plots_fields.field_grid([plots_fields.Row("nothing", [torch.zeros(3, 3)])]))[0]
+    low, high = image_limits(
+        plots_fields.field_grid([plots_fields.Row("nothing", [torch.zeros(3, 3)])])
+    )[0]
     assert low == -high < 0
 
 
 def test_images_are_grey_or_coloured():
     grey = torch.rand(1, 1, 4, 4).expand(1, 3, 4, 4)
     assert plots_fields.images(grey).axes[0].images[0].get_array().shape == (4, 4)
-    assert plots_fields.images(torch.rand(2, 3, 4, 4)).axes[1].images[0].get_array().shape == (4, 4, 3)
+    assert plots_fields.images(torch.rand(2, 3, 4, 4)).axes[1].images[0].get_array().shape == (
+        4,
+        4,
+        3,
+    )
 
 
 def test_slow_scores_show_the_mean_over_channels_below_each_image():
@@ -160,17 +194,23 @@ def test_slow_scores_show_the_mean_over_channels_below_each_image():
 def test_short_rows_hide_what_they_lack():
     kernels = [torch.randn(1, 3, 4, 4), torch.randn(1, 12, 4, 4)]
     figure = plots_fields.hyper_kernels({"before": kernels, "after": kernels}, channels=5)
-    assert sum(axis.get_visible() and bool(axis.images) for axis in figure.axes[:20]) == 2 * 3 + 2 * 5
+    assert (
+        sum(axis.get_visible() and bool(axis.images) for axis in figure.axes[:20]) == 2 * 3 + 2 * 5
+    )
 
 
 def test_local_kernels_show_the_difference():
-    first, second = ({"l1": torch.randn(2, 1, 3, 3), "l2": torch.randn(2, 1, 9, 9)} for _ in range(2))
+    first, second = (
+        {"l1": torch.randn(2, 1, 3, 3), "l2": torch.randn(2, 1, 9, 9)} for _ in range(2)
+    )
     figure = plots_fields.local_kernels(first, second, ("A", "B"), channel=1)
     assert np.allclose(figure.axes[2].images[0].get_array(), (second["l1"] - first["l1"])[1, 0])
 
 
 def test_steps_have_scales_of_their_own():
-    figure = plots_fields.operator_steps([("Z", torch.full((3, 3), 2.0)), ("W", torch.full((3, 3), -0.5))])
+    figure = plots_fields.operator_steps(
+        [("Z", torch.full((3, 3), 2.0)), ("W", torch.full((3, 3), -0.5))]
+    )
     assert image_limits(figure)[:2] == [(-2.0, 2.0), (-0.5, 0.5)]
 
 
@@ -194,7 +234,9 @@ def test_jacobians_and_spectra_draw_one_panel_each():
 
 def test_training_shows_the_terms_that_were_used():
     figure = charts.training(metrics(), "run")
-    assert {"training", "test, as released", "cross entropy", "slow neural loss"} <= set(texts(figure))
+    assert {"training", "test, as released", "cross entropy", "slow neural loss"} <= set(
+        texts(figure)
+    )
     assert "norm penalty" not in texts(figure)  # it was 0 throughout
     assert texts(charts.loss_terms(metrics())) == ["cross entropy", "slow neural loss"]
 
@@ -202,7 +244,9 @@ def test_training_shows_the_terms_that_were_used():
 def test_spectrum_lines_keep_their_numbers():
     frequency, power = torch.arange(1, 5), torch.tensor([1.0, 2.0, 0.5, 0.1])
     lines = charts.radial_spectra({"one": (frequency, power)}).axes[0].lines
-    assert any(len(line.get_ydata()) == 4 and np.allclose(line.get_ydata(), power) for line in lines)
+    assert any(
+        len(line.get_ydata()) == 4 and np.allclose(line.get_ydata(), power) for line in lines
+    )
 
 
 def test_frequencies_and_channel_kernels_draw():
@@ -215,8 +259,14 @@ def test_frequencies_and_channel_kernels_draw():
 
 
 def test_cost_has_a_line_per_operator():
-    table = pd.DataFrame({"operator": ["a", "a", "b", "b"], "positions": [64, 256] * 2, "seconds": [1e-3] * 4,
-                          "bytes": [2**20] * 4})
+    table = pd.DataFrame(
+        {
+            "operator": ["a", "a", "b", "b"],
+            "positions": [64, 256] * 2,
+            "seconds": [1e-3] * 4,
+            "bytes": [2**20] * 4,
+        }
+    )
     figure = charts.cost(table)
     assert texts(figure) == ["a", "b"]
     assert np.allclose(figure.axes[0].lines[0].get_ydata(), 1.0)  # ms
@@ -224,14 +274,22 @@ def test_cost_has_a_line_per_operator():
 
 
 def test_heat_map_writes_numbers_and_dashes():
-    table = pd.DataFrame({"block": [1, 1, 2], "branch": ["o", "fast", "fast"], "rms": [0.25, 1.0, 2.0]})
+    table = pd.DataFrame(
+        {"block": [1, 1, 2], "branch": ["o", "fast", "fast"], "rms": [0.25, 1.0, 2.0]}
+    )
     written = [text.get_text() for text in charts.branch_heat(table, "rms", "rms").axes[0].texts]
     assert sorted(written) == ["-", "0.25", "1.00", "2.00"]
 
 
 def test_parts_add_up_and_slow_ones_are_hatched():
-    table = pd.DataFrame({"block": [1, 1, 0], "part": ["global slow net", "bottleneck", "classifier"],
-                          "kind": ["slow", "fast", "fast"], "parameters": [10, 30, 5]})
+    table = pd.DataFrame(
+        {
+            "block": [1, 1, 0],
+            "part": ["global slow net", "bottleneck", "classifier"],
+            "kind": ["slow", "fast", "fast"],
+            "parameters": [10, 30, 5],
+        }
+    )
     axis = charts.parts_bars(table, "parameters", "n").axes[0]
     assert sum(patch.get_width() for patch in axis.patches) == 45
     assert {patch.get_hatch() for patch in axis.patches if patch.get_width() == 10} == {"////"}
@@ -250,8 +308,11 @@ def test_group_means_and_answers_show_every_value():
 
 
 def test_curves_show_mean_and_band_over_seeds():
-    figure = curves.accuracy_curves({"ours": [metrics(), metrics(offset=2.0)], "single": metrics()},
-                                   {"theirs": metrics(5)}, "accuracy")
+    figure = curves.accuracy_curves(
+        {"ours": [metrics(), metrics(offset=2.0)], "single": metrics()},
+        {"theirs": metrics(5)},
+        "accuracy",
+    )
     axis = figure.axes[0]
     assert texts(figure) == ["ours (n = 2 seeds)", "single (one seed)", "theirs"]
     assert np.allclose(axis.lines[0].get_ydata(), [91, 92, 93])
@@ -273,24 +334,45 @@ def test_curves_refuse_what_they_cannot_read():
 
 
 def summary(**changes):
-    row = {"dataset": "digits (8x8)", "image_size": 8, "train_images": 1437, "epochs": 6, "seeds": 3, "released": 98.0,
-           "released_sd": 0.5, "calibrated": 98.5, "calibrated_sd": None}
+    row = {
+        "dataset": "digits (8x8)",
+        "image_size": 8,
+        "train_images": 1437,
+        "epochs": 6,
+        "seeds": 3,
+        "released": 98.0,
+        "released_sd": 0.5,
+        "calibrated": 98.5,
+        "calibrated_sd": None,
+    }
     return pd.DataFrame([row | changes])
 
 
-PUBLISHED = pd.DataFrame({"dataset": ["CIFAR-10", "CIFAR-10", "STL-10"], "model": ["T", "T", "C"],
-                          "epoch": [1, 100, None], "value": [61.0, 95.3, 81.8]})
+PUBLISHED = pd.DataFrame(
+    {
+        "dataset": ["CIFAR-10", "CIFAR-10", "STL-10"],
+        "model": ["T", "T", "C"],
+        "epoch": [1, 100, None],
+        "value": [61.0, 95.3, 81.8],
+    }
+)
 
 
 def test_bars_show_ours_and_the_last_published_epoch():
     figure = curves.accuracy_bars(summary(), PUBLISHED, "all")
     axis = figure.axes[0]
     labels = [label.get_text() for label in axis.get_yticklabels()]
-    assert labels == ["digits (8x8)\n8 px, 1,437 images, 6 epochs, n = 3", "CIFAR-10\npublished", "STL-10\npublished"]
+    assert labels == [
+        "digits (8x8)\n8 px, 1,437 images, 6 epochs, n = 3",
+        "CIFAR-10\npublished",
+        "STL-10\npublished",
+    ]
     values = {float(x) for line in axis.lines for x in np.atleast_1d(line.get_xdata())}
     assert {98.0, 98.5, 95.3, 81.8} <= values
     assert 61.0 not in values
-    assert {"ours, as released", "ours, calibrated", "T, published", "C, published"} == set(texts(figure))
+    assert {"ours, as released", "ours, calibrated", "T, published", "C, published"} == set(
+        texts(figure)
+    )
 
 
 def test_bars_without_runs_or_without_published_numbers():
@@ -304,7 +386,11 @@ def test_bars_without_runs_or_without_published_numbers():
 
 def test_every_public_figure_can_be_saved_small(tmp_path, monkeypatch):
     monkeypatch.setenv("TERMINATOR_RESULTS", str(tmp_path))
-    style.save(plots_fields.slow_scores(torch.rand(2, 3, 8, 8), [torch.randn(2, 3, 8, 8)], ["0", "1"]), "scores", "smoke")
+    style.save(
+        plots_fields.slow_scores(torch.rand(2, 3, 8, 8), [torch.randn(2, 3, 8, 8)], ["0", "1"]),
+        "scores",
+        "smoke",
+    )
     assert 2_000 < (tmp_path / "figures/smoke/scores.png").stat().st_size < 200_000
 
 
@@ -323,8 +409,14 @@ def test_learning_curves_show_training_left_and_test_right():
 
 
 def test_rate_sweep_rings_what_was_chosen():
-    table = pd.DataFrame({"candidate": ["a", "a", "b"], "rate": [0.1, 0.2, 0.1], "accuracy": [1.0, 2.0, 3.0],
-                          "chosen": [False, True, True]})
+    table = pd.DataFrame(
+        {
+            "candidate": ["a", "a", "b"],
+            "rate": [0.1, 0.2, 0.1],
+            "accuracy": [1.0, 2.0, 3.0],
+            "chosen": [False, True, True],
+        }
+    )
     figure = curves.rate_sweep(table)
     axis = figure.axes[0]
     assert axis.get_xscale() == "log"
@@ -335,15 +427,25 @@ def test_rate_sweep_rings_what_was_chosen():
 
 
 def test_difference_dots_are_sorted_within_kinds_and_filled_where_clear():
-    table = pd.DataFrame({
-        "variant": ["full", "x", "y", "z", "gone"], "difference": [0.0, 1.0, -5.0, 2.0, np.nan],
-        "standard_error": [np.nan, 1.0, 1.0, np.nan, np.nan], "clear": [False, False, True, False, False]})
-    figure = curves.difference_dots(table, {"z": "second", "x": "first", "y": "first", "gone": "first"} | {})
+    table = pd.DataFrame(
+        {
+            "variant": ["full", "x", "y", "z", "gone"],
+            "difference": [0.0, 1.0, -5.0, 2.0, np.nan],
+            "standard_error": [np.nan, 1.0, 1.0, np.nan, np.nan],
+            "clear": [False, False, True, False, False],
+        }
+    )
+    figure = curves.difference_dots(
+        table, {"z": "second", "x": "first", "y": "first", "gone": "first"} | {}
+    )
     axis = figure.axes[0]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["z", "y", "x"]
     assert texts(figure) == ["second", "first"]
-    filled = {float(line.get_xdata()[0]): line.get_markerfacecolor() != "white"
-              for line in axis.lines if line.get_marker() in "os^Dv" and len(line.get_xdata()) == 1}
+    filled = {
+        float(line.get_xdata()[0]): line.get_markerfacecolor() != "white"
+        for line in axis.lines
+        if line.get_marker() in "os^Dv" and len(line.get_xdata()) == 1
+    }
     assert filled == {-5.0: True, 1.0: False, 2.0: False}
 
 
@@ -355,7 +457,9 @@ def test_the_lines_of_a_crowded_figure_all_differ():
 
 
 def test_accuracy_against_cost():
-    table = pd.DataFrame({"variant": ["a", "b"], "accuracy": [90.0, 80.0], "sd": [1.0, None], "cost": [0.5, 50.0]})
+    table = pd.DataFrame(
+        {"variant": ["a", "b"], "accuracy": [90.0, 80.0], "sd": [1.0, None], "cost": [0.5, 50.0]}
+    )
     figure = curves.tradeoff(table, "ms")
     (axis,) = figure.axes
     assert texts(figure) == ["a", "b"]
@@ -365,13 +469,26 @@ def test_accuracy_against_cost():
         curves.tradeoff(table.drop(columns="cost"), "ms")
 
 
-# -- Hrrformer -----------------------------------------------------------------------------------------------------
+# -- Hrrformer -------------------------------------------------------------------------------------
 
 
 def test_capacity_has_a_panel_per_arm_and_a_mark_per_case():
-    table = pd.DataFrame([{"arm": arm, "width": width, "pairs": n, "cosine": 1 / n, "accuracy": 100 / n,
-                           "expected_cosine": 0.5, "expected_accuracy": 50.0}
-                          for arm in ("a", "b") for width in (16, 64) for n in (1, 2, 4)])
+    table = pd.DataFrame(
+        [
+            {
+                "arm": arm,
+                "width": width,
+                "pairs": n,
+                "cosine": 1 / n,
+                "accuracy": 100 / n,
+                "expected_cosine": 0.5,
+                "expected_accuracy": 50.0,
+            }
+            for arm in ("a", "b")
+            for width in (16, 64)
+            for n in (1, 2, 4)
+        ]
+    )
     figure = figures.capacity(table)
     assert [axis.get_title() for axis in figure.axes] == ["a", "b", "", ""]
     marks, theory = figure.axes[0].lines[:2]
@@ -386,14 +503,20 @@ def test_memory_shows_every_head_and_both_kinds_of_cosines():
     assert image_limits(figure)[0] == (-1, 1)
     assert texts(figure) == ["its own value", "another token's"]
     own, other = figure.axes[1].patches
-    assert own.get_xy()[:, 0][own.get_xy()[:, 1] > 0].min() >= 0 >= other.get_xy()[:, 0][other.get_xy()[:, 1] > 0].max()
+    assert (
+        own.get_xy()[:, 0][own.get_xy()[:, 1] > 0].min()
+        >= 0
+        >= other.get_xy()[:, 0][other.get_xy()[:, 1] > 0].max()
+    )
 
 
 def test_weight_maps_are_centred_on_equal_weights():
     weights = 1 + torch.randn(2, 3, 16) / 10
     figure = figures.weight_maps([torch.rand(4, 4)] * 2, weights)
     fields = [axis.images[0] for axis in figure.axes if axis.images]
-    assert np.allclose(fields[2].get_array(), weights[0, 0].reshape(4, 4) - 1, atol=1e-6)  # after the two pictures
+    assert np.allclose(
+        fields[2].get_array(), weights[0, 0].reshape(4, 4) - 1, atol=1e-6
+    )  # after the two pictures
     low, high = fields[2].get_clim()
     assert low == -high
     means = figures.mean_maps({"trained": weights[0], "untrained": weights[1]})
@@ -405,6 +528,10 @@ def test_weight_maps_are_centred_on_equal_weights():
 def test_autocorrelations_mark_whole_rows():
     figure = figures.autocorrelations({"a": torch.rand(2, 10), "b": torch.rand(2, 10)}, row=4)
     (axis,) = figure.axes
-    dotted = [line.get_xdata()[0] for line in axis.lines if line.get_linestyle() == ":" and len(line.get_xdata()) == 2]
+    dotted = [
+        line.get_xdata()[0]
+        for line in axis.lines
+        if line.get_linestyle() == ":" and len(line.get_xdata()) == 2
+    ]
     assert dotted == [4, 8]
     assert texts(figure) == ["a", "b"]

@@ -26,7 +26,10 @@ def like(record, accuracy, calibrated=None, seed=0, **settings):
     """A record with another accuracy, another seed and other settings ("optimizer.name": value)."""
     made = copy.deepcopy(record)
     made["seed"] = made["config"]["train"]["seed"] = seed
-    made["results"] = {"released": {"accuracy": accuracy}, "calibrated": {"accuracy": calibrated or accuracy}}
+    made["results"] = {
+        "released": {"accuracy": accuracy},
+        "calibrated": {"accuracy": calibrated or accuracy},
+    }
     for key, value in settings.items():
         group, name = key.split("__")
         made["config"][group][name] = value
@@ -37,15 +40,19 @@ def seeds(record, *accuracies, **settings):
     return [like(record, value, seed=seed, **settings) for seed, value in enumerate(accuracies)]
 
 
-@pytest.mark.parametrize(("accuracy", "word"), [(95.0, HOLDS), (94.6, HOLDS), (94.4, PARTLY), (93.1, PARTLY),
-                                                (92.0, NOT)])
+@pytest.mark.parametrize(
+    ("accuracy", "word"),
+    [(95.0, HOLDS), (94.6, HOLDS), (94.4, PARTLY), (93.1, PARTLY), (92.0, NOT)],
+)
 def test_a_published_number(record, accuracy, word):
     verdict = verdicts.reaches(95.0, "stripes", 1)
     found = verdict(seeds(record, accuracy, accuracy))
     assert found.word == word
     assert f"{accuracy:.2f} ± 0.00 % against 95 %, 2 seeds, smoke" in found.evidence
     assert verdict(seeds(record, accuracy)).word == UNSETTLED  # one seed settles nothing
-    assert verdict([like(record, accuracy), like(record, accuracy)]).word == UNSETTLED  # nor does one seed twice
+    assert (
+        verdict([like(record, accuracy), like(record, accuracy)]).word == UNSETTLED
+    )  # nor does one seed twice
     assert verdicts.reaches(95.0, "CIFAR10", 1)([record]).word == NOT_RUN
     assert verdicts.reaches(95.0, "stripes", 2)([record]).word == NOT_RUN
     assert verdicts.reaches(95.0, "stripes", 1, profile="paper")([record]).word == NOT_RUN
@@ -77,7 +84,9 @@ def test_a_comparison_needs_pairs_that_differ_in_nothing_else(record):
     assert verdict(runs("Kar3", 90, 91) + runs("AdamW", 80, 81)).word == HOLDS
     assert "1 epochs, smoke)" in verdict(runs("Kar3", 90, 91) + runs("AdamW", 80, 81)).evidence
     assert verdict(runs("Kar3", 90) + runs("AdamW", 80)).word == NOT_RUN  # one seed is no evidence
-    assert verdict(runs("Kar3", 90) * 2 + runs("AdamW", 80) * 2).word == NOT_RUN  # nor is one seed twice
+    assert (
+        verdict(runs("Kar3", 90) * 2 + runs("AdamW", 80) * 2).word == NOT_RUN
+    )  # nor is one seed twice
     assert verdict(runs("Kar3", 90, 91) + runs("AdamW", 90, 91)).word == UNSETTLED
     assert verdict(runs("Kar3", 80, 81) + runs("AdamW", 90, 91)).word == NOT
     assert verdict(runs("Kar3", 90, 91) + runs("AdamW", 80, 81, optimizer__lr=0.5)).word == NOT_RUN
@@ -85,7 +94,9 @@ def test_a_comparison_needs_pairs_that_differ_in_nothing_else(record):
     mixed = runs("Kar3", 90, 91) + runs("AdamW", 80, 81)
     mixed += runs("Kar3", 70, 71, **other) + runs("AdamW", 80, 81, **other)
     assert verdict(mixed).word == PARTLY
-    tuned = verdicts.better_with("optimizer.name", "Kar3", "AdamW", free="optimizer")  # each with its best setting
+    tuned = verdicts.better_with(
+        "optimizer.name", "Kar3", "AdamW", free="optimizer"
+    )  # each with its best setting
     sweep = runs("AdamW", 80, 81) + runs("AdamW", 95, 96, optimizer__lr=0.5)
     assert tuned(runs("Kar3", 90, 91, optimizer__l2_reg=0.0) + sweep).word == NOT
 
@@ -103,24 +114,38 @@ def test_calibration(record):
 
 
 def test_sequences_beside_a_published_model(record):
-    verdict = verdicts.sequences_reach({"sMNIST": ("MNIST", "sequence"), "pMNIST": ("MNIST", "permuted")}, "S4")
+    verdict = verdicts.sequences_reach(
+        {"sMNIST": ("MNIST", "sequence"), "pMNIST": ("MNIST", "permuted")}, "S4"
+    )
 
     def runs(*values, view="sequence", operator="matrix", profile="paper"):
-        made = seeds(record, *values, dataset__name="MNIST", dataset__view=view, model__operator=operator)
+        made = seeds(
+            record, *values, dataset__name="MNIST", dataset__view=view, model__operator=operator
+        )
         return [run | {"experiment": "sequences", "profile": profile} for run in made]
 
-    assert verdict(runs(99.6, 99.6, profile="laptop")).word == NOT_RUN  # reduced size is another experiment
+    assert (
+        verdict(runs(99.6, 99.6, profile="laptop")).word == NOT_RUN
+    )  # reduced size is another experiment
     assert verdict(runs(99.6, 99.6)).word == UNSETTLED  # nothing on pMNIST
     both = runs(99.6, 99.6) + runs(60.0, 60.0, operator="convolution")
-    assert verdict(both + runs(98.7, 98.6, view="permuted")).word == HOLDS  # the better reading counts
+    assert (
+        verdict(both + runs(98.7, 98.6, view="permuted")).word == HOLDS
+    )  # the better reading counts
     assert verdict(both + runs(80.0, 80.0, view="permuted")).word == PARTLY
     assert verdict(runs(60.0, 60.0) + runs(80.0, 80.0, view="permuted")).word == NOT
 
 
 def test_features_of_watched_trainings(tiny_config, tiny_data):
     verdict = verdicts.features_keep_mean_zero
-    runs = [CLASSIFICATION.run(tiny_config("train.epochs=1", f"train.seed={seed}", "train.observe=True"), "inside",
-                               data=tiny_data()).record for seed in (0, 1)]
+    runs = [
+        CLASSIFICATION.run(
+            tiny_config("train.epochs=1", f"train.seed={seed}", "train.observe=True"),
+            "inside",
+            data=tiny_data(),
+        ).record
+        for seed in (0, 1)
+    ]
     found = verdict(runs)
     assert found.word in (HOLDS, PARTLY, NOT)
     assert "largest |mean| in deviations: " in found.evidence
@@ -129,24 +154,40 @@ def test_features_of_watched_trainings(tiny_config, tiny_data):
 
 def few_shot(config, profile="laptop", seed=0, **test):
     """A few-shot record of these settings with an invented result."""
-    config = dataclasses.replace(config.resolved(1, 242), train=dataclasses.replace(config.train, seed=seed))
-    return {"run_id": f"{id(config)}-{seed}", "experiment": "fewshot", "task": "few-shot", "profile": profile,
-            "seed": seed, "config": to_dict(config), "finished": str(seed), "results": {"test": test}}
+    config = dataclasses.replace(
+        config.resolved(1, 242), train=dataclasses.replace(config.train, seed=seed)
+    )
+    return {
+        "run_id": f"{id(config)}-{seed}",
+        "experiment": "fewshot",
+        "task": "few-shot",
+        "profile": profile,
+        "seed": seed,
+        "config": to_dict(config),
+        "finished": str(seed),
+        "results": {"test": test},
+    }
 
 
 def test_contrasts_of_few_shot_records():
     text = "generating all layers beats generating the logits layer alone"
     verdict = hypertransformer.contrast(text)
     labels = study("methods", "laptop")
-    runs = [few_shot(labels[f"5-way, {kind}"], seed=seed, accuracy=base + seed, interval=1.0)
-            for kind, base in (("all layers", 60.0), ("logits only", 50.0)) for seed in (0, 1)]
+    runs = [
+        few_shot(labels[f"5-way, {kind}"], seed=seed, accuracy=base + seed, interval=1.0)
+        for kind, base in (("all layers", 60.0), ("logits only", 50.0))
+        for seed in (0, 1)
+    ]
     assert verdict([]).word == NOT_RUN
     assert verdict(runs).word == HOLDS
     assert "2 seeds, laptop" in verdict(runs).evidence
     assert verdict(runs[::2]).word == UNSETTLED
     assert verdict(runs[:2]).word == NOT_RUN
     number = hypertransformer.reaches(87.2, "omniglot-20way-1shot")
-    paper = [few_shot(preset("omniglot-20way-1shot"), "paper", seed, accuracy=87.0, interval=1.0) for seed in (0, 1)]
+    paper = [
+        few_shot(preset("omniglot-20way-1shot"), "paper", seed, accuracy=87.0, interval=1.0)
+        for seed in (0, 1)
+    ]
     assert number(runs).word == NOT_RUN
     assert number(paper).word == HOLDS
     assert number(paper[:1]).word == UNSETTLED

@@ -1,6 +1,5 @@
 """Tables of every study, from records alone."""
 
-
 import pytest
 from places import ROOT
 from test_records import put, record
@@ -15,7 +14,15 @@ from terminator.runs import records
 from terminator.runtime.settings import to_dict
 
 
-def of(config, experiment, accuracies, profile="laptop", title="MNIST", notes=("1000 of 60000 train images",), **more):
+def of(
+    config,
+    experiment,
+    accuracies,
+    profile="laptop",
+    title="MNIST",
+    notes=("1000 of 60000 train images",),
+    **more,
+):
     """Records of a configuration, a seed for each accuracy."""
     made = []
     for seed, accuracy in enumerate(accuracies):
@@ -31,16 +38,20 @@ def few_shot(label, seed, accuracy, profile="laptop"):
     config = study("methods", profile)[label].resolved(1, 242).updated(train={"seed": seed})
     test = {"accuracy": accuracy, "interval": 1.0, "tasks": 1024}
     return record(seed, accuracy, profile, "fewshot") | {
-        "task": "few-shot", "config": to_dict(config), "epochs": [1], "episodes_per_s": 100.0,
+        "task": "few-shot",
+        "config": to_dict(config),
+        "epochs": [1],
+        "episodes_per_s": 100.0,
         "run_id": f"omniglot-{label.replace(', ', '-').replace(' ', '-')}-{seed}",
-        "results": {"test": test, "train": test, "test_overlapping": test}}
+        "results": {"test": test, "train": test, "test_overlapping": test},
+    }
 
 
 def test_variants_have_the_names_of_their_study():
     study = studies.ablations("laptop")
     found = of(study.variants[studies.FULL], "ablations", (90.0, 92.0))
     found += of(study.variants["without RGUs"], "ablations", (80.0,))
-    table, = tables.study_tables(found)
+    (table,) = tables.study_tables(found)
     assert (table.title, table.notebook) == ("Ablations", "13_ablations")
     assert table.rows["what"].tolist() == [studies.FULL, "without RGUs"]
     assert table.rows["accuracy (%)"].tolist() == ["91.00 ± 1.41", "80.00"]
@@ -56,7 +67,9 @@ def test_variants_have_the_names_of_their_study():
 def test_every_variant_of_every_study_has_a_name(profile):
     own = ("segmentation", "longrange", "fewshot", "gan", "classifiers")
     others = {name for name in tables.TITLES if name.startswith(own)}
-    others |= {"pathfinder_pictures"} if profile == "smoke" else set()  # nothing is trained on them there
+    others |= (
+        {"pathfinder_pictures"} if profile == "smoke" else set()
+    )  # nothing is trained on them there
     for experiment in set(tables.TITLES) - others - {"images"}:
         assert tables.named(experiment, profile), experiment
     contest = studies.optimizers(profile)
@@ -66,7 +79,9 @@ def test_every_variant_of_every_study_has_a_name(profile):
 
 
 def test_runs_of_unknown_settings_and_experiments_have_a_row():
-    found = of(preset("digits", optimizer={"lr": 0.5}), "ablations", (50.0,)) + of(preset("digits"), "mine", (60.0,))
+    found = of(preset("digits", optimizer={"lr": 0.5}), "ablations", (50.0,)) + of(
+        preset("digits"), "mine", (60.0,)
+    )
     first, second = tables.study_tables(found)
     assert first.rows["what"].tolist() == ["Terminator"]
     assert (second.title, second.notebook) == ("mine", "")
@@ -78,20 +93,36 @@ def test_the_difference_to_a_published_number_is_of_the_same_experiment(monkeypa
     monkeypatch.setenv("TERMINATOR_RESULTS", str(ROOT / "results"))
     whole = of(preset("cifar10"), "images", (95.0, 95.2), "paper", "CIFAR-10", notes=())
     assert PRESETS["cifar10"].get("train", {}).get("epochs", 100) == 100
-    table, = tables.study_tables(whole)
+    (table,) = tables.study_tables(whole)
     assert table.rows[["published (%)", "difference"]].values.tolist() == [["95.31", "-0.21"]]
-    for other in (of(preset("cifar10"), "images", (95.0,), "paper", "CIFAR-10", notes=("1 of 50000 train images",)),
-                  of(preset("cifar10", train={"epochs": 30}), "images", (95.0,), "paper", "CIFAR-10", notes=()),
-                  of(preset("cifar10"), "ablations", (95.0,), "paper", "CIFAR-10", notes=()),
-                  of(preset("cifar10"), "images", (95.0,), "paper", "CIFAR-10", notes=(), model="ResNet18")):
-        table, = tables.study_tables(other)
+    for other in (
+        of(
+            preset("cifar10"),
+            "images",
+            (95.0,),
+            "paper",
+            "CIFAR-10",
+            notes=("1 of 50000 train images",),
+        ),
+        of(
+            preset("cifar10", train={"epochs": 30}),
+            "images",
+            (95.0,),
+            "paper",
+            "CIFAR-10",
+            notes=(),
+        ),
+        of(preset("cifar10"), "ablations", (95.0,), "paper", "CIFAR-10", notes=()),
+        of(preset("cifar10"), "images", (95.0,), "paper", "CIFAR-10", notes=(), model="ResNet18"),
+    ):
+        (table,) = tables.study_tables(other)
         assert table.rows["difference"].tolist() == ["-"]
 
 
 def test_few_shot_runs_are_averaged_over_seeds():
     found = [few_shot("5-way, all layers", seed, 60.0 + seed) for seed in (0, 1)]
     found.append(few_shot("5-way, prototypical network", 0, 50.0))
-    table, = tables.study_tables(found)
+    (table,) = tables.study_tables(found)
     assert table.rows["what"].tolist() == ["HyperTransformer, all layers", "prototypical network"]
     assert table.rows["test (%)"].tolist() == ["60.50 ± 0.71", "50.00"]
     assert table.rows["seeds"].tolist() == [2, 1]
@@ -102,14 +133,20 @@ def test_few_shot_runs_are_averaged_over_seeds():
 
 def test_the_readme_has_results_only():
     base = studies.ablations("laptop").variants[studies.FULL]
-    put(*of(base, "ablations", (90.0, 94.0)), *of(base, "ablations", (10.0,), "smoke"),
-        *of(base, "networks-rates", (20.0,)), few_shot("5-way, all layers", 0, 60.0))
+    put(
+        *of(base, "ablations", (90.0, 94.0)),
+        *of(base, "ablations", (10.0,), "smoke"),
+        *of(base, "networks-rates", (20.0,)),
+        few_shot("5-way, all layers", 0, 60.0),
+    )
     text = tables.readme_tables()
     assert "92.00 ± 2.83" in text
     assert "10.00" not in text  # no smoke numbers
     assert "20.00" not in text  # how a setting was chosen is no result
     assert "HyperTransformer, all layers" in text
-    assert text.index("**Ablations** ([13](notebooks/13_ablations.ipynb))") < text.index("**Few-shot learning**")
+    assert text.index("**Ablations** ([13](notebooks/13_ablations.ipynb))") < text.index(
+        "**Few-shot learning**"
+    )
 
 
 def test_no_records_no_tables():

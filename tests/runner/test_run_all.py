@@ -29,24 +29,36 @@ from run_all_tools import (
     texts,
 )
 
-# ---- one call with every kind of notebook --------------------------------------------------------------------
+# ---- one call with every kind of notebook
+# --------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
-    """A call over six notebooks, four of which fail; folder names with spaces and braces, which papermill formats."""
+    """A call over six notebooks, four of which fail; folder names with spaces and braces, which
+    papermill formats.
+    """
     folder = tmp_path_factory.mktemp("mixed")
     notebooks, results = folder / "note books", folder / "res{ults}"
-    book(notebooks, "00_good", SHOW, "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()")
+    book(
+        notebooks, "00_good", SHOW, "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"
+    )
     book(notebooks, "01_failing", "print('before')", "1 / 0", "print('after')")
     book(notebooks, "02_dying", "import os\nos._exit(3)", "print('after')")
     book(notebooks, "03_slow", "import time\ntime.sleep(30)")
     book(notebooks, "04_leaving", "import sys\nsys.exit(0)", "print('after')")
-    book(notebooks, "05_parameters", "print(rate, names, note)",
-         parameters='rate = 0.5  # a number\nnames = ["a"]  # texts\nnote = None  # anything\n')
+    book(
+        notebooks,
+        "05_parameters",
+        "print(rate, names, note)",
+        parameters='rate = 0.5  # a number\nnames = ["a"]  # texts\nnote = None  # anything\n',
+    )
     (results / "tables").mkdir(parents=True)
-    rows = ["experiment,dataset,profile,metric,value,spread,n_seeds", "tiny,digits,smoke,accuracy,98.1,0.4,3",
-            "tiny,digits,paper,accuracy,12.3,,1"]
+    rows = [
+        "experiment,dataset,profile,metric,value,spread,n_seeds",
+        "tiny,digits,smoke,accuracy,98.1,0.4,3",
+        "tiny,digits,paper,accuracy,12.3,,1",
+    ]
     (results / "tables" / "headline.csv").write_text("\n".join(rows) + "\n")
     for name in ("figures/a b.svg", "figures/a b.png", "runs/tiny/x/record.json", "index.csv"):
         (results / name).parent.mkdir(parents=True, exist_ok=True)
@@ -60,10 +72,20 @@ def mixed(tmp_path_factory):
 def test_a_failure_stops_no_other_and_gives_status_1(mixed):
     _, results, code, text = mixed
     assert code == 1
-    expected = {"00_good": "ok", "01_failing": "failed", "02_dying": "failed", "03_slow": "failed",
-                "04_leaving": "failed", "05_parameters": "ok"}
+    expected = {
+        "00_good": "ok",
+        "01_failing": "failed",
+        "02_dying": "failed",
+        "03_slow": "failed",
+        "04_leaving": "failed",
+        "05_parameters": "ok",
+    }
     assert {name: state(results, name)["status"] for name in expected} == expected
-    table = {line.split()[0]: line.split()[1] for line in text.splitlines() if line[:2].isdigit() and ".ipynb" in line}
+    table = {
+        line.split()[0]: line.split()[1]
+        for line in text.splitlines()
+        if line[:2].isdigit() and ".ipynb" in line
+    }
     assert table == expected
     assert text.splitlines()[-1].startswith("a notebook failed")
     assert "python run_all.py --notebooks" in text.splitlines()[-1]
@@ -94,12 +116,18 @@ def test_failed_notebook_keeps_its_traceback(mixed):
     assert error.ename == "ZeroDivisionError"
     assert "----> 1" in re.sub("\x1b\\[[0-9;]*m", "", "\n".join(error.traceback))
     assert "ZeroDivisionError" in state(mixed[1], "01_failing")["error"]
-    assert "ZeroDivisionError" in (mixed[1] / "notebooks" / "smoke" / "01_failing.html").read_text(encoding="utf-8")
+    assert "ZeroDivisionError" in (mixed[1] / "notebooks" / "smoke" / "01_failing.html").read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("02_dying", "DeadKernelError"), ("03_slow", "CellTimeoutError"), ("04_leaving", "not every cell")],
+    [
+        ("02_dying", "DeadKernelError"),
+        ("03_slow", "CellTimeoutError"),
+        ("04_leaving", "not every cell"),
+    ],
 )
 def test_what_papermill_calls_completed_is_a_failure(mixed, name, kind):
     assert kind in state(mixed[1], name)["error"]
@@ -118,8 +146,15 @@ def test_index_links_what_there_is(mixed):
     _, results, _, _ = mixed
     page = (results / "index.html").read_text(encoding="utf-8")
     links = {unquote(link) for link in re.findall(r'href="([^"]+)"', page)}
-    assert links >= {"notebooks/smoke/00_good.html", "notebooks/smoke/01_failing.ipynb", "tables/headline.csv",
-                     "figures/a b.svg", "figures/a b.png", "runs/tiny", "index.csv"}
+    assert links >= {
+        "notebooks/smoke/00_good.html",
+        "notebooks/smoke/01_failing.ipynb",
+        "tables/headline.csv",
+        "figures/a b.svg",
+        "figures/a b.png",
+        "runs/tiny",
+        "index.csv",
+    }
     assert all((results / link).exists() for link in links)
     assert 'src="figures/a%20b.svg"' in page
     assert "About 00_good" in page
@@ -129,12 +164,16 @@ def test_index_links_what_there_is(mixed):
 
 def test_list_shows_titles_parameters_and_status_without_torch(mixed):
     notebooks, results, _, _ = mixed
-    code = ("import runpy, sys\ntry:\n    runpy.run_path(sys.argv[0], run_name='__main__')\nfinally:\n"
-            "    print(sorted({'torch', 'papermill', 'nbformat'} & set(sys.modules)))")
+    code = (
+        "import runpy, sys\ntry:\n    runpy.run_path(sys.argv[0], run_name='__main__')\nfinally:\n"
+        "    print(sorted({'torch', 'papermill', 'nbformat'} & set(sys.modules)))"
+    )
     arguments = command(notebooks, "--list")[1:]
     code = f"import sys\nsys.argv = {arguments!r}\n{code}"
     begin = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", code], env=surroundings(results), capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=surroundings(results), capture_output=True, text=True
+    )
     assert time.monotonic() - begin < 5
     assert done.stdout.splitlines()[-1] == "[]"
     assert "01_failing  [smoke: failed]\n    About 01_failing\n" in done.stdout
@@ -142,7 +181,8 @@ def test_list_shows_titles_parameters_and_status_without_torch(mixed):
     assert '    rate = 0.5  # a number\n    names = ["a"]  # texts\n' in done.stdout
 
 
-# ---- doing only what is needed -----------------------------------------------------------------------------
+# ---- doing only what is needed
+# -----------------------------------------------------------------------------
 
 
 def test_resume_force_and_changed_source(tmp_path):
@@ -169,13 +209,17 @@ def test_resume_force_and_changed_source(tmp_path):
 
 def test_changed_package_runs_again(tmp_path):
     project, results = tmp_path / "project", tmp_path / "results"
-    shutil.copytree(ROOT / "terminator", project / "terminator", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "terminator", project / "terminator", ignore=shutil.ignore_patterns("__pycache__")
+    )
     shutil.copy(ROOT / "run_all.py", project)
     book(project / "notebooks", "00_counting", COUNT, "print(os.getcwd())")
 
     def again():
         start = [sys.executable, str(project / "run_all.py")]
-        return subprocess.run(start, env=surroundings(results), cwd=tmp_path, capture_output=True).returncode
+        return subprocess.run(
+            start, env=surroundings(results), cwd=tmp_path, capture_output=True
+        ).returncode
 
     assert (again(), again(), runs(results)) == (0, 0, 1)
     assert f"{project}\n" in texts(executed(results, "00_counting"))  # kernels run in the project
@@ -198,7 +242,8 @@ def test_readers_wait_and_run_again_when_a_record_changed(tmp_path):
     assert "10_writer: up to date" in text
 
 
-# ---- stopping ----------------------------------------------------------------------------------------------------
+# ---- stopping
+# ----------------------------------------------------------------------------------------------------
 
 
 def wait_for(condition, seconds=40):
@@ -218,8 +263,14 @@ def start_and_wait(notebooks, results, *options):
     Returns: the process, the pid of that notebook's kernel.
     """
     (results / "pid").unlink(missing_ok=True)
-    process = subprocess.Popen(command(notebooks, *options), env=surroundings(results), stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command(notebooks, *options),
+        env=surroundings(results),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
     wait_for(lambda: (results / "pid").exists() and (results / "pid").read_text())
     return process, int((results / "pid").read_text())
 
@@ -240,14 +291,20 @@ def test_interrupt_lock_kill_and_continue(tmp_path):
     text = process.communicate(timeout=40)[0]
     assert process.returncode == 130
     assert not alive(kernel)
-    rows = {line.split()[0]: line.split()[1:3] for line in text.splitlines() if line[:3] in ("00_", "01_", "02_")}
+    rows = {
+        line.split()[0]: line.split()[1:3]
+        for line in text.splitlines()
+        if line[:3] in ("00_", "01_", "02_")
+    }
     assert rows["00_counting"][0] == "ok"
     assert rows["01_waiting"] == ["interrupted"]
     assert rows["02_counting"] == ["not", "run"]
     assert "To go on:  python run_all.py" in text.splitlines()[-1]
     assert "Traceback" not in text
 
-    process, kernel = start_and_wait(notebooks, results)  # killed outright: neither kernel nor lock stay behind
+    process, kernel = start_and_wait(
+        notebooks, results
+    )  # killed outright: neither kernel nor lock stay behind
     process.kill()
     process.communicate(timeout=40)
     wait_for(lambda: not alive(kernel))

@@ -8,7 +8,12 @@ from run_all_tools import PARAMETERS, book, call
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
-    book(folder / "notebooks", "00_one", "1", parameters="epochs = 3  # a count\nname = \"x\"  # a text\n")
+    book(
+        folder / "notebooks",
+        "00_one",
+        "1",
+        parameters='epochs = 3  # a count\nname = "x"  # a text\n',
+    )
     book(folder / "notebooks", "01_two", "1", parameters="flags = [1]  # integers\n")
     return folder / "notebooks", folder / "results"
 
@@ -26,7 +31,10 @@ def two(tmp_path_factory):
         (["-p", "epoch", "3"], "no selected notebook has a parameter 'epoch'"),
         (["-p", "epoch", "3"], "00_one: profile, seeds, device, epochs, name"),
         (["--only", "01*", "-p", "epochs", "3"], "no selected notebook has a parameter 'epochs'"),
-        (["-p", "epochs", "three"], 'parameter epochs = "three" (str) does not fit its default 3 (int)'),
+        (
+            ["-p", "epochs", "three"],
+            'parameter epochs = "three" (str) does not fit its default 3 (int)',
+        ),
         (["-p", "epochs", "3.5"], "parameter epochs = 3.5 (float)"),
         (["-p", "epochs", "true"], "parameter epochs = true (bool)"),
         (["-p", "epochs", "NaN"], 'parameter epochs = "NaN" (str)'),
@@ -84,5 +92,3 @@ def test_empty_notebook_folder(tmp_path):
     code, text = call(tmp_path, tmp_path / "results")
     assert code == 2
     assert f"no notebooks NN_name.ipynb in {tmp_path}" in text
-
-

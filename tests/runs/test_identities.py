@@ -12,19 +12,27 @@ from terminator.runs import records
 from terminator.runtime.settings import from_dict
 
 BY_TASK = {system.task: system for system in SYSTEMS}
-# Measurements: no system's configuration is stored in them, or their names are made of other things.
+# Measurements: no system's configuration is stored in them, or their names are made of other
+# things.
 MEASURED = {"baselines", "probes", "speed"}
 # Settings that name a file, whose content is part of the identity: a record does not hold it.
-FILES = (("pretrained", "filename"), ("train", "start_from"),
-         ("train", "restore_shared_features_from"), ("model", "weights"))
+FILES = (
+    ("pretrained", "filename"),
+    ("train", "start_from"),
+    ("train", "restore_shared_features_from"),
+    ("model", "weights"),
+)
 
 
 @pytest.fixture
 def committed(monkeypatch):
     """The project's records, without what somebody ran in this checkout for themselves."""
     monkeypatch.setenv("TERMINATOR_RESULTS", str(ROOT / "results"))
-    return [record for record in records.load_records()
-            if record["profile"] != records.SMOKE and record["experiment"] != records.OWN]
+    return [
+        record
+        for record in records.load_records()
+        if record["profile"] != records.SMOKE and record["experiment"] != records.OWN
+    ]
 
 
 def of_system(found):
@@ -46,8 +54,9 @@ def recomputed(record):
 
 def test_every_committed_record_keeps_its_identity(committed):
     whole = [record for record in of_system(committed) if not missing_files(record)]
-    changed = {record["run_id"]: new for record in whole
-               if (new := recomputed(record)) != record["run_id"]}
+    changed = {
+        record["run_id"]: new for record in whole if (new := recomputed(record)) != record["run_id"]
+    }
     assert changed == {}
     count = Counter(records.task_of(record) for record in whole)
     assert count.total() >= 300
@@ -77,7 +86,8 @@ def test_another_setting_seed_profile_or_data_is_another_run(committed, system):
         record | {"config": config | {"train": config["train"] | {"seed": other}}},
         record | {"config": config | {"train": config["train"] | {"precision": "bf16"}}},
         record | {"profile": "paper" if record["profile"] == "laptop" else "laptop"},
-        record | {"data": record["data"] | {"fingerprint": "other"}}]
+        record | {"data": record["data"] | {"fingerprint": "other"}},
+    ]
     assert len({recomputed(one) for one in (record, *changed)}) == 5
     elsewhere = record | {"config": config | {"train": config["train"] | {"device": "cuda"}}}
     assert recomputed(elsewhere) == record["run_id"]

@@ -16,47 +16,84 @@ from terminator.runtime.paths import results_dir
 from terminator.runtime.settings import to_dict
 
 
-def record(seed=0, accuracy=90.0, profile="laptop", experiment="images", fingerprint="f" * 64, **changes):
+def record(
+    seed=0, accuracy=90.0, profile="laptop", experiment="images", fingerprint="f" * 64, **changes
+):
     """A record as a finished run writes it, with an invented accuracy."""
     config = Config().updated(train={"seed": seed}).updated(**changes)
     name = f"digits-{profile}-s{seed}-{abs(hash((accuracy, fingerprint, str(changes)))):x}"
     return {
-        "run_id": name, "experiment": experiment, "status": "ok", "profile": profile, "seed": seed,
-        "model": "Terminator", "parameters": 1000, "flops_per_image": 10, "config": to_dict(config),
-        "results": {"released": {"accuracy": accuracy, "images": 360},
-                    "calibrated": {"accuracy": accuracy - 1, "images": 360}},
-        "data": {"title": "digits (8x8)", "train_size": 1437, "test_size": 360, "shape": [3, 8, 8],
-                 "fingerprint": fingerprint},
-        "wall_s": 60.0, "images_per_s": 100.0, "peak_memory_bytes": 10**8, "device": "a processor",
-        "provenance": {"commit": "abc", "dirty": False}, "finished": "2024-01-01T00:00:00+00:00"}
+        "run_id": name,
+        "experiment": experiment,
+        "status": "ok",
+        "profile": profile,
+        "seed": seed,
+        "model": "Terminator",
+        "parameters": 1000,
+        "flops_per_image": 10,
+        "config": to_dict(config),
+        "results": {
+            "released": {"accuracy": accuracy, "images": 360},
+            "calibrated": {"accuracy": accuracy - 1, "images": 360},
+        },
+        "data": {
+            "title": "digits (8x8)",
+            "train_size": 1437,
+            "test_size": 360,
+            "shape": [3, 8, 8],
+            "fingerprint": fingerprint,
+        },
+        "wall_s": 60.0,
+        "images_per_s": 100.0,
+        "peak_memory_bytes": 10**8,
+        "device": "a processor",
+        "provenance": {"commit": "abc", "dirty": False},
+        "finished": "2024-01-01T00:00:00+00:00",
+    }
 
 
 def put(*given):
     for r in given:
-        records.write_json(results_dir() / "runs" / r["experiment"] / r["run_id"] / "record.json", r)
+        records.write_json(
+            results_dir() / "runs" / r["experiment"] / r["run_id"] / "record.json", r
+        )
 
 
 def test_mean_and_deviation_over_seeds():
     accuracies = (90.0, 92.0, 97.0)
-    row, = report.summary_table(record(seed, a) for seed, a in enumerate(accuracies)).to_dict("records")
+    (row,) = report.summary_table(record(seed, a) for seed, a in enumerate(accuracies)).to_dict(
+        "records"
+    )
     assert (row["seeds"], row["released"], row["calibrated"]) == (3, 93.0, 92.0)
     assert row["released_sd"] == round(math.sqrt(sum((a - 93) ** 2 for a in accuracies) / 2), 2)
     assert row["minutes"] == 1.0
-    single, = report.summary_table([record()]).to_dict("records")
+    (single,) = report.summary_table([record()]).to_dict("records")
     assert single["released_sd"] is None or math.isnan(single["released_sd"])
 
 
-@pytest.mark.parametrize("other", [
-    {"optimizer": {"lr": 0.01}}, {"model": {"rgu": False}}, {"train": {"epochs": 3}},
-    {"train": {"label_smoothing": 0.0}}, {"dataset": {"flip": False}}, {"profile": "paper"},
-    {"experiment": "ablations"}, {"fingerprint": "e" * 64}, {"train": {"precision": "bf16"}}])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"optimizer": {"lr": 0.01}},
+        {"model": {"rgu": False}},
+        {"train": {"epochs": 3}},
+        {"train": {"label_smoothing": 0.0}},
+        {"dataset": {"flip": False}},
+        {"profile": "paper"},
+        {"experiment": "ablations"},
+        {"fingerprint": "e" * 64},
+        {"train": {"precision": "bf16"}},
+    ],
+)
 def test_different_settings_are_never_averaged(other):
     table = report.summary_table([record(0), record(1), record(0, **other), record(1, **other)])
     assert list(table["seeds"]) == [2, 2]
 
 
 def test_where_a_run_was_made_does_not_part_it():
-    table = report.summary_table([record(0), record(1, train={"seed": 1, "device": "cuda", "distributed": True})])
+    table = report.summary_table(
+        [record(0), record(1, train={"seed": 1, "device": "cuda", "distributed": True})]
+    )
     assert list(table["seeds"]) == [2]
 
 
@@ -87,7 +124,9 @@ def test_a_damaged_record_is_named(content):
     path = results_dir() / "runs" / "images" / "broken" / "record.json"
     path.parent.mkdir()
     path.write_text(content)
-    with pytest.raises(ValueError, match="images/broken/record.json is no readable run record.*Remove its folder"):
+    with pytest.raises(
+        ValueError, match="images/broken/record.json is no readable run record.*Remove its folder"
+    ):
         records.load_records()
 
 
@@ -109,16 +148,25 @@ def test_provenance_says_what_ran():
     assert "threads" in provenance.device_name("cpu")
 
 
-@pytest.mark.parametrize(("mean", "spread", "text"), [
-    (98.123, 0.3, "98.12 ± 0.30"), (98.1, None, "98.10"), (98.1, math.nan, "98.10"), (math.nan, None, "-"),
-    (None, 1, "-")])
+@pytest.mark.parametrize(
+    ("mean", "spread", "text"),
+    [
+        (98.123, 0.3, "98.12 ± 0.30"),
+        (98.1, None, "98.10"),
+        (98.1, math.nan, "98.10"),
+        (math.nan, None, "-"),
+        (None, 1, "-"),
+    ],
+)
 def test_mean_and_spread_as_text(mean, spread, text):
     assert comparison.mean_and_spread(mean, spread) == text
 
 
 def test_a_results_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(PermissionError, match="cannot write to the results folder .*file/run.*TERMINATOR_RESULTS"):
+    with pytest.raises(
+        PermissionError, match="cannot write to the results folder .*file/run.*TERMINATOR_RESULTS"
+    ):
         records.check_writable(tmp_path / "file" / "run")
     records.check_writable(tmp_path / "fine")
     assert list((tmp_path / "fine").iterdir()) == []
@@ -126,9 +174,14 @@ def test_a_results_folder_that_cannot_be_written(tmp_path):
 
 def test_a_table_goes_between_the_markers_of_the_readme(tmp_path):
     path = tmp_path / "README.md"
-    path.write_text(f"before\n{readme.README_START}\nold\n{readme.README_END}\nafter\n", encoding="utf8")
+    path.write_text(
+        f"before\n{readme.README_START}\nold\n{readme.README_END}\nafter\n", encoding="utf8"
+    )
     readme.update_readme(path, "new")
-    assert path.read_text(encoding="utf8") == f"before\n{readme.README_START}\nnew\n{readme.README_END}\nafter\n"
+    assert (
+        path.read_text(encoding="utf8")
+        == f"before\n{readme.README_START}\nnew\n{readme.README_END}\nafter\n"
+    )
     path.write_text("no markers")
     with pytest.raises(ValueError, match="README.md lacks the lines"):
         readme.update_readme(path, "new")

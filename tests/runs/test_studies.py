@@ -1,4 +1,6 @@
-"""Studies: what they train can be built and is what its label says; their runs, records, tables and verdicts."""
+"""Studies: what they train can be built and is what its label says; their runs, records, tables and
+verdicts.
+"""
 
 import math
 
@@ -21,11 +23,14 @@ ANY_PROFILE = pytest.mark.parametrize("profile", PROFILES)
 
 
 def record(accuracy, seed=0, entropy=1.0):
-    results = {name: {"accuracy": accuracy, "cross_entropy": entropy} for name in ("released", "calibrated")}
+    results = {
+        name: {"accuracy": accuracy, "cross_entropy": entropy}
+        for name in ("released", "calibrated")
+    }
     return {"results": results, "parameters": 7, "wall_s": 2.0, "images_per_s": 5.0, "seed": seed}
 
 
-# -- the studies themselves --------------------------------------------------------------------------------------
+# -- the studies themselves ------------------------------------------------------------------------
 
 
 def all_studies(profile):
@@ -40,7 +45,9 @@ def all_studies(profile):
 def test_every_variant_is_possible_and_differs_from_every_other(profile, tiny_data):
     for study in all_studies(profile):
         assert study.seeds
-        resolved = [CLASSIFICATION.resolve(config, tiny_data()) for config in study.variants.values()]
+        resolved = [
+            CLASSIFICATION.resolve(config, tiny_data()) for config in study.variants.values()
+        ]
         assert len({str(config) for config in resolved}) == len(resolved)
 
 
@@ -57,14 +64,31 @@ def test_a_variant_changes_what_its_name_says_and_nothing_else():
     study = studies.ablations("laptop")
     base = study.variants[FULL]
     assert len(study.variants) == 1 + len(studies.ablation_kinds()) >= 20
-    for label, change in (("without RGUs", {"model": {"rgu": False}}),
-                          ("without slow neural loss", {"train": {"slow_neural_loss": 0.0}}),
-                          ("without local 9x9", {"model": {"local_sizes": [3, 0, 5, 7]}}),
-                          ("affine batch for G-IBS", {"model": {"standardization": "batch_affine"}})):
+    for label, change in (
+        ("without RGUs", {"model": {"rgu": False}}),
+        ("without slow neural loss", {"train": {"slow_neural_loss": 0.0}}),
+        ("without local 9x9", {"model": {"local_sizes": [3, 0, 5, 7]}}),
+        ("affine batch for G-IBS", {"model": {"standardization": "batch_affine"}}),
+    ):
         assert changed_settings(study.variants[label], base) == change
-    switches = {key for config in study.variants.values() for key in changed_settings(config, base).get("model", {})}
-    assert switches >= {"rgu", "hyper_channel_interaction", "hyper_interaction", "si_glu", "skips", "local_context",
-                        "renormalization", "trainable_renormalization", "standardization", "local_sizes", "omega_0"}
+    switches = {
+        key
+        for config in study.variants.values()
+        for key in changed_settings(config, base).get("model", {})
+    }
+    assert switches >= {
+        "rgu",
+        "hyper_channel_interaction",
+        "hyper_interaction",
+        "si_glu",
+        "skips",
+        "local_context",
+        "renormalization",
+        "trainable_renormalization",
+        "standardization",
+        "local_sizes",
+        "omega_0",
+    }
     assert set(studies.ablations("smoke").variants) < set(study.variants)
 
 
@@ -77,7 +101,9 @@ def test_a_sweep_never_sees_the_test_images_and_the_final_training_holds_nothing
         assert {len(rates) for rates in contest.rates.values()} == {3}
         assert all(config.optimizer.lr == rate for (_, rate), config in sweep.variants.items())
         final = contest.final({name: 0.5 for name in contest.candidates})
-        assert all((c.dataset.held_out, c.optimizer.lr) == (0, 0.5) for c in final.variants.values())
+        assert all(
+            (c.dataset.held_out, c.optimizer.lr) == (0, 0.5) for c in final.variants.values()
+        )
         assert sweep.experiment != final.experiment
 
 
@@ -85,7 +111,10 @@ def test_a_sweep_never_sees_the_test_images_and_the_final_training_holds_nothing
 def test_precisions_differ_in_nothing_else(profile):
     for (data, kind), config in studies.precision(profile).variants.items():
         assert config.train.precision == kind
-        assert config.updated(train={"precision": "bf16"}) == studies.precision(profile).variants[data, "bf16"]
+        assert (
+            config.updated(train={"precision": "bf16"})
+            == studies.precision(profile).variants[data, "bf16"]
+        )
 
 
 def test_unknown_profiles():
@@ -94,7 +123,7 @@ def test_unknown_profiles():
             make("huge")
 
 
-# -- training them -----------------------------------------------------------------------------------------------
+# -- training them ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -105,16 +134,27 @@ def stripes(tiny_data, monkeypatch):
 
 def test_runs_and_records_of_a_study(tiny_config, stripes, monkeypatch):
     config = tiny_config(train={"epochs": 1})
-    study = Study("study", {"full": config, "no skips": config.updated("model.skips=False")}, (3, 4))
+    study = Study(
+        "study", {"full": config, "no skips": config.updated("model.skips=False")}, (3, 4)
+    )
     order, original = [], CLASSIFICATION.run
-    monkeypatch.setattr(CLASSIFICATION, "run", lambda config, *rest: (
-        order.append((config.model.skips, config.train.seed)), original(config, *rest))[1])
+    monkeypatch.setattr(
+        CLASSIFICATION,
+        "run",
+        lambda config, *rest: (
+            order.append((config.model.skips, config.train.seed)),
+            original(config, *rest),
+        )[1],
+    )
     found = run_study(CLASSIFICATION, study, "smoke")
     assert order == [(True, 3), (False, 3), (True, 4), (False, 4)]
     assert {label: [run.record["seed"] for run in runs] for label, runs in found.items()} == {
-        "full": [3, 4], "no skips": [3, 4]}
+        "full": [3, 4],
+        "no skips": [3, 4],
+    }
     assert study_records(CLASSIFICATION, study, "smoke") == {
-        label: [run.record for run in runs] for label, runs in found.items()}
+        label: [run.record for run in runs] for label, runs in found.items()
+    }
     assert study_records(CLASSIFICATION, study, "laptop") == {"full": [], "no skips": []}
     assert len(run_study(CLASSIFICATION, study, "smoke", seeds=[5])["full"]) == 1
     other = Study("study", {"no RGUs": config.updated("model.rgu=False")}, (3,))
@@ -124,7 +164,9 @@ def test_runs_and_records_of_a_study(tiny_config, stripes, monkeypatch):
 def test_records_of_a_substitute_count(tiny_config, stripes):
     asked = tiny_config(dataset={"name": "CIFAR10"}, train={"epochs": 1})
     CLASSIFICATION.run(asked.updated(dataset={"name": "cifar10-jpeg"}), "study", "laptop")
-    assert len(study_records(CLASSIFICATION, Study("study", {"a": asked}, (0,)), "laptop")["a"]) == 1
+    assert (
+        len(study_records(CLASSIFICATION, Study("study", {"a": asked}, (0,)), "laptop")["a"]) == 1
+    )
 
 
 def test_a_variant_that_diverges_is_said_and_left_out(tiny_config, stripes, capsys):
@@ -133,7 +175,9 @@ def test_a_variant_that_diverges_is_said_and_left_out(tiny_config, stripes, caps
     found = run_study(CLASSIFICATION, Study("study", {"bad": bad, "good": config}, (0,)), "smoke")
     assert (len(found["bad"]), len(found["good"])) == (0, 1)
     assert "bad, seed 0: the loss is" in capsys.readouterr().out
-    table = comparison.difference_table({label: [r.record for r in runs] for label, runs in found.items()}, "good")
+    table = comparison.difference_table(
+        {label: [r.record for r in runs] for label, runs in found.items()}, "good"
+    )
     assert math.isnan(table["accuracy"][0])
     assert "bad: every training diverged" in comparison.verdict(table, "good")
 
@@ -147,18 +191,24 @@ def test_other_errors_are_not_swallowed(tiny_config, monkeypatch):
         run_study(CLASSIFICATION, Study("study", {"a": tiny_config()}, (0,)), "smoke")
 
 
-# -- tables and verdicts -----------------------------------------------------------------------------------------
+# -- tables and verdicts ---------------------------------------------------------------------------
 
 
-GROUPS = {"full": [record(90.0), record(92.0)], "worse": [record(70.0), record(72.0)],
-          "same": [record(91.0), record(92.0)], "better": [record(99.0), record(98.0)]}
+GROUPS = {
+    "full": [record(90.0), record(92.0)],
+    "worse": [record(70.0), record(72.0)],
+    "same": [record(91.0), record(92.0)],
+    "better": [record(99.0), record(98.0)],
+}
 
 
 def test_difference_table_by_hand():
     table = comparison.difference_table(GROUPS, "full").set_index("variant")
     assert list(table["accuracy"]) == [91.0, 71.0, 91.5, 98.5]
     assert list(table["difference"]) == [0.0, -20.0, 0.5, 7.5]
-    pooled = math.sqrt((2 + 2 + 0.5 + 0.5) / 4)  # variances of two values each, one degree of freedom each
+    pooled = math.sqrt(
+        (2 + 2 + 0.5 + 0.5) / 4
+    )  # variances of two values each, one degree of freedom each
     assert comparison.pooled_spread(table) == (pytest.approx(pooled), 4)
     assert table["standard_error"]["worse"] == pytest.approx(pooled)  # sqrt(1/2 + 1/2)
     assert math.isnan(table["standard_error"]["full"])
@@ -171,17 +221,27 @@ def test_the_verdict_follows_the_table():
     assert "worse: worse (-20.00 points)" in text
     assert "better: better (+7.50 points)" in text
     assert text.endswith("for: same.")
-    single = comparison.difference_table({name: group[:1] for name, group in GROUPS.items()}, "full")
+    single = comparison.difference_table(
+        {name: group[:1] for name, group in GROUPS.items()}, "full"
+    )
     assert comparison.verdict(single, "full").endswith("no difference can be told from chance.")
     assert not single["clear"].any()
-    with pytest.raises(ValueError, match="reference is 'whole', which has no runs; allowed: full, worse"):
+    with pytest.raises(
+        ValueError, match="reference is 'whole', which has no runs; allowed: full, worse"
+    ):
         comparison.difference_table(GROUPS, "whole")
 
 
 def test_rates_are_chosen_by_held_out_accuracy_then_cross_entropy():
-    sweep = {("a", 0.1): [record(50.0)], ("a", 0.2): [record(60.0)], ("a", 0.3): [record(55.0)],
-             ("b", 0.1): [record(70.0, entropy=0.9)], ("b", 0.2): [record(70.0, entropy=0.5)], ("b", 0.3): [],
-             ("c", 0.1): [record(10.0)]}
+    sweep = {
+        ("a", 0.1): [record(50.0)],
+        ("a", 0.2): [record(60.0)],
+        ("a", 0.3): [record(55.0)],
+        ("b", 0.1): [record(70.0, entropy=0.9)],
+        ("b", 0.2): [record(70.0, entropy=0.5)],
+        ("b", 0.3): [],
+        ("c", 0.1): [record(10.0)],
+    }
     table = comparison.rate_table(sweep)
     assert comparison.ranked_rates(table) == {"a": [0.2, 0.3, 0.1], "b": [0.2, 0.1], "c": [0.1]}
     assert not table["at_edge"].any()
@@ -194,18 +254,27 @@ def test_rates_are_chosen_by_held_out_accuracy_then_cross_entropy():
 def test_the_ranking_says_when_it_may_be_chance():
     text = comparison.ranking(GROUPS)
     assert text.splitlines()[0] == "better: 98.50 % ± 0.71"
-    assert "better leads same by 7.00 points, more than 2 standard errors of 0.71" in text  # the spread of these two
+    assert (
+        "better leads same by 7.00 points, more than 2 standard errors of 0.71" in text
+    )  # the spread of these two
     close = {"x": [record(90.0), record(94.0)], "y": [record(91.0), record(94.0)]}
     assert "y leads x by 0.50 points, no more than 2 standard errors" in comparison.ranking(close)
-    assert comparison.ranking({"x": [record(1.0)], "y": [record(2.0)]}).endswith("the order may be chance.")
+    assert comparison.ranking({"x": [record(1.0)], "y": [record(2.0)]}).endswith(
+        "the order may be chance."
+    )
 
 
 def test_epochs_to_a_share_of_the_best():
     def curve(*values):
         return pd.DataFrame({"epoch": range(1, len(values) + 1), "test_accuracy": values})
 
-    table = comparison.epochs_to({"fast": [curve(80.0, 95.0, 100.0), curve(84.0, 99.0, 100.0)],
-                                  "slow": [curve(10.0, 20.0, 95.0)], "never": [curve(1.0, 2.0, 3.0)]})
+    table = comparison.epochs_to(
+        {
+            "fast": [curve(80.0, 95.0, 100.0), curve(84.0, 99.0, 100.0)],
+            "slow": [curve(10.0, 20.0, 95.0)],
+            "never": [curve(1.0, 2.0, 3.0)],
+        }
+    )
     assert list(table["target"]) == [90.0] * 3
     assert list(table["epoch"].astype(object).where(table["epoch"].notna(), None)) == [2, 3, None]
 
@@ -220,11 +289,13 @@ def test_released_logs_are_per_epoch_and_agree_with_the_literature():
 
 
 def test_contests_put_the_rate_last():
-    contest = Contest("c", Config(), {"a": {"optimizer": {"name": "SGD", "lr": 7.0}}}, {"a": (0.1,)}, {}, (0,))
+    contest = Contest(
+        "c", Config(), {"a": {"optimizer": {"name": "SGD", "lr": 7.0}}}, {"a": (0.1,)}, {}, (0,)
+    )
     assert contest.final({"a": 0.2}).variants["a"].optimizer.lr == 0.2
 
 
-# -- two sides of a claim ------------------------------------------------------------------------------------------
+# -- two sides of a claim --------------------------------------------------------------------------
 
 
 def test_a_gap_needs_two_seeds_and_more_than_chance():
@@ -235,6 +306,10 @@ def test_a_gap_needs_two_seeds_and_more_than_chance():
     assert found.word == comparison.HOLDS
     assert comparison.gap([50.0, 51.0], [60.0, 61.0]).word == comparison.NOT
     assert comparison.gap([60.0, 40.0], [50.0, 51.0]).word == comparison.UNSETTLED
-    assert comparison.gap([60.0], [50.0, 51.0]).word == comparison.UNSETTLED  # however large the difference
-    assert comparison.gap([60.0, 62.0], [50.0, 51.0], (30.0, 0.0)).word == comparison.UNSETTLED  # few test examples
+    assert (
+        comparison.gap([60.0], [50.0, 51.0]).word == comparison.UNSETTLED
+    )  # however large the difference
+    assert (
+        comparison.gap([60.0, 62.0], [50.0, 51.0], (30.0, 0.0)).word == comparison.UNSETTLED
+    )  # few test examples
     assert str(comparison.gap([60.0], [50.0], (3.0, 4.0))) == "+10.0 ± 5.0 points, one seed"

@@ -17,8 +17,12 @@ from terminator.runtime.checkpoint import CheckpointError
 
 @pytest.fixture
 def content():
-    return {"rows": [{"epoch": 1, "loss": 0.5}], "identity": {"train": {"seed": 1}},
-            "model": {"w": torch.arange(500.0)}, "random": [checkpoint.random_states()]}
+    return {
+        "rows": [{"epoch": 1, "loss": 0.5}],
+        "identity": {"train": {"seed": 1}},
+        "model": {"w": torch.arange(500.0)},
+        "random": [checkpoint.random_states()],
+    }
 
 
 def same(a, b):
@@ -45,7 +49,13 @@ def test_all_random_states_come_back(tmp_path):
     checkpoint.write(tmp_path / "c.pt", {"random": checkpoint.random_states()})
 
     def draw():
-        return random.gauss(0, 1), random.random(), np.random.randn(), np.random.rand(), torch.randn(2).tolist()
+        return (
+            random.gauss(0, 1),
+            random.random(),
+            np.random.randn(),
+            np.random.rand(),
+            torch.randn(2).tolist(),
+        )
 
     first = draw()
     assert draw() != first
@@ -59,7 +69,9 @@ def test_missing_and_foreign_files(tmp_path):
         checkpoint.read(path)
     for foreign in ({"state_dict": {}}, [1], {"format": "other"}):
         torch.save(foreign, path)
-        with pytest.raises(CheckpointError, match="checkpoint.pt is not a checkpoint of this kit: it lacks format"):
+        with pytest.raises(
+            CheckpointError, match="checkpoint.pt is not a checkpoint of this kit: it lacks format"
+        ):
             checkpoint.read(path)
     path.write_text("epoch 3")
     with pytest.raises(CheckpointError, match="truncated or corrupt"):
@@ -72,7 +84,10 @@ def test_truncated_anywhere(content, tmp_path):
     whole = path.read_bytes()
     for length in [0, 1, 10, *range(100, len(whole), len(whole) // 25), len(whole) - 1]:
         path.write_bytes(whole[:length])
-        with pytest.raises(CheckpointError, match="checkpoint.pt cannot be read as a checkpoint .*Remove it to start"):
+        with pytest.raises(
+            CheckpointError,
+            match="checkpoint.pt cannot be read as a checkpoint .*Remove it to start",
+        ):
             checkpoint.read(path)
 
 
@@ -97,25 +112,34 @@ def test_flipped_bits_are_an_error_or_do_no_harm(content, tmp_path):
 def test_differences_are_named_by_key():
     ours = {"train": {"seed": 1, "epochs": 4}, "data": "abc"}
     theirs = {"train": {"seed": 2, "epochs": 4}, "optimizer": {"lr": 0.5}, "data": "abc"}
-    assert checkpoint.differences(ours, theirs) == ["optimizer.lr: 0.5 -> 'default'", "train.seed: 2 -> 1"]
+    assert checkpoint.differences(ours, theirs) == [
+        "optimizer.lr: 0.5 -> 'default'",
+        "train.seed: 2 -> 1",
+    ]
     assert checkpoint.differences(ours, ours) == []
 
 
-def test_a_checkpoint_of_another_configuration_names_what_differs(tiny_model, tiny_config, tiny_data, tmp_path):
+def test_a_checkpoint_of_another_configuration_names_what_differs(
+    tiny_model, tiny_config, tiny_data, tmp_path
+):
     Trainer(tiny_model(), tiny_config("train.epochs=1"), tiny_data(), tmp_path).fit()
     before = (tmp_path / "checkpoint.pt").read_bytes()
     other = tiny_config("train.epochs=1", "optimizer.lr=0.5", "train.label_smoothing=0.2")
     with pytest.raises(CheckpointError) as error:
         Trainer(tiny_model(), other, tiny_data(), tmp_path).fit()
-    for words in ("belongs to another configuration", "optimizer.lr: 'default' -> 0.5",
-                  "train.label_smoothing: 'default' -> 0.2", "Remove it, or choose another folder"):
+    for words in (
+        "belongs to another configuration",
+        "optimizer.lr: 'default' -> 0.5",
+        "train.label_smoothing: 'default' -> 0.2",
+        "Remove it, or choose another folder",
+    ):
         assert words in str(error.value)
     with pytest.raises(CheckpointError, match="data: 'stripes-32-12-0' -> 'stripes-32-12-1'"):
         Trainer(tiny_model(), tiny_config("train.epochs=1"), tiny_data(seed=1), tmp_path).fit()
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
 
-# -- writing fails -----------------------------------------------------------------------------------------------
+# -- writing fails ---------------------------------------------------------------------------------
 
 
 def test_a_folder_that_is_a_file(content, tmp_path):
@@ -153,12 +177,18 @@ FULL_DISK = """
 def test_disk_full_the_old_files_survive_and_nothing_is_left_behind(tmp_path):
     from terminator import Terminator
 
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(FULL_DISK), str(tmp_path)], capture_output=True,
-                          text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(FULL_DISK), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr
     lines = [line.split("|") for line in done.stdout.splitlines()]
     assert [line[1] for line in lines] == ["True"] * 4, done.stdout
-    assert "checkpoint.pt; the previous one is untouched (disk full, or not writable?)" in lines[0][2]
+    assert (
+        "checkpoint.pt; the previous one is untouched (disk full, or not writable?)" in lines[0][2]
+    )
     assert "new.pt (disk full, or not writable?)" in lines[1][2]
     assert "model.safetensors (disk full?)" in lines[2][2]
     assert sorted(os.listdir(tmp_path)) == ["checkpoint.pt", "model.safetensors", "record.json"]

@@ -1,4 +1,6 @@
-"""The same settings give the same bits on the same machine; on another one, the same within a stated tolerance."""
+"""The same settings give the same bits on the same machine; on another one, the same within a
+stated tolerance.
+"""
 
 import json
 import os
@@ -38,10 +40,15 @@ print("RESULT", json.dumps({{"logits": logits.tolist(), "digest": digest, "first
 def trained(threads=1, **environment):
     """What a fresh process finds."""
     code = SCRIPT.format(tests=str(TESTS), threads=threads)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240,
-                          env=os.environ | {"OMP_NUM_THREADS": str(threads)} | environment)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=os.environ | {"OMP_NUM_THREADS": str(threads)} | environment,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
-    line, = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
     return json.loads(line.removeprefix("RESULT "))
 
 
@@ -57,15 +64,23 @@ def test_two_fresh_processes_agree_bit_for_bit(once):
 # What the README states for another processor or number of threads:
 LOGITS, FIRST_EPOCH = 2e-3, 0.02  # relative
 POINTS = 25  # of accuracy of 32 images: what eight seeds on one processor span
-# The last bit of a sine's argument, large with omega_0 = 2000, is 1e-4; initial values differ by such bits too.
+# The last bit of a sine's argument, large with omega_0 = 2000, is 1e-4; initial values differ by
+# such bits too.
 
 
-@pytest.mark.parametrize("environment", [
-    {"threads": 2}, {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"}],
-    ids=["two threads", "a processor without vector units"])
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"threads": 2},
+        {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"},
+    ],
+    ids=["two threads", "a processor without vector units"],
+)
 def test_another_processor_agrees_within_the_stated_tolerance(once, environment):
     other = trained(**environment)
-    assert torch.allclose(torch.tensor(other["logits"]), torch.tensor(once["logits"]), rtol=LOGITS, atol=LOGITS)
+    assert torch.allclose(
+        torch.tensor(other["logits"]), torch.tensor(once["logits"]), rtol=LOGITS, atol=LOGITS
+    )
     assert other["first"] == pytest.approx(once["first"], rel=FIRST_EPOCH)
     assert other["accuracy"] == pytest.approx(once["accuracy"], abs=POINTS)
     if "ATEN_CPU_CAPABILITY" in environment:
@@ -98,11 +113,16 @@ def test_the_pooling_of_that_mode_is_torchs(shape, size):
     ours, theirs = pooled(x, size), pool(x, size)
     assert torch.allclose(ours, theirs)
     weights = torch.randn_like(ours)
-    assert torch.allclose(*(torch.autograd.grad((out * weights).sum(), x)[0] for out in (ours, theirs)))
+    assert torch.allclose(
+        *(torch.autograd.grad((out * weights).sum(), x)[0] for out in (ours, theirs))
+    )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_the_deterministic_mode_on_cuda_gives_the_same_bits_twice(tiny_config, tiny_data):
     config = tiny_config("train.deterministic=True", train={"device": "cuda"})
-    runs = [CLASSIFICATION.run(config, "bits", data=tiny_data(), force=True).model().state_dict() for _ in range(2)]
+    runs = [
+        CLASSIFICATION.run(config, "bits", data=tiny_data(), force=True).model().state_dict()
+        for _ in range(2)
+    ]
     assert all(torch.equal(value, runs[1][name]) for name, value in runs[0].items())

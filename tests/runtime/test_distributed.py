@@ -63,17 +63,35 @@ CASES = {  # what to change in the tiny configuration, and how close the losses 
 
 def torchrun(*arguments):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-                           *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=240)
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node",
+            "2",
+            *map(str, arguments),
+        ],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     """What two processes found, for every case."""
     folder = tmp_path_factory.mktemp("two")
-    (folder / "cases.json").write_text(json.dumps({name: case for name, (case, _) in CASES.items()}))
-    (folder / "script.py").write_text(SCRIPT.format(tests=str(TESTS), out=str(folder / "out.json"),
-                                                    cases=str(folder / "cases.json")))
+    (folder / "cases.json").write_text(
+        json.dumps({name: case for name, (case, _) in CASES.items()})
+    )
+    (folder / "script.py").write_text(
+        SCRIPT.format(
+            tests=str(TESTS), out=str(folder / "out.json"), cases=str(folder / "cases.json")
+        )
+    )
     done = torchrun(folder / "script.py")
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((folder / "out.json").read_text())
@@ -81,7 +99,9 @@ def two(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_the_loss_curve_of_two_processes_is_that_of_one(two, tiny_model, tiny_config, tiny_data, name):
+def test_the_loss_curve_of_two_processes_is_that_of_one(
+    two, tiny_model, tiny_config, tiny_data, name
+):
     case, tolerance = CASES[name]
     changes = {key: value for key, value in case.items() if key != "model"}
     one = Trainer(tiny_model(**case.get("model", {})), tiny_config(**changes), tiny_data())
@@ -92,8 +112,9 @@ def test_the_loss_curve_of_two_processes_is_that_of_one(two, tiny_model, tiny_co
             assert theirs[term] == pytest.approx(ours[term], rel=tolerance), term
         assert theirs["train_accuracy"] == pytest.approx(ours["train_accuracy"], abs=4)
     one.calibrate()
-    assert two[name]["calibrated"]["cross_entropy"] == pytest.approx(one.evaluate("calibrated")["cross_entropy"],
-                                                                     rel=max(0.001, 3 * tolerance))
+    assert two[name]["calibrated"]["cross_entropy"] == pytest.approx(
+        one.evaluate("calibrated")["cross_entropy"], rel=max(0.001, 3 * tolerance)
+    )
     assert two[name]["calibrated"]["images"] == 12
     first, second = two[name]["sums"]
     assert first == second  # both hold the same weights
@@ -101,58 +122,96 @@ def test_the_loss_curve_of_two_processes_is_that_of_one(two, tiny_model, tiny_co
 
 @pytest.mark.slow
 def test_a_batch_that_cannot_be_shared_is_refused(two):
-    assert "train.batch_size is 7; allowed: multiples of train.accumulate x processes = 1 x 2" in two["odd batch"]
+    assert (
+        "train.batch_size is 7; allowed: multiples of train.accumulate x processes = 1 x 2"
+        in two["odd batch"]
+    )
 
 
 @pytest.mark.slow
 def test_the_command_line_under_torchrun(capsys):
-    words = ["-m", "terminator", "train", "dataset.name=digits", "dataset.channels=3", "dataset.train_size=64",
-             "dataset.test_size=40", "model.factors=[4,1]", "model.global_hidden=4", "model.local_hidden=4",
-             "train.batch_size=16", "train.epochs=1", "train.device=cpu", "scheduler.warmup_epochs=0",
-             "--profile", "smoke"]
+    words = [
+        "-m",
+        "terminator",
+        "train",
+        "dataset.name=digits",
+        "dataset.channels=3",
+        "dataset.train_size=64",
+        "dataset.test_size=40",
+        "model.factors=[4,1]",
+        "model.global_hidden=4",
+        "model.local_hidden=4",
+        "train.batch_size=16",
+        "train.epochs=1",
+        "train.device=cpu",
+        "scheduler.warmup_epochs=0",
+        "--profile",
+        "smoke",
+    ]
     done = torchrun(*words, "train.distributed=True", "train.avail_gpus=2", "train.num_nodes=1")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("record, metrics and model:") == 1, done.stdout  # rank 0 speaks for all
+    assert done.stdout.count("record, metrics and model:") == 1, (
+        done.stdout
+    )  # rank 0 speaks for all
     assert done.stdout.count("released:") == 1
-    record, = records.load_records("cli")
+    (record,) = records.load_records("cli")
     assert record["status"] == "ok"
-    assert record["results"]["released"]["images"] == record["results"]["calibrated"]["images"] == 40
+    assert (
+        record["results"]["released"]["images"] == record["results"]["calibrated"]["images"] == 40
+    )
     assert main(words[2:]) == 0  # one process finds the record of two
     assert "epoch" not in capsys.readouterr().out.replace("epochs", "")
     assert records.load_records("cli") == [record]
 
 
-# -- what torchrun and the settings disagree about ---------------------------------------------------------------
+# -- what torchrun and the settings disagree about -------------------------------------------------
 
 
 @pytest.fixture
 def environment(monkeypatch):
     """Pretend that torchrun started this process as one of two on each of two machines."""
-    for name, value in {"RANK": 0, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 2, "WORLD_SIZE": 4,
-                        "TORCHELASTIC_RUN_ID": "x"}.items():
+    for name, value in {
+        "RANK": 0,
+        "LOCAL_RANK": 0,
+        "LOCAL_WORLD_SIZE": 2,
+        "WORLD_SIZE": 4,
+        "TORCHELASTIC_RUN_ID": "x",
+    }.items():
         monkeypatch.setenv(name, str(value))
 
 
-@pytest.mark.parametrize(("settings", "words"), [
-    ({"num_nodes": 2, "avail_gpus": 4}, "train.avail_gpus is 4; allowed: -1, or 2"),
-    ({"num_nodes": 1, "avail_gpus": 2}, "train.num_nodes is 1; allowed: 2"),
-    ({"num_nodes": 3}, "train.num_nodes is 3; allowed: 2"),
-])
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"num_nodes": 2, "avail_gpus": 4}, "train.avail_gpus is 4; allowed: -1, or 2"),
+        ({"num_nodes": 1, "avail_gpus": 2}, "train.num_nodes is 1; allowed: 2"),
+        ({"num_nodes": 3}, "train.num_nodes is 3; allowed: 2"),
+    ],
+)
 def test_processes_and_machines_that_torchrun_did_not_start(environment, settings, words):
-    with pytest.raises(ConfigError, match=words), processes(TrainConfig(distributed=True, device="cpu", **settings)):
+    with (
+        pytest.raises(ConfigError, match=words),
+        processes(TrainConfig(distributed=True, device="cpu", **settings)),
+    ):
         pass
 
 
 def test_torchrun_without_the_setting(environment):
-    with pytest.raises(ConfigError, match="train.distributed is false, but torchrun started 4 processes"), \
-            processes(TrainConfig()):
+    with (
+        pytest.raises(
+            ConfigError, match="train.distributed is false, but torchrun started 4 processes"
+        ),
+        processes(TrainConfig()),
+    ):
         pass
 
 
 def test_the_setting_without_torchrun(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
-    with pytest.raises(ConfigError, match="torchrun did not start this process; run `torchrun"), \
-            processes(TrainConfig(distributed=True)):
+    with (
+        pytest.raises(ConfigError, match="torchrun did not start this process; run `torchrun"),
+        processes(TrainConfig(distributed=True)),
+    ):
         pass
     with processes(TrainConfig(avail_gpus=8, num_nodes=3)):  # nothing to join: accepted and ignored
         pass
@@ -161,10 +220,19 @@ def test_the_setting_without_torchrun(monkeypatch):
 @pytest.mark.parametrize("started_by_torchrun", [True, False])
 @pytest.mark.parametrize("status", [0, 3])
 def test_leaving_keeps_the_exit_status_and_what_was_printed(started_by_torchrun, status):
-    environment = {name: value for name, value in os.environ.items() if name != "TORCHELASTIC_RUN_ID"}
-    done = subprocess.run([sys.executable, "-c", "import atexit; from terminator.runtime.distributed import leave\n"
-                           f"atexit.register(print, 'good-bye'); print('done'); leave({status})"],
-                          env=environment | ({"TORCHELASTIC_RUN_ID": "1"} if started_by_torchrun else {}),
-                          capture_output=True, text=True)
+    environment = {
+        name: value for name, value in os.environ.items() if name != "TORCHELASTIC_RUN_ID"
+    }
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import atexit; from terminator.runtime.distributed import leave\n"
+            f"atexit.register(print, 'good-bye'); print('done'); leave({status})",
+        ],
+        env=environment | ({"TORCHELASTIC_RUN_ID": "1"} if started_by_torchrun else {}),
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == status
     assert done.stdout.split() == ["done"] if started_by_torchrun else ["done", "good-bye"]

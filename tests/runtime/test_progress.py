@@ -33,11 +33,15 @@ assert outside.n == 2, outside.n
 
 @pytest.fixture(scope="module")
 def watched():
-    """The outputs of both cells where a person could watch; neighbouring texts are joined, as JupyterLab does."""
+    """The outputs of both cells where a person could watch; neighbouring texts are joined, as
+    JupyterLab does.
+    """
     notebook = new_notebook(cells=[new_code_cell(TRAININGS), new_code_cell(NESTED)])
     with mock.patch.dict(os.environ):
         os.environ.pop(HEADLESS_VARIABLE, None)
-        NotebookClient(notebook, timeout=120, kernel_name="python3", coalesce_streams=True).execute()
+        NotebookClient(
+            notebook, timeout=120, kernel_name="python3", coalesce_streams=True
+        ).execute()
     nbformat.validate(notebook)
     return [cell["outputs"] for cell in notebook.cells]
 

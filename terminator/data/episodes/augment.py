@@ -1,7 +1,8 @@
-"""Augmentation of episodes: one random configuration for support and query together, per episode or per label.
+"""Augmentation of episodes: one random configuration for support and query together, per episode or
+per label.
 
-Everything runs on whole batches; drawing is apart from applying, so that more queries of the same episode can be
-augmented in the same way.
+Everything runs on whole batches; drawing is apart from applying, so that more queries of the same
+episode can be augmented in the same way.
 
 Source: the reference implementation of arXiv 2201.04182.  Golden: hypertransformer_augment.
 """
@@ -15,7 +16,14 @@ from torch import Tensor
 from terminator.data.episodes.settings import EpisodeAugmentation
 from terminator.runtime.memory import to_device
 
-STEPS = ("rotation", "roll", "resize", "contrast", "smooth", "negate")  # in the order of application
+STEPS = (
+    "rotation",
+    "roll",
+    "resize",
+    "contrast",
+    "smooth",
+    "negate",
+)  # in the order of application
 
 
 class Configuration(NamedTuple):
@@ -32,13 +40,19 @@ class Configuration(NamedTuple):
     def at(self, index: tuple[Tensor, ...]) -> "Configuration":
         """The configurations at an index into the (E, n) axes."""
         turns, is_on, *rest = self
-        return Configuration(turns[index], {name: on[index] for name, on in is_on.items()},
-                             *(part[index] for part in rest))
+        return Configuration(
+            turns[index],
+            {name: on[index] for name, on in is_on.items()},
+            *(part[index] for part in rest),
+        )
 
 
-def draw_configuration(settings: EpisodeAugmentation, episodes: int, labels: int,
-                       generator: torch.Generator) -> Configuration:
-    """One configuration per episode, or per label of every episode; all as (episodes, labels) on the CPU."""
+def draw_configuration(
+    settings: EpisodeAugmentation, episodes: int, labels: int, generator: torch.Generator
+) -> Configuration:
+    """One configuration per episode, or per label of every episode; all as (episodes, labels) on
+    the CPU.
+    """
     shape = (episodes, labels if settings.per_label_augmentation else 1)
 
     def uniform() -> Tensor:
@@ -46,14 +60,22 @@ def draw_configuration(settings: EpisodeAugmentation, episodes: int, labels: int
 
     turns = (2 * uniform() + 2).floor().clamp(0, 3).long() * settings.random_rotate_by_90
     is_on = {step: (uniform() + 1) / 2 < getattr(settings, f"{step}_probability") for step in STEPS}
-    return Configuration(turns, is_on, settings.angle_range * uniform(), uniform(), uniform(), 0.3 * uniform(),
-                         0.3 * uniform())
+    return Configuration(
+        turns,
+        is_on,
+        settings.angle_range * uniform(),
+        uniform(),
+        uniform(),
+        0.3 * uniform(),
+        0.3 * uniform(),
+    )
 
 
 def apply_configuration(images: Tensor, configuration: Configuration) -> Tensor:
     """Augment images (T, C, H, W) in 0..255, each by its own configuration (T): same shape.
 
-    Raises:  ValueError for quarter turns of images that are not square.
+    Raises:
+        ValueError: for quarter turns of images that are not square.
     """
     c, images = configuration, images.clone()
     _check_square(images, bool(c.quarter_turns.any()))
@@ -61,9 +83,13 @@ def apply_configuration(images: Tensor, configuration: Configuration) -> Tensor:
         rows = _rows(c.quarter_turns == turns, images)
         images[rows] = torch.rot90(images[rows], turns, (-2, -1))
     operations = {
-        "rotation": lambda x, at: rotate(x, c.angle[at]), "roll": lambda x, at: roll(x, c.roll_x[at], c.roll_y[at]),
-        "resize": lambda x, at: shrink(x, c.size[at]), "contrast": lambda x, at: contrast(x, c.alpha[at]),
-        "smooth": lambda x, at: smooth(x), "negate": lambda x, at: 255 - x}
+        "rotation": lambda x, at: rotate(x, c.angle[at]),
+        "roll": lambda x, at: roll(x, c.roll_x[at], c.roll_y[at]),
+        "resize": lambda x, at: shrink(x, c.size[at]),
+        "contrast": lambda x, at: contrast(x, c.alpha[at]),
+        "smooth": lambda x, at: smooth(x),
+        "negate": lambda x, at: 255 - x,
+    }
     for step in STEPS:
         if c.is_on[step].any():
             at = c.is_on[step].nonzero()[:, 0]
@@ -92,14 +118,20 @@ def normalized(images: Tensor) -> Tensor:
 
 
 def rotate(images: Tensor, degrees: Tensor) -> Tensor:
-    """Turn each image counter-clockwise about its centre ((W - 1)/2, (H - 1)/2); bilinear, 0 outside."""
+    """Turn each image counter-clockwise about its centre ((W - 1)/2, (H - 1)/2); bilinear, 0
+    outside.
+    """
     height, width = images.shape[-2:]
     angle = torch.deg2rad(_column(degrees, images)[..., 0])
-    y = torch.arange(height, device=images.device, dtype=images.dtype)[:, None] - (height - 1) / 2  # (H, 1)
+    y = (
+        torch.arange(height, device=images.device, dtype=images.dtype)[:, None] - (height - 1) / 2
+    )  # (H, 1)
     x = torch.arange(width, device=images.device, dtype=images.dtype) - (width - 1) / 2  # (W)
     from_x = angle.cos() * x - angle.sin() * y  # (T, H, W), pixels from the centre
     from_y = angle.sin() * x + angle.cos() * y
-    grid = torch.stack([2 * from_x / max(width - 1, 1), 2 * from_y / max(height - 1, 1)], dim=-1)  # (T, H, W, 2)
+    grid = torch.stack(
+        [2 * from_x / max(width - 1, 1), 2 * from_y / max(height - 1, 1)], dim=-1
+    )  # (T, H, W, 2)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
 
 
@@ -146,10 +178,14 @@ def network_input(images: Tensor, size: int) -> Tensor:
 
 
 def augment_images(images: Tensor, individually: bool, generator: torch.Generator) -> Tensor:
-    """The second kind: flip, hue, brightness, contrast with one draw per batch or image; a crop per image.
+    """The second kind: flip, hue, brightness, contrast with one draw per batch or image; a crop per
+    image.
 
-    Args:    images (E, N, C, H, H) as network input; an episode is a batch.
-    Returns: the same shape; values are not clamped.
+    Args:
+        images: (E, N, C, H, H) as network input; an episode is a batch.
+
+    Returns:
+        the same shape; values are not clamped.
     """
     episodes, count = images.shape[:2]
 
@@ -172,22 +208,34 @@ def augment_images(images: Tensor, individually: bool, generator: torch.Generato
 def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
     """Turn the hue of RGB images (T, 3, H, W) in 0..255 by `shift` (T, 1, 1, 1) of the circle."""
     red, green, blue = images.clamp(0, 255).split(1, dim=1)
-    high, low = images.clamp(0, 255).amax(1, keepdim=True), images.clamp(0, 255).amin(1, keepdim=True)
+    high, low = (
+        images.clamp(0, 255).amax(1, keepdim=True),
+        images.clamp(0, 255).amin(1, keepdim=True),
+    )
     span = (high - low).clamp(min=1e-12)
-    hue = torch.where(high == red, ((green - blue) / span).remainder(6),
-                      torch.where(high == green, (blue - red) / span + 2, (red - green) / span + 4))
-    offsets = to_device(torch.tensor([5.0, 3.0, 1.0], dtype=images.dtype), images.device).view(1, 3, 1, 1)
+    hue = torch.where(
+        high == red,
+        ((green - blue) / span).remainder(6),
+        torch.where(high == green, (blue - red) / span + 2, (red - green) / span + 4),
+    )
+    offsets = to_device(torch.tensor([5.0, 3.0, 1.0], dtype=images.dtype), images.device).view(
+        1, 3, 1, 1
+    )
     k = (offsets + hue + 6 * shift).remainder(6)
     return high - (high - low) * torch.minimum(k, 4 - k).clamp(0, 1)
 
 
 def _crop(images: Tensor, side: Tensor, top: Tensor, left: Tensor) -> Tensor:
-    """Cut a square of `side` (share of the image) from each image, at shares `top`, `left` of what is left over."""
+    """Cut a square of `side` (share of the image) from each image, at shares `top`, `left` of what
+    is left over.
+    """
     size = images.shape[-1]
     steps = torch.arange(size, device=images.device, dtype=images.dtype)
     positions = (2 * steps + 1) / size - 1  # centres of pixels, -1..1
     spare = 1 - side
     y = side[:, 0, 0] * positions + (2 * top - 1)[:, 0, 0] * spare[:, 0, 0]  # (T, H)
     x = side[:, 0, 0] * positions + (2 * left - 1)[:, 0, 0] * spare[:, 0, 0]
-    grid = torch.stack([x[:, None].expand(-1, size, -1), y[:, :, None].expand(-1, -1, size)], dim=-1)
+    grid = torch.stack(
+        [x[:, None].expand(-1, size, -1), y[:, :, None].expand(-1, -1, size)], dim=-1
+    )
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)

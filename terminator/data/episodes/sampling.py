@@ -1,7 +1,9 @@
-"""Few-shot episodes: n classes, a support set and a query set of each, whole batches of them as tensors.
+"""Few-shot episodes: n classes, a support set and a query set of each, whole batches of them as
+tensors.
 
-Support and query are disjoint by default. The overlapping draw of the released code, where a query image can be a
-support image (25 % of them at 5 shots of 20 drawings), is the option overlap="parity"; it flatters accuracies.
+Support and query are disjoint by default. The overlapping draw of the released code, where a query
+image can be a support image (25 % of them at 5 shots of 20 drawings), is the option
+overlap="parity"; it flatters accuracies.
 
 Source: the reference implementation of arXiv 2201.04182.
 """
@@ -26,12 +28,16 @@ from terminator.runtime.memory import to_device
 
 
 def per_label(ways: int, samples: int) -> Tensor:
-    """How many of `samples` images every label gets, (n): equal shares, the first labels take the rest."""
+    """How many of `samples` images every label gets, (n): equal shares, the first labels take the
+    rest.
+    """
     return torch.tensor([samples // ways + (i < samples % ways) for i in range(ways)])
 
 
 class Samples(NamedTuple):
-    """Which images: positions in the data, (E, N), and the places of their classes in the episode."""
+    """Which images: positions in the data, (E, N), and the places of their classes in the
+    episode.
+    """
 
     index: Tensor  # rows of ClassImages.images
     place: Tensor  # 0..n-1, the episode label, unlabelled samples' own included
@@ -49,7 +55,9 @@ class Draw(NamedTuple):
 
 
 class EpisodeBatch(NamedTuple):
-    """E episodes as tensors: images as network input, labels int64, real classes as numbered in the data."""
+    """E episodes as tensors: images as network input, labels int64, real classes as numbered in the
+    data.
+    """
 
     support_images: Tensor  # (E, N, C, S, S)
     support_labels: Tensor  # (E, N), n for no label
@@ -63,14 +71,22 @@ class EpisodeBatch(NamedTuple):
 
 
 def episode_generator(seed: int, rank: int = 0, step: int = 0) -> torch.Generator:
-    """A CPU generator of its own for every seed, rank and step: no state has to be saved to go on from a step."""
-    words = np.random.SeedSequence([seed, rank, step]).generate_state(2, np.uint32).astype(np.uint64)
+    """A CPU generator of its own for every seed, rank and step: no state has to be saved to go on
+    from a step.
+    """
+    words = (
+        np.random.SeedSequence([seed, rank, step]).generate_state(2, np.uint32).astype(np.uint64)
+    )
     return torch.Generator().manual_seed(int(words[0] << np.uint64(31)) ^ int(words[1]))
 
 
-def removal_mask(label: Tensor, no_label: int, unlabeled: float, labeled: float,
-                 generator: torch.Generator) -> Tensor:
-    """Samples (E, N) to leave out: per episode and kind r ~ U(0, p), each sample with probability r."""
+def removal_mask(
+    label: Tensor, no_label: int, unlabeled: float, labeled: float, generator: torch.Generator
+) -> Tensor:
+    """Samples (E, N) to leave out: per episode and kind r ~ U(0, p), each sample with probability
+    r.
+    """
+
     def removed(limit: float) -> Tensor:
         rate = limit * torch.rand(len(label), 1, generator=generator)
         return torch.rand(label.shape, generator=generator) < rate
@@ -81,13 +97,25 @@ def removal_mask(label: Tensor, no_label: int, unlabeled: float, labeled: float,
 class Episodes:
     """Draws batches of episodes from some classes of a data set.
 
-    Args:    source: ClassImages;  classes: those of the split;  settings; augmentation: nothing for none;
-             device: where images are kept, augmented and returned.
-    Raises:  ValueError for more ways than classes, or more images per class than there are.
+    Args:
+        source: ClassImages.
+        classes: those of the split.
+        settings: as its name says.
+        augmentation: nothing for none.
+        device: where images are kept, augmented and returned.
+
+    Raises:
+        ValueError: for more ways than classes, or more images per class than there are.
     """
 
-    def __init__(self, source: ClassImages, classes: Sequence[int], settings: EpisodeSettings | None = None,
-                 augmentation: EpisodeAugmentation | None = None, device: torch.device | str = "cpu"):
+    def __init__(
+        self,
+        source: ClassImages,
+        classes: Sequence[int],
+        settings: EpisodeSettings | None = None,
+        augmentation: EpisodeAugmentation | None = None,
+        device: torch.device | str = "cpu",
+    ):
         self.settings = settings or EpisodeSettings()
         off = EpisodeAugmentation(random_rotate_by_90=False, per_label_augmentation=False)
         self.augmentation = augmentation or off
@@ -100,25 +128,42 @@ class Episodes:
     def _check(self) -> None:
         s, known = self.settings, len(self.source.classes)
         if len(self.classes) == 0 or self.classes[0] < 0 or self.classes[-1] >= known:
-            raise ValueError(f"classes are {self.classes.tolist()}; allowed: one or more of 0 to {known - 1}")
+            raise ValueError(
+                f"classes are {self.classes.tolist()}; allowed: one or more of 0 to {known - 1}"
+            )
         if len(self.classes.unique()) < len(self.classes):
             raise ValueError("classes has one of them twice; allowed: each at most once")
         if s.num_labels > len(self.classes):
-            raise ValueError(f"num_labels is {s.num_labels}; allowed: at most {len(self.classes)}, the classes of the "
-                             "split")
+            raise ValueError(
+                f"num_labels is {s.num_labels}; allowed: at most {len(self.classes)}, the classes "
+                "of the "
+                "split"
+            )
         counts = self.source.counts[self.classes]
-        support, query = -(-s.samples_transformer // s.num_labels), -(-s.samples_cnn // s.num_labels)
+        support, query = (
+            -(-s.samples_transformer // s.num_labels),
+            -(-s.samples_cnn // s.num_labels),
+        )
         if not s.balanced_batches:
             smallest = int(counts.sort().values[: s.num_labels].sum())
             if s.samples_transformer + s.samples_cnn > smallest:
-                raise ValueError(f"samples_transformer + samples_cnn is {s.samples_transformer + s.samples_cnn}; "
-                                 f"allowed: at most {smallest}, the images of the {s.num_labels} smallest classes")
+                raise ValueError(
+                    "samples_transformer + samples_cnn is "
+                    f"{s.samples_transformer + s.samples_cnn}; "
+                    f"allowed: at most {smallest}, the images of the {s.num_labels} smallest "
+                    "classes"
+                )
             return
-        both = per_label(s.num_labels, s.samples_transformer) + per_label(s.num_labels, s.samples_cnn)
+        both = per_label(s.num_labels, s.samples_transformer) + per_label(
+            s.num_labels, s.samples_cnn
+        )
         needed = int(both.max()) if s.overlap == "disjoint" else max(support, query)
         if needed > int(counts.min()):
-            raise ValueError(f"an episode needs {needed} images of a class (up to {support} support, {query} query, "
-                             f"{s.overlap}); {self.source.name} has {int(counts.min())} of its smallest class")
+            raise ValueError(
+                f"an episode needs {needed} images of a class (up to {support} support, {query} "
+                "query, "
+                f"{s.overlap}); {self.source.name} has {int(counts.min())} of its smallest class"
+            )
 
     def batch(self, count: int, generator: torch.Generator) -> EpisodeBatch:
         """`count` new episodes; the CPU generator decides everything."""
@@ -129,38 +174,63 @@ class Episodes:
         if count < 1:
             raise ValueError(f"count is {count}; allowed: at least 1 episode")
         s = self.settings
-        order = torch.rand(count, len(self.classes), generator=generator).argsort(1)[:, : s.num_labels]
+        order = torch.rand(count, len(self.classes), generator=generator).argsort(1)[
+            :, : s.num_labels
+        ]
         classes = self.classes[order]  # (E, n), in random order
         configuration = draw_configuration(self.augmentation, count, s.num_labels, generator)
-        support = self._choose(classes, s.samples_transformer, s.unlabeled_samples_per_class, None, generator)
+        support = self._choose(
+            classes, s.samples_transformer, s.unlabeled_samples_per_class, None, generator
+        )
         query = self._choose(classes, s.samples_cnn, 0, support.index, generator)
         mask = None
         if s.max_prob_remove_unlabeled or s.max_prob_remove_labeled:
-            mask = removal_mask(support.label, s.num_labels, s.max_prob_remove_unlabeled,
-                                s.max_prob_remove_labeled, generator)
+            mask = removal_mask(
+                support.label,
+                s.num_labels,
+                s.max_prob_remove_unlabeled,
+                s.max_prob_remove_labeled,
+                generator,
+            )
         return Draw(classes, support, query, mask, configuration)
 
     def redraw_queries(self, draw: Draw, generator: torch.Generator) -> Draw:
         """The same episodes (classes, support set, augmentation) with other query images."""
-        query = self._choose(draw.classes, self.settings.samples_cnn, 0, draw.support.index, generator)
+        query = self._choose(
+            draw.classes, self.settings.samples_cnn, 0, draw.support.index, generator
+        )
         return draw._replace(query=query)
 
-    def _choose(self, classes: Tensor, samples: int, unlabeled: int, taken: Tensor | None,
-                generator: torch.Generator) -> Samples:
-        """Draw `samples` images of the classes (E, n) without replacement, none of those `taken` (E, N)."""
+    def _choose(
+        self,
+        classes: Tensor,
+        samples: int,
+        unlabeled: int,
+        taken: Tensor | None,
+        generator: torch.Generator,
+    ) -> Samples:
+        """Draw `samples` images of the classes (E, n) without replacement, none of those `taken`
+        (E, N).
+        """
         s, episodes = self.settings, len(classes)
         counts, starts = self.counts[classes], self.starts[classes]  # (E, n)
         width = int(counts.max())
-        index = starts[..., None] + torch.arange(width)  # (E, n, width), beyond a class's last image as well
+        index = starts[..., None] + torch.arange(
+            width
+        )  # (E, n, width), beyond a class's last image as well
         keys = torch.rand(index.shape, generator=generator)
         keys[torch.arange(width) >= counts[..., None]] = 2
         if taken is not None and s.overlap == "disjoint":
             is_taken = (index.flatten(1)[..., None] == taken[:, None]).any(-1).view_as(index)
-            keys[is_taken] = 2  # a class that ends where the next begins may meet it: keys there are 2 already
+            keys[is_taken] = (
+                2  # a class that ends where the next begins may meet it: keys there are 2 already
+            )
         if s.balanced_batches:
             shares = per_label(s.num_labels, samples)
             place = torch.arange(s.num_labels).repeat_interleave(shares)  # (samples)
-            turn = torch.cat([torch.arange(int(share)) for share in shares])  # 0, 1, ... within a label
+            turn = torch.cat(
+                [torch.arange(int(share)) for share in shares]
+            )  # 0, 1, ... within a label
             found = index.gather(2, keys.argsort(2))[:, place, turn]  # (E, samples)
             place = place.expand(episodes, -1)
             label = torch.where(turn < unlabeled, s.num_labels, place)
@@ -171,12 +241,16 @@ class Episodes:
         return Samples(index.flatten(1).gather(1, order), place, place)
 
     def images_of(self, draw: Draw, generator: torch.Generator) -> EpisodeBatch:
-        """The batch that a draw describes; the generator is used for `apply_image_augmentations` only."""
+        """The batch that a draw describes; the generator is used for `apply_image_augmentations`
+        only.
+        """
         parts = []
         for samples in (draw.support, draw.query):
             images = self._augmented(samples, draw.configuration)
             if self.augmentation.apply_image_augmentations:
-                images = augment_images(images, self.augmentation.augment_images_individually, generator)
+                images = augment_images(
+                    images, self.augmentation.augment_images_individually, generator
+                )
             real = draw.classes.gather(1, samples.place)
             parts += [images, to_device(samples.label, self.device), to_device(real, self.device)]
         mask = None if draw.support_mask is None else to_device(draw.support_mask, self.device)
@@ -185,7 +259,11 @@ class Episodes:
 
     def _augmented(self, samples: Samples, configuration: Configuration) -> Tensor:
         episodes, count = samples.index.shape
-        images = self.images[to_device(samples.index.flatten(), self.device)].float()  # (E N, C, H, W)
+        images = self.images[
+            to_device(samples.index.flatten(), self.device)
+        ].float()  # (E N, C, H, W)
         rows = torch.arange(episodes)[:, None].expand(-1, count)
-        images = apply_configuration(images, configuration.at((rows.flatten(), samples.place.flatten())))
+        images = apply_configuration(
+            images, configuration.at((rows.flatten(), samples.place.flatten()))
+        )
         return network_input(images, self.settings.image_size).unflatten(0, (episodes, count))

@@ -1,12 +1,13 @@
 """Images by class for few-shot episodes: where they come from, which classes a split has.
 
-Names: digits (embedded), strokes (drawn by a formula), omniglot28 (omniglot28.npz: 242 characters at 28x28), and every
-cache in a data folder:
-NAME.npy (classes, images, H, W[, C]), NAME_ch_first.npy (classes, images[, C], H, W), or a folder NAME/ of such files,
-which follow one another; lists with an entry per class, of various lengths, may be pickled. omniglot is found by
+Names: digits (embedded), strokes (drawn by a formula), omniglot28 (omniglot28.npz: 242 characters
+at 28x28), and every cache in a data folder: NAME.npy (classes, images, H, W[, C]),
+NAME_ch_first.npy (classes, images[, C], H, W), or a folder NAME/ of such files, which follow one
+another; lists with an entry per class, of various lengths, may be pickled. omniglot is found by
 torchvision's class as well (1,623 characters, 105x105).
 
-Source: the data formats and class ranges of the HyperTransformer's released code (arXiv 2201.04182).
+Source: the data formats and class ranges of the HyperTransformer's released code (arXiv
+2201.04182).
 """
 
 import io
@@ -23,17 +24,31 @@ from terminator.data.episodes.strokes import draw_strokes
 from terminator.data.sources import DatasetCorrupt, DatasetNotFound
 from terminator.runtime.paths import DATA_VARIABLE, cache_dir, data_dirs
 
-_PICKLED = {("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
-            ("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar"),
-            ("numpy.core.numeric", "_frombuffer"), ("numpy._core.numeric", "_frombuffer"),
-            ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+_PICKLED = {
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "scalar"),
+    ("numpy.core.numeric", "_frombuffer"),
+    ("numpy._core.numeric", "_frombuffer"),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("_codecs", "encode"),
+}
 
 
-def load_classes(name: str, data_dir: str | os.PathLike | None = None, download: bool = True) -> ClassImages:
+def load_classes(
+    name: str, data_dir: str | os.PathLike | None = None, download: bool = True
+) -> ClassImages:
     """Load a data set by name; see the top of this file for names and formats.
 
-    Args:    data_dir: searched before TERMINATOR_DATA;  download: whether torchvision may fetch Omniglot.
-    Raises:  DatasetNotFound naming the places tried;  DatasetCorrupt naming the file and what is wrong with it.
+    Args:
+        data_dir: searched before TERMINATOR_DATA.
+        download: whether torchvision may fetch Omniglot.
+
+    Raises:
+        DatasetNotFound: naming the places tried.
+        DatasetCorrupt: naming the file and what is wrong with it.
     """
     if name == "digits":
         raw = sources.load_digits()
@@ -43,7 +58,9 @@ def load_classes(name: str, data_dir: str | os.PathLike | None = None, download:
     if name == "strokes":
         stacks = draw_strokes()[:, :, None]
         note = "drawn by a formula, not by hand"
-        return _collect(name, list(stacks), tuple(f"character {i}" for i in range(len(stacks))), notes=(note,))
+        return _collect(
+            name, list(stacks), tuple(f"character {i}" for i in range(len(stacks))), notes=(note,)
+        )
     places = data_dirs(data_dir)
     for place in places:
         if (found := _find_cache(name, place)) is not None:
@@ -51,9 +68,13 @@ def load_classes(name: str, data_dir: str | os.PathLike | None = None, download:
     if name == "omniglot":
         return _torchvision_omniglot(places, download)
     tried = ", ".join(map(str, places)) or f"no data folder given (--data-dir, {DATA_VARIABLE})"
-    raise DatasetNotFound(f"few-shot data set {name!r} was not found. Tried: {tried}. Put {name}.npy (classes, images, "
-                          f"H, W[, C]), {name}_ch_first.npy or a folder {name}/ of them there; digits and strokes need "
-                          "none")
+    raise DatasetNotFound(
+        f"few-shot data set {name!r} was not found. Tried: {tried}. Put {name}.npy (classes, "
+        "images, "
+        f"H, W[, C]), {name}_ch_first.npy or a folder {name}/ of them there; digits and strokes "
+        "need "
+        "none"
+    )
 
 
 def _find_cache(name: str, place: Path) -> Path | None:
@@ -76,8 +97,11 @@ def _read(name: str, path: Path) -> ClassImages:
         for file in sorted(path.glob("*.npy")) if path.is_dir() else [path]:
             array = _read_npy(file)
             if array.dtype != object and array.ndim not in (4, 5):
-                raise ValueError(f"{file.name} has shape {array.shape}; allowed: 4 or 5 axes, (classes, images, H, W[, "
-                                 "C]), or a pickled list of (images, H, W[, C])")
+                raise ValueError(
+                    f"{file.name} has shape {array.shape}; allowed: 4 or 5 axes, (classes, images, "
+                    "H, W[, "
+                    "C]), or a pickled list of (images, H, W[, C])"
+                )
             is_first = "_ch_first" in file.name
             stacks += [_channels_first(np.asarray(part), file, is_first) for part in array]
         return _collect(name, stacks, tuple(str(i) for i in range(len(stacks))))
@@ -90,12 +114,28 @@ def _read(name: str, path: Path) -> ClassImages:
 def _read_small_omniglot(path: Path) -> ClassImages:
     with np.load(path, allow_pickle=False) as file:
         images, alphabets, characters = file["images"], file["alphabet"], file["character"]
-    if images.ndim != 4 or images.dtype != np.uint8 or not len(images) == len(alphabets) == len(characters):
-        raise ValueError(f"images {images.dtype} {images.shape}, {len(alphabets)} alphabets, {len(characters)} "
-                         "characters; allowed: uint8 (characters, drawings, H, W) and one name of each per character")
+    if (
+        images.ndim != 4
+        or images.dtype != np.uint8
+        or not len(images) == len(alphabets) == len(characters)
+    ):
+        raise ValueError(
+            f"images {images.dtype} {images.shape}, {len(alphabets)} alphabets, {len(characters)} "
+            "characters; allowed: uint8 (characters, drawings, H, W) and one name of each per "
+            "character"
+        )
     names = tuple(f"{alphabet}/{character}" for alphabet, character in zip(alphabets, characters))
-    note = f"{len(images)} characters of {len(set(alphabets))} alphabets, a part of Omniglot: not comparable with it"
-    return _collect("omniglot28", [stack[:, None] for stack in images], names, tuple(map(str, alphabets)), (note,))
+    note = (
+        f"{len(images)} characters of {len(set(alphabets))} alphabets, a part of Omniglot: not "
+        "comparable with it"
+    )
+    return _collect(
+        "omniglot28",
+        [stack[:, None] for stack in images],
+        names,
+        tuple(map(str, alphabets)),
+        (note,),
+    )
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -103,16 +143,24 @@ class _ArraysOnly(pickle.Unpickler):
 
     def find_class(self, module: str, name: str):
         if (module, name) not in _PICKLED:
-            raise pickle.UnpicklingError(f"it holds {module}.{name}; allowed: lists and NumPy arrays")
+            raise pickle.UnpicklingError(
+                f"it holds {module}.{name}; allowed: lists and NumPy arrays"
+            )
         return super().find_class(module, name)
 
 
 def _read_npy(path: Path) -> np.ndarray:
-    """An array from a .npy file; a list that NumPy pickled is an array of objects, an entry per class."""
+    """An array from a .npy file; a list that NumPy pickled is an array of objects, an entry per
+    class.
+    """
     content = path.read_bytes()
     stream = io.BytesIO(content)
     version = np.lib.format.read_magic(stream)
-    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    reader = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
     _, _, dtype = reader(stream)
     if not dtype.hasobject:
         return np.load(io.BytesIO(content), allow_pickle=False)
@@ -123,18 +171,25 @@ def _read_npy(path: Path) -> np.ndarray:
 def _channels_first(stack: np.ndarray, path: Path, is_first: bool) -> np.ndarray:
     """One class's images as uint8 (images, C, H, W)."""
     if stack.ndim not in (3, 4) or 0 in stack.shape or stack.dtype == object:
-        raise DatasetCorrupt(f"{path} has a class of shape {stack.shape}; allowed: (images, H, W[, C])")
+        raise DatasetCorrupt(
+            f"{path} has a class of shape {stack.shape}; allowed: (images, H, W[, C])"
+        )
     if stack.ndim == 3:
         stack = stack[:, None]
     elif not is_first:
         stack = stack.transpose(0, 3, 1, 2)
     if stack.shape[1] not in (1, 3):
-        raise DatasetCorrupt(f"{path} has images with {stack.shape[1]} channels (shape {stack.shape}); allowed: 1 or 3,"
-                             f" the {'first' if is_first else 'last'} axis of an image")
+        raise DatasetCorrupt(
+            f"{path} has images with {stack.shape[1]} channels (shape {stack.shape}); allowed: 1 "
+            "or 3,"
+            f" the {'first' if is_first else 'last'} axis of an image"
+        )
     if stack.dtype == bool:
         return stack.astype(np.uint8) * 255
     if stack.min() < 0 or stack.max() > 255:
-        raise DatasetCorrupt(f"{path} has values from {stack.min()} to {stack.max()}; allowed: 0 to 255, or booleans")
+        raise DatasetCorrupt(
+            f"{path} has values from {stack.min()} to {stack.max()}; allowed: 0 to 255, or booleans"
+        )
     return stack.astype(np.uint8)
 
 
@@ -146,29 +201,44 @@ def _torchvision_omniglot(places: list[Path], download: bool) -> ClassImages:
     root = next((place for place in places if (place / "omniglot-py").is_dir()), None)
     hint = "the 242 characters of omniglot28.npz have the name omniglot28"
     if root is None and not download:
-        raise DatasetNotFound(f"omniglot was not found in {', '.join(map(str, places))} (no omniglot.npy, no "
-                              f"omniglot-py/), and downloading is not allowed; {hint}")
+        raise DatasetNotFound(
+            f"omniglot was not found in {', '.join(map(str, places))} (no omniglot.npy, no "
+            f"omniglot-py/), and downloading is not allowed; {hint}"
+        )
     try:
-        parts = [datasets.Omniglot(root or target, background=background, download=root is None)
-                 for background in (True, False)]
+        parts = [
+            datasets.Omniglot(root or target, background=background, download=root is None)
+            for background in (True, False)
+        ]
     except Exception as error:  # whatever a network or a damaged archive makes torchvision raise
-        raise DatasetNotFound(f"omniglot could not be read from {root or 'a download'}: {error}; {hint}") from error
+        raise DatasetNotFound(
+            f"omniglot could not be read from {root or 'a download'}: {error}; {hint}"
+        ) from error
     stacks, names = [], []
     for part in parts:
         drawings: list[list[np.ndarray]] = [[] for _ in part._characters]
         for i in range(len(part)):
             image, character = part[i]
-            drawings[character].append(255 - np.asarray(image.convert("L")))  # ink bright, as in omniglot28
+            drawings[character].append(
+                255 - np.asarray(image.convert("L"))
+            )  # ink bright, as in omniglot28
         stacks += [np.stack(images)[:, None] for images in drawings]
         names += [character.replace(os.sep, "/") for character in part._characters]
     return _collect("omniglot", stacks, tuple(names), tuple(name.split("/")[0] for name in names))
 
 
-def _collect(name: str, stacks: list[np.ndarray], classes: tuple[str, ...], groups: tuple[str, ...] | None = None,
-             notes: tuple[str, ...] = ()) -> ClassImages:
+def _collect(
+    name: str,
+    stacks: list[np.ndarray],
+    classes: tuple[str, ...],
+    groups: tuple[str, ...] | None = None,
+    notes: tuple[str, ...] = (),
+) -> ClassImages:
     shapes = {stack.shape[1:] for stack in stacks}
     if len(shapes) != 1:
-        raise DatasetCorrupt(f"{name} has images of several shapes: {sorted(shapes)[:5]}; allowed: one")
+        raise DatasetCorrupt(
+            f"{name} has images of several shapes: {sorted(shapes)[:5]}; allowed: one"
+        )
     counts = torch.tensor([len(stack) for stack in stacks])
     images = torch.from_numpy(np.ascontiguousarray(np.concatenate(stacks)))
     return ClassImages(name, images, starts_of(counts), tuple(classes), groups, notes)

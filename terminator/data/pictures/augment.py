@@ -1,7 +1,7 @@
 """Random scale, crop and flip of whole batches of labelled pictures, which may differ in size.
 
-The random numbers are drawn on the CPU for the whole batch, so that neither the device nor the number of processes
-changes a picture.
+The random numbers are drawn on the CPU for the whole batch, so that neither the device nor the
+number of processes changes a picture.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class CropDraws(NamedTuple):
     """The choices for a batch, on the CPU."""
 
     scales: Tensor  # (n,), float64
-    corners: Tensor  # (n, 2), float64 in [0, 1): where the crop lies between its first and last possible place
+    corners: Tensor  # (n, 2), float64 in [0, 1): the crop's place between the first and the last
     flips: Tensor  # (n,), bool
 
     def part(self, where: slice) -> CropDraws:
@@ -38,15 +38,25 @@ def draw_crops(settings: ScaleCropFlip, count: int, generator: torch.Generator) 
     return CropDraws(chosen, corners, flips if settings.flip else torch.zeros_like(flips))
 
 
-def apply_crops(settings: ScaleCropFlip, batch: PictureBatch, draws: CropDraws, mean: tuple[float, ...],
-                std: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+def apply_crops(
+    settings: ScaleCropFlip,
+    batch: PictureBatch,
+    draws: CropDraws,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> tuple[Tensor, Tensor]:
     """Normalised images (N, C, h, w), 0 beyond a picture, and labels (N, h, w), IGNORE there.
 
-    Args:  batch: on any device;  draws: of the same pictures;  mean, std: see augment.normalize.
+    Args:
+        batch: on any device.
+        draws: of the same pictures.
+        mean, std: see augment.normalize.
     """
     sizes = batch.sizes
     if settings.crop is None and not bool((sizes == sizes[:1]).all()):
-        raise ConfigError("augmentation.crop is nothing, but pictures differ in size; allowed: a crop, data.size")
+        raise ConfigError(
+            "augmentation.crop is nothing, but pictures differ in size; allowed: a crop, data.size"
+        )
     crop = settings.crop or tuple(sizes[0].tolist())
     device, axes = batch.images.device, []
     for axis in (0, 1):
@@ -55,12 +65,15 @@ def apply_crops(settings: ScaleCropFlip, batch: PictureBatch, draws: CropDraws, 
         positions = start[:, None] + torch.arange(crop[axis])  # (N, length), in the scaled picture
         if axis == 1:
             positions = torch.where(draws.flips[:, None], positions.flip(1), positions)
-        axes.append([to_device(part, device) for part in _sources(positions, sizes[:, axis], scaled)])
+        axes.append(
+            [to_device(part, device) for part in _sources(positions, sizes[:, axis], scaled)]
+        )
     return _gather(batch, axes, mean, std)
 
 
-def _gather(batch: PictureBatch, axes: list[list[Tensor]], mean: tuple[float, ...], std: tuple[float, ...]
-            ) -> tuple[Tensor, Tensor]:
+def _gather(
+    batch: PictureBatch, axes: list[list[Tensor]], mean: tuple[float, ...], std: tuple[float, ...]
+) -> tuple[Tensor, Tensor]:
     x = normalize(batch.images, mean, std).permute(0, 2, 3, 1)  # (N, H, W, C)
     picture = torch.arange(len(x), device=x.device)[:, None, None]
     (top, down, nearest_row, inside_row), (left, right, nearest_column, inside_column) = axes
@@ -78,11 +91,15 @@ def _gather(batch: PictureBatch, axes: list[list[Tensor]], mean: tuple[float, ..
     return images.permute(0, 3, 1, 2).contiguous(), labels.masked_fill(~inside, IGNORE)
 
 
-def _sources(positions: Tensor, sizes: Tensor, scaled: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Where positions (N, L) along an axis of scaled pictures come from, sizes and scaled sizes (N,).
+def _sources(
+    positions: Tensor, sizes: Tensor, scaled: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Where positions (N, L) along an axis of scaled pictures come from, sizes and scaled sizes
+    (N,).
 
-    Returns: (N, L) each: the pixel before, how far beyond it (0 to 1), the nearest pixel, and whether inside. The first
-             and last pixel stay where they are (align_corners), as released.
+    Returns:
+        (N, L) each: the pixel before, how far beyond it (0 to 1), the nearest pixel, and whether
+        inside. The first and last pixel stay where they are (align_corners), as released.
     """
     sizes, scaled = sizes[:, None], scaled[:, None]
     inside = positions < scaled

@@ -33,7 +33,9 @@ class PictureBatch(NamedTuple):
 
     def to(self, device: torch.device | str) -> PictureBatch:
         """With images and labels on the device; sizes stay, as crops are chosen from them."""
-        return PictureBatch(to_device(self.images, device), to_device(self.labels, device), self.sizes)
+        return PictureBatch(
+            to_device(self.images, device), to_device(self.labels, device), self.sizes
+        )
 
     def part(self, where: slice) -> PictureBatch:
         return PictureBatch(*(tensor[where] for tensor in self))
@@ -57,10 +59,15 @@ class StackedPictures:
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.labels.dtype != torch.uint8:
-            raise TypeError(f"pictures are {self.images.dtype}, labels {self.labels.dtype}; allowed: uint8 for both")
+            raise TypeError(
+                f"pictures are {self.images.dtype}, labels {self.labels.dtype}; allowed: uint8 for "
+                "both"
+            )
         if self.labels.shape != (len(self.images), *self.images.shape[2:]):
-            raise ValueError(f"images have shape {tuple(self.images.shape)}, labels {tuple(self.labels.shape)}; "
-                             "allowed: (N, C, H, W) with (N, H, W)")
+            raise ValueError(
+                f"images have shape {tuple(self.images.shape)}, labels {tuple(self.labels.shape)}; "
+                "allowed: (N, C, H, W) with (N, H, W)"
+            )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -103,8 +110,12 @@ class FilePictures:
         sizes = torch.tensor([labels.shape for _, labels in found])
         height, width = sizes.amax(0).tolist()
         padding = [(0, width - labels.shape[1], 0, height - labels.shape[0]) for _, labels in found]
-        images = torch.stack([F.pad(image, pad) for (image, _), pad in zip(found, padding, strict=True)])
-        labels = torch.stack([F.pad(part, pad, value=IGNORE) for (_, part), pad in zip(found, padding, strict=True)])
+        images = torch.stack(
+            [F.pad(image, pad) for (image, _), pad in zip(found, padding, strict=True)]
+        )
+        labels = torch.stack(
+            [F.pad(part, pad, value=IGNORE) for (_, part), pad in zip(found, padding, strict=True)]
+        )
         return PictureBatch(images, labels.long(), sizes)
 
     def part(self, indices: Sequence[int]) -> FilePictures:

@@ -1,7 +1,8 @@
 """The context task: images whose pixels can only be told apart by what else is in the image.
 
-Every pixel is, independently of its place, one of three classes of its image, as a noisy point in R^6. Which three of
-the eight classes an image has is what a single pixel cannot know. No file and no network is needed.
+Every pixel is, independently of its place, one of three classes of its image, as a noisy point in
+R^6. Which three of the eight classes an image has is what a single pixel cannot know. No file and
+no network is needed.
 """
 
 import numpy as np
@@ -10,7 +11,11 @@ CLASSES, CHANNELS, PRESENT, SIDE = 8, 6, 3, 24  # present: classes of one image
 LENGTH, NOISE = 1.8, 1.1  # of a class's prototype; deviation of the noise per coordinate
 RANGE = 7.0  # coordinates from -RANGE to RANGE become 0 to 255: steps of a twentieth of the noise
 PROTOTYPE_SEED = 0  # the same classes for every image
-SIZES = {"train": 3200, "val": 100, "test": 200}  # 400 steps of 8 images see every training image once
+SIZES = {
+    "train": 3200,
+    "val": 100,
+    "test": 200,
+}  # 400 steps of 8 images see every training image once
 
 
 def prototypes() -> np.ndarray:
@@ -20,7 +25,9 @@ def prototypes() -> np.ndarray:
 
 
 def draw_context(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images (count, 6, 24, 24) and labels (count, 24, 24), both uint8; the same for the same seed on every machine."""
+    """Images (count, 6, 24, 24) and labels (count, 24, 24), both uint8; the same for the same seed
+    on every machine.
+    """
     random = np.random.RandomState(seed)
     present = np.argsort(random.random_sample((count, CLASSES)), axis=1)[:, :PRESENT]  # (count, 3)
     labels = np.take_along_axis(present, random.randint(0, PRESENT, (count, SIDE * SIDE)), axis=1)

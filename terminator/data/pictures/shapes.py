@@ -1,4 +1,6 @@
-"""Drawn pictures of simple things that hide each other, with a label per pixel; no file and no network is needed."""
+"""Drawn pictures of simple things that hide each other, with a label per pixel; no file and no
+network is needed.
+"""
 
 import numpy as np
 
@@ -7,22 +9,37 @@ from terminator.data.pictures.batches import IGNORE
 SIDE = 33  # 1 modulo 8: nothing needs to be padded
 CLASSES = ("background", "disc", "ring", "square", "triangle", "cross")
 SIZES = {"train": 320, "val": 40, "test": 80}
-COLOURS = ((215, 70, 60), (70, 175, 80), (65, 105, 220), (225, 190, 50), (180, 70, 200))  # of the things
-JITTER, NOISE = 35.0, 22.0  # of 255: how far a thing's colour may be from its class's; deviation of a pixel's noise
+COLOURS = (
+    (215, 70, 60),
+    (70, 175, 80),
+    (65, 105, 220),
+    (225, 190, 50),
+    (180, 70, 200),
+)  # of the things
+JITTER, NOISE = (
+    35.0,
+    22.0,
+)  # of 255: how far a thing's colour may be from its class's; deviation of a pixel's noise
 
 
 def _masks(kind: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Where a thing of size 1 at the origin is, for coordinates x, y (H, W)."""
     radius, wide = np.hypot(x, y), np.maximum(abs(x), abs(y))
-    return {"disc": radius < 1, "ring": (radius < 1) & (radius > 0.55), "square": wide < 0.85,
-            "triangle": (y < 0.7) & (y > 2 * abs(x) - 1),
-            "cross": (wide < 1) & (np.minimum(abs(x), abs(y)) < 0.32)}[kind]
+    return {
+        "disc": radius < 1,
+        "ring": (radius < 1) & (radius > 0.55),
+        "square": wide < 0.85,
+        "triangle": (y < 0.7) & (y > 2 * abs(x) - 1),
+        "cross": (wide < 1) & (np.minimum(abs(x), abs(y)) < 0.32),
+    }[kind]
 
 
 def draw_shapes(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (count, 3, 33, 33) and labels (count, 33, 33), both uint8; the outermost pixels of a thing do not count.
+    """Pictures (count, 3, 33, 33) and labels (count, 33, 33), both uint8; the outermost pixels of a
+    thing do not count.
 
-    Each has two to four things in about their classes' colours, of any size and direction, in front of a grey slope.
+    Each has two to four things in about their classes' colours, of any size and direction, in front
+    of a grey slope.
     """
     random = np.random.RandomState(seed)
     rows, columns = np.mgrid[:SIDE, :SIDE].astype(float)

@@ -1,6 +1,7 @@
 """CamVid and PASCAL VOC 2012 as they lie on the disk: found, matched up, decoded and checked.
 
-Archives are read in memory and never unpacked, see folders.py; VOC is read by torchvision's own classes.
+Archives are read in memory and never unpacked, see folders.py; VOC is read by torchvision's own
+classes.
 """
 
 from __future__ import annotations
@@ -18,16 +19,58 @@ from torch import Tensor
 
 from terminator.data import folders
 from terminator.data.decoding import open_picture
-from terminator.data.pictures.batches import IGNORE, FilePictures, PictureFile, Pictures, StackedPictures
+from terminator.data.pictures.batches import (
+    IGNORE,
+    FilePictures,
+    PictureFile,
+    Pictures,
+    StackedPictures,
+)
 from terminator.data.sources import DatasetCorrupt, DatasetNotFound
 from terminator.runtime.paths import DATA_VARIABLE
 from terminator.runtime.progress import bar
 
-CAMVID = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "cyclist")
+CAMVID = (
+    "sky",
+    "building",
+    "pole",
+    "road",
+    "pavement",
+    "tree",
+    "sign",
+    "fence",
+    "car",
+    "pedestrian",
+    "cyclist",
+)
 CAMVID_VOID = 11
-CAMVID_LAYOUT = "{train,val,test}/*.png|jpg and {train,val,test}annot/*.png of the same names, maybe below one folder"
-VOC = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-       "dining table", "dog", "horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train", "TV")
+CAMVID_LAYOUT = (
+    "{train,val,test}/*.png|jpg and {train,val,test}annot/*.png of the same names, maybe below "
+    "one folder"
+)
+VOC = (
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "dining table",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "potted plant",
+    "sheep",
+    "sofa",
+    "train",
+    "TV",
+)
 SPLITS = ("train", "val", "test")
 
 Found = tuple[dict[str, Pictures], str, tuple[str, ...], list[str]]  # splits, title, classes, notes
@@ -36,14 +79,20 @@ Found = tuple[dict[str, Pictures], str, tuple[str, ...], list[str]]  # splits, t
 def check_labels(labels: np.ndarray, classes: int, void: int, where: str) -> np.ndarray:
     """A label map with the value `void` turned into IGNORE.
 
-    Raises:  ValueError naming the first value that is neither a class nor void.
+    Raises:
+        ValueError: naming the first value that is neither a class nor void.
     """
     if labels.ndim != 2:
-        raise ValueError(f"{where} has shape {labels.shape}; allowed: (H, W), one class index per pixel")
+        raise ValueError(
+            f"{where} has shape {labels.shape}; allowed: (H, W), one class index per pixel"
+        )
     strange = np.setdiff1d(labels, [*range(classes), void])
     if len(strange):
-        raise ValueError(f"{where} has the label {strange[0]}; allowed: 0 to {classes - 1}, and {void} for pixels that "
-                         "do not count")
+        raise ValueError(
+            f"{where} has the label {strange[0]}; allowed: 0 to {classes - 1}, and {void} for "
+            "pixels that "
+            "do not count"
+        )
     return np.where(labels == void, IGNORE, labels).astype(np.uint8)
 
 
@@ -51,23 +100,30 @@ def resized(picture: Image.Image, size: Sequence[int] | None, labels: bool = Fal
     """The picture at a size (H, W): images bilinear and antialiased, labels nearest."""
     if size is None or picture.size == (size[1], size[0]):
         return picture
-    return picture.resize((size[1], size[0]), Image.Resampling.NEAREST if labels else Image.Resampling.BILINEAR)
+    return picture.resize(
+        (size[1], size[0]), Image.Resampling.NEAREST if labels else Image.Resampling.BILINEAR
+    )
 
 
-def to_tensors(image: Image.Image, labels: np.ndarray, size: Sequence[int] | None, where: str) -> tuple[Tensor, Tensor]:
+def to_tensors(
+    image: Image.Image, labels: np.ndarray, size: Sequence[int] | None, where: str
+) -> tuple[Tensor, Tensor]:
     """A picture and its checked labels, (3, H, W) and (H, W), both uint8.
 
-    Raises:  ValueError if they differ in size.
+    Raises:
+        ValueError: if they differ in size.
     """
     if image.size != labels.shape[::-1]:
-        raise ValueError(f"{where} is {image.width}x{image.height} pixels large, its labels are "
-                         f"{labels.shape[1]}x{labels.shape[0]}; allowed: the same size")
+        raise ValueError(
+            f"{where} is {image.width}x{image.height} pixels large, its labels are "
+            f"{labels.shape[1]}x{labels.shape[0]}; allowed: the same size"
+        )
     pixels = np.asarray(resized(image.convert("RGB"), size)).transpose(2, 0, 1)
     label_map = np.asarray(resized(Image.fromarray(labels), size, labels=True))
     return torch.from_numpy(np.ascontiguousarray(pixels)), torch.from_numpy(label_map.copy())
 
 
-# -- CamVid ----------------------------------------------------------------------------------------------------
+# -- CamVid ----------------------------------------------------------------------------------------
 
 
 def read_camvid(name: str, places: list[Path], train: str, size: Sequence[int] | None) -> Found:
@@ -78,7 +134,11 @@ def read_camvid(name: str, places: list[Path], train: str, size: Sequence[int] |
     chosen = {split: list(pairs[split]) for split in SPLITS}
     if train == "trainval":
         chosen["train"] = [*chosen["train"], *chosen["val"]]
-    splits = {split: _stack([decoded[image] for image in names], source) for split, names in chosen.items() if names}
+    splits = {
+        split: _stack([decoded[image] for image in names], source)
+        for split, names in chosen.items()
+        if names
+    }
     first = next(iter(splits.values()))
     height, width = first.labels.shape[1:]
     notes = ["trained on the validation pictures as well"] * (train == "trainval")
@@ -90,19 +150,26 @@ def _find_camvid(name: str, places: list[Path]) -> Path:
     if path.is_absolute() or len(path.parts) > 1:
         if path.is_dir() or (path.is_file() and folders.is_archive(path)):
             return path.absolute()
-        raise DatasetNotFound(f"data.name is {name!r}, where there is no folder or archive; allowed: context, shapes, "
-                              f"camvid, voc2012, or the path of {CAMVID_LAYOUT}")
+        raise DatasetNotFound(
+            f"data.name is {name!r}, where there is no folder or archive; allowed: context, "
+            "shapes, "
+            f"camvid, voc2012, or the path of {CAMVID_LAYOUT}"
+        )
     if name != "camvid":
-        raise DatasetNotFound(f"data.name is {name!r}; allowed: context, shapes, camvid, voc2012, or the path of a "
-                              f"folder or archive {CAMVID_LAYOUT}")
+        raise DatasetNotFound(
+            f"data.name is {name!r}; allowed: context, shapes, camvid, voc2012, or the path of a "
+            f"folder or archive {CAMVID_LAYOUT}"
+        )
     for place in places:
         for found in sorted(place.iterdir()) if place.is_dir() else ():
             is_source = found.is_dir() or (found.is_file() and folders.is_archive(found))
             if is_source and found.name.lower().startswith("camvid"):
                 return found
     tried = ", ".join(map(str, places)) or f"no data folder given (--data-dir, {DATA_VARIABLE})"
-    raise DatasetNotFound(f"camvid was not found. Tried: {tried}. Put CamVid there as a folder or archive whose name "
-                          f"begins with camvid: {CAMVID_LAYOUT}")
+    raise DatasetNotFound(
+        f"camvid was not found. Tried: {tried}. Put CamVid there as a folder or archive whose name "
+        f"begins with camvid: {CAMVID_LAYOUT}"
+    )
 
 
 def _camvid_pairs(names: list[str], source: Path) -> dict[str, dict[str, str]]:
@@ -110,24 +177,34 @@ def _camvid_pairs(names: list[str], source: Path) -> dict[str, dict[str, str]]:
     by_folder: dict[str, dict[str, str]] = {}
     for name in sorted(names):
         path = PurePosixPath(name)
-        if path.suffix.lower() in folders.IMAGE_SUFFIXES and not any(p.startswith((".", "__")) for p in path.parts):
+        if path.suffix.lower() in folders.IMAGE_SUFFIXES and not any(
+            p.startswith((".", "__")) for p in path.parts
+        ):
             by_folder.setdefault(path.parent.name, {})[path.stem] = name
     pairs = {}
     for split in SPLITS:
         images, labels = by_folder.get(split, {}), by_folder.get(f"{split}annot", {})
         if alone := sorted(images.keys() ^ labels.keys()):
             lacks = f"{split}annot" if alone[0] in images else split
-            raise ValueError(f"{alone[0]} in {source} has no partner in {lacks}/; allowed: {CAMVID_LAYOUT}")
+            raise ValueError(
+                f"{alone[0]} in {source} has no partner in {lacks}/; allowed: {CAMVID_LAYOUT}"
+            )
         pairs[split] = {images[stem]: labels[stem] for stem in images}
     if not pairs["train"] or not (pairs["val"] or pairs["test"]):
-        raise ValueError(f"{source} has {', '.join(f'{len(pairs[s])} {s}' for s in SPLITS)} pictures; allowed: some in "
-                         f"train and in val or test: {CAMVID_LAYOUT}")
+        raise ValueError(
+            f"{source} has {', '.join(f'{len(pairs[s])} {s}' for s in SPLITS)} pictures; allowed: "
+            "some in "
+            f"train and in val or test: {CAMVID_LAYOUT}"
+        )
     return pairs
 
 
-def _decode_camvid(source: Path, pairs: dict[str, dict[str, str]], size: Sequence[int] | None
-                   ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Every image with its labels, by the image's name; two passes, so that not all files are in memory at once."""
+def _decode_camvid(
+    source: Path, pairs: dict[str, dict[str, str]], size: Sequence[int] | None
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Every image with its labels, by the image's name; two passes, so that not all files are in
+    memory at once.
+    """
     of_labels = {labels: image for split in pairs.values() for image, labels in split.items()}
     maps: dict[str, np.ndarray] = {}
     found: dict[str, tuple[Tensor, Tensor]] = {}
@@ -136,8 +213,13 @@ def _decode_camvid(source: Path, pairs: dict[str, dict[str, str]], size: Sequenc
             where = f"{name} in {source}"
             picture = open_picture(content, where)
             if picture.mode not in ("L", "P", "1"):
-                raise ValueError(f"{where} has pixel mode {picture.mode}; allowed: one class index per pixel (L or P)")
-            maps[of_labels[name]] = check_labels(np.asarray(picture), len(CAMVID), CAMVID_VOID, where)
+                raise ValueError(
+                    f"{where} has pixel mode {picture.mode}; allowed: one class index per pixel (L "
+                    "or P)"
+                )
+            maps[of_labels[name]] = check_labels(
+                np.asarray(picture), len(CAMVID), CAMVID_VOID, where
+            )
             progress.update()
         for name, content in folders.read_files(source, set(maps)):
             where = f"{name} in {source}"
@@ -149,22 +231,29 @@ def _decode_camvid(source: Path, pairs: dict[str, dict[str, str]], size: Sequenc
 def _stack(pictures: list[tuple[Tensor, Tensor]], source: Path) -> StackedPictures:
     shapes = {tuple(labels.shape) for _, labels in pictures}
     if len(shapes) > 1:
-        raise ValueError(f"pictures in {source} have several sizes: {sorted(shapes)[:4]} (H, W); allowed: one, or "
-                         "data.size=[H,W]")
+        raise ValueError(
+            f"pictures in {source} have several sizes: {sorted(shapes)[:4]} (H, W); allowed: one, "
+            "or "
+            "data.size=[H,W]"
+        )
     images, labels = zip(*pictures)
     return StackedPictures(torch.stack(images), torch.stack(labels))
 
 
-# -- PASCAL VOC ------------------------------------------------------------------------------------------------
+# -- PASCAL VOC ------------------------------------------------------------------------------------
 
 
 def read_voc(places: list[Path], train: str, size: Sequence[int] | None) -> Found:
-    """VOC 2012 through torchvision: pictures are read when they are asked for; val is the validation list."""
+    """VOC 2012 through torchvision: pictures are read when they are asked for; val is the
+    validation list.
+    """
     root = next((place for place in places if (place / "VOCdevkit" / "VOC2012").is_dir()), None)
     if root is None:
         tried = ", ".join(map(str, places)) or f"no data folder given (--data-dir, {DATA_VARIABLE})"
-        raise DatasetNotFound(f"voc2012 was not found. Tried: {tried}. Put VOCdevkit/VOC2012 there, e.g. by "
-                              "torchvision.datasets.VOCSegmentation(FOLDER, download=True)")
+        raise DatasetNotFound(
+            f"voc2012 was not found. Tried: {tried}. Put VOCdevkit/VOC2012 there, e.g. by "
+            "torchvision.datasets.VOCSegmentation(FOLDER, download=True)"
+        )
     lists = {name: _voc_list(root, name) for name in ("train", "val", "trainval")}
     files = _trainaug(root, lists, size) if train == "trainaug" else _voc_files(lists[train], size)
     notes = [f"trained on {len(files)} pictures of {train}"]
@@ -184,27 +273,42 @@ def _voc_list(root: Path, image_set: str) -> Any:
 
 
 def _voc_files(dataset: Any, size: Sequence[int] | None) -> tuple[PictureFile, ...]:
-    return tuple(PictureFile(Path(image), Path(labels), functools.partial(_read_pair, dataset, i, size))
-                 for i, (image, labels) in enumerate(zip(dataset.images, dataset.masks, strict=True)))
+    return tuple(
+        PictureFile(Path(image), Path(labels), functools.partial(_read_pair, dataset, i, size))
+        for i, (image, labels) in enumerate(zip(dataset.images, dataset.masks, strict=True))
+    )
 
 
-def _trainaug(root: Path, lists: dict[str, Any], size: Sequence[int] | None) -> tuple[PictureFile, ...]:
-    """VOC's training pictures and those of SBD's two lists, without VOC's validation pictures (10,582 in full)."""
+def _trainaug(
+    root: Path, lists: dict[str, Any], size: Sequence[int] | None
+) -> tuple[PictureFile, ...]:
+    """VOC's training pictures and those of SBD's two lists, without VOC's validation pictures
+    (10,582 in full).
+    """
     folder = root / "VOCdevkit/VOC2012"
     listed = folder / "ImageSets/Segmentation/trainaug.txt"
     if listed.is_file() and (folder / "SegmentationClassAug").is_dir():
         names = listed.read_text().split()
-        pairs = [(folder / "JPEGImages" / f"{name}.jpg", folder / "SegmentationClassAug" / f"{name}.png")
-                 for name in names]
+        pairs = [
+            (folder / "JPEGImages" / f"{name}.jpg", folder / "SegmentationClassAug" / f"{name}.png")
+            for name in names
+        ]
         _check_inside([path for pair in pairs for path in pair], root)
-        return tuple(PictureFile(*pair, functools.partial(_read_paths, *pair, size)) for pair in pairs)
+        return tuple(
+            PictureFile(*pair, functools.partial(_read_paths, *pair, size)) for pair in pairs
+        )
     if not (root / "sbd").is_dir():
-        raise DatasetNotFound(f"data.train is 'trainaug', but {root} has neither sbd/ (torchvision's SBDataset) nor "
-                              "VOCdevkit/VOC2012/SegmentationClassAug/ with ImageSets/Segmentation/trainaug.txt; "
-                              "allowed: train, trainval")
+        raise DatasetNotFound(
+            f"data.train is 'trainaug', but {root} has neither sbd/ (torchvision's SBDataset) nor "
+            "VOCdevkit/VOC2012/SegmentationClassAug/ with ImageSets/Segmentation/trainaug.txt; "
+            "allowed: train, trainval"
+        )
     from torchvision.datasets import SBDataset
 
-    taken = {Path(image).stem: file for image, file in zip(lists["train"].images, _voc_files(lists["train"], size))}
+    taken = {
+        Path(image).stem: file
+        for image, file in zip(lists["train"].images, _voc_files(lists["train"], size))
+    }
     held_out = {Path(image).stem for image in lists["val"].images}
     for image_set in ("train", "val"):
         with _naming(root / "sbd" / f"{image_set}.txt"):
@@ -218,7 +322,9 @@ def _trainaug(root: Path, lists: dict[str, Any], size: Sequence[int] | None) -> 
 
 @contextmanager
 def _naming(path: Path | str) -> Iterator[None]:
-    """Turn whatever a missing or damaged file makes its reader raise into one error that names it."""
+    """Turn whatever a missing or damaged file makes its reader raise into one error that names
+    it.
+    """
     try:
         yield
     except Exception as error:
@@ -229,7 +335,9 @@ def _check_inside(paths: Sequence[str | Path], root: Path) -> None:
     """Raise DatasetCorrupt for a name in a list that leads out of the data folder."""
     for path in map(Path, paths):
         if ".." in path.parts or root not in path.parents:
-            raise DatasetCorrupt(f"a list in {root} names {path}, which lies outside; allowed: names of pictures")
+            raise DatasetCorrupt(
+                f"a list in {root} names {path}, which lies outside; allowed: names of pictures"
+            )
 
 
 def _read_pair(dataset: Any, index: int, size: Sequence[int] | None) -> tuple[Tensor, Tensor]:
@@ -242,7 +350,12 @@ def _read_pair(dataset: Any, index: int, size: Sequence[int] | None) -> tuple[Te
 
 
 def _read_paths(image: Path, labels: Path, size: Sequence[int] | None) -> tuple[Tensor, Tensor]:
-    read: Iterator[Image.Image] = (open_picture(content, str(path)) for path in (image, labels)
-                                   for _, content in folders.read_files(path.parent, {path.name}))
+    read: Iterator[Image.Image] = (
+        open_picture(content, str(path))
+        for path in (image, labels)
+        for _, content in folders.read_files(path.parent, {path.name})
+    )
     picture, target = read
-    return to_tensors(picture, check_labels(np.asarray(target), len(VOC), IGNORE, str(labels)), size, str(image))
+    return to_tensors(
+        picture, check_labels(np.asarray(target), len(VOC), IGNORE, str(labels)), size, str(image)
+    )

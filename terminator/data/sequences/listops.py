@@ -1,7 +1,9 @@
-"""ListOps: nested lists of digits under MIN, MAX, MED and SM; the answer is the value of the outermost.
+"""ListOps: nested lists of digits under MIN, MAX, MED and SM; the answer is the value of the
+outermost.
 
-Trees are drawn as the long range arena's generator draws them: at depth < max_depth an operator with probability
-1/4, else a digit; 2 to 10 arguments. Kept are those with min_length < tokens < max_length, all distinct.
+Trees are drawn as the long range arena's generator draws them: at depth < max_depth an operator
+with probability 1/4, else a digit; 2 to 10 arguments. Kept are those with min_length < tokens <
+max_length, all distinct.
 
 Source: arXiv 2011.04006 (the task), arXiv 1804.06028 (the operators).  Golden: hrrformer_listops.
 """
@@ -47,7 +49,9 @@ def apply(operator: str, values: Sequence[int]) -> int:
 
 
 def words(expression: str) -> list[str]:
-    """The tokens of an expression: blanks part them, round parentheses (pure grouping) go, X is a closing bracket."""
+    """The tokens of an expression: blanks part them, round parentheses (pure grouping) go, X is a
+    closing bracket.
+    """
     found = expression.replace("(", " ").replace(")", " ").split()
     return ["]" if word == "X" else word for word in found]
 
@@ -65,7 +69,8 @@ def decode(ids: bytes) -> str:
 def evaluate(expression: str) -> int:
     """The value of an expression, 0..9.
 
-    Raises:  ValueError that says what is wrong with it, and where.
+    Raises:
+        ValueError: that says what is wrong with it, and where.
     """
     stack: list[tuple[str, list[int]]] = []
     found = words(expression)
@@ -78,7 +83,9 @@ def evaluate(expression: str) -> int:
                 raise ValueError(f"token {place} closes a list that was never opened")
             operator, values = stack.pop()
             if not values:
-                raise ValueError(f"token {place} closes {operator} without arguments; needed: at least one")
+                raise ValueError(
+                    f"token {place} closes {operator} without arguments; needed: at least one"
+                )
             value = apply(operator, values)
         elif word in ID:
             value = int(word)
@@ -87,13 +94,15 @@ def evaluate(expression: str) -> int:
         if stack:
             stack[-1][1].append(value)
         elif place < len(found):
-            raise ValueError(f"the expression ends with token {place}, but {len(found) - place} more follow")
+            raise ValueError(
+                f"the expression ends with token {place}, but {len(found) - place} more follow"
+            )
         else:
             return value
     raise ValueError(f"{len(stack)} lists are never closed" if stack else "the expression is empty")
 
 
-# -- generator -------------------------------------------------------------------------------------------------
+# -- generator -------------------------------------------------------------------------------------
 
 
 class _TooLong(Exception):
@@ -117,7 +126,9 @@ def _grow(draw: Callable[[], float], settings: ListOpsSettings, depth: int, ids:
 
 
 def make_part(settings: ListOpsSettings, number: int) -> Arrays:
-    """PART kept trees: ids (M,), starts (PART + 1,), labels (PART,). Python's random() never changes its stream."""
+    """PART kept trees: ids (M,), starts (PART + 1,), labels (PART,). Python's random() never
+    changes its stream.
+    """
     seed = hashlib.sha256(f"listops {settings.generator_seed} {number}".encode()).digest()
     draw = random.Random(int.from_bytes(seed[:8], "big")).random
     kept, labels = [], []
@@ -131,13 +142,18 @@ def make_part(settings: ListOpsSettings, number: int) -> Arrays:
             kept.append(bytes(ids))
             labels.append(value)
     found = Sequences.of(kept)
-    return {"ids": found.values.numpy(), "starts": found.starts.numpy(), "labels": np.array(labels, np.uint8)}
+    return {
+        "ids": found.values.numpy(),
+        "starts": found.starts.numpy(),
+        "labels": np.array(labels, np.uint8),
+    }
 
 
 def generate(settings: ListOpsSettings, count: int, processes: int | None = None) -> Split:
     """`count` distinct trees and their values; with a larger count, these and others.
 
-    Raises:  ConfigError if these settings do not have so many distinct trees.
+    Raises:
+        ConfigError: if these settings do not have so many distinct trees.
     """
     kept: list[bytes] = []
     labels: list[int] = []
@@ -156,19 +172,23 @@ def generate(settings: ListOpsSettings, count: int, processes: int | None = None
                     kept.append(ids)
                     labels.append(label)
         if len(kept) < count and len(kept) - before < 0.02 * PART * (wanted - read):
-            raise ConfigError(f"listops.max_length is {settings.max_length}: only {len(kept)} distinct trees were "
-                              f"found in {PART * wanted}; allowed: lengths with more than {count} of them")
+            raise ConfigError(
+                f"listops.max_length is {settings.max_length}: only {len(kept)} distinct trees "
+                "were "
+                f"found in {PART * wanted}; allowed: lengths with more than {count} of them"
+            )
         read, wanted = wanted, wanted + max(1, -(-(count - len(kept)) // PART))
     return Split((Sequences.of(kept[:count]),), torch.tensor(labels[:count]))
 
 
-# -- released files --------------------------------------------------------------------------------------------
+# -- released files --------------------------------------------------------------------------------
 
 
 def read_file(path: Path) -> Split:
     """A released file: a heading, then rows of expression, tab, value.
 
-    Raises:  DatasetCorrupt naming file and line.
+    Raises:
+        DatasetCorrupt: naming file and line.
     """
     ids, labels = [], []
     with open(path, encoding="utf8") as file:
@@ -177,8 +197,11 @@ def read_file(path: Path) -> Split:
             if number == 1 and columns[:1] == ["Source"]:
                 continue
             if len(columns) != 2 or not columns[1].strip().isdigit() or int(columns[1]) > 9:
-                raise DatasetCorrupt(f"{path}, line {number}: {line.strip()[:60]!r}; allowed: an expression, a tab and "
-                                     "its value 0..9")
+                raise DatasetCorrupt(
+                    f"{path}, line {number}: {line.strip()[:60]!r}; allowed: an expression, a tab "
+                    "and "
+                    "its value 0..9"
+                )
             ids.append(encode(columns[0]))
             labels.append(int(columns[1]))
     return Split((Sequences.of(ids),), torch.tensor(labels, dtype=torch.int64))
@@ -189,7 +212,7 @@ def read_released(folder: Path) -> dict[str, Split]:
     return {split: read_file(folder / f"basic_{split}.tsv") for split in ("train", "val", "test")}
 
 
-# -- baselines -------------------------------------------------------------------------------------------------
+# -- baselines -------------------------------------------------------------------------------------
 
 
 def first_tokens(split: Split) -> np.ndarray:
@@ -201,8 +224,10 @@ def first_tokens(split: Split) -> np.ndarray:
 def baselines(train: Split, test: Split) -> dict[str, float]:
     """Test accuracy (%) of answers that look at nothing, or at the first operator alone.
 
-    most frequent: one answer for all;  first operator, rule: FIRST_OPERATOR_RULE;  first operator, fitted: the most
-    frequent training label behind that operator, which no answer from the first token can beat by much.
+    most frequent: one answer for all;  first operator, rule: FIRST_OPERATOR_RULE;  first operator,
+        fitted: the most
+    frequent training label behind that operator, which no answer from the first token can beat by
+    much.
     """
     seen, asked = first_tokens(train), first_tokens(test)
     labels, answers = train.labels.numpy(), test.labels.numpy()
@@ -213,6 +238,8 @@ def baselines(train: Split, test: Split) -> dict[str, float]:
         rule[ID[operator]] = answer
     for token in np.unique(seen):
         fitted[token] = np.bincount(labels[seen == token]).argmax()
-    return {"most frequent label": 100 * float((answers == most).mean()),
-            "first operator, rule": 100 * float((answers == rule[asked]).mean()),
-            "first operator, fitted": 100 * float((answers == fitted[asked]).mean())}
+    return {
+        "most frequent label": 100 * float((answers == most).mean()),
+        "first operator, rule": 100 * float((answers == rule[asked]).mean()),
+        "first operator, fitted": 100 * float((answers == fitted[asked]).mean()),
+    }

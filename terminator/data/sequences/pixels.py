@@ -17,10 +17,13 @@ VOCABULARY = 256
 
 
 def grey(images: Tensor) -> Tensor:
-    """truncate(255.5 (0.2989 R + 0.5870 G + 0.1140 B) / 255), as released: uint8 (N, 3, H, W) to (N, 1, H, W).
+    """truncate(255.5 (0.2989 R + 0.5870 G + 0.1140 B) / 255), as released: uint8 (N, 3, H, W) to
+    (N, 1, H, W).
 
     Pillow's own conversion differs by 1 in a fifth of the pixels. One channel is left as it is.
-    Raises:  ValueError for another number of channels.
+
+    Raises:
+        ValueError: for another number of channels.
     """
     if images.shape[1] == 1:
         return images
@@ -29,21 +32,30 @@ def grey(images: Tensor) -> Tensor:
     weights = np.array([0.2989, 0.5870, 0.1140], np.float32)
     out = torch.empty_like(images[:, :1])
     for start in range(0, len(images), 4096):  # in pieces: copies of everything would be large
-        rgb = images[start:start + 4096].permute(0, 2, 3, 1).numpy().astype(np.float32) / np.float32(255)
-        out[start:start + 4096, 0] = torch.from_numpy((rgb @ weights * np.float32(255.5)).astype(np.uint8))
+        rgb = images[start : start + 4096].permute(0, 2, 3, 1).numpy().astype(
+            np.float32
+        ) / np.float32(255)
+        out[start : start + 4096, 0] = torch.from_numpy(
+            (rgb @ weights * np.float32(255.5)).astype(np.uint8)
+        )
     return out
 
 
-def pixel_splits(data: ImageData, permutation_seed: int | None = None, leave_out_last_tenth: bool = False
-                 ) -> dict[str, Split]:
+def pixel_splits(
+    data: ImageData, permutation_seed: int | None = None, leave_out_last_tenth: bool = False
+) -> dict[str, Split]:
     """The splits train and test of images, as sequences of grey pixels.
 
-    Args:  permutation_seed: put all pixels into one fixed random order;  leave_out_last_tenth: of the training images,
-           which the released code keeps for a validation that never comes.
+    Args:
+        permutation_seed: put all pixels into one fixed random order.
+        leave_out_last_tenth: of the training images, which the released code keeps for a validation
+            that never comes.
     """
     splits = {}
-    for split, images, labels in (("train", data.train_images, data.train_labels),
-                                  ("test", data.test_images, data.test_labels)):
+    for split, images, labels in (
+        ("train", data.train_images, data.train_labels),
+        ("test", data.test_images, data.test_labels),
+    ):
         if split == "train" and leave_out_last_tenth:
             kept = len(labels) * 9 // 10
             images, labels = images[:kept], labels[:kept]

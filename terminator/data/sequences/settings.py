@@ -16,18 +16,30 @@ class ListOpsSettings:
     generator_seed: int = 0  # of the trees, whatever train.seed is
 
     def __post_init__(self) -> None:
-        for name, least in (("min_length", 0), ("max_length", 2), ("max_depth", 2), ("max_arguments", 2),
-                            ("generator_seed", 0)):
+        for name, least in (
+            ("min_length", 0),
+            ("max_length", 2),
+            ("max_depth", 2),
+            ("max_arguments", 2),
+            ("generator_seed", 0),
+        ):
             value = getattr(self, name)
             if value < least:
-                raise ConfigError(f"listops.{name} is {value}; allowed: an integer of at least {least}")
+                raise ConfigError(
+                    f"listops.{name} is {value}; allowed: an integer of at least {least}"
+                )
         if self.max_length <= self.min_length + 1:
-            raise ConfigError(f"listops.max_length is {self.max_length}; allowed: more than listops.min_length + 1 = "
-                              f"{self.min_length + 1}")
+            raise ConfigError(
+                f"listops.max_length is {self.max_length}; allowed: more than listops.min_length + "
+                "1 = "
+                f"{self.min_length + 1}"
+            )
         if self.longest < self.min_length + 1:
-            raise ConfigError(f"listops.min_length is {self.min_length}, but the longest tree of depth "
-                              f"{self.max_depth} with {self.max_arguments} arguments has {self.longest} tokens; "
-                              "allowed: less")
+            raise ConfigError(
+                f"listops.min_length is {self.min_length}, but the longest tree of depth "
+                f"{self.max_depth} with {self.max_arguments} arguments has {self.longest} tokens; "
+                "allowed: less"
+            )
 
     @property
     def longest(self) -> int:

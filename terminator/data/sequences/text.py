@@ -1,7 +1,9 @@
-"""Texts as raw bytes: IMDB reviews, pairs of their halves, and the citation pairs of AAN in the arena's file format.
+"""Texts as raw bytes: IMDB reviews, pairs of their halves, and the citation pairs of AAN in the
+arena's file format.
 
-A token is a byte + 1, without any clean-up (HTML breaks stay); 0 pads. IMDB is found as the original archive, with or
-without its unlabelled part, or as a folder in its layout: {train,test}/{neg,pos}/*.txt, possibly below a top folder.
+A token is a byte + 1, without any clean-up (HTML breaks stay); 0 pads. IMDB is found as the
+original archive, with or without its unlabelled part, or as a folder in its layout:
+{train,test}/{neg,pos}/*.txt, possibly below a top folder.
 
 Source: arXiv 2011.04006 (the tasks), arXiv 2305.19534.
 """
@@ -32,25 +34,35 @@ LONGEST_ENCODED = 10_000  # bytes of a text in AAN's files that are read
 ORDER_SEED = 0  # the order of the examples, fixed for ever
 
 
-def find_source(names: tuple[str, ...], data_dir: str | os.PathLike | None, what: str, layout: str) -> Path:
+def find_source(
+    names: tuple[str, ...], data_dir: str | os.PathLike | None, what: str, layout: str
+) -> Path:
     """The first folder or archive of one of these names in the data folders.
 
-    Raises:  DatasetNotFound naming the places tried, and the layout that is expected.
+    Raises:
+        DatasetNotFound: naming the places tried, and the layout that is expected.
     """
     places = data_dirs(data_dir)
     for name in names:
         if (found := folders.find(name, places)) is not None:
             return found
     tried = ", ".join(map(str, places)) or f"no data folder given (--data-dir, {DATA_VARIABLE})"
-    raise DatasetNotFound(f"{what} was not found. Tried {' or '.join(names)} in: {tried}. Expected: {layout}")
+    raise DatasetNotFound(
+        f"{what} was not found. Tried {' or '.join(names)} in: {tried}. Expected: {layout}"
+    )
 
 
 def load_imdb(data_dir: str | os.PathLike | None = None) -> dict[str, Split]:
-    """The splits train and test, in one fixed random order; read once and then taken from the cache.
+    """The splits train and test, in one fixed random order; read once and then taken from the
+    cache.
 
-    Raises:  DatasetNotFound; DatasetCorrupt naming the file.
+    Raises:
+        DatasetNotFound: as its message says.
+        DatasetCorrupt: naming the file.
     """
-    source = find_source(IMDB_NAMES, data_dir, "IMDB", "{train,test}/{neg,pos}/*.txt, a folder or an archive")
+    source = find_source(
+        IMDB_NAMES, data_dir, "IMDB", "{train,test}/{neg,pos}/*.txt, a folder or an archive"
+    )
     return read_reviews(source)
 
 
@@ -58,19 +70,44 @@ def read_reviews(source: Path) -> dict[str, Split]:
     """The reviews of a folder or archive, see load_imdb."""
     stat = source.stat()
     names = folders.list_files(source) if source.is_dir() else []  # an archive's date is enough
-    key = repr([str(source.resolve()), stat.st_size, stat.st_mtime_ns,
-                [(name, (source / name).stat().st_mtime_ns) for name in names], 1])
-    cached = cache_dir() / "text" / f"{folders.base_name(source)}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+    key = repr(
+        [
+            str(source.resolve()),
+            stat.st_size,
+            stat.st_mtime_ns,
+            [(name, (source / name).stat().st_mtime_ns) for name in names],
+            1,
+        ]
+    )
+    cached = (
+        cache_dir()
+        / "text"
+        / f"{folders.base_name(source)}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+    )
     if (arrays := read_part(cached)) is None:
         arrays = _read_reviews(source, names or folders.list_files(source))
         try:
             with atomic_path(cached) as temporary:
                 np.savez(temporary, **arrays)
         except OSError as error:  # full or read-only: slower next time, but nothing is wrong now
-            warnings.warn(f"the texts could not be cached in {cached.parent}: {error}", RuntimeWarning, stacklevel=2)
-    return {split: Split((Sequences(torch.from_numpy(arrays[f"{split}_values"]),
-                                    torch.from_numpy(arrays[f"{split}_starts"]), 1),),
-                         torch.from_numpy(arrays[f"{split}_labels"])) for split in SPLITS}
+            warnings.warn(
+                f"the texts could not be cached in {cached.parent}: {error}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+    return {
+        split: Split(
+            (
+                Sequences(
+                    torch.from_numpy(arrays[f"{split}_values"]),
+                    torch.from_numpy(arrays[f"{split}_starts"]),
+                    1,
+                ),
+            ),
+            torch.from_numpy(arrays[f"{split}_labels"]),
+        )
+        for split in SPLITS
+    }
 
 
 def _read_reviews(source: Path, names: list[str]) -> dict[str, np.ndarray]:
@@ -79,9 +116,13 @@ def _read_reviews(source: Path, names: list[str]) -> dict[str, np.ndarray]:
         *_, split, kind, file = ("", "", *PurePosixPath(name).parts)
         if split in SPLITS and kind in CLASSES and file.endswith(".txt"):
             wanted[name] = split, CLASSES.index(kind)
-    if {(split, label) for split, label in wanted.values()} != {(s, label) for s in SPLITS for label in (0, 1)}:
-        raise DatasetCorrupt(f"{source} is no whole IMDB: it has {len(wanted)} reviews; expected some in each of "
-                             "{train,test}/{neg,pos}/*.txt")
+    if {(split, label) for split, label in wanted.values()} != {
+        (s, label) for s in SPLITS for label in (0, 1)
+    }:
+        raise DatasetCorrupt(
+            f"{source} is no whole IMDB: it has {len(wanted)} reviews; expected some in each of "
+            "{train,test}/{neg,pos}/*.txt"
+        )
     texts = {}
     with bar(len(wanted), f"reading {source.name}", "text") as progress:
         for name, content in folders.read_files(source, set(wanted)):
@@ -92,19 +133,24 @@ def _read_reviews(source: Path, names: list[str]) -> dict[str, np.ndarray]:
         mine = sorted(name for name in wanted if wanted[name][0] == split)
         mine = [mine[i] for i in np.random.RandomState(ORDER_SEED).permutation(len(mine))]
         found = Sequences.of([texts[name] for name in mine], 1)
-        arrays[f"{split}_values"], arrays[f"{split}_starts"] = found.values.numpy(), found.starts.numpy()
+        arrays[f"{split}_values"], arrays[f"{split}_starts"] = (
+            found.values.numpy(),
+            found.starts.numpy(),
+        )
         arrays[f"{split}_labels"] = np.array([wanted[name][1] for name in mine], np.int64)
     return arrays
 
 
-# -- pairs -----------------------------------------------------------------------------------------------------
+# -- pairs -----------------------------------------------------------------------------------------
 
 
 def halves(split: Split) -> Split:
-    """Pairs of halves of texts: of the same one (label 1), or of two different ones (label 0). A substitute for AAN.
+    """Pairs of halves of texts: of the same one (label 1), or of two different ones (label 0). A
+    substitute for AAN.
 
-    Every text gives one first half, and one second half. The two of a pair have one length, whatever the label: other
-    texts are paired by length and cut to the shorter half, else lengths alone would tell the label.
+    Every text gives one first half, and one second half. The two of a pair have one length,
+    whatever the label: other texts are paired by length and cut to the shorter half, else lengths
+    alone would tell the label.
     """
     text = split.texts[0]
     order = np.random.RandomState(PAIRS_SEED).permutation(len(split))
@@ -113,14 +159,16 @@ def halves(split: Split) -> Split:
         raise ValueError(f"{len(split)} texts are too few for pairs of halves; needed: at least 3")
     lengths = text.lengths.numpy()
     mixed = mixed[np.argsort(lengths[mixed], kind="stable")]
-    partners = {int(i): int(i) for i in whole} | {int(i): int(j) for i, j in zip(mixed, np.roll(mixed, -1))}
+    partners = {int(i): int(i) for i in whole} | {
+        int(i): int(j) for i, j in zip(mixed, np.roll(mixed, -1))
+    }
     first, second, labels = [], [], []
     for i in range(len(split)):
         j = partners[i]
         a, b = text[i], text[j]
         length = min(len(a), len(b)) // 2
         first.append(a[:length])
-        second.append(b[len(b) // 2:][:length])
+        second.append(b[len(b) // 2 :][:length])
         labels.append(int(i == j))
     return Split((Sequences.of(first, 1), Sequences.of(second, 1)), torch.tensor(labels))
 
@@ -128,34 +176,55 @@ def halves(split: Split) -> Split:
 def read_pairs(path: Path) -> Split:
     """A file of AAN's format: label, id1, id2, text1, text2, parted by tabs.
 
-    Raises:  DatasetCorrupt naming file and line.
+    Raises:
+        DatasetCorrupt: naming file and line.
     """
     first, second, labels = [], [], []
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             columns = line.rstrip(b"\r\n").split(b"\t")
             if len(columns) != 5 or columns[0] not in (b"0", b"1", b"0.0", b"1.0"):
-                raise DatasetCorrupt(f"{path}, line {number}: {len(columns)} columns, the first is "
-                                     f"{columns[0][:20].decode(errors='replace')!r}; allowed: label (0 or 1), id1, "
-                                     "id2, text1, text2, parted by tabs")
+                raise DatasetCorrupt(
+                    f"{path}, line {number}: {len(columns)} columns, the first is "
+                    f"{columns[0][:20].decode(errors='replace')!r}; allowed: label (0 or 1), id1, "
+                    "id2, text1, text2, parted by tabs"
+                )
             labels.append(int(float(columns[0])))
             first.append(columns[3][:LONGEST_ENCODED])
             second.append(columns[4][:LONGEST_ENCODED])
-    return Split((Sequences.of(first, 1), Sequences.of(second, 1)), torch.tensor(labels, dtype=torch.int64))
+    return Split(
+        (Sequences.of(first, 1), Sequences.of(second, 1)), torch.tensor(labels, dtype=torch.int64)
+    )
 
 
-def load_aan(folder: str | os.PathLike, data_dir: str | os.PathLike | None = None) -> dict[str, Split]:
-    """A folder with one file each whose name ends with train.tsv, eval.tsv (or val.tsv) and test.tsv.
+def load_aan(
+    folder: str | os.PathLike, data_dir: str | os.PathLike | None = None
+) -> dict[str, Split]:
+    """A folder with one file each whose name ends with train.tsv, eval.tsv (or val.tsv) and
+    test.tsv.
 
-    Raises:  DatasetNotFound; DatasetCorrupt.
+    Raises:
+        DatasetNotFound: as its message says.
+        DatasetCorrupt: .
     """
-    place = Path(folder) if Path(folder).is_dir() else find_source((os.fspath(folder),), data_dir, "AAN", "a folder")
+    place = (
+        Path(folder)
+        if Path(folder).is_dir()
+        else find_source((os.fspath(folder),), data_dir, "AAN", "a folder")
+    )
     splits = {}
-    for split, ends in (("train", ("train",)), ("val", ("eval", "val", "dev")), ("test", ("test",))):
+    for split, ends in (
+        ("train", ("train",)),
+        ("val", ("eval", "val", "dev")),
+        ("test", ("test",)),
+    ):
         files = [path for end in ends for path in sorted(place.glob(f"*{end}.tsv"))]
         if not files and split != "val":
-            raise DatasetNotFound(f"{place} has no *{ends[0]}.tsv; AAN's pairs need a train and a test file of label, "
-                                  "id1, id2, text1, text2")
+            raise DatasetNotFound(
+                f"{place} has no *{ends[0]}.tsv; AAN's pairs need a train and a test file of "
+                "label, "
+                "id1, id2, text1, text2"
+            )
         if files:
             splits[split] = read_pairs(files[0])
     return splits

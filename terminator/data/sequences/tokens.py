@@ -1,7 +1,7 @@
 """Token sequences in memory: stored one after the other as bytes, padded only when a batch is made.
 
-Most sequences are far shorter than the longest (half of the IMDB reviews fill a quarter of 4,000 positions), so
-padded tensors would hold mostly zeros.
+Most sequences are far shorter than the longest (half of the IMDB reviews fill a quarter of 4,000
+positions), so padded tensors would hold mostly zeros.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ SUBSET_SEED = 0  # every training seed sees the same subset
 class Sequences:
     """N sequences of bytes; a token is its byte + shift, and 0 pads.
 
-    values: uint8 (M,), all sequences in a row;  starts: int64 (N + 1,), sequence n is starts[n] .. starts[n + 1] - 1;
-    shift: 1 for the bytes of texts and files (so that byte 0 is no padding), 0 for ids and pixel values.
+    Attributes:
+        values: uint8 (M,), all sequences in a row.
+        starts: int64 (N + 1,), sequence n is starts[n] .. starts[n + 1] - 1.
+        shift: 1 for the bytes of texts and files (so that byte 0 is no padding), 0 for ids and
+            pixel values.
     """
 
     values: Tensor
@@ -52,17 +55,21 @@ class Sequences:
     @classmethod
     def equal(cls, rows: Tensor, shift: int = 0) -> Sequences:
         """Sequences of one length, uint8 (N, T)."""
-        return cls(rows.reshape(-1).contiguous(), torch.arange(len(rows) + 1) * rows.shape[1], shift)
+        return cls(
+            rows.reshape(-1).contiguous(), torch.arange(len(rows) + 1) * rows.shape[1], shift
+        )
 
     def __getitem__(self, index: int) -> bytes:
         """The bytes of one sequence, without shift and padding."""
-        return self.values[self.starts[index]: self.starts[index + 1]].numpy().tobytes()
+        return self.values[self.starts[index] : self.starts[index + 1]].numpy().tobytes()
 
     def select(self, index: Tensor) -> Sequences:
         """The sequences of that index, in its order."""
         lengths = self.lengths[index]
         starts = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-        where = torch.arange(int(starts[-1])) + (self.starts[index] - starts[:-1]).repeat_interleave(lengths)
+        where = torch.arange(int(starts[-1])) + (
+            self.starts[index] - starts[:-1]
+        ).repeat_interleave(lengths)
         return Sequences(self.values[where], starts, self.shift)
 
     def cut(self, length: int) -> Sequences:
@@ -71,18 +78,25 @@ class Sequences:
             return self
         kept = self.lengths.clamp_max(length)
         starts = torch.cat([kept.new_zeros(1), kept.cumsum(0)])
-        where = torch.arange(int(starts[-1])) + (self.starts[:-1] - starts[:-1]).repeat_interleave(kept)
+        where = torch.arange(int(starts[-1])) + (self.starts[:-1] - starts[:-1]).repeat_interleave(
+            kept
+        )
         return Sequences(self.values[where], starts, self.shift)
 
     def to(self, device: torch.device | str) -> Sequences:
-        """The same with its values in that device's memory; starts stay, to be asked without a wait for a GPU."""
+        """The same with its values in that device's memory; starts stay, to be asked without a wait
+        for a GPU.
+        """
         return Sequences(self.values.to(device), self.starts, self.shift)
 
     def batch(self, index: Tensor, length: int, fit: bool = False) -> Tensor:
-        """Tokens (B, T) of the sequences `index`, int64, cut to `length` and padded with 0 on the right.
+        """Tokens (B, T) of the sequences `index`, int64, cut to `length` and padded with 0 on the
+        right.
 
-        Args:  index: on the CPU;
-               fit: T is the longest of these sequences, where that is shorter than `length` (else T = length).
+        Args:
+            index: on the CPU.
+            fit: T is the longest of these sequences, where that is shorter than `length` (else T =
+                length).
         """
         first = self.starts[index]
         counts = (self.starts[index + 1] - first).clamp_max(length)
@@ -112,20 +126,27 @@ class Split:
     def reduced(self, size: int | None, what: str) -> Split:
         """`size` examples, every class with its share; nothing: all.
 
-        Raises:  ValueError, naming `what`, if there are fewer.
+        Raises:
+            ValueError: naming `what`, if there are fewer.
         """
         if size is None or size == len(self):
             return self
         if size > len(self):
-            raise ValueError(f"{what} is {size}; allowed: at most {len(self)}, so many examples there are")
-        return self.select(torch.from_numpy(stratified_choice(self.labels.numpy(), size, SUBSET_SEED)))
+            raise ValueError(
+                f"{what} is {size}; allowed: at most {len(self)}, so many examples there are"
+            )
+        return self.select(
+            torch.from_numpy(stratified_choice(self.labels.numpy(), size, SUBSET_SEED))
+        )
 
     def cut(self, length: int) -> Split:
         return Split(tuple(text.cut(length) for text in self.texts), self.labels)
 
 
 def split_up(examples: Split, sizes: Mapping[str, int]) -> dict[str, Split]:
-    """The splits of generated examples; test and val come first, so that they stay while the training set grows."""
+    """The splits of generated examples; test and val come first, so that they stay while the
+    training set grows.
+    """
     found, first = {}, 0
     for name in ("test", "val", "train"):
         if count := sizes.get(name, 0):
@@ -138,8 +159,10 @@ def split_up(examples: Split, sizes: Mapping[str, int]) -> dict[str, Split]:
 class TokenInfo:
     """What a record says of its data, as used: reduced, cut.
 
-    length: the longest sequence that is kept;  sizes, median_length: of every split;
-    fingerprint: SHA-256 over tokens and labels of all splits.
+    Attributes:
+        length: the longest sequence that is kept.
+        sizes, median_length: of every split.
+        fingerprint: SHA-256 over tokens and labels of all splits.
     """
 
     name: str
@@ -155,7 +178,9 @@ class TokenInfo:
 
 @dataclass(frozen=True, eq=False)
 class TokenData:
-    """Token sequences and labels of the splits train and test, and of val where there is one; on the CPU."""
+    """Token sequences and labels of the splits train and test, and of val where there is one; on
+    the CPU.
+    """
 
     splits: dict[str, Split]
     info: TokenInfo
@@ -166,11 +191,20 @@ class TokenData:
         return len(self.splits["train"].texts) == 2
 
 
-def describe(splits: Mapping[str, Split], name: str, title: str, length: int, vocabulary: int,
-             classes: tuple[str, ...], notes: Iterable[str] = ()) -> TokenData:
+def describe(
+    splits: Mapping[str, Split],
+    name: str,
+    title: str,
+    length: int,
+    vocabulary: int,
+    classes: tuple[str, ...],
+    notes: Iterable[str] = (),
+) -> TokenData:
     """The splits, cut to `length`, with what is worth knowing of them.
 
-    Raises:  ValueError for a split without examples, a label without class, or a token outside the vocabulary.
+    Raises:
+        ValueError: for a split without examples, a label without class, or a token outside the
+            vocabulary.
     """
     cut = {split: part.cut(length) for split, part in splits.items()}
     digest = hashlib.sha256()
@@ -182,9 +216,20 @@ def describe(splits: Mapping[str, Split], name: str, title: str, length: int, vo
                 digest.update(array.contiguous().numpy().data)
         digest.update(part.labels.contiguous().numpy().data)
     median = {split: float(np.median(part.texts[0].lengths.numpy())) for split, part in cut.items()}
-    return TokenData(cut, TokenInfo(name, title, length, vocabulary, classes,
-                                    {split: len(part) for split, part in cut.items()}, median,
-                                    tuple(dict.fromkeys(notes)), digest.hexdigest()))
+    return TokenData(
+        cut,
+        TokenInfo(
+            name,
+            title,
+            length,
+            vocabulary,
+            classes,
+            {split: len(part) for split, part in cut.items()},
+            median,
+            tuple(dict.fromkeys(notes)),
+            digest.hexdigest(),
+        ),
+    )
 
 
 def _check(split: str, part: Split, name: str, vocabulary: int, classes: int) -> None:
@@ -192,8 +237,12 @@ def _check(split: str, part: Split, name: str, vocabulary: int, classes: int) ->
         raise ValueError(f"the {split} split of {name} has no examples; needed: at least one")
     low, high = int(part.labels.min()), int(part.labels.max())
     if low < 0 or high >= classes:
-        raise ValueError(f"the {split} split of {name} has label {low if low < 0 else high}; allowed: 0 to "
-                         f"{classes - 1}")
+        raise ValueError(
+            f"the {split} split of {name} has label {low if low < 0 else high}; allowed: 0 to "
+            f"{classes - 1}"
+        )
     for text in part.texts:
         if len(text.values) and (largest := int(text.values.max()) + text.shift) >= vocabulary:
-            raise ValueError(f"the {split} split of {name} has token {largest}; allowed: 0 to {vocabulary - 1}")
+            raise ValueError(
+                f"the {split} split of {name} has token {largest}; allowed: 0 to {vocabulary - 1}"
+            )

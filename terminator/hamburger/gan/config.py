@@ -1,4 +1,5 @@
-"""Every setting of a GAN experiment; the defaults are the released HamGAN-baby's, for images of 128x128 pixels.
+"""Every setting of a GAN experiment; the defaults are the released HamGAN-baby's, for images of
+128x128 pixels.
 
 Source: arXiv 2109.04553 and its released code.
 """
@@ -20,16 +21,29 @@ class GanData:
     image_size: int = 128  # pixels a side: 4 times a power of 2
     channels: int | None = None  # 1: grey, 3: colour; None: as they are
     train_size: int | None = None  # keep this many training images
-    test_size: int | None = None  # keep this many test images, the reference of the Frechet distance
+    test_size: int | None = (
+        None  # keep this many test images, the reference of the Frechet distance
+    )
 
     def __post_init__(self) -> None:
         steps = self.image_size // SMALLEST
-        require(self.image_size >= 2 * SMALLEST and self.image_size % SMALLEST == 0 and steps & (steps - 1) == 0,
-                "data.image_size", self.image_size, "8, 16, 32, 64, 128 and so on")
+        require(
+            self.image_size >= 2 * SMALLEST
+            and self.image_size % SMALLEST == 0
+            and steps & (steps - 1) == 0,
+            "data.image_size",
+            self.image_size,
+            "8, 16, 32, 64, 128 and so on",
+        )
         require(self.channels in (None, 1, 3), "data.channels", self.channels, "1, 3, or nothing")
         for name in ("train_size", "test_size"):
             value = getattr(self, name)
-            require(value is None or value >= 2, f"data.{name}", value, "an integer of at least 2, or nothing")
+            require(
+                value is None or value >= 2,
+                f"data.{name}",
+                value,
+                "an integer of at least 2, or nothing",
+            )
 
 
 @dataclass(frozen=True)
@@ -47,10 +61,18 @@ class GanModel:
 
     def __post_init__(self) -> None:
         require(self.context in CONTEXTS, "model.context", self.context, ", ".join(CONTEXTS))
-        at_least(self, "model", {"width": 8, "latent": 1, "context_size": 4, "rank_divisor": 1, "steps": 0})
+        at_least(
+            self,
+            "model",
+            {"width": 8, "latent": 1, "context_size": 4, "rank_divisor": 1, "steps": 0},
+        )
         require(self.width % 8 == 0, "model.width", self.width, "a multiple of 8")
-        require(self.width % self.rank_divisor == 0, "model.rank_divisor", self.rank_divisor,
-                f"a divisor of model.width={self.width}")
+        require(
+            self.width % self.rank_divisor == 0,
+            "model.rank_divisor",
+            self.rank_divisor,
+            f"a divisor of model.width={self.width}",
+        )
 
 
 @dataclass(frozen=True)
@@ -64,9 +86,19 @@ class GanOptimizer:
 
     def __post_init__(self) -> None:
         for name in ("generator_rate", "discriminator_rate"):
-            require(getattr(self, name) > 0, f"optimizer.{name}", getattr(self, name), "a positive number")
+            require(
+                getattr(self, name) > 0,
+                f"optimizer.{name}",
+                getattr(self, name),
+                "a positive number",
+            )
         for name in ("beta1", "beta2"):
-            require(0 <= getattr(self, name) < 1, f"optimizer.{name}", getattr(self, name), "from 0 to below 1")
+            require(
+                0 <= getattr(self, name) < 1,
+                f"optimizer.{name}",
+                getattr(self, name),
+                "from 0 to below 1",
+            )
 
 
 @dataclass(frozen=True)
@@ -80,14 +112,31 @@ class GanTrain(TrainingInSteps):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(self, "train", {"batch_size": 2})
-        require(self.accumulate == 1, "train.accumulate", self.accumulate, "1: a GAN takes its batches whole")
-        require(self.compile == "none", "train.compile", self.compile, "none: a GAN's two networks train as they are")
-        require(not self.distributed, "train.distributed", self.distributed, "false: a GAN trains in one process")
+        require(
+            self.accumulate == 1,
+            "train.accumulate",
+            self.accumulate,
+            "1: a GAN takes its batches whole",
+        )
+        require(
+            self.compile == "none",
+            "train.compile",
+            self.compile,
+            "none: a GAN's two networks train as they are",
+        )
+        require(
+            not self.distributed,
+            "train.distributed",
+            self.distributed,
+            "false: a GAN trains in one process",
+        )
 
 
 @dataclass(frozen=True)
 class GanTest:
-    """The Frechet distance, in the features of a small classifier that is trained on the same data."""
+    """The Frechet distance, in the features of a small classifier that is trained on the same
+    data.
+    """
 
     __test__ = False  # not a test case
 
@@ -99,15 +148,26 @@ class GanTest:
     grid_rows: int = 4  # rows of the grids that are kept: samples of each class
 
     def __post_init__(self) -> None:
-        at_least(self, "test", {"samples": 2, "samples_per_epoch": 2, "repeats": 1, "classifier_epochs": 1,
-                                "grid_classes": 1, "grid_rows": 1})
+        at_least(
+            self,
+            "test",
+            {
+                "samples": 2,
+                "samples_per_epoch": 2,
+                "repeats": 1,
+                "classifier_epochs": 1,
+                "grid_classes": 1,
+                "grid_rows": 1,
+            },
+        )
 
 
 @dataclass(frozen=True)
 class GanConfig(Experiment):
     """One GAN experiment, whole.
 
-    Raises:  ConfigError, from the constructor, for settings that do not go together.
+    Raises:
+        ConfigError: from the constructor, for settings that do not go together.
     """
 
     data: GanData = field(default_factory=GanData)
@@ -119,8 +179,12 @@ class GanConfig(Experiment):
     def __post_init__(self) -> None:
         if self.model.context != "none":
             sizes = [size for size in self.sizes if size < self.data.image_size]
-            require(self.model.context_size in sizes, "model.context_size", self.model.context_size,
-                    f"{', '.join(map(str, sizes))} for data.image_size={self.data.image_size}")
+            require(
+                self.model.context_size in sizes,
+                "model.context_size",
+                self.model.context_size,
+                f"{', '.join(map(str, sizes))} for data.image_size={self.data.image_size}",
+            )
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -132,16 +196,26 @@ class GanConfig(Experiment):
         return tuple(sizes)
 
     def shape(self) -> tuple[int, int]:
-        """Channels of the images, and classes.  Raises: ConfigError before they are known (`resolved`)."""
+        """Channels of the images, and classes.  Raises: ConfigError before they are known
+        (`resolved`).
+        """
         channels, classes = self.data.channels, self.model.classes
         if channels is None or classes is None:
-            raise ConfigError(f"data.channels is {channels!r}, model.classes {classes!r}; allowed: integers; "
-                              "GanConfig.resolved fills in the data's")
+            raise ConfigError(
+                f"data.channels is {channels!r}, model.classes {classes!r}; allowed: integers; "
+                "GanConfig.resolved fills in the data's"
+            )
         return channels, classes
 
     def resolved(self, channels: int, classes: int) -> "GanConfig":
         """The same with the images' channels and classes filled in."""
-        for key, given, value in (("data.channels", self.data.channels, channels),
-                                  ("model.classes", self.model.classes, classes)):
+        for key, given, value in (
+            ("data.channels", self.data.channels, channels),
+            ("model.classes", self.model.classes, classes),
+        ):
             require(given in (None, value), key, given, f"{value}, that of the data; leave it out")
-        return replace(self, data=replace(self.data, channels=channels), model=replace(self.model, classes=classes))
+        return replace(
+            self,
+            data=replace(self.data, channels=channels),
+            model=replace(self.model, classes=classes),
+        )

@@ -1,7 +1,9 @@
-"""How far generated images are from real ones, in the features of a small classifier trained on the same data.
+"""How far generated images are from real ones, in the features of a small classifier trained on the
+same data.
 
-The Frechet distance of two normal distributions with the features' means and covariances. It is not the FID, whose
-features are an Inception network's: numbers of different classifiers, data or image sizes cannot be compared.
+The Frechet distance of two normal distributions with the features' means and covariances. It is not
+the FID, whose features are an Inception network's: numbers of different classifiers, data or image
+sizes cannot be compared.
 """
 
 from dataclasses import dataclass
@@ -24,7 +26,9 @@ BATCH = 256  # images judged at once
 class Judge:
     """A classifier, calibrated, and how to give it images.
 
-    mean, std:  of the images it was trained on, per channel, in [0, 1];  about: what a record says of it.
+    Attributes:
+        mean, std: of the images it was trained on, per channel, in [0, 1].
+        about: what a record says of it.
     """
 
     model: Any  # to mypy, methods of an nn.Module are Tensors
@@ -34,7 +38,9 @@ class Judge:
 
     @torch.no_grad()
     def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 images (N, C, H, W) to features (N, d) in float64 and the likeliest classes (N,), on the CPU."""
+        """uint8 images (N, C, H, W) to features (N, d) in float64 and the likeliest classes (N,),
+        on the CPU.
+        """
         features, labels = [], []
         device = next(self.model.parameters()).device
         for part in images.split(BATCH):
@@ -48,33 +54,58 @@ def classifier_config(config: GanConfig) -> Config:
     """The training of the classifier that judges this configuration's images."""
     d = config.data
     return Config().updated(
-        dataset={"name": d.name, "image_size": d.image_size, "channels": d.channels, "train_size": d.train_size,
-                 "test_size": d.test_size, "crop_padding": 0, "flip": False},
-        network={"name": "cnn"}, optimizer={"name": "AdamW", "lr": 0.004, "weight_decay": 0.01},
-        train={"epochs": config.test.classifier_epochs, "device": config.train.device})
+        dataset={
+            "name": d.name,
+            "image_size": d.image_size,
+            "channels": d.channels,
+            "train_size": d.train_size,
+            "test_size": d.test_size,
+            "crop_padding": 0,
+            "flip": False,
+        },
+        network={"name": "cnn"},
+        optimizer={"name": "AdamW", "lr": 0.004, "weight_decay": 0.01},
+        train={"epochs": config.test.classifier_epochs, "device": config.train.device},
+    )
 
 
 def judge_of(config: GanConfig, images: ImageData, profile: str) -> Judge:
-    """The judge of these images, trained here if it is not there yet; its run is named in what it says of itself."""
-    run = CLASSIFICATION.run(classifier_config(config), CLASSIFIERS, profile, data=images, need_model=True)
-    about = {"network": "small CNN, 4 convolutions, 64 features", "run_id": run.record["run_id"],
-             "accuracy": run.accuracy("calibrated"), "trained_on": images.info.title}
+    """The judge of these images, trained here if it is not there yet; its run is named in what it
+    says of itself.
+    """
+    run = CLASSIFICATION.run(
+        classifier_config(config), CLASSIFIERS, profile, data=images, need_model=True
+    )
+    about = {
+        "network": "small CNN, 4 convolutions, 64 features",
+        "run_id": run.record["run_id"],
+        "accuracy": run.accuracy("calibrated"),
+        "trained_on": images.info.title,
+    }
     return Judge(run.model(), images.info.mean, images.info.std, about)
 
 
 def frechet_distance(first: Tensor, second: Tensor) -> float:
-    """|m_1 - m_2|^2 + tr(C_1 + C_2 - 2 (C_1^1/2 C_2 C_1^1/2)^1/2) of two sets of features (N, d) and (M, d).
+    """|m_1 - m_2|^2 + tr(C_1 + C_2 - 2 (C_1^1/2 C_2 C_1^1/2)^1/2) of two sets of features (N, d)
+    and (M, d).
 
-    Raises:  ValueError for fewer than two features of either, or different d.
+    Raises:
+        ValueError: for fewer than two features of either, or different d.
     """
     if min(len(first), len(second)) < 2 or first.shape[1:] != second.shape[1:]:
-        raise ValueError(f"the features are {tuple(first.shape)} and {tuple(second.shape)}; allowed: (N, d) and "
-                         "(M, d), at least two of each")
+        raise ValueError(
+            f"the features are {tuple(first.shape)} and {tuple(second.shape)}; allowed: (N, d) and "
+            "(M, d), at least two of each"
+        )
     first, second = first.double(), second.double()
     root = _square_root(torch.cov(first.T))
     cross = _square_root(root @ torch.cov(second.T) @ root)
     apart = (first.mean(0) - second.mean(0)).square().sum()
-    return (apart + torch.cov(first.T).trace() + torch.cov(second.T).trace() - 2 * cross.trace()).clamp(min=0).item()
+    return (
+        (apart + torch.cov(first.T).trace() + torch.cov(second.T).trace() - 2 * cross.trace())
+        .clamp(min=0)
+        .item()
+    )
 
 
 def _square_root(matrix: Tensor) -> Tensor:

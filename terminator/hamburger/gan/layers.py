@@ -1,7 +1,8 @@
-"""Parts of a GAN's networks: spectral normalisation, class-conditional batch norm, and two kinds of context.
+"""Parts of a GAN's networks: spectral normalisation, class-conditional batch norm, and two kinds of
+context.
 
-Differs: the release divides a weight by its spectral norm only when that exceeds 1, except in the Hamburger's
-linear maps; here, with torch's own parametrisation, always.
+Differs: the release divides a weight by its spectral norm only when that exceeds 1, except in the
+Hamburger's linear maps; here, with torch's own parametrisation, always.
 """
 
 from typing import Any
@@ -37,7 +38,9 @@ def _normed(module: Any) -> nn.Module:
 
 
 class ClassBatchNorm(nn.Module):
-    """Batch norm whose scale and shift belong to a class: (N, C, H, W) and labels (N,) to (N, C, H, W)."""
+    """Batch norm whose scale and shift belong to a class: (N, C, H, W) and labels (N,) to (N, C, H,
+    W).
+    """
 
     def __init__(self, channels: int, classes: int):
         super().__init__()
@@ -54,17 +57,34 @@ class ClassBatchNorm(nn.Module):
 class HamContext(nn.Module):
     """The GAN's Hamburger: W_u ham(W_l x), both maps without bias, with a ReLU before NMF.
 
-    Args:    channels: C of x and of the ham;  kind: NMF, VQ or CD;  rank: R;  steps: K;  one_step: gradient.
-    Shapes:  (N, C, H, W) to the same.
-    Differs: from the segmentation's blocks, as released: first bases of NMF of any length, beta 0.01, tau 100.
+    Args:
+        channels: C of x and of the ham.
+        kind: NMF, VQ or CD.
+        rank: R.
+        steps: K.
+        one_step: gradient.
+
+    Shapes: (N, C, H, W) to the same.
+    Differs: from the segmentation's blocks, as released: first bases of NMF of any length, beta
+        0.01, tau 100.
     """
 
     def __init__(self, channels: int, kind: str, rank: int, steps: int = 6, one_step: bool = True):
         super().__init__()
         self.lower, self.upper = (normed_conv(channels, channels, bias=False) for _ in range(2))
-        self.ham = Ham(channels, HamSettings(
-            kind=kind, rank=rank, train_steps=steps, eval_steps=steps, one_step=one_step, ridge=0.01,
-            inverse_temperature=100.0, normalized_init=kind != "NMF"))
+        self.ham = Ham(
+            channels,
+            HamSettings(
+                kind=kind,
+                rank=rank,
+                train_steps=steps,
+                eval_steps=steps,
+                one_step=one_step,
+                ridge=0.01,
+                inverse_temperature=100.0,
+                normalized_init=kind != "NMF",
+            ),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.lower(x)
@@ -72,7 +92,9 @@ class HamContext(nn.Module):
 
 
 class AttentionContext(nn.Module):
-    """SAGAN's self-attention: queries and keys of C/8 channels, values of C/2 (arXiv 1805.08318): same shape."""
+    """SAGAN's self-attention: queries and keys of C/8 channels, values of C/2 (arXiv 1805.08318):
+    same shape.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
@@ -81,11 +103,17 @@ class AttentionContext(nn.Module):
         self.upper = normed_conv(channels // 2, channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = (part(x).flatten(2).mT for part in (self.query, self.key, self.value))  # (N, H W, .)
+        query, key, value = (
+            part(x).flatten(2).mT for part in (self.query, self.key, self.value)
+        )  # (N, H W, .)
         mixed = F.scaled_dot_product_attention(query, key, value, scale=1.0)
         return self.upper(mixed.mT.unflatten(2, x.shape[2:]))
 
 
 def make_context(kind: str, channels: int, rank: int, steps: int, one_step: bool) -> nn.Module:
     """The context module by name: attention, or a Hamburger with NMF, VQ or CD."""
-    return AttentionContext(channels) if kind == "attention" else HamContext(channels, kind, rank, steps, one_step)
+    return (
+        AttentionContext(channels)
+        if kind == "attention"
+        else HamContext(channels, kind, rank, steps, one_step)
+    )

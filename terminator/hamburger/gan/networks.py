@@ -1,8 +1,9 @@
-"""Generator and discriminator of any resolution and width, each with a context module that starts at weight 0.
+"""Generator and discriminator of any resolution and width, each with a context module that starts
+at weight 0.
 
-At 128x128 pixels and width 64 they have the widths of the release. Its scheme continued: the generator has an
-up-block per doubling from 4x4, of 1, 2, 4, ... times the width counted from the image; the discriminator a down-block
-per halving to 4x4, and one more that keeps it.
+At 128x128 pixels and width 64 they have the widths of the release. Its scheme continued: the
+generator has an up-block per doubling from 4x4, of 1, 2, 4, ... times the width counted from the
+image; the discriminator a down-block per halving to 4x4, and one more that keeps it.
 
 Source: arXiv 2109.04553 and its released code, which took them from SAGAN (arXiv 1805.08318).
 """
@@ -14,17 +15,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terminator.hamburger.gan.config import SMALLEST, GanConfig
-from terminator.hamburger.gan.layers import ClassBatchNorm, make_context, normed_conv, normed_embedding, normed_linear
+from terminator.hamburger.gan.layers import (
+    ClassBatchNorm,
+    make_context,
+    normed_conv,
+    normed_embedding,
+    normed_linear,
+)
 from terminator.hamburger.ham import seeded_bases
 
 
 class Context(nn.Module):
-    """x + sigma * y, y = context(x), sigma a learnt scalar that starts at 0; with class-conditional BN if `classes`."""
+    """x + sigma * y, y = context(x), sigma a learnt scalar that starts at 0; with class-conditional
+    BN if `classes`.
+    """
 
     def __init__(self, config: GanConfig, channels: int, classes: int | None = None):
         super().__init__()
         use = config.model
-        self.context = make_context(use.context, channels, channels // use.rank_divisor, use.steps, use.one_step)
+        self.context = make_context(
+            use.context, channels, channels // use.rank_divisor, use.steps, use.one_step
+        )
         self.norm = None if classes is None else ClassBatchNorm(channels, classes)
         self.sigma = nn.Parameter(torch.zeros(()))
 
@@ -34,11 +45,16 @@ class Context(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """Twice the size: (BN, ReLU, nearest x2, 3x3), (BN, ReLU, 3x3), with a shortcut (nearest x2, 1x1)."""
+    """Twice the size: (BN, ReLU, nearest x2, 3x3), (BN, ReLU, 3x3), with a shortcut (nearest x2,
+    1x1).
+    """
 
     def __init__(self, channels: int, out_channels: int, classes: int):
         super().__init__()
-        self.norm1, self.norm2 = ClassBatchNorm(channels, classes), ClassBatchNorm(out_channels, classes)
+        self.norm1, self.norm2 = (
+            ClassBatchNorm(channels, classes),
+            ClassBatchNorm(out_channels, classes),
+        )
         self.conv1 = normed_conv(channels, out_channels, 3)
         self.conv2 = normed_conv(out_channels, out_channels, 3)
         self.shortcut = normed_conv(channels, out_channels)
@@ -46,7 +62,9 @@ class UpBlock(nn.Module):
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         y = self.conv1(F.interpolate(F.relu(self.norm1(x, labels)), scale_factor=2))
         y = self.conv2(F.relu(self.norm2(y, labels)))
-        return y + F.interpolate(self.shortcut(x), scale_factor=2)  # a 1x1 map commutes with repeating pixels
+        return y + F.interpolate(
+            self.shortcut(x), scale_factor=2
+        )  # a 1x1 map commutes with repeating pixels
 
 
 class DownBlock(nn.Module):
@@ -57,7 +75,10 @@ class DownBlock(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, first: bool = False, pool: bool = True):
         super().__init__()
-        self.conv1, self.conv2 = normed_conv(channels, out_channels, 3), normed_conv(out_channels, out_channels, 3)
+        self.conv1, self.conv2 = (
+            normed_conv(channels, out_channels, 3),
+            normed_conv(out_channels, out_channels, 3),
+        )
         self.shortcut = normed_conv(channels, out_channels) if pool else None
         self.first, self.pool = first, pool
 
@@ -95,12 +116,18 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images (N, C, H, W) and labels (N,) to scores (N,): linear(h) + <embedding(label), h>, h summed over H, W."""
+    """Images (N, C, H, W) and labels (N,) to scores (N,): linear(h) + <embedding(label), h>, h
+    summed over H, W.
+    """
 
     def __init__(self, config: GanConfig):
         super().__init__()
         self.blocks, self.contexts = nn.ModuleList(), nn.ModuleDict()
-        (previous, classes), channels, size = config.shape(), config.model.width, config.data.image_size
+        (previous, classes), channels, size = (
+            config.shape(),
+            config.model.width,
+            config.data.image_size,
+        )
         while size > SMALLEST:
             size //= 2
             self.blocks.append(DownBlock(previous, channels, first=not len(self.blocks)))
@@ -108,7 +135,10 @@ class Discriminator(nn.Module):
                 self.contexts[str(len(self.blocks) - 1)] = Context(config, channels)
             previous, channels = channels, 2 * channels
         self.blocks.append(DownBlock(previous, previous, pool=False))
-        self.linear, self.embedding = normed_linear(previous, 1), normed_embedding(classes, previous)
+        self.linear, self.embedding = (
+            normed_linear(previous, 1),
+            normed_embedding(classes, previous),
+        )
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         for i, block in enumerate(self.blocks):
@@ -141,13 +171,19 @@ class Gan(nn.Module):
 
     @torch.no_grad()
     def samples(self, labels: Tensor, seed: int, batch: int = 128) -> Tensor:
-        """Generated images (N, C, H, W) in [-1, 1] of these classes (N,), on the CPU: the same for the same seed."""
+        """Generated images (N, C, H, W) in [-1, 1] of these classes (N,), on the CPU: the same for
+        the same seed.
+        """
         was_training, device = self.training, next(self.parameters()).device
         self.eval()
-        z = torch.randn(len(labels), self.config.model.latent, generator=torch.Generator().manual_seed(seed))
+        z = torch.randn(
+            len(labels), self.config.model.latent, generator=torch.Generator().manual_seed(seed)
+        )
         with seeded_bases(self, seed):
-            parts = [self.generator(a.to(device), b.to(device)).float().cpu()
-                     for a, b in zip(z.split(batch), labels.split(batch), strict=True)]
+            parts = [
+                self.generator(a.to(device), b.to(device)).float().cpu()
+                for a, b in zip(z.split(batch), labels.split(batch), strict=True)
+            ]
         self.train(was_training)
         return torch.cat(parts)
 

@@ -11,31 +11,49 @@ from terminator.runs.comparison import Gap, gap
 EXPERIMENT = "gan"
 
 
-def run_study(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> dict[str, list[GanRun]]:
+def run_study(
+    profile: str, seeds: Sequence[int] = (), device: str = "auto"
+) -> dict[str, list[GanRun]]:
     """All runs of the profile's study, {kind of context: one run per seed}."""
-    return {name: [GAN.run(config.updated(train={"seed": seed, "device": device}), EXPERIMENT, profile)
-                   for seed in tuple(seeds) or SEEDS[profile]] for name, config in study(profile).items()}
+    return {
+        name: [
+            GAN.run(config.updated(train={"seed": seed, "device": device}), EXPERIMENT, profile)
+            for seed in tuple(seeds) or SEEDS[profile]
+        ]
+        for name, config in study(profile).items()
+    }
 
 
 def table(study_runs: Mapping[str, Sequence[GanRun]]) -> pd.DataFrame:
-    """One row per kind of context: Frechet distance, mean and standard deviation over seeds, and what goes with it."""
+    """One row per kind of context: Frechet distance, mean and standard deviation over seeds, and
+    what goes with it.
+    """
     rows = []
     for name, found in study_runs.items():
         distances = pd.Series([r.record["results"]["test"]["frechet"] for r in found])
         sigmas = [r.record["sigmas"]["generator"] for r in found if r.record["sigmas"]]
         record = found[0].record
-        rows.append({"network": NAMES[name], "Frechet distance": distances.mean(), "sd": distances.std(ddof=1),
-                     "seeds": len(found),
-                     "right class (%)": sum(r.record["results"]["test"]["right_class"] for r in found) / len(found),
-                     "training images": record["results"]["train_images"]["frechet"],
-                     "sigma in the generator": sum(sigmas) / len(sigmas) if sigmas else None,
-                     "parameters": record["parameters"], "minutes": sum(r.record["wall_s"] for r in found)
-                     / 60 / len(found)})
+        rows.append(
+            {
+                "network": NAMES[name],
+                "Frechet distance": distances.mean(),
+                "sd": distances.std(ddof=1),
+                "seeds": len(found),
+                "right class (%)": sum(r.record["results"]["test"]["right_class"] for r in found)
+                / len(found),
+                "training images": record["results"]["train_images"]["frechet"],
+                "sigma in the generator": sum(sigmas) / len(sigmas) if sigmas else None,
+                "parameters": record["parameters"],
+                "minutes": sum(r.record["wall_s"] for r in found) / 60 / len(found),
+            }
+        )
     return pd.DataFrame(rows).set_index("network")
 
 
 def sigma_curves(study_runs: Mapping[str, Sequence[GanRun]]) -> dict[str, pd.DataFrame]:
-    """{what: table with columns step, value} of the weights of both contexts, of every run that has them."""
+    """{what: table with columns step, value} of the weights of both contexts, of every run that has
+    them.
+    """
     curves = {}
     for name, found in study_runs.items():
         for r in found:

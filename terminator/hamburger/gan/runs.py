@@ -1,4 +1,6 @@
-"""GAN experiments: run one, or read what is there; its record, its samples, its model, and a table of many."""
+"""GAN experiments: run one, or read what is there; its record, its samples, its model, and a table
+of many.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,20 +18,29 @@ from terminator.hamburger.gan.trainer import GanImages, GanTrainer
 from terminator.runs.system import FinishedRun, System
 from terminator.runtime.settings import from_dict
 
-NAMES = {"none": "without context", "attention": "with attention", "NMF": "with Hamburger (NMF)",
-         "VQ": "with Hamburger (VQ)", "CD": "with Hamburger (CD)"}
+NAMES = {
+    "none": "without context",
+    "attention": "with attention",
+    "NMF": "with Hamburger (NMF)",
+    "VQ": "with Hamburger (VQ)",
+    "CD": "with Hamburger (CD)",
+}
 
 
 class GanRun(FinishedRun):
     """A finished run and its samples."""
 
     def grids(self) -> dict[int, Tensor]:
-        """Samples of the same z and classes after every epoch (0: before training): uint8 (rows * classes, C, H, W).
+        """Samples of the same z and classes after every epoch (0: before training): uint8 (rows *
+        classes, C, H, W).
 
-        Raises:  FileNotFoundError where the record travelled without them.
+        Raises:
+            FileNotFoundError: where the record travelled without them.
         """
-        return {epoch: torch.from_numpy(fields["samples"]).to(torch.uint8)
-                for epoch, fields in self.observed_fields.items()}
+        return {
+            epoch: torch.from_numpy(fields["samples"]).to(torch.uint8)
+            for epoch, fields in self.observed_fields.items()
+        }
 
 
 class GanSystem(System):
@@ -39,13 +50,24 @@ class GanSystem(System):
     config = GanConfig
     index = "index_gan.csv"
     run_type = GanRun
-    measures = {"frechet": "Frechet distance", "right_class": "right class (%)",
-                "frechet_train_images": "distance of training images"}
+    measures = {
+        "frechet": "Frechet distance",
+        "right_class": "right class (%)",
+        "frechet_train_images": "distance of training images",
+    }
 
     def load_data(self, config: GanConfig, data_dir: str | None = None) -> GanImages:
         d = config.data
-        return GanImages(load_images(d.name, data_dir=data_dir, image_size=d.image_size, channels=d.channels,
-                                     train_size=d.train_size, test_size=d.test_size))
+        return GanImages(
+            load_images(
+                d.name,
+                data_dir=data_dir,
+                image_size=d.image_size,
+                channels=d.channels,
+                train_size=d.train_size,
+                test_size=d.test_size,
+            )
+        )
 
     def resolve(self, config: GanConfig, data: GanImages) -> GanConfig:
         return config.resolved(data.info.shape[0], len(data.info.classes))
@@ -59,11 +81,20 @@ class GanSystem(System):
     def build(self, config: GanConfig) -> Gan:
         return build(config)
 
-    def trainer(self, model: Any, config: GanConfig, data: GanImages, folder: Path | None = None) -> GanTrainer:
+    def trainer(
+        self, model: Any, config: GanConfig, data: GanImages, folder: Path | None = None
+    ) -> GanTrainer:
         return GanTrainer(model, config, data, folder)
 
-    def _train(self, config: GanConfig, data: GanImages, experiment: str, profile: str, folder: Path,
-               keep_record: bool) -> dict[str, Any]:
+    def _train(
+        self,
+        config: GanConfig,
+        data: GanImages,
+        experiment: str,
+        profile: str,
+        folder: Path,
+        keep_record: bool,
+    ) -> dict[str, Any]:
         """As for every system, once the classifier is there that judges what is generated."""
         data = data if data.judge else replace(data, judge=judge_of(config, data.images, profile))
         return super()._train(config, data, experiment, profile, folder, keep_record)
@@ -74,13 +105,19 @@ class GanSystem(System):
     def details(self, trainer: GanTrainer, rows: Sequence[dict[str, float]]) -> dict[str, Any]:
         train, seconds = trainer.config.train, sum(row["seconds"] for row in rows)
         sigmas = trainer.model.sigmas()
-        return {"classifier": trainer.judge.about, "sigmas": sigmas and sigmas._asdict(),
-                "images_per_s": round(train.train_steps * train.batch_size / seconds, 2)}
+        return {
+            "classifier": trainer.judge.about,
+            "sigmas": sigmas and sigmas._asdict(),
+            "images_per_s": round(train.train_steps * train.batch_size / seconds, 2),
+        }
 
     def summary(self, record: dict[str, Any]) -> str:
         found = record["results"]
-        return (f"Frechet distance {found['test']['frechet']:.2f} in the features of {record['classifier']['run_id']} "
-                f"(training images: {found['train_images']['frechet']:.2f})")
+        return (
+            f"Frechet distance {found['test']['frechet']:.2f} in the features of "
+            f"{record['classifier']['run_id']} "
+            f"(training images: {found['train_images']['frechet']:.2f})"
+        )
 
     def label(self, record: dict[str, Any]) -> str:
         return NAMES[record["config"]["model"]["context"]]
@@ -90,12 +127,21 @@ class GanSystem(System):
         config, found = from_dict(GanConfig, record["config"]), record["results"]
         sigmas = record["sigmas"] or {}
         return {
-            "method": config.model.context, "size": config.data.image_size, "width": config.model.width,
-            "steps": config.train.train_steps, "batch": config.train.batch_size, "frechet": found["test"]["frechet"],
-            "sd_over_draws": found["test"]["sd_over_draws"], "frechet_train_images": found["train_images"]["frechet"],
-            "right_class": found["test"]["right_class"], "sigma_generator": sigmas.get("generator"),
-            "sigma_discriminator": sigmas.get("discriminator"), "classifier": record["classifier"]["run_id"],
-            "classifier_accuracy": record["classifier"]["accuracy"], "images_per_s": record["images_per_s"]}
+            "method": config.model.context,
+            "size": config.data.image_size,
+            "width": config.model.width,
+            "steps": config.train.train_steps,
+            "batch": config.train.batch_size,
+            "frechet": found["test"]["frechet"],
+            "sd_over_draws": found["test"]["sd_over_draws"],
+            "frechet_train_images": found["train_images"]["frechet"],
+            "right_class": found["test"]["right_class"],
+            "sigma_generator": sigmas.get("generator"),
+            "sigma_discriminator": sigmas.get("discriminator"),
+            "classifier": record["classifier"]["run_id"],
+            "classifier_accuracy": record["classifier"]["accuracy"],
+            "images_per_s": record["images_per_s"],
+        }
 
 
 GAN = GanSystem()

@@ -1,6 +1,8 @@
-"""Every setting of a segmentation experiment; the defaults are the release's for PASCAL VOC 2012, first stage.
+"""Every setting of a segmentation experiment; the defaults are the release's for PASCAL VOC 2012,
+first stage.
 
-The groups: data, augmentation, model (the network), ham (the Hamburger in it), optimizer, train, test.
+The groups: data, augmentation, model (the network), ham (the Hamburger in it), optimizer, train,
+test.
 
 Source: arXiv 2109.04553 and its released segmentation code.
 """
@@ -19,8 +21,10 @@ MSFLIP = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # the release's scales, each plain a
 class PictureConfig:
     """Which pictures, in what form."""
 
-    name: str = "voc2012"  # context, shapes, camvid, voc2012, or the path of a folder or archive as CamVid's
-    train: str = "trainaug"  # voc2012: train, trainaug, trainval; camvid: train, trainval; else train
+    name: str = "voc2012"  # context, shapes, camvid, voc2012, or a folder or archive like CamVid's
+    train: str = (
+        "trainaug"  # voc2012: train, trainaug, trainval; camvid: train, trainval; else train
+    )
     size: tuple[int, ...] | None = None  # height and width to resize to
     train_size: int | None = None  # a fixed random part of so many training pictures
     test_size: int | None = None  # a fixed random part of so many pictures of each other split
@@ -28,9 +32,18 @@ class PictureConfig:
     def __post_init__(self) -> None:
         require(bool(self.name), "data.name", self.name, ", ".join(TRAINED))
         allowed = TRAINED.get(self.name, TRAINED["camvid"])
-        require(self.train in allowed, "data.train", self.train, f"{', '.join(allowed)} for data.name={self.name}")
-        require(self.size is None or (len(self.size) == 2 and min(self.size) >= 2), "data.size", self.size,
-                "[height,width] of at least 2, or nothing")
+        require(
+            self.train in allowed,
+            "data.train",
+            self.train,
+            f"{', '.join(allowed)} for data.name={self.name}",
+        )
+        require(
+            self.size is None or (len(self.size) == 2 and min(self.size) >= 2),
+            "data.size",
+            self.size,
+            "[height,width] of at least 2, or nothing",
+        )
         at_least(self, "data", {"train_size": 2, "test_size": 1})
 
 
@@ -38,8 +51,8 @@ class PictureConfig:
 class PolyOptimizer:
     """SGD; rate(t) = lr (1 - t/T)^power, taken anew every `refresh` steps.
 
-    Convolution weights decay; those of BN and the scales of a V2+ do not, nor do biases, whose rate is `bias_factor`
-    times the others'.
+    Convolution weights decay; those of BN and the scales of a V2+ do not, nor do biases, whose rate
+    is `bias_factor` times the others'.
     """
 
     lr: float = 9e-3  # learning rate of the first step
@@ -51,7 +64,12 @@ class PolyOptimizer:
 
     def __post_init__(self) -> None:
         for name in ("lr", "bias_factor"):
-            require(getattr(self, name) > 0, f"optimizer.{name}", getattr(self, name), "a positive number")
+            require(
+                getattr(self, name) > 0,
+                f"optimizer.{name}",
+                getattr(self, name),
+                "a positive number",
+            )
         for name in ("weight_decay", "power"):
             require(getattr(self, name) >= 0, f"optimizer.{name}", getattr(self, name), "0 or more")
         require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "from 0 to below 1")
@@ -70,15 +88,24 @@ class SegmentationTrain(TrainingInSteps):
     steps_between_saves: int = 1_000
     batch_size: int = 16  # pictures per step, over all processes
     seed: int = 66  # of all random numbers; 66 is the release's
-    loss_mean: str = "all"  # over all pixels of the crop, ignored ones as zeros; labelled: over the others only
+    loss_mean: str = (
+        "all"  # over all pixels of the crop, ignored ones as zeros; labelled: over the others only
+    )
     auxiliary_weight: float = 0.4  # of the second classifier's loss, with model.auxiliary
     start_from: str = ""  # a model's file: the second stage starts from the weights of the first
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(self, "train", {"batch_size": 2})
-        require(self.loss_mean in ("all", "labelled"), "train.loss_mean", self.loss_mean, "all, labelled")
-        require(self.auxiliary_weight >= 0, "train.auxiliary_weight", self.auxiliary_weight, "0 or more")
+        require(
+            self.loss_mean in ("all", "labelled"),
+            "train.loss_mean",
+            self.loss_mean,
+            "all, labelled",
+        )
+        require(
+            self.auxiliary_weight >= 0, "train.auxiliary_weight", self.auxiliary_weight, "0 or more"
+        )
 
 
 @dataclass(frozen=True)
@@ -88,24 +115,40 @@ class SegmentationTest:
     __test__ = False  # not a test case
 
     batch_size: int = 1  # pictures at once, where they have one size
-    divisor: int = 8  # pad below and at the right, with zeros, to the next size that is 1 modulo this
-    repeats: int = 1  # evaluations with other random bases; the first is the result, the others its spread
+    divisor: int = (
+        8  # pad below and at the right, with zeros, to the next size that is 1 modulo this
+    )
+    repeats: int = (
+        1  # evaluations with other random bases; the first is the result, the others its spread
+    )
     bases_seed: int = 0  # of the random bases of the first evaluation
     multi_scale: bool = False  # in the end also with MSFlip
     scales: tuple[float, ...] = MSFLIP  # of MSFlip: factors of a picture's size
     flip: bool = True  # each scale also mirrored
-    pictures_per_epoch: int | None = None  # so many validation pictures after every epoch; nothing: all
+    pictures_per_epoch: int | None = (
+        None  # so many validation pictures after every epoch; nothing: all
+    )
 
     def __post_init__(self) -> None:
-        at_least(self, "test", {"batch_size": 1, "divisor": 1, "repeats": 1, "bases_seed": 0, "pictures_per_epoch": 1})
-        require(bool(self.scales) and min(self.scales) > 0, "test.scales", self.scales, "positive factors")
+        at_least(
+            self,
+            "test",
+            {"batch_size": 1, "divisor": 1, "repeats": 1, "bases_seed": 0, "pictures_per_epoch": 1},
+        )
+        require(
+            bool(self.scales) and min(self.scales) > 0,
+            "test.scales",
+            self.scales,
+            "positive factors",
+        )
 
 
 @dataclass(frozen=True)
 class SegmentationConfig(Experiment):
     """One segmentation experiment, whole.
 
-    Raises:  ConfigError, from the constructor, for settings that do not go together.
+    Raises:
+        ConfigError: from the constructor, for settings that do not go together.
     """
 
     data: PictureConfig = field(default_factory=PictureConfig)
@@ -118,14 +161,22 @@ class SegmentationConfig(Experiment):
 
     def __post_init__(self) -> None:
         require(self.ham.dimensions == 2, "ham.dimensions", self.ham.dimensions, "2, for pictures")
-        require(self.model.context != "bread" or self.ham.mode != "dual", "model.context", "bread",
-                "another with ham.mode=dual")
+        require(
+            self.model.context != "bread" or self.ham.mode != "dual",
+            "model.context",
+            "bread",
+            "another with ham.mode=dual",
+        )
 
     def resolved(self, in_channels: int, classes: int) -> "SegmentationConfig":
         """The same with the data's channels and classes filled into the model."""
         standard = HamNetSettings()
         for name, value in (("in_channels", in_channels), ("classes", classes)):
             given = getattr(self.model, name)
-            require(given in (getattr(standard, name), value), f"model.{name}", given,
-                    f"{value}, that of the data; leave it out")
+            require(
+                given in (getattr(standard, name), value),
+                f"model.{name}",
+                given,
+                f"{value}, that of the data; leave it out",
+            )
         return replace(self, model=replace(self.model, in_channels=in_channels, classes=classes))

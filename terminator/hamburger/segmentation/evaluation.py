@@ -16,20 +16,25 @@ from terminator.hamburger.segmentation.config import SegmentationConfig
 
 
 def pad_to_fit(x: Tensor, divisor: int, least: int = 1) -> Tensor:
-    """x (N, C, H, W) with zeros below and at the right, up to the next sizes that are 1 modulo `divisor`.
+    """x (N, C, H, W) with zeros below and at the right, up to the next sizes that are 1 modulo
+    `divisor`.
 
-    Args:  least: pixels that a side must have.
+    Args:
+        least: pixels that a side must have.
     """
     height, width = (max(size, least) for size in x.shape[2:])
     height, width = height + -(height - 1) % divisor, width + -(width - 1) % divisor
     return F.pad(x, (0, width - x.shape[3], 0, height - x.shape[2]))
 
 
-def predict_logits(model: nn.Module, config: SegmentationConfig, x: Tensor, multi_scale: bool = False) -> Tensor:
-    """Logits (N, classes, H, W) of normalised pictures x, evaluated as the settings say; MSFlip with `multi_scale`.
+def predict_logits(
+    model: nn.Module, config: SegmentationConfig, x: Tensor, multi_scale: bool = False
+) -> Tensor:
+    """Logits (N, classes, H, W) of normalised pictures x, evaluated as the settings say; MSFlip
+    with `multi_scale`.
 
-    Small pictures are padded until their maps have as many positions as the ham has bases. The release, which allows
-    more bases than positions, does not do this.
+    Small pictures are padded until their maps have as many positions as the ham has bases. The
+    release, which allows more bases than positions, does not do this.
     """
     use = config.test
     scales, flip = (use.scales, use.flip) if multi_scale else ((1.0,), False)
@@ -38,13 +43,22 @@ def predict_logits(model: nn.Module, config: SegmentationConfig, x: Tensor, mult
     return logits_of(model, x, use.divisor, scales, flip, (positions - 1) * stride + 1)
 
 
-def logits_of(model: nn.Module, x: Tensor, divisor: int = 8, scales: Sequence[float] = (1.0,), flip: bool = False,
-              least: int = 1) -> Tensor:
-    """Logits (N, classes, H, W) of normalised pictures x, summed over scales and, with `flip`, over both mirrors.
+def logits_of(
+    model: nn.Module,
+    x: Tensor,
+    divisor: int = 8,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    least: int = 1,
+) -> Tensor:
+    """Logits (N, classes, H, W) of normalised pictures x, summed over scales and, with `flip`, over
+    both mirrors.
 
-    Each scale is a bilinear resize of the whole picture, and of its logits back; nothing is summed for one scale.
+    Each scale is a bilinear resize of the whole picture, and of its logits back; nothing is summed
+    for one scale.
 
-    Args:  divisor, least: see pad_to_fit.
+    Args:
+        divisor, least: see pad_to_fit.
     """
     height, width = x.shape[2:]
     total: Tensor | None = None
@@ -65,11 +79,15 @@ def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x, size, mode="bilinear", align_corners=True)
 
 
-def batches(pictures: Pictures, size: int, ranks: slice = slice(None), count: int | None = None
-            ) -> Iterator[tuple[int, PictureBatch]]:
-    """Batches of pictures of one size each, with the number of the first of the chunk they are from.
+def batches(
+    pictures: Pictures, size: int, ranks: slice = slice(None), count: int | None = None
+) -> Iterator[tuple[int, PictureBatch]]:
+    """Batches of pictures of one size each, with the number of the first of the chunk they are
+    from.
 
-    Args:  ranks: which chunks this process takes;  count: only the first so many pictures.
+    Args:
+        ranks: which chunks this process takes.
+        count: only the first so many pictures.
     """
     count = len(pictures) if count is None else min(count, len(pictures))
     for start in list(range(0, count, size))[ranks]:
@@ -79,7 +97,12 @@ def batches(pictures: Pictures, size: int, ranks: slice = slice(None), count: in
             continue
         for i, (height, width) in enumerate(chunk.sizes.tolist()):
             one = chunk.part(slice(i, i + 1))
-            yield start + i, PictureBatch(one.images[..., :height, :width], one.labels[..., :height, :width], one.sizes)
+            yield (
+                start + i,
+                PictureBatch(
+                    one.images[..., :height, :width], one.labels[..., :height, :width], one.sizes
+                ),
+            )
 
 
 @contextmanager
@@ -99,4 +122,6 @@ def fixed_bases(model: nn.Module, seed: int, steps: int | None = None) -> Iterat
 
 def draws_bases(model: nn.Module) -> bool:
     """Whether two evaluations may differ: some ham draws its bases anew in every pass."""
-    return any(isinstance(module, Ham) and module.settings.random_init for module in model.modules())
+    return any(
+        isinstance(module, Ham) and module.settings.random_init for module in model.modules()
+    )

@@ -12,10 +12,25 @@ from torch import Tensor
 from terminator.plots.charts import line_look
 from terminator.plots.style import COLOURS, new_figure
 
-VOID, BACKGROUND = (0.82, 0.82, 0.82), (0.16, 0.16, 0.2)  # where nothing counts; a class of that name
-# CamVid's classes in their order: what things look like, where they look like something; lightness differs as well
-STREET = ("#8ecae6", "#8d6e63", "#f4a261", "#5c5470", "#cdb4db", "#2a7f3f", "#ffd60a", "#b5651d", "#1d4ed8", "#e63946",
-          "#ff8fab")
+VOID, BACKGROUND = (
+    (0.82, 0.82, 0.82),
+    (0.16, 0.16, 0.2),
+)  # where nothing counts; a class of that name
+# CamVid's classes in their order: what things look like, where they look like something; lightness
+# differs as well
+STREET = (
+    "#8ecae6",
+    "#8d6e63",
+    "#f4a261",
+    "#5c5470",
+    "#cdb4db",
+    "#2a7f3f",
+    "#ffd60a",
+    "#b5651d",
+    "#1d4ed8",
+    "#e63946",
+    "#ff8fab",
+)
 
 
 def class_colours(count: int) -> list[tuple[float, float, float]]:
@@ -35,12 +50,20 @@ def coloured(labels: Tensor, colours: Sequence[tuple[float, float, float]]) -> n
     return table[np.minimum(labels.cpu().numpy(), len(colours))]
 
 
-def segmentations(images: Tensor, labels: Tensor, predicted: Mapping[str, Tensor], classes: Sequence[str],
-                  title: str | None = None) -> Figure:
-    """Pictures, their labels and every model's answers, a row each, with a legend of the classes that occur.
+def segmentations(
+    images: Tensor,
+    labels: Tensor,
+    predicted: Mapping[str, Tensor],
+    classes: Sequence[str],
+    title: str | None = None,
+) -> Figure:
+    """Pictures, their labels and every model's answers, a row each, with a legend of the classes
+    that occur.
 
-    Args:    images: uint8 (N, C, H, W), of more than three channels the first three;  labels: (N, H, W);
-             predicted: {row: (N, H, W)}.
+    Args:
+        images: uint8 (N, C, H, W), of more than three channels the first three.
+        labels: (N, H, W).
+        predicted: {row: (N, H, W)}.
     """
     count, (height, width) = len(images), images.shape[2:]
     cell = 1.75
@@ -53,7 +76,11 @@ def segmentations(images: Tensor, labels: Tensor, predicted: Mapping[str, Tensor
         colours[0] = BACKGROUND
     for line, (name, maps) in zip(axes, shown.items(), strict=True):
         for i, axis in enumerate(line):
-            picture = images[i, :3].permute(1, 2, 0).numpy() if maps is None else coloured(maps[i], colours)
+            picture = (
+                images[i, :3].permute(1, 2, 0).numpy()
+                if maps is None
+                else coloured(maps[i], colours)
+            )
             axis.imshow(picture)
             axis.set(xticks=[], yticks=[])
             axis.grid(False)
@@ -63,24 +90,44 @@ def segmentations(images: Tensor, labels: Tensor, predicted: Mapping[str, Tensor
     handles = [Patch(color=colours[i], label=classes[i]) for i in occurring if i < len(classes)]
     handles += [Patch(color=VOID, label="not counted")] * any(i >= len(classes) for i in occurring)
     room = 0.75 + 0.075 * max(len(handle.get_label()) for handle in handles)  # inches for an entry
-    figure.legend(handles=handles, loc="outside lower center", ncols=max(1, min(len(handles), int(wide / room))))
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=max(1, min(len(handles), int(wide / room))),
+    )
     return figure
 
 
 def miou_dots(table: pd.DataFrame, title: str | None = None) -> Figure:
     """A row per arm: mean mIoU with the standard deviation over seeds.
 
-    Args:    table: of segmentation.studies.table (index arm; miou, sd, seeds).
+    Args:
+        table: of segmentation.studies.table (index arm; miou, sd, seeds).
     """
     figure = new_figure(7.0, 1.2 + 0.29 * len(table), title)
     axis = figure.subplots()
     heights = np.arange(len(table))
     seeds = int(table["seeds"].max())
     label = f"mean of {seeds} seeds; bar: their standard deviation" if seeds > 1 else "one seed"
-    axis.errorbar(table["miou"], heights, xerr=table["sd"].fillna(0), fmt=line_look(0)["marker"], color=COLOURS[0],
-                  capsize=3, linestyle="none", label=label)
+    axis.errorbar(
+        table["miou"],
+        heights,
+        xerr=table["sd"].fillna(0),
+        fmt=line_look(0)["marker"],
+        color=COLOURS[0],
+        capsize=3,
+        linestyle="none",
+        label=label,
+    )
     for height, value in zip(heights, table["miou"], strict=True):
-        axis.annotate(f"{value:.1f}", (value, height), (0, 5), textcoords="offset points", ha="center", fontsize=7.5)
+        axis.annotate(
+            f"{value:.1f}",
+            (value, height),
+            (0, 5),
+            textcoords="offset points",
+            ha="center",
+            fontsize=7.5,
+        )
     axis.set_yticks(heights, table.index)
     axis.set_ylim(len(table) - 0.5, -0.7)
     axis.margins(x=0.08)
@@ -93,14 +140,20 @@ def miou_dots(table: pd.DataFrame, title: str | None = None) -> Figure:
 def class_ious(table: pd.DataFrame, title: str | None = None) -> Figure:
     """Intersection over union of every class, a bar per arm.
 
-    Args:    table: of segmentation.studies.class_table (index class, a column per arm).
+    Args:
+        table: of segmentation.studies.class_table (index class, a column per arm).
     """
     figure = new_figure(max(6.0, 0.62 * len(table) + 1.2), 3.3, title)
     axis = figure.subplots()
     places, width = np.arange(len(table)), 0.8 / len(table.columns)
     for i, name in enumerate(table):
-        axis.bar(places + (i - (len(table.columns) - 1) / 2) * width, table[name], width * 0.94, color=COLOURS[i],
-                 label=name)
+        axis.bar(
+            places + (i - (len(table.columns) - 1) / 2) * width,
+            table[name],
+            width * 0.94,
+            color=COLOURS[i],
+            label=name,
+        )
     axis.set_xticks(places, table.index, rotation=35, ha="right")
     axis.set_ylabel("intersection over union (%)")
     axis.grid(False, axis="x")
@@ -122,14 +175,23 @@ def miou_curves(curves: Mapping[str, pd.DataFrame], title: str | None = None) ->
 def steps_curve(sweep: pd.DataFrame, trained_with: int, title: str | None = None) -> Figure:
     """mIoU against the ham's steps K in evaluation; bars: lowest and highest over random bases.
 
-    Args:    sweep: columns steps, miou, low, high;  trained_with: K in training.
+    Args:
+        sweep: columns steps, miou, low, high.
+        trained_with: K in training.
     """
     figure = new_figure(5.6, 3.0, title)
     axis = figure.subplots()
     errors = np.stack([sweep["miou"] - sweep["low"], sweep["high"] - sweep["miou"]])
     axis.errorbar(sweep["steps"], sweep["miou"], yerr=errors, capsize=3, **line_look(0))
     axis.axvline(trained_with, color="black", linewidth=0.9, linestyle=":")
-    axis.annotate(f"trained with {trained_with}", (trained_with, 1), (4, -3), xycoords=("data", "axes fraction"),
-                  textcoords="offset points", va="top", fontsize=8)
+    axis.annotate(
+        f"trained with {trained_with}",
+        (trained_with, 1),
+        (4, -3),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        va="top",
+        fontsize=8,
+    )
     axis.set(xlabel="steps K of the ham in evaluation", ylabel="mIoU (%)")
     return figure

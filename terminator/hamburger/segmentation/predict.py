@@ -23,18 +23,24 @@ from terminator.runtime.paths import atomic_path
 def class_names(config: SegmentationConfig) -> tuple[str, ...]:
     """The classes of the data that a model was trained on.
 
-    Raises:  ValueError for the context task, whose pictures are no photographs.
+    Raises:
+        ValueError: for the context task, whose pictures are no photographs.
     """
     if config.data.name == "context":
-        raise ValueError("this model was trained on the context task, whose images of six channels are in no file; "
-                         "allowed: a model of camvid or voc2012")
+        raise ValueError(
+            "this model was trained on the context task, whose images of six channels are in no "
+            "file; "
+            "allowed: a model of camvid or voc2012"
+        )
     return {"voc2012": sources.VOC, "shapes": shapes.CLASSES}.get(config.data.name, sources.CAMVID)
 
 
 def load_segmenter(path: str | Path) -> tuple[nn.Module, SegmentationConfig]:
     """A saved model for photographs, and its configuration.
 
-    Raises:  FileNotFoundError; ValueError if the file is damaged or no such model.
+    Raises:
+        FileNotFoundError: as its message says.
+        ValueError: if the file is damaged or no such model.
     """
     model, config = SEGMENTATION.load(Path(path))
     class_names(config)
@@ -44,20 +50,25 @@ def load_segmenter(path: str | Path) -> tuple[nn.Module, SegmentationConfig]:
 def read_photograph(path: str | Path) -> Image.Image:
     """An image file, upright, in RGB.
 
-    Raises:  FileNotFoundError; ValueError if it is no image that can be used, saying why.
+    Raises:
+        FileNotFoundError: as its message says.
+        ValueError: if it is no image that can be used, saying why.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no image file at {path}")
-    (_, content), = read_files(path.parent, {path.name})
+    ((_, content),) = read_files(path.parent, {path.name})
     return open_picture(content, str(path)).convert("RGB")
 
 
 @torch.no_grad()
-def segment(model: nn.Module, config: SegmentationConfig, photograph: Image.Image, multi_scale: bool = False) -> Tensor:
+def segment(
+    model: nn.Module, config: SegmentationConfig, photograph: Image.Image, multi_scale: bool = False
+) -> Tensor:
     """The label of every pixel of a photograph, int64 (H, W); with `multi_scale` by MSFlip.
 
-    The network sees it at the size of its training pictures (data.size), and its logits are enlarged again.
+    The network sees it at the size of its training pictures (data.size), and its logits are
+    enlarged again.
     """
     seen = sources.resized(photograph, config.data.size)
     pixels = torch.from_numpy(np.asarray(seen).transpose(2, 0, 1).copy())[None]
@@ -69,24 +80,42 @@ def segment(model: nn.Module, config: SegmentationConfig, photograph: Image.Imag
     return logits.argmax(1)[0]
 
 
-def segment_files(model_path: str | Path, images: Sequence[str | Path], out: str | Path | None = None,
-                  multi_scale: bool = False) -> pd.DataFrame:
-    """Share of the pixels (%) that each class has in every image file: a row per file and class that occurs.
+def segment_files(
+    model_path: str | Path,
+    images: Sequence[str | Path],
+    out: str | Path | None = None,
+    multi_scale: bool = False,
+) -> pd.DataFrame:
+    """Share of the pixels (%) that each class has in every image file: a row per file and class
+    that occurs.
 
-    Args:    out: a folder for the label maps, NAME.png with one class index per pixel.
-    Raises:  as load_segmenter and read_photograph; ValueError for two files of one name.
+    Args:
+        out: a folder for the label maps, NAME.png with one class index per pixel.
+
+    Raises:
+        as load_segmenter and read_photograph.
+        ValueError: for two files of one name.
     """
     model, config = load_segmenter(model_path)
     names, rows = class_names(config), []
     stems = [Path(image).stem for image in images]
     if out is not None and (twice := {stem for stem in stems if stems.count(stem) > 1}):
-        raise ValueError(f"several images are called {sorted(twice)[0]}, and their label maps would overwrite each "
-                         "other; allowed: different names")
+        raise ValueError(
+            f"several images are called {sorted(twice)[0]}, and their label maps would overwrite "
+            "each "
+            "other; allowed: different names"
+        )
     for image, stem in zip(images, stems, strict=True):
         labels = segment(model, config, read_photograph(image), multi_scale)
         for index, count in enumerate(labels.flatten().bincount(minlength=len(names)).tolist()):
             if count:
-                rows.append({"image": str(image), "class": names[index], "share": 100 * count / labels.numel()})
+                rows.append(
+                    {
+                        "image": str(image),
+                        "class": names[index],
+                        "share": 100 * count / labels.numel(),
+                    }
+                )
         if out is not None:
             with atomic_path(Path(out) / f"{stem}.png") as temporary:
                 Image.fromarray(labels.numpy().astype(np.uint8)).save(temporary)

@@ -1,4 +1,6 @@
-"""What the notebook on the Hamburger shows of segmentation: runs, what is looked at in a model, and its verdicts."""
+"""What the notebook on the Hamburger shows of segmentation: runs, what is looked at in a model, and
+its verdicts.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,54 +20,92 @@ from terminator.runs.comparison import Gap, gap
 from terminator.runs.study import Study, study_records
 from terminator.runtime.settings import ConfigError
 
-CONTEXT, CAMVID, VOC = "segmentation_context", "segmentation_camvid", "segmentation_voc"  # experiments
+CONTEXT, CAMVID, VOC = (
+    "segmentation_context",
+    "segmentation_camvid",
+    "segmentation_voc",
+)  # experiments
 Runs = Mapping[str, Sequence[SegmentationRun]]
 
 
-def context(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> dict[str, list[SegmentationRun]]:
+def context(
+    profile: str, seeds: Sequence[int] = (), device: str = "auto"
+) -> dict[str, list[SegmentationRun]]:
     """The context task: every arm with every seed, {label: runs}; nothing is read from files."""
     return _runs(context_arms(profile), CONTEXT, profile, seeds, device)
 
 
-def camvid(profile: str, seeds: Sequence[int] = (), device: str = "auto", data_dir: str | None = None
-           ) -> dict[str, list[SegmentationRun]]:
-    """CamVid with and without the Hamburger, {label: runs}; in the smoke profile drawn shapes in CamVid's place.
+def camvid(
+    profile: str, seeds: Sequence[int] = (), device: str = "auto", data_dir: str | None = None
+) -> dict[str, list[SegmentationRun]]:
+    """CamVid with and without the Hamburger, {label: runs}; in the smoke profile drawn shapes in
+    CamVid's place.
 
-    Raises:  DatasetNotFound if neither the records nor the data are here.
+    Raises:
+        DatasetNotFound: if neither the records nor the data are here.
     """
     return _runs(camvid_arms(profile), CAMVID, profile, seeds, device, data_dir)
 
 
 def recorded(study: str, profile: str) -> dict[str, list[SegmentationRun]]:
-    """The finished runs of a study, context or camvid, whose records are here, {label: runs}; trains nothing.
+    """The finished runs of a study, context or camvid, whose records are here, {label: runs};
+    trains nothing.
 
-    Raises:  ConfigError for another study.
+    Raises:
+        ConfigError: for another study.
     """
     studies = {"context": (context_arms, CONTEXT), "camvid": (camvid_arms, CAMVID)}
     if study not in studies:
         raise ConfigError(f"study is {study!r}; allowed: {', '.join(studies)}")
     arms, experiment = studies[study]
     there = study_records(SEGMENTATION, Study(experiment, arms(profile), SEEDS[profile]), profile)
-    return {label: [SEGMENTATION.of_record(record) for record in found] for label, found in there.items() if found}
+    return {
+        label: [SEGMENTATION.of_record(record) for record in found]
+        for label, found in there.items()
+        if found
+    }
 
 
-def two_stages(profile: str, device: str = "auto", data_dir: str | None = None, first: str = "voc",
-               second: str = "voc-second", **changes: Any) -> list[SegmentationRun]:
-    """The release's two trainings: the second starts from the final weights of the first, with a fresh optimiser.
+def two_stages(
+    profile: str,
+    device: str = "auto",
+    data_dir: str | None = None,
+    first: str = "voc",
+    second: str = "voc-second",
+    **changes: Any,
+) -> list[SegmentationRun]:
+    """The release's two trainings: the second starts from the final weights of the first, with a
+    fresh optimiser.
 
-    Args:  first, second: presets;  changes: of both, train={"batch_size": 8} say.
+    Args:
+        first, second: presets.
+        changes: of both, train={"batch_size": 8} say.
+
     The second is trained on its validation pictures as well: its scores on them say nothing.
     """
-    start = SEGMENTATION.run(preset(first, **changes).updated(train={"device": device}), VOC, profile,
-                             data_dir=data_dir, need_model=True)
+    start = SEGMENTATION.run(
+        preset(first, **changes).updated(train={"device": device}),
+        VOC,
+        profile,
+        data_dir=data_dir,
+        need_model=True,
+    )
     model = str(start.folder / "model.safetensors")
     config = preset(second, **changes).updated(train={"device": device, "start_from": model})
     return [start, SEGMENTATION.run(config, VOC, profile, data_dir=data_dir)]
 
 
-def _runs(arms: Mapping[str, SegmentationConfig], experiment: str, profile: str, seeds: Sequence[int], device: str,
-          data_dir: str | None = None) -> dict[str, list[SegmentationRun]]:
-    """All arms with the first seed, then all with the second, ...: a part of them is a comparison already."""
+def _runs(
+    arms: Mapping[str, SegmentationConfig],
+    experiment: str,
+    profile: str,
+    seeds: Sequence[int],
+    device: str,
+    data_dir: str | None = None,
+) -> dict[str, list[SegmentationRun]]:
+    """All arms with the first seed, then all with the second, ...: a part of them is a comparison
+    already.
+    """
     found: dict[str, list[SegmentationRun]] = {label: [] for label in arms}
     try:
         data = SEGMENTATION.load_data(next(iter(arms.values())), data_dir)  # the same for all arms
@@ -74,31 +114,46 @@ def _runs(arms: Mapping[str, SegmentationConfig], experiment: str, profile: str,
     for seed in tuple(seeds) or SEEDS[profile]:
         for label, config in arms.items():
             config = config.updated(train={"seed": seed, "device": device})
-            found[label].append(SEGMENTATION.run(config, experiment, profile, data=data, data_dir=data_dir))
+            found[label].append(
+                SEGMENTATION.run(config, experiment, profile, data=data, data_dir=data_dir)
+            )
     return found
 
 
-# -- tables ----------------------------------------------------------------------------------------------------
+# -- tables ----------------------------------------------------------------------------------------
 
 
 def table(found: Runs) -> pd.DataFrame:
-    """One row per arm: mean mIoU (%) and its standard deviation over seeds, spread of the random bases, cost."""
+    """One row per arm: mean mIoU (%) and its standard deviation over seeds, spread of the random
+    bases, cost.
+    """
     rows = []
     for label, runs in found.items():
         values = pd.Series([r.miou() for r in runs])
         results = [r.record["results"][SEGMENTATION.judged_by(r.record)] for r in runs]
-        spreads = [max(part["repeated"]) - min(part["repeated"]) for part in results if "repeated" in part]
-        rows.append({
-            "arm": label, "miou": values.mean(), "sd": values.std(ddof=1), "seeds": len(values),
-            "pixels right": pd.Series([part["accuracy"] for part in results]).mean(),
-            "spread of bases": pd.Series(spreads, dtype=float).mean(), "parameters": runs[0].record["parameters"],
-            "steps": runs[0].config.train.train_steps,
-            "seconds": pd.Series([r.record["wall_s"] for r in runs]).mean()})
+        spreads = [
+            max(part["repeated"]) - min(part["repeated"]) for part in results if "repeated" in part
+        ]
+        rows.append(
+            {
+                "arm": label,
+                "miou": values.mean(),
+                "sd": values.std(ddof=1),
+                "seeds": len(values),
+                "pixels right": pd.Series([part["accuracy"] for part in results]).mean(),
+                "spread of bases": pd.Series(spreads, dtype=float).mean(),
+                "parameters": runs[0].record["parameters"],
+                "steps": runs[0].config.train.train_steps,
+                "seconds": pd.Series([r.record["wall_s"] for r in runs]).mean(),
+            }
+        )
     return pd.DataFrame(rows).set_index("arm")
 
 
 def class_table(found: Runs) -> pd.DataFrame:
-    """Intersection over union (%) of every class, mean over seeds: a row per class, a column per arm."""
+    """Intersection over union (%) of every class, mean over seeds: a row per class, a column per
+    arm.
+    """
     columns = {}
     for label, runs in found.items():
         lists = [r.record["results"][SEGMENTATION.judged_by(r.record)]["iou"] for r in runs]
@@ -108,7 +163,9 @@ def class_table(found: Runs) -> pd.DataFrame:
 
 
 def learning(found: Runs) -> dict[str, pd.DataFrame]:
-    """mIoU (%) of the validation pictures after every epoch, first seed: {label: columns step, miou}."""
+    """mIoU (%) of the validation pictures after every epoch, first seed: {label: columns step,
+    miou}.
+    """
     curves = {}
     for label, runs in found.items():
         rows, train = runs[0].metrics, runs[0].config.train
@@ -118,15 +175,20 @@ def learning(found: Runs) -> dict[str, pd.DataFrame]:
     return curves
 
 
-# -- inside a trained model ------------------------------------------------------------------------------------
+# -- inside a trained model ------------------------------------------------------------------------
 
 
-def model_of(found: SegmentationRun, data_dir: str | None = None
-             ) -> tuple[torch.nn.Module, SegmentationConfig, SegmentationData]:
-    """A run's trained network, trained here if its weights are not, its configuration and its data."""
+def model_of(
+    found: SegmentationRun, data_dir: str | None = None
+) -> tuple[torch.nn.Module, SegmentationConfig, SegmentationData]:
+    """A run's trained network, trained here if its weights are not, its configuration and its
+    data.
+    """
     config, record = found.config, found.record
     data = SEGMENTATION.load_data(config, data_dir)
-    again = SEGMENTATION.run(config, record["experiment"], record["profile"], data=data, need_model=True)
+    again = SEGMENTATION.run(
+        config, record["experiment"], record["profile"], data=data, need_model=True
+    )
     return (*SEGMENTATION.load(again.folder / "model.safetensors"), data)
 
 
@@ -141,7 +203,8 @@ class Seen(NamedTuple):
 def example_pictures(data: SegmentationData, split: str = "", count: int = 4) -> Any:
     """Labelled pictures spread evenly over a split (the last one, if none is named), as one batch.
 
-    Raises:  ConfigError for a split that the data do not have, or pictures of several sizes.
+    Raises:
+        ConfigError: for a split that the data do not have, or pictures of several sizes.
     """
     split = split or list(data.splits)[-1]
     if split not in data.splits:
@@ -150,13 +213,21 @@ def example_pictures(data: SegmentationData, split: str = "", count: int = 4) ->
     every = max(1, len(pictures) // count)
     chosen = list(batches(pictures.part(range(0, len(pictures), every)[:count]), count))
     if len(chosen) > 1:
-        raise ConfigError(f"pictures of {data.info.title} differ in size; allowed here: data.size=[H,W]")
+        raise ConfigError(
+            f"pictures of {data.info.title} differ in size; allowed here: data.size=[H,W]"
+        )
     return chosen[0][1]
 
 
 @torch.no_grad()
-def examples(model: torch.nn.Module, config: SegmentationConfig, data: SegmentationData, split: str = "",
-             count: int = 4, multi_scale: bool = False) -> Seen:
+def examples(
+    model: torch.nn.Module,
+    config: SegmentationConfig,
+    data: SegmentationData,
+    split: str = "",
+    count: int = 4,
+    multi_scale: bool = False,
+) -> Seen:
     """Pictures of a split (see example_pictures), and the network's answers."""
     batch = example_pictures(data, split, count)
     x = normalize(batch.images, data.info.mean, data.info.std)
@@ -165,32 +236,62 @@ def examples(model: torch.nn.Module, config: SegmentationConfig, data: Segmentat
     return Seen(batch.images, batch.labels, predicted)
 
 
-def steps_sweep(found: SegmentationRun, steps: Sequence[int] = (1, 2, 3, 4, 6, 8, 12, 20, 30), repeats: int = 3,
-                split: str = "", data_dir: str | None = None) -> pd.DataFrame:
-    """The trained model with other numbers of ham steps K in evaluation: columns steps, miou, low, high (%).
+def steps_sweep(
+    found: SegmentationRun,
+    steps: Sequence[int] = (1, 2, 3, 4, 6, 8, 12, 20, 30),
+    repeats: int = 3,
+    split: str = "",
+    data_dir: str | None = None,
+) -> pd.DataFrame:
+    """The trained model with other numbers of ham steps K in evaluation: columns steps, miou, low,
+    high (%).
 
     low and high are over evaluations with other random bases.
     """
     model, config, data = model_of(found, data_dir)
     trainer, rows = SEGMENTATION.trainer(model, config, data), []
     for k in steps:
-        result = trainer.evaluate(split or SEGMENTATION.judged_by(found.record), steps=k, repeats=repeats)
+        result = trainer.evaluate(
+            split or SEGMENTATION.judged_by(found.record), steps=k, repeats=repeats
+        )
         values = result.get("repeated", [result["miou"]])
-        rows.append({"steps": k, "miou": sum(values) / len(values), "low": min(values), "high": max(values)})
+        rows.append(
+            {"steps": k, "miou": sum(values) / len(values), "low": min(values), "high": max(values)}
+        )
     return pd.DataFrame(rows)
 
 
-# -- verdicts --------------------------------------------------------------------------------------------------
+# -- verdicts --------------------------------------------------------------------------------------
 
 _HAMS = ("NMF", "CD tau 10", "VQ tau 10", "CD tau 100", "VQ tau 100")
 CLAIMS = (  # claim, study, arm that is better if it is true, arm it is compared with
-    *((f"global context by {ham} helps where only context can", "context", f"{ham}, one-step", "no context")
-      for ham in _HAMS),
-    ("it is the decomposition that helps, not the layers around it", "context", "NMF, one-step", "bread without ham"),
+    *(
+        (
+            f"global context by {ham} helps where only context can",
+            "context",
+            f"{ham}, one-step",
+            "no context",
+        )
+        for ham in _HAMS
+    ),
+    (
+        "it is the decomposition that helps, not the layers around it",
+        "context",
+        "NMF, one-step",
+        "bread without ham",
+    ),
     ("a decomposition is better than attention", "context", "NMF, one-step", "self-attention"),
-    *((f"the one-step gradient is better than BPTT ({ham})", "context", f"{ham}, one-step", f"{ham}, BPTT")
-      for ham in _HAMS),
-    ("a Hamburger improves segmentation", "camvid", "with Hamburger", "without Hamburger"))
+    *(
+        (
+            f"the one-step gradient is better than BPTT ({ham})",
+            "context",
+            f"{ham}, one-step",
+            f"{ham}, BPTT",
+        )
+        for ham in _HAMS
+    ),
+    ("a Hamburger improves segmentation", "camvid", "with Hamburger", "without Hamburger"),
+)
 
 
 def compare(a: Sequence[SegmentationRun], b: Sequence[SegmentationRun]) -> Gap:
@@ -199,11 +300,15 @@ def compare(a: Sequence[SegmentationRun], b: Sequence[SegmentationRun]) -> Gap:
 
 
 def claims(context_runs: Runs | None = None, camvid_runs: Runs | None = None) -> pd.DataFrame:
-    """The paper's claims on segmentation, what the runs say about each, and a verdict that is computed from them."""
+    """The paper's claims on segmentation, what the runs say about each, and a verdict that is
+    computed from them.
+    """
     of: dict[str, Runs] = {"context": context_runs or {}, "camvid": camvid_runs or {}}
     rows = []
     for text, study, a, b in CLAIMS:
         if of[study].get(a) and of[study].get(b):
             found = compare(of[study][a], of[study][b])
-            rows.append({"claim": text, "evidence": f"{a} against {b}: {found}", "verdict": found.word})
+            rows.append(
+                {"claim": text, "evidence": f"{a} against {b}: {found}", "verdict": found.word}
+            )
     return pd.DataFrame(rows, columns=["claim", "evidence", "verdict"])

@@ -1,4 +1,6 @@
-"""Segmentation experiments: run one, or read what is there; its record, its model, and tables of many."""
+"""Segmentation experiments: run one, or read what is there; its record, its model, and tables of
+many.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -21,12 +23,20 @@ class SegmentationRun(FinishedRun):
     """A finished run and its measure."""
 
     def miou(self, split: str = "") -> float:
-        """Mean intersection over union (%) after the last step; of the test pictures, or the last split there is."""
+        """Mean intersection over union (%) after the last step; of the test pictures, or the last
+        split there is.
+        """
         return self.record["results"][split or self.system.judged_by(self.record)]["miou"]
 
 
-MEASURES = {"miou": "mIoU (%)", "accuracy": "pixels (%)", "val_miou": "val mIoU (%)", "miou_msflip": "MSFlip (%)",
-            "spread_of_bases": "spread of bases", "images_per_s": "images/s"}
+MEASURES = {
+    "miou": "mIoU (%)",
+    "accuracy": "pixels (%)",
+    "val_miou": "val mIoU (%)",
+    "miou_msflip": "MSFlip (%)",
+    "spread_of_bases": "spread of bases",
+    "images_per_s": "images/s",
+}
 
 
 class SegmentationSystem(System):
@@ -38,15 +48,25 @@ class SegmentationSystem(System):
     run_type = SegmentationRun
     measures = MEASURES
 
-    def load_data(self, config: SegmentationConfig, data_dir: str | None = None) -> SegmentationData:
+    def load_data(
+        self, config: SegmentationConfig, data_dir: str | None = None
+    ) -> SegmentationData:
         use = config.data
-        return load_segmentation(use.name, data_dir=data_dir, train=use.train, size=use.size,
-                                 train_size=use.train_size, test_size=use.test_size)
+        return load_segmentation(
+            use.name,
+            data_dir=data_dir,
+            train=use.train,
+            size=use.size,
+            train_size=use.train_size,
+            test_size=use.test_size,
+        )
 
     def resolve(self, config: SegmentationConfig, data: SegmentationData) -> SegmentationConfig:
         return config.resolved(data.info.shape[0], len(data.info.classes))
 
-    def resolve_like(self, config: SegmentationConfig, record: dict[str, Any]) -> SegmentationConfig:
+    def resolve_like(
+        self, config: SegmentationConfig, record: dict[str, Any]
+    ) -> SegmentationConfig:
         model = from_dict(SegmentationConfig, record["config"]).model
         return config.resolved(model.in_channels, model.classes)
 
@@ -56,7 +76,10 @@ class SegmentationSystem(System):
         for group, key in (("train", "start_from"), ("model", "weights")):
             if path := getattr(getattr(config, group), key):
                 if not Path(path).is_file():
-                    raise ConfigError(f"{group}.{key} is {path!r}, where there is no file; allowed: a file, or nothing")
+                    raise ConfigError(
+                        f"{group}.{key} is {path!r}, where there is no file; allowed: a file, or "
+                        "nothing"
+                    )
                 what[group][key] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         if "name" in what.get("data", {}):
             what["data"]["name"] = Path(config.data.name).name
@@ -73,22 +96,35 @@ class SegmentationSystem(System):
         return build_network(config)
 
     def start(self, config: SegmentationConfig, data: SegmentationData) -> HamNet:
-        """The network from its seed, with the backbone's ImageNet weights, or with those of the first stage."""
+        """The network from its seed, with the backbone's ImageNet weights, or with those of the
+        first stage.
+        """
         model = build_network(config)
         if model.backbone is not None and config.model.weights:
             model.backbone.load(config.model.weights)
         if path := config.train.start_from:
             tensors, _ = weights.read(path)
             own = model.state_dict()
-            if wrong := sorted(key for key in own.keys() | tensors.keys()
-                               if key not in own or key not in tensors or own[key].shape != tensors[key].shape):
-                raise ConfigError(f"train.start_from is {path!r}, which differs from this network in {len(wrong)} "
-                                  f"entries ({wrong[0]} is the first); allowed: a model of the same settings")
+            if wrong := sorted(
+                key
+                for key in own.keys() | tensors.keys()
+                if key not in own or key not in tensors or own[key].shape != tensors[key].shape
+            ):
+                raise ConfigError(
+                    f"train.start_from is {path!r}, which differs from this network in "
+                    f"{len(wrong)} "
+                    f"entries ({wrong[0]} is the first); allowed: a model of the same settings"
+                )
             model.load_state_dict(tensors)
         return model
 
-    def trainer(self, model: nn.Module, config: SegmentationConfig, data: SegmentationData,
-                folder: Path | None = None) -> SegmentationTrainer:
+    def trainer(
+        self,
+        model: nn.Module,
+        config: SegmentationConfig,
+        data: SegmentationData,
+        folder: Path | None = None,
+    ) -> SegmentationTrainer:
         return SegmentationTrainer(model, config, data, folder)
 
     def results(self, trainer: SegmentationTrainer) -> dict[str, dict[str, Any]]:
@@ -96,17 +132,27 @@ class SegmentationSystem(System):
         splits = [split for split in trainer.data.splits if split != "train"]
         found = {split: trainer.evaluate(split) for split in splits}
         if trainer.config.test.multi_scale:
-            found |= {f"{split}_msflip": trainer.evaluate(split, multi_scale=True, repeats=1) for split in splits}
+            found |= {
+                f"{split}_msflip": trainer.evaluate(split, multi_scale=True, repeats=1)
+                for split in splits
+            }
         return found
 
-    def details(self, trainer: SegmentationTrainer, rows: Sequence[dict[str, float]]) -> dict[str, Any]:
+    def details(
+        self, trainer: SegmentationTrainer, rows: Sequence[dict[str, float]]
+    ) -> dict[str, Any]:
         train, seconds = trainer.config.train, sum(row["seconds"] for row in rows)
-        return {"images_per_s": round(train.train_steps * train.batch_size / seconds, 2) if rows else None}
+        return {
+            "images_per_s": round(train.train_steps * train.batch_size / seconds, 2)
+            if rows
+            else None
+        }
 
     def summary(self, record: dict[str, Any]) -> str:
         split = self.judged_by(record)
         found = record["results"][split]
-        return f"mIoU {found['miou']:.2f} %, {found['accuracy']:.2f} % of pixels, {found['pictures']} {split} pictures"
+        pictures = f"{found['pictures']} {split} pictures"
+        return f"mIoU {found['miou']:.2f} %, {found['accuracy']:.2f} % of pixels, {pictures}"
 
     def row(self, record: dict[str, Any]) -> dict[str, Any]:
         """What it was, how well (%), how fast."""
@@ -114,20 +160,29 @@ class SegmentationSystem(System):
         split, ham = self.judged_by(record), config.model.context == "hamburger"
         repeated = results[split].get("repeated")
         return {
-            "method": method_name(config), "backbone": config.model.backbone, "rank": config.ham.rank if ham else None,
-            "K": config.ham.train_steps if ham else None, "steps": config.train.train_steps,
-            "batch": config.train.batch_size, "split": split, "miou": results[split]["miou"],
-            "accuracy": results[split]["accuracy"], "val_miou": results.get("val", {}).get("miou"),
+            "method": method_name(config),
+            "backbone": config.model.backbone,
+            "rank": config.ham.rank if ham else None,
+            "K": config.ham.train_steps if ham else None,
+            "steps": config.train.train_steps,
+            "batch": config.train.batch_size,
+            "split": split,
+            "miou": results[split]["miou"],
+            "accuracy": results[split]["accuracy"],
+            "val_miou": results.get("val", {}).get("miou"),
             "miou_msflip": results.get(f"{split}_msflip", {}).get("miou"),
             "spread_of_bases": max(repeated) - min(repeated) if repeated else None,
-            "images_per_s": record["images_per_s"]}
+            "images_per_s": record["images_per_s"],
+        }
 
 
 SEGMENTATION = SegmentationSystem()
 
 
 def method_name(config: SegmentationConfig) -> str:
-    """What a reader calls the context: "none", "hamburger V2 NMF", "hamburger V1 CD tau 100 BPTT", ..."""
+    """What a reader calls the context: "none", "hamburger V2 NMF", "hamburger V1 CD tau 100 BPTT",
+    ...
+    """
     if config.model.context != "hamburger":
         return config.model.context
     ham = config.ham

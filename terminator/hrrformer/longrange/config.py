@@ -1,6 +1,8 @@
-"""Every setting of a long range experiment; the defaults are the released Image task's, multi-layer.
+"""Every setting of a long range experiment; the defaults are the released Image task's,
+multi-layer.
 
-The groups: data (which sequences), listops, pathfinder (how these are generated), network, optimizer, train, test.
+The groups: data (which sequences), listops, pathfinder (how these are generated), network,
+optimizer, train, test.
 
 Source: arXiv 2305.19534 and its released code.
 """
@@ -23,40 +25,81 @@ from terminator.hrrformer.settings import (
 from terminator.mixers.registry import TOKEN_MIXERS
 from terminator.runtime.settings import ConfigError, Experiment, at_least, require
 
-KINDS = ("pixels", "listops", "listops_files", "imdb", "imdb_halves", "aan", "pathfinder", "byte_files")
+KINDS = (
+    "pixels",
+    "listops",
+    "listops_files",
+    "imdb",
+    "imdb_halves",
+    "aan",
+    "pathfinder",
+    "byte_files",
+)
 GENERATED = ("listops", "pathfinder")
 SIZES = ("layers", "width", "mlp_width", "heads")
-MIXER_SIZES = {"local": "block", "linformer": "rank", "performer": "features", "luna": "memory",
-               "synthesizer": "rank", "nystromformer": "landmarks"}  # what network.mixer_size is to each
+MIXER_SIZES = {
+    "local": "block",
+    "linformer": "rank",
+    "performer": "features",
+    "luna": "memory",
+    "synthesizer": "rank",
+    "nystromformer": "landmarks",
+}  # what network.mixer_size is to each
 
 
 @dataclass(frozen=True)
 class LongRangeData:
     """Which sequences, how many, how long."""
 
-    kind: str = "pixels"  # listops, pathfinder: generated; imdb; imdb_halves: pairs; the others: files of the user's
+    kind: str = (
+        "pixels"  # listops, pathfinder: generated; imdb, imdb_halves (pairs); or the user's files
+    )
     name: str = "CIFAR10"  # pixels: the image data set, see terminator.data; files: their folder
     length: int = 1024  # tokens of a sequence: longer ones are cut, shorter ones padded
     padding: str = "full"  # full: to `length`, as released; batch: to the batch's longest (EMBER)
-    train_size: int | None = None  # keep so many examples, every class with its share; generated data need a number
+    train_size: int | None = (
+        None  # keep so many examples, every class with its share; generated data need a number
+    )
     val_size: int | None = None  # the same of validation examples
     test_size: int | None = None  # the same of test examples
     image_size: int | None = None  # pixels: resize to this many a side
     leave_out_last_tenth: bool = False  # pixels: of the training images, as released
-    permutation_seed: int | None = None  # pixels: all in one fixed random order, drawn with this seed
+    permutation_seed: int | None = (
+        None  # pixels: all in one fixed random order, drawn with this seed
+    )
 
     def __post_init__(self) -> None:
         require(self.kind in KINDS, "data.kind", self.kind, ", ".join(KINDS))
         require(self.padding in ("full", "batch"), "data.padding", self.padding, "full, batch")
-        at_least(self, "data", {"length": 1, "train_size": 2, "val_size": 0, "test_size": 2, "image_size": 2,
-                                "permutation_seed": 0})
+        at_least(
+            self,
+            "data",
+            {
+                "length": 1,
+                "train_size": 2,
+                "val_size": 0,
+                "test_size": 2,
+                "image_size": 2,
+                "permutation_seed": 0,
+            },
+        )
         if self.kind in GENERATED:
             for name in ("train_size", "test_size"):
-                require(getattr(self, name) is not None, f"data.{name}", None, f"a number, for data.kind={self.kind}")
+                require(
+                    getattr(self, name) is not None,
+                    f"data.{name}",
+                    None,
+                    f"a number, for data.kind={self.kind}",
+                )
         if self.kind != "pixels":
             for name in ("image_size", "leave_out_last_tenth", "permutation_seed"):
                 value = getattr(self, name)
-                require(value in (None, False), f"data.{name}", value, f"nothing for data.kind={self.kind}")
+                require(
+                    value in (None, False),
+                    f"data.{name}",
+                    value,
+                    f"nothing for data.kind={self.kind}",
+                )
 
 
 @dataclass(frozen=True)
@@ -75,32 +118,72 @@ class LongRangeNetwork:
     unbinding: str = "approximate"  # hrrformer: approximate, exact
     projection: bool = False  # hrrformer: queries, keys and values of unit magnitude
     temperature: str = "one"  # hrrformer: one, learned
-    mixer_size: int | None = None  # block, rank, features, memory, landmarks of the mixers that have one
+    mixer_size: int | None = (
+        None  # block, rank, features, memory, landmarks of the mixers that have one
+    )
     classes: int | None = None  # of the data; leave it out
 
     def __post_init__(self) -> None:
         require(self.task in TASKS, "network.task", self.task, ", ".join(TASKS))
-        require(self.mixer in ("none", *TOKEN_MIXERS), "network.mixer", self.mixer, ", ".join(("none", *TOKEN_MIXERS)))
-        require(self.masking in ("", *MASKINGS), "network.masking", self.masking, ", ".join(MASKINGS))
+        require(
+            self.mixer in ("none", *TOKEN_MIXERS),
+            "network.mixer",
+            self.mixer,
+            ", ".join(("none", *TOKEN_MIXERS)),
+        )
+        require(
+            self.masking in ("", *MASKINGS), "network.masking", self.masking, ", ".join(MASKINGS)
+        )
         at_least(self, "network", {**dict.fromkeys(SIZES, 1), "mixer_size": 1, "classes": 2})
-        require(self.dropout is None or 0 <= self.dropout < 1, "network.dropout", self.dropout, "from 0 to below 1")
-        require(self.mixer_size is None or self.mixer in MIXER_SIZES, "network.mixer_size", self.mixer_size,
-                f"nothing for network.mixer={self.mixer}")
-        for name, allowed in (("weights", WEIGHTS), ("unbinding", UNBINDINGS), ("temperature", TEMPERATURES)):
-            require(getattr(self, name) in allowed, f"network.{name}", getattr(self, name), ", ".join(allowed))
+        require(
+            self.dropout is None or 0 <= self.dropout < 1,
+            "network.dropout",
+            self.dropout,
+            "from 0 to below 1",
+        )
+        require(
+            self.mixer_size is None or self.mixer in MIXER_SIZES,
+            "network.mixer_size",
+            self.mixer_size,
+            f"nothing for network.mixer={self.mixer}",
+        )
+        for name, allowed in (
+            ("weights", WEIGHTS),
+            ("unbinding", UNBINDINGS),
+            ("temperature", TEMPERATURES),
+        ):
+            require(
+                getattr(self, name) in allowed,
+                f"network.{name}",
+                getattr(self, name),
+                ", ".join(allowed),
+            )
         if self.mixer != "hrrformer":
             for name, value in self.hrrformer_options().items():
-                raise ConfigError(f"network.{name} is {value!r}; allowed: the default, for network.mixer={self.mixer}")
+                raise ConfigError(
+                    f"network.{name} is {value!r}; allowed: the default, for "
+                    f"network.mixer={self.mixer}"
+                )
 
     def hrrformer_options(self) -> dict[str, Any]:
         """What differs from the released attention."""
-        released = {"weights": "softmax", "unbinding": "approximate", "projection": False, "temperature": "one"}
-        return {name: getattr(self, name) for name, value in released.items() if getattr(self, name) != value}
+        released = {
+            "weights": "softmax",
+            "unbinding": "approximate",
+            "projection": False,
+            "temperature": "one",
+        }
+        return {
+            name: getattr(self, name)
+            for name, value in released.items()
+            if getattr(self, name) != value
+        }
 
     def settings(self, length: int) -> NetworkSettings:
         """The network's settings, for sequences of so many tokens.
 
-        Raises:  ConfigError for sizes that do not go together.
+        Raises:
+            ConfigError: for sizes that do not go together.
         """
         options = self.hrrformer_options()
         if self.mixer_size is not None:
@@ -109,14 +192,17 @@ class LongRangeNetwork:
         changes = {name: value for name, value in changes.items() if value is not None}
         if self.masking:
             changes["masking"] = self.masking
-        return task_settings(self.task, length=length, mixer=self.mixer, mixer_options=options, **changes)
+        return task_settings(
+            self.task, length=length, mixer=self.mixer, mixer_options=options, **changes
+        )
 
 
 @dataclass(frozen=True)
 class LongRangeOptimizer:
     """Adam; rate(n) = max(floor, learning_rate * decay_rate^(max(n - 1, 0) / S)) after n updates.
 
-    S = decay_examples / batch, rounded down. The released code counts training and held-out examples.
+    S = decay_examples / batch, rounded down. The released code counts training and held-out
+    examples.
     """
 
     name: str = "Adam"  # or AdamW, with decoupled weight decay (Path-X)
@@ -128,10 +214,21 @@ class LongRangeOptimizer:
 
     def __post_init__(self) -> None:
         require(self.name in ("Adam", "AdamW"), "optimizer.name", self.name, "Adam, AdamW")
-        require(self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "a positive number")
-        require(0 < self.decay_rate <= 1, "optimizer.decay_rate", self.decay_rate, "above 0, up to 1")
-        require(0 <= self.floor <= self.learning_rate, "optimizer.floor", self.floor,
-                f"0 to optimizer.learning_rate={self.learning_rate}")
+        require(
+            self.learning_rate > 0,
+            "optimizer.learning_rate",
+            self.learning_rate,
+            "a positive number",
+        )
+        require(
+            0 < self.decay_rate <= 1, "optimizer.decay_rate", self.decay_rate, "above 0, up to 1"
+        )
+        require(
+            0 <= self.floor <= self.learning_rate,
+            "optimizer.floor",
+            self.floor,
+            f"0 to optimizer.learning_rate={self.learning_rate}",
+        )
         require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
         at_least(self, "optimizer", {"decay_examples": 1})
 
@@ -155,7 +252,9 @@ class LongRangeTest:
     __test__ = False  # not a test case
 
     batch_size: int = 64  # sequences at once
-    train_examples: int = 0  # measure the loss and accuracy of so many training examples as well, without dropout
+    train_examples: int = (
+        0  # measure the loss and accuracy of so many training examples as well, without dropout
+    )
 
     def __post_init__(self) -> None:
         at_least(self, "test", {"batch_size": 1, "train_examples": 0})
@@ -165,7 +264,8 @@ class LongRangeTest:
 class LongRangeConfig(Experiment):
     """One long range experiment, whole.
 
-    Raises:  ConfigError, from the constructor, for settings that do not go together.
+    Raises:
+        ConfigError: from the constructor, for settings that do not go together.
     """
 
     data: LongRangeData = field(default_factory=LongRangeData)
@@ -179,18 +279,34 @@ class LongRangeConfig(Experiment):
     def __post_init__(self) -> None:
         settings = self.network_settings
         pairs = self.data.kind in ("aan", "imdb_halves")
-        require(settings.pair == pairs, "network.task", self.network.task,
-                f"{'retrieval' if pairs else 'any but retrieval'} for data.kind={self.data.kind}")
-        require(self.data.padding == "full" or settings.masking != "none", "data.padding", self.data.padding,
-                "full, for a network without a mask")
+        require(
+            settings.pair == pairs,
+            "network.task",
+            self.network.task,
+            f"{'retrieval' if pairs else 'any but retrieval'} for data.kind={self.data.kind}",
+        )
+        require(
+            self.data.padding == "full" or settings.masking != "none",
+            "data.padding",
+            self.data.padding,
+            "full, for a network without a mask",
+        )
         if self.data.kind == "pathfinder":
             side = self.pathfinder.size
-            require(self.data.length == side**2, "data.length", self.data.length,
-                    f"{side**2}, for pathfinder.size={side}")
+            require(
+                self.data.length == side**2,
+                "data.length",
+                self.data.length,
+                f"{side**2}, for pathfinder.size={side}",
+            )
         if self.data.kind == "listops":
             least = self.listops.max_length - 1
-            require(self.data.length >= least, "data.length", self.data.length,
-                    f"at least {least}, for listops.max_length={self.listops.max_length}")
+            require(
+                self.data.length >= least,
+                "data.length",
+                self.data.length,
+                f"at least {least}, for listops.max_length={self.listops.max_length}",
+            )
 
     @property
     def network_settings(self) -> NetworkSettings:
@@ -200,10 +316,19 @@ class LongRangeConfig(Experiment):
     def resolved(self, classes: int, examples: int) -> "LongRangeConfig":
         """The same with the data's classes, and the number of examples in all splits.
 
-        Raises:  ConfigError if other numbers of classes were asked for.
+        Raises:
+            ConfigError: if other numbers of classes were asked for.
         """
         given = self.network.classes
-        require(given in (None, classes), "network.classes", given, f"{classes}, that of the data; leave it out")
+        require(
+            given in (None, classes),
+            "network.classes",
+            given,
+            f"{classes}, that of the data; leave it out",
+        )
         decay = self.optimizer.decay_examples or examples
-        return replace(self, network=replace(self.network, classes=classes),
-                       optimizer=replace(self.optimizer, decay_examples=decay))
+        return replace(
+            self,
+            network=replace(self.network, classes=classes),
+            optimizer=replace(self.optimizer, decay_examples=decay),
+        )

@@ -18,10 +18,16 @@ from terminator.runtime.settings import ConfigError
 DIGITS = tuple("0123456789")
 
 
-def load_long_range(config: LongRangeConfig, data_dir: str | os.PathLike | None = None) -> TokenData:
+def load_long_range(
+    config: LongRangeConfig, data_dir: str | os.PathLike | None = None
+) -> TokenData:
     """The splits that the configuration names, reduced and cut.
 
-    Raises:  ConfigError; ValueError for more examples than there are; DatasetNotFound; DatasetCorrupt.
+    Raises:
+        ConfigError: as its message says.
+        ValueError: for more examples than there are.
+        DatasetNotFound: as its message says.
+        DatasetCorrupt: .
     """
     if rank() > 0:
         barrier()  # the first process generates, reads and caches; the others find it done
@@ -29,29 +35,53 @@ def load_long_range(config: LongRangeConfig, data_dir: str | os.PathLike | None 
     if rank() == 0:
         barrier()
     if data.info.vocabulary > config.network_settings.vocabulary:
-        raise ConfigError(f"network.task is {config.network.task!r}, with a vocabulary of "
-                          f"{config.network_settings.vocabulary} tokens; needed for {data.info.title}: at least "
-                          f"{data.info.vocabulary}")
+        raise ConfigError(
+            f"network.task is {config.network.task!r}, with a vocabulary of "
+            f"{config.network_settings.vocabulary} tokens; needed for {data.info.title}: at least "
+            f"{data.info.vocabulary}"
+        )
     return data
 
 
 def _load(config: LongRangeConfig, data_dir: str | os.PathLike | None) -> TokenData:
     use, kind = config.data, config.data.kind
-    loader = {"pixels": _pixels, "listops": _listops, "listops_files": _listops_files, "imdb": _imdb,
-              "imdb_halves": _halves, "aan": _aan, "pathfinder": _pathfinder, "byte_files": _byte_files}[kind]
+    loader = {
+        "pixels": _pixels,
+        "listops": _listops,
+        "listops_files": _listops_files,
+        "imdb": _imdb,
+        "imdb_halves": _halves,
+        "aan": _aan,
+        "pathfinder": _pathfinder,
+        "byte_files": _byte_files,
+    }[kind]
     splits, title, vocabulary, classes, notes = loader(config, data_dir)
     sizes = {"train": use.train_size, "val": use.val_size, "test": use.test_size}
     if kind not in GENERATED:  # those have the sizes that were asked for
         whole = {split: len(part) for split, part in splits.items()}
-        splits = {split: part.reduced(sizes[split], f"data.{split}_size") for split, part in splits.items()
-                  if sizes[split] != 0}
-        notes += tuple(f"{len(part)} of {whole[split]} {split} examples" for split, part in splits.items()
-                       if len(part) < whole[split])
+        splits = {
+            split: part.reduced(sizes[split], f"data.{split}_size")
+            for split, part in splits.items()
+            if sizes[split] != 0
+        }
+        notes += tuple(
+            f"{len(part)} of {whole[split]} {split} examples"
+            for split, part in splits.items()
+            if len(part) < whole[split]
+        )
     longest = max(int(text.lengths.max()) for part in splits.values() for text in part.texts)
     if longest > use.length:
         notes += (f"cut to {use.length} tokens",)
     name = use.name if kind in ("pixels", "byte_files", "aan", "listops_files") else kind
-    return describe(splits, os.path.basename(os.path.normpath(name)), title, use.length, vocabulary, classes, notes)
+    return describe(
+        splits,
+        os.path.basename(os.path.normpath(name)),
+        title,
+        use.length,
+        vocabulary,
+        classes,
+        notes,
+    )
 
 
 # splits, title, vocabulary, classes, notes
@@ -66,15 +96,31 @@ def _sizes(config: LongRangeConfig) -> dict[str, int]:
 def _listops(config: LongRangeConfig, data_dir: str | os.PathLike | None) -> Loaded:
     sizes, use = _sizes(config), config.listops
     found = listops_data.generate(use, sum(sizes.values()))
-    title = "ListOps" if use.max_length == 2000 else f"ListOps, {use.min_length} to {use.max_length} tokens"
-    return split_up(found, sizes), f"{title} (generated)", listops_data.VOCABULARY, DIGITS, (generated.NOTE,)
+    title = (
+        "ListOps"
+        if use.max_length == 2000
+        else f"ListOps, {use.min_length} to {use.max_length} tokens"
+    )
+    return (
+        split_up(found, sizes),
+        f"{title} (generated)",
+        listops_data.VOCABULARY,
+        DIGITS,
+        (generated.NOTE,),
+    )
 
 
 def _pathfinder(config: LongRangeConfig, data_dir: str | os.PathLike | None) -> Loaded:
     sizes, use = _sizes(config), config.pathfinder
     pixels, labels = pathfinder_data.generate(use, sum(sizes.values()))
     found = Split((Sequences.equal(pixels.flatten(1)),), labels)
-    return split_up(found, sizes), use.title, GREY_LEVELS, pathfinder_data.CLASSES, (generated.NOTE,)
+    return (
+        split_up(found, sizes),
+        use.title,
+        GREY_LEVELS,
+        pathfinder_data.CLASSES,
+        (generated.NOTE,),
+    )
 
 
 def _listops_files(config: LongRangeConfig, data_dir: str | os.PathLike | None) -> Loaded:
@@ -88,7 +134,10 @@ def _imdb(config: LongRangeConfig, data_dir: str | os.PathLike | None) -> Loaded
 
 def _halves(config: LongRangeConfig, data_dir: str | os.PathLike | None) -> Loaded:
     splits = {split: halves(part) for split, part in load_imdb(data_dir).items()}
-    note = "a substitute for AAN: halves of IMDB reviews, of one review or of two; never compare it with AAN"
+    note = (
+        "a substitute for AAN: halves of IMDB reviews, of one review or of two; never compare it "
+        "with AAN"
+    )
     return splits, "IMDB halves (in place of AAN)", BYTES, ("different", "same"), (note,)
 
 
@@ -107,10 +156,15 @@ def _pixels(config: LongRangeConfig, data_dir: str | os.PathLike | None) -> Load
     splits = pixel_splits(data, use.permutation_seed, use.leave_out_last_tenth)
     side = data.info.shape[-1]
     if side**2 != use.length:
-        raise ConfigError(f"data.length is {use.length}, but {data.info.title} has {side}x{side} pixels; allowed: "
-                          f"{side**2}, or another data.image_size")
+        raise ConfigError(
+            f"data.length is {use.length}, but {data.info.title} has {side}x{side} pixels; "
+            "allowed: "
+            f"{side**2}, or another data.image_size"
+        )
     title = f"{data.info.title}, grey {side}x{side}"
-    notes = data.info.notes + (("the last tenth of the training images left out",) if use.leave_out_last_tenth else ())
+    notes = data.info.notes + (
+        ("the last tenth of the training images left out",) if use.leave_out_last_tenth else ()
+    )
     if use.permutation_seed is not None:
         notes += (f"pixels permuted (seed {use.permutation_seed})",)
         title += ", permuted"

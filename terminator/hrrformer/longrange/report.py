@@ -1,4 +1,6 @@
-"""What a notebook on long sequences shows: runs of a study, what simpler answers reach, tables and verdicts."""
+"""What a notebook on long sequences shows: runs of a study, what simpler answers reach, tables and
+verdicts.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -30,37 +32,61 @@ from terminator.runtime.settings import identity
 EXPERIMENT = "longrange"
 BASELINES = "longrange_baselines"
 PUBLISHED = "long range arena"  # the table of results/literature.csv
-TITLES = {"listops": "ListOps", "text": "Text", "retrieval": "Retrieval", "image": "Image", "pathfinder": "Pathfinder"}
+TITLES = {
+    "listops": "ListOps",
+    "text": "Text",
+    "retrieval": "Retrieval",
+    "image": "Image",
+    "pathfinder": "Pathfinder",
+}
 Runs = Mapping[str, Sequence[FinishedRun]]
 
 
-def run_study(name: str, profile: str, seeds: Sequence[int] = (), device: str = "auto", need_model: bool = False
-              ) -> dict[str, list[FinishedRun]]:
-    """All runs of a study by label, see presets.study: with as many of the seeds as presets.SEEDS_USED says."""
-    chosen = (tuple(seeds) or SEEDS[profile])[:SEEDS_USED.get(name, 1)]
+def run_study(
+    name: str,
+    profile: str,
+    seeds: Sequence[int] = (),
+    device: str = "auto",
+    need_model: bool = False,
+) -> dict[str, list[FinishedRun]]:
+    """All runs of a study by label, see presets.study: with as many of the seeds as
+    presets.SEEDS_USED says.
+    """
+    chosen = (tuple(seeds) or SEEDS[profile])[: SEEDS_USED.get(name, 1)]
     found: dict[str, list[FinishedRun]] = {}
     for label, config in study(name, profile).items():
         for seed in chosen[:1] if "permuted" in label else chosen:
             config = config.updated(train={"seed": seed, "device": device})
-            found.setdefault(label, []).append(LONG_RANGE.run(config, EXPERIMENT, profile, need_model=need_model))
+            found.setdefault(label, []).append(
+                LONG_RANGE.run(config, EXPERIMENT, profile, need_model=need_model)
+            )
     return found
 
 
-def main_run(name: str, profile: str, label: str = "Hrrformer", seed: int | None = None, device: str = "auto"
-             ) -> tuple[FinishedRun, TokenData]:
+def main_run(
+    name: str, profile: str, label: str = "Hrrformer", seed: int | None = None, device: str = "auto"
+) -> tuple[FinishedRun, TokenData]:
     """One run of a study with its weights, trained here if they are not, and its data."""
     config = study(name, profile)[label].updated(
-        train={"seed": SEEDS[profile][0] if seed is None else seed, "device": device})
+        train={"seed": SEEDS[profile][0] if seed is None else seed, "device": device}
+    )
     data = load_long_range(config)
     return LONG_RANGE.run(config, EXPERIMENT, profile, data=data, need_model=True), data
 
 
 @torch.no_grad()
-def look_inside(found: FinishedRun, data: TokenData, count: int = 16, split: str = "test", untrained: bool = False
-                ) -> tuple[NetworkParts, tuple[Tensor, ...], Tensor]:
-    """Everything that the network computes for the first examples of a split, their tokens and their labels.
+def look_inside(
+    found: FinishedRun,
+    data: TokenData,
+    count: int = 16,
+    split: str = "test",
+    untrained: bool = False,
+) -> tuple[NetworkParts, tuple[Tensor, ...], Tensor]:
+    """Everything that the network computes for the first examples of a split, their tokens and
+    their labels.
 
-    Args:  untrained: of the network as its training began.
+    Args:
+        untrained: of the network as its training began.
     """
     model: Any = build_network(found.config).eval() if untrained else found.model()
     part, use = data.splits[split], found.config.data
@@ -69,48 +95,78 @@ def look_inside(found: FinishedRun, data: TokenData, count: int = 16, split: str
     return model(*tokens, return_parts=True), tokens, part.labels[index]
 
 
-# -- tables ----------------------------------------------------------------------------------------------------
+# -- tables ----------------------------------------------------------------------------------------
 
 
 def table(study_runs: Runs) -> pd.DataFrame:
-    """One row per label: test accuracy (%, mean over seeds, last and best epoch), 95 % interval of one test set, cost.
+    """One row per label: test accuracy (%, mean over seeds, last and best epoch), 95 % interval of
+    one test set, cost.
 
-    branch: ||mixer branch|| / ||residual||, mean over layers, after the first and after the last epoch.
+    branch: ||mixer branch|| / ||residual||, mean over layers, after the first and after the last
+    epoch.
     """
     rows = []
     for label, found in study_runs.items():
         results = [r.record for r in found]
         accuracies = pd.Series([r.accuracy() for r in found])
-        rows.append({
-            "setting": label, "test": accuracies.mean(), "sd": accuracies.std(ddof=1), "seeds": len(found),
-            "interval": interval(accuracies.mean(), results[0]["results"]["test"]["examples"]),
-            "best epoch": pd.Series([r["best"]["test_accuracy"] for r in results]).mean(),
-            "train": pd.Series([r["epochs"][-1]["train_accuracy"] for r in results]).mean(),
-            "branch at first": branch_ratio(found, 0), "branch at last": branch_ratio(found, -1),
-            "parameters": results[0]["parameters"], "MFLOPs": results[0]["flops_per_example"] / 1e6,
-            "tokens per s": pd.Series([r["tokens_per_s"] for r in results]).mean(),
-            "minutes": pd.Series([r["wall_s"] for r in results]).mean() / 60})
+        rows.append(
+            {
+                "setting": label,
+                "test": accuracies.mean(),
+                "sd": accuracies.std(ddof=1),
+                "seeds": len(found),
+                "interval": interval(accuracies.mean(), results[0]["results"]["test"]["examples"]),
+                "best epoch": pd.Series([r["best"]["test_accuracy"] for r in results]).mean(),
+                "train": pd.Series([r["epochs"][-1]["train_accuracy"] for r in results]).mean(),
+                "branch at first": branch_ratio(found, 0),
+                "branch at last": branch_ratio(found, -1),
+                "parameters": results[0]["parameters"],
+                "MFLOPs": results[0]["flops_per_example"] / 1e6,
+                "tokens per s": pd.Series([r["tokens_per_s"] for r in results]).mean(),
+                "minutes": pd.Series([r["wall_s"] for r in results]).mean() / 60,
+            }
+        )
     return pd.DataFrame(rows).set_index("setting") if rows else pd.DataFrame()
 
 
 def length_table(found: Runs) -> pd.DataFrame:
-    """Test accuracy (%) of the study `lengths`: index tokens of a text, a column per network; empty without runs."""
-    rows = [{"tokens": run.config.data.length, "network": label.rpartition(", ")[0], "test": run.accuracy()}
-            for label, runs in found.items() for run in runs]
+    """Test accuracy (%) of the study `lengths`: index tokens of a text, a column per network; empty
+    without runs.
+    """
+    rows = [
+        {
+            "tokens": run.config.data.length,
+            "network": label.rpartition(", ")[0],
+            "test": run.accuracy(),
+        }
+        for label, runs in found.items()
+        for run in runs
+    ]
     table = pd.DataFrame(rows, columns=["tokens", "network", "test"])
     return table.pivot_table("test", "tokens", "network", sort=False).rename_axis(columns=None)
 
 
 def branch_ratio(found: Sequence[FinishedRun], epoch: int) -> float:
     """||mixer branch|| / ||residual|| after an epoch (index), mean over layers and runs."""
-    values = [value for r in found for name, value in r.record["epochs"][epoch].items() if "branch_ratio" in name]
+    values = [
+        value
+        for r in found
+        for name, value in r.record["epochs"][epoch].items()
+        if "branch_ratio" in name
+    ]
     return float(np.mean(values))
 
 
 def curves(study_runs: Runs, column: str = "test_accuracy") -> pd.DataFrame:
     """A column of the epochs' rows, mean over seeds: index epoch, a column per label."""
-    return pd.DataFrame({label: pd.concat([r.metrics.set_index("epoch")[column] for r in found], axis=1).mean(axis=1)
-                         for label, found in study_runs.items()})
+    return pd.DataFrame(
+        {
+            label: pd.concat([r.metrics.set_index("epoch")[column] for r in found], axis=1).mean(
+                axis=1
+            )
+            for label, found in study_runs.items()
+        }
+    )
 
 
 def interval(accuracy: float, examples: int) -> float:
@@ -120,40 +176,62 @@ def interval(accuracy: float, examples: int) -> float:
 
 
 CLAIMS = (  # claim, arm that is better if it is true, arm it is compared with
-    ("the attention adds something: it beats the network without it", "Hrrformer", "branch removed"),
+    (
+        "the attention adds something: it beats the network without it",
+        "Hrrformer",
+        "branch removed",
+    ),
     ("its weights matter: it beats weights of 1/T", "Hrrformer", "weights 1/T"),
     ("it beats softmax attention under the same recipe", "Hrrformer", "softmax attention"),
-    ("padding in the superposition and the mean costs accuracy", "Hrrformer, padding masked", "Hrrformer"))
+    (
+        "padding in the superposition and the mean costs accuracy",
+        "Hrrformer, padding masked",
+        "Hrrformer",
+    ),
+)
 
 
 def compare(a: Sequence[FinishedRun], b: Sequence[FinishedRun]) -> Gap:
-    """Test accuracies (%) of a against b; chance is the seeds', and at least that of the test examples."""
+    """Test accuracies (%) of a against b; chance is the seeds', and at least that of the test
+    examples.
+    """
     values = [[r.accuracy() for r in found] for found in (a, b)]
-    noise = [interval(mean(side), found[0].record["results"]["test"]["examples"])
-             for side, found in zip(values, (a, b), strict=True)]
+    noise = [
+        interval(mean(side), found[0].record["results"]["test"]["examples"])
+        for side, found in zip(values, (a, b), strict=True)
+    ]
     return gap(values[0], values[1], (noise[0], noise[1]))
 
 
 def claims(studies: Mapping[str, Runs]) -> pd.DataFrame:
-    """What the paper claims or needs, what the runs of {name: runs of a study} say, and a verdict from the numbers."""
+    """What the paper claims or needs, what the runs of {name: runs of a study} say, and a verdict
+    from the numbers.
+    """
     rows = []
     for name, runs in studies.items():
         for text, a, b in CLAIMS:
             if runs.get(a) and runs.get(b):
                 found = compare(runs[a], runs[b])
-                rows.append({"claim": f"{TITLES[name]}: {text}", "evidence": str(found), "verdict": found.word})
+                rows.append(
+                    {
+                        "claim": f"{TITLES[name]}: {text}",
+                        "evidence": str(found),
+                        "verdict": found.word,
+                    }
+                )
     return pd.DataFrame(rows, columns=["claim", "evidence", "verdict"])
 
 
-# -- what simpler answers reach --------------------------------------------------------------------------------
+# -- what simpler answers reach --------------------------------------------------------------------
 
 
 def baselines(name: str, profile: str, device: str = "auto") -> pd.DataFrame:
-    """Test accuracy (%) of answers without any attention on a study's data; measured once, kept as records.
+    """Test accuracy (%) of answers without any attention on a study's data; measured once, kept as
+    records.
 
-    most frequent label; ListOps: from the first operator alone; Pathfinder: from the distance of the two dots, and by
-    CNNs that see pictures; but for ListOps: logistic regression on how often every token occurs. Empty where the
-    profile has no data for the study.
+    most frequent label; ListOps: from the first operator alone; Pathfinder: from the distance of
+    the two dots, and by CNNs that see pictures; but for ListOps: logistic regression on how often
+    every token occurs. Empty where the profile has no data for the study.
     """
     if profile not in MAIN.get(name, {}):
         study(name, profile)  # an unknown name or profile is an error
@@ -164,19 +242,29 @@ def baselines(name: str, profile: str, device: str = "auto") -> pd.DataFrame:
 
     def measured() -> dict[str, Any]:
         data = load_long_range(config)
-        return {"config": what, "data": {"title": data.info.title, "fingerprint": data.info.fingerprint},
-                "results": simple_answers(data)}
+        return {
+            "config": what,
+            "data": {"title": data.info.title, "fingerprint": data.info.fingerprint},
+            "results": simple_answers(data),
+        }
 
     found = dict(measurements.named(BASELINES, run_id, "baselines", profile, measured)["results"])
     if name == "pathfinder":
         trained = run_variants(CLASSIFICATION, pathfinder_pictures(profile), profile, device=device)
-        found |= {f"{label}, on pictures": mean(run.accuracy() for run in runs) for label, runs in trained.items()}
+        found |= {
+            f"{label}, on pictures": mean(run.accuracy() for run in runs)
+            for label, runs in trained.items()
+        }
     return pd.DataFrame({"test": found}).rename_axis("answer")
 
 
 def _data_settings(config: LongRangeConfig) -> dict[str, Any]:
     """The settings that say what the data are."""
-    return {group: values for group, values in identity(config).items() if group in ("data", "listops", "pathfinder")}
+    return {
+        group: values
+        for group, values in identity(config).items()
+        if group in ("data", "listops", "pathfinder")
+    }
 
 
 def simple_answers(data: TokenData) -> dict[str, float]:
@@ -188,20 +276,31 @@ def simple_answers(data: TokenData) -> dict[str, float]:
     found = {"most frequent label": 100 * float((test.labels == most).double().mean())}
     side = math.isqrt(data.info.length)
     if data.info.name == "pathfinder" and side == 32:  # dots are told from dashes at that size only
-        sides = [(part.texts[0].batch(torch.arange(len(part)), side**2).view(-1, side, side), part.labels)
-                 for part in (train, test)]
+        sides = [
+            (
+                part.texts[0].batch(torch.arange(len(part)), side**2).view(-1, side, side),
+                part.labels,
+            )
+            for part in (train, test)
+        ]
         found["distance of the dots"] = pathfinder.answer_by_distance(*sides)
-    return found | {"bag of tokens": bag_of_tokens(train, test, data.info.length, data.info.vocabulary)}
+    return found | {
+        "bag of tokens": bag_of_tokens(train, test, data.info.length, data.info.vocabulary)
+    }
 
 
 def token_counts(split: Split, length: int, vocabulary: int) -> np.ndarray:
-    """log(1 + how often each token occurs) in the texts of every example, (N, texts * vocabulary), padding left out."""
+    """log(1 + how often each token occurs) in the texts of every example, (N, texts * vocabulary),
+    padding left out.
+    """
     rows = []
     for text in split.texts:
         part = text.cut(length)
         owner = torch.arange(len(part)).repeat_interleave(part.lengths)
         cells = owner * vocabulary + part.values.long() + part.shift
-        rows.append(torch.bincount(cells, minlength=len(part) * vocabulary).view(len(part), vocabulary))
+        rows.append(
+            torch.bincount(cells, minlength=len(part) * vocabulary).view(len(part), vocabulary)
+        )
     return torch.cat(rows, dim=1).double().log1p().numpy()
 
 
@@ -216,10 +315,12 @@ def bag_of_tokens(train: Split, test: Split, length: int, vocabulary: int) -> fl
     return 100 * float(model.score(token_counts(test, length, vocabulary), test.labels.numpy()))
 
 
-# -- beside the published numbers ------------------------------------------------------------------------------
+# -- beside the published numbers ------------------------------------------------------------------
 
 
 def published() -> pd.DataFrame:
     """The published accuracies (%), a row per model, a column per task."""
     rows = literature.literature(PUBLISHED)
-    return rows.pivot(index="model", columns="dataset", values="value").loc[rows["model"].unique(), TITLES.values()]
+    return rows.pivot(index="model", columns="dataset", values="value").loc[
+        rows["model"].unique(), TITLES.values()
+    ]

@@ -1,4 +1,6 @@
-"""Long range experiments: run one, or read what is there; its record, its model, and tables of many."""
+"""Long range experiments: run one, or read what is there; its record, its model, and tables of
+many.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +16,12 @@ from terminator.hrrformer.longrange.trainer import SequenceTrainer
 from terminator.runs.system import System
 from terminator.runtime.settings import from_dict
 
-MEASURES = {"test": "test (%)", "best_test": "best epoch (%)", "branch_ratio": "branch / residual",
-            "tokens_per_s": "tokens/s"}
+MEASURES = {
+    "test": "test (%)",
+    "best_test": "best epoch (%)",
+    "branch_ratio": "branch / residual",
+    "tokens_per_s": "tokens/s",
+}
 
 
 class LongRange(System):
@@ -33,13 +39,16 @@ class LongRange(System):
         return config.resolved(len(data.info.classes), sum(data.info.sizes.values()))
 
     def resolve_like(self, config: LongRangeConfig, record: dict[str, Any]) -> LongRangeConfig:
-        return config.resolved(len(record["data"]["classes"]), sum(record["data"]["sizes"].values()))
+        return config.resolved(
+            len(record["data"]["classes"]), sum(record["data"]["sizes"].values())
+        )
 
     def build(self, config: LongRangeConfig) -> nn.Module:
         return build_network(config)
 
-    def trainer(self, model: nn.Module, config: LongRangeConfig, data: TokenData,
-                folder: Path | None = None) -> SequenceTrainer:
+    def trainer(
+        self, model: nn.Module, config: LongRangeConfig, data: TokenData, folder: Path | None = None
+    ) -> SequenceTrainer:
         return SequenceTrainer(model, config, data, folder)
 
     def results(self, trainer: SequenceTrainer) -> dict[str, dict[str, Any]]:
@@ -47,14 +56,22 @@ class LongRange(System):
         return {split: trainer.evaluate(split) for split in trainer.data.splits if split != "train"}
 
     def details(self, trainer: SequenceTrainer, rows: Sequence[dict[str, float]]) -> dict[str, Any]:
-        """Steps, speed, and the best epoch's test accuracy: which of the two was published is not known."""
+        """Steps, speed, and the best epoch's test accuracy: which of the two was published is not
+        known.
+        """
         config, seconds = trainer.config, sum(row["seconds"] for row in rows)
         examples = len(rows) * trainer.steps_per_epoch * config.train.batch_size
-        tokens = config.data.length * (2 if trainer.data.is_pair else 1)  # padding is worked on like the rest
+        tokens = config.data.length * (
+            2 if trainer.data.is_pair else 1
+        )  # padding is worked on like the rest
         best = max(rows, key=lambda row: row["test_accuracy"])
-        return {"steps": len(rows) * trainer.steps_per_epoch, "flops_per_example": trainer.flops(),
-                "sequences_per_s": round(examples / seconds, 2), "tokens_per_s": round(examples * tokens / seconds),
-                "best": {"epoch": best["epoch"], "test_accuracy": best["test_accuracy"]}}
+        return {
+            "steps": len(rows) * trainer.steps_per_epoch,
+            "flops_per_example": trainer.flops(),
+            "sequences_per_s": round(examples / seconds, 2),
+            "tokens_per_s": round(examples * tokens / seconds),
+            "best": {"epoch": best["epoch"], "test_accuracy": best["test_accuracy"]},
+        }
 
     def method(self, config: LongRangeConfig) -> str:
         return f"{config.network.task}-{mixer_name(config)}"
@@ -70,13 +87,26 @@ class LongRange(System):
         """What it was, how well (%), how much the mixer has to say, how fast."""
         config, results = from_dict(LongRangeConfig, record["config"]), record["results"]
         s = config.network_settings
-        ratios = [value for name, value in record["epochs"][-1].items() if name.startswith("branch_ratio")]
-        return {"task": config.network.task, "method": mixer_name(config), "masking": s.masking, "layers": s.layers,
-                "width": s.width, "length": config.data.length, "train_examples": record["data"]["sizes"]["train"],
-                "epochs": config.train.epochs, "batch": config.train.batch_size,
-                "test": results["test"]["accuracy"], "test_examples": results["test"]["examples"],
-                "best_test": record["best"]["test_accuracy"], "branch_ratio": sum(ratios) / len(ratios),
-                "flops_per_example": record["flops_per_example"], "tokens_per_s": record["tokens_per_s"]}
+        ratios = [
+            value for name, value in record["epochs"][-1].items() if name.startswith("branch_ratio")
+        ]
+        return {
+            "task": config.network.task,
+            "method": mixer_name(config),
+            "masking": s.masking,
+            "layers": s.layers,
+            "width": s.width,
+            "length": config.data.length,
+            "train_examples": record["data"]["sizes"]["train"],
+            "epochs": config.train.epochs,
+            "batch": config.train.batch_size,
+            "test": results["test"]["accuracy"],
+            "test_examples": results["test"]["examples"],
+            "best_test": record["best"]["test_accuracy"],
+            "branch_ratio": sum(ratios) / len(ratios),
+            "flops_per_example": record["flops_per_example"],
+            "tokens_per_s": record["tokens_per_s"],
+        }
 
 
 LONG_RANGE = LongRange()
@@ -85,6 +115,8 @@ LONG_RANGE = LongRange()
 def mixer_name(config: LongRangeConfig) -> str:
     """The mixer, with what differs from the released attention."""
     use = config.network
-    changed = [str(value) if name == "weights" else name if value is True else f"{name} {value}"
-               for name, value in use.hrrformer_options().items()]
+    changed = [
+        str(value) if name == "weights" else name if value is True else f"{name} {value}"
+        for name, value in use.hrrformer_options().items()
+    ]
     return " ".join([use.mixer, *changed, *([str(use.mixer_size)] if use.mixer_size else [])])

@@ -20,12 +20,17 @@ WATCHED = 16  # test examples on which the mixer's branches are measured after e
 
 @dataclass
 class SequenceTrainer(Loop[LongRangeConfig]):
-    """Fits a network to token sequences and evaluates it; an epoch is a pass over all training examples.
+    """Fits a network to token sequences and evaluates it; an epoch is a pass over all training
+    examples.
 
     Args:
-        model: as tasks.build_network makes it;  config: resolved;  data: TokenData, on the CPU;
+        model: as tasks.build_network makes it.
+        config: resolved.
+        data: TokenData, on the CPU.
         folder: where the checkpoint is kept (checkpoint.pt), or None for none.
-    Raises: ConfigError if settings, processes and data do not fit together.
+
+    Raises:
+        ConfigError: if settings, processes and data do not fit together.
     """
 
     data: TokenData
@@ -36,14 +41,22 @@ class SequenceTrainer(Loop[LongRangeConfig]):
     def _prepare(self) -> None:
         self.task = SequenceClassification(self.model)
         self.answers_per_step = self.config.train.batch_size
-        self.splits = {name: Split(tuple(text.to(self.device) for text in part.texts), part.labels.to(self.device))
-                       for name, part in self.data.splits.items()}
-        self.steps_per_epoch = len(self.splits["train"]) // self.answers_per_step  # an incomplete batch is left out
+        self.splits = {
+            name: Split(
+                tuple(text.to(self.device) for text in part.texts), part.labels.to(self.device)
+            )
+            for name, part in self.data.splits.items()
+        }
+        self.steps_per_epoch = (
+            len(self.splits["train"]) // self.answers_per_step
+        )  # an incomplete batch is left out
 
     def _check_data(self) -> None:
         if not self.steps_per_epoch:
-            raise ConfigError(f"train.batch_size is {self.config.train.batch_size}, but there are only "
-                              f"{len(self.splits['train'])} training examples; allowed: at most that many")
+            raise ConfigError(
+                f"train.batch_size is {self.config.train.batch_size}, but there are only "
+                f"{len(self.splits['train'])} training examples; allowed: at most that many"
+            )
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         use = self.config.optimizer
@@ -61,7 +74,7 @@ class SequenceTrainer(Loop[LongRangeConfig]):
         size = train.batch_size // (train.accumulate * world_size())
         for part in range(train.accumulate):
             first = (part * world_size() + rank()) * size
-            yield self._examples("train", batch[first: first + size])
+            yield self._examples("train", batch[first : first + size])
 
     def _examples(self, split: str, index: Tensor) -> tuple[Tokens, Tensor]:
         """Tokens and labels of these examples, on the device."""
@@ -69,31 +82,41 @@ class SequenceTrainer(Loop[LongRangeConfig]):
         tokens = tuple(text.batch(index, use.length, use.padding == "batch") for text in part.texts)
         return tokens, part.labels[to_device(index, self.device)]
 
-    # -- evaluation ------------------------------------------------------------------------------------------
+    # -- evaluation --------------------------------------------------------------------------------
 
     def _test(self) -> dict[str, float]:
         found = self.evaluate("test")
         row = {"test_accuracy": found["accuracy"], "test_cross_entropy": found["cross_entropy"]}
         if count := self.config.test.train_examples:
             found = self.evaluate("train", count)
-            row |= {"seen_accuracy": found["accuracy"], "seen_cross_entropy": found["cross_entropy"]}
+            row |= {
+                "seen_accuracy": found["accuracy"],
+                "seen_cross_entropy": found["cross_entropy"],
+            }
         tokens, _ = self._examples("test", torch.arange(min(WATCHED, len(self.splits["test"]))))
         with self._autocast():
             ratios = self.task.branch_ratios(tokens)
         return row | {f"branch_ratio_{i}": ratio for i, ratio in enumerate(ratios, 1)}
 
     def evaluate(self, split: str, examples: int | None = None) -> dict[str, float]:
-        """Accuracy (%), cross entropy and number of examples of a split, or of its first `examples`."""
+        """Accuracy (%), cross entropy and number of examples of a split, or of its first
+        `examples`.
+        """
         self.model.eval()
         count = min(examples or len(self.splits[split]), len(self.splits[split]))
         starts = range(0, count, self.config.test.batch_size)
-        index = (torch.arange(start, min(start + self.config.test.batch_size, count))
-                 for start in list(starts)[rank()::world_size()])
+        index = (
+            torch.arange(start, min(start + self.config.test.batch_size, count))
+            for start in list(starts)[rank() :: world_size()]
+        )
         with self._autocast():
             sums = gather(self.task.evaluate(self._examples(split, part) for part in index))
         total = {name: sum(part[name] for part in sums) for name in sums[0]}
-        return {"accuracy": 100 * total["correct"] / total["examples"],
-                "cross_entropy": total["cross_entropy"] / total["examples"], "examples": int(total["examples"])}
+        return {
+            "accuracy": 100 * total["correct"] / total["examples"],
+            "cross_entropy": total["cross_entropy"] / total["examples"],
+            "examples": int(total["examples"]),
+        }
 
     def flops(self) -> int:
         """Of one forward pass per example, padded to the full length."""
@@ -103,11 +126,14 @@ class SequenceTrainer(Loop[LongRangeConfig]):
 
 
 def learning_rate(config: LongRangeConfig, updates: int) -> float:
-    """The rate after so many updates: max(floor, rate * decay^(max(updates - 1, 0) / S)), S = examples / batch.
+    """The rate after so many updates: max(floor, rate * decay^(max(updates - 1, 0) / S)), S =
+    examples / batch.
 
     Golden: hrrformer_lr_schedule.
     """
     use = config.optimizer
     assert use.decay_examples is not None  # of a resolved configuration
     steps = max(1, use.decay_examples // config.train.batch_size)
-    return max(use.floor, decayed_rate(max(updates - 1, 0), use.learning_rate, use.decay_rate, steps))
+    return max(
+        use.floor, decayed_rate(max(updates - 1, 0), use.learning_rate, use.decay_rate, steps)
+    )

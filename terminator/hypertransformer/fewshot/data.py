@@ -13,8 +13,14 @@ from terminator.data.episodes.sources import load_classes
 from terminator.hypertransformer.fewshot.config import FewShotConfig, FewShotData
 from terminator.runtime.settings import ConfigError
 
-TITLES = {"omniglot": "Omniglot", "omniglot28": "Omniglot, 242 characters", "miniimagenet": "miniImageNet",
-          "tieredimagenet": "tieredImageNet", "strokes": "strokes (drawn by a formula)", "digits": "digits (8x8)"}
+TITLES = {
+    "omniglot": "Omniglot",
+    "omniglot28": "Omniglot, 242 characters",
+    "miniimagenet": "miniImageNet",
+    "tieredimagenet": "tieredImageNet",
+    "strokes": "strokes (drawn by a formula)",
+    "digits": "digits (8x8)",
+}
 
 
 @dataclass(frozen=True)
@@ -38,33 +44,55 @@ class EpisodeData:
 
     @property
     def real_classes(self) -> int:
-        """How many labels a head over the training split's real classes needs: largest - smallest + 1."""
+        """How many labels a head over the training split's real classes needs: largest - smallest +
+        1.
+        """
         classes = self.splits["train"][1]
         return max(classes) - min(classes) + 1
 
-    def episodes(self, config: FewShotConfig, split: str, training: bool = False, ways_times: int = 1,
-                 device: torch.device | str = "cpu", **changes: Any) -> Episodes:
-        """Episodes of a split. The train split keeps its augmentation in evaluation, the others have the test_* flags.
+    def episodes(
+        self,
+        config: FewShotConfig,
+        split: str,
+        training: bool = False,
+        ways_times: int = 1,
+        device: torch.device | str = "cpu",
+        **changes: Any,
+    ) -> Episodes:
+        """Episodes of a split. The train split keeps its augmentation in evaluation, the others
+        have the test_* flags.
 
-        Args:    training: with random removal;  ways_times: so many tasks' worth of classes in one draw;
-                 changes: of the episodes' settings, e.g. samples_cnn, overlap.
-        Raises:  ValueError for more ways than classes, or more images of a class than there are.
+        Args:
+            training: with random removal.
+            ways_times: so many tasks' worth of classes in one draw.
+            changes: of the episodes' settings, e.g. samples_cnn, overlap.
+
+        Raises:
+            ValueError: for more ways than classes, or more images of a class than there are.
         """
         source, classes = self.splits[split]
         settings = config.episodes if training else config.episodes.for_test()
-        times = {name: ways_times * getattr(settings, name)
-                 for name in ("num_labels", "samples_transformer", "samples_cnn")}
+        times = {
+            name: ways_times * getattr(settings, name)
+            for name in ("num_labels", "samples_transformer", "samples_cnn")
+        }
         settings = replace(settings, **{**times, **changes})
         augmentation = config.augmentation if split == "train" else config.augmentation.for_test()
         if source.images.shape[-1] != source.images.shape[-2] and augmentation.random_rotate_by_90:
-            raise ConfigError(f"augmentation.random_rotate_by_90 is True; {source.name} has images that are not square")
+            raise ConfigError(
+                f"augmentation.random_rotate_by_90 is True; {source.name} has images that are not "
+                "square"
+            )
         return Episodes(source, classes, settings, augmentation, device)
 
 
 def load_episode_data(use: FewShotData, data_dir: str | None = None) -> EpisodeData:
     """The splits that the settings name; without a validation split there is none.
 
-    Raises:  ConfigError for classes that do not exist or that two splits share; DatasetNotFound; DatasetCorrupt.
+    Raises:
+        ConfigError: for classes that do not exist or that two splits share.
+        DatasetNotFound: as its message says.
+        DatasetCorrupt: .
     """
     sources: dict[str, ClassImages] = {}
     splits: dict[str, tuple[ClassImages, tuple[int, ...]]] = {}
@@ -75,25 +103,40 @@ def load_episode_data(use: FewShotData, data_dir: str | None = None) -> EpisodeD
             sources[name] = load_classes(name, data_dir).shuffled(use.shuffle_labels_seed)
         known = len(sources[name].classes)
         if max(classes) >= known:
-            raise ConfigError(f"data.{split}_dataset is {text!r}, with class {max(classes)}; allowed: 0 to {known - 1}")
+            raise ConfigError(
+                f"data.{split}_dataset is {text!r}, with class {max(classes)}; allowed: 0 to "
+                f"{known - 1}"
+            )
         for other, (source, taken) in splits.items():
             if source is sources[name] and (shared := sorted(set(taken) & set(classes))):
-                raise ConfigError(f"data.{split}_dataset is {text!r} and shares {len(shared)} classes with {other} "
-                                  f"({shared[0]} is one); no class may be in two splits")
+                raise ConfigError(
+                    f"data.{split}_dataset is {text!r} and shares {len(shared)} classes with "
+                    f"{other} "
+                    f"({shared[0]} is one); no class may be in two splits"
+                )
         splits[split] = (sources[name], classes)
     first = splits["train"][0]
     for split, (source, _) in splits.items():
         if source.images.shape[1] != first.images.shape[1]:
-            raise ConfigError(f"data.{split}_dataset has images of {source.images.shape[1]} channels, train of "
-                              f"{first.images.shape[1]}; allowed: the same")
+            raise ConfigError(
+                f"data.{split}_dataset has images of {source.images.shape[1]} channels, train of "
+                f"{first.images.shape[1]}; allowed: the same"
+            )
     return EpisodeData(splits, _info(splits))
 
 
 def _info(splits: dict[str, tuple[ClassImages, tuple[int, ...]]]) -> EpisodeInfo:
     _, channels, height, width = splits["train"][0].images.shape
     named = {source.name: source for source, _ in splits.values()}
-    digest = hashlib.sha256("".join(source.fingerprint for source in named.values()).encode()).hexdigest()
+    digest = hashlib.sha256(
+        "".join(source.fingerprint for source in named.values()).encode()
+    ).hexdigest()
     notes = tuple(note for source in named.values() for note in source.notes)
-    return EpisodeInfo("+".join(named), " + ".join(TITLES.get(name, name) for name in named),
-                       (channels, height, width), {split: len(classes) for split, (_, classes) in splits.items()},
-                       notes, digest)
+    return EpisodeInfo(
+        "+".join(named),
+        " + ".join(TITLES.get(name, name) for name in named),
+        (channels, height, width),
+        {split: len(classes) for split, (_, classes) in splits.items()},
+        notes,
+        digest,
+    )

@@ -1,4 +1,6 @@
-"""What the notebook on few-shot learning shows: its runs, what it looks at inside a model, and its verdicts."""
+"""What the notebook on few-shot learning shows: its runs, what it looks at inside a model, and its
+verdicts.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,13 +23,23 @@ from terminator.runtime import provenance
 EXPERIMENT = "fewshot"
 
 
-def run_study(name: str, profile: str, seeds: Sequence[int] = (), device: str = "auto", data: EpisodeData | None = None,
-              need_model: bool = False) -> dict[str, list[FinishedRun]]:
-    """All runs of a study by label: main settings with every seed of the profile, all else with the first.
+def run_study(
+    name: str,
+    profile: str,
+    seeds: Sequence[int] = (),
+    device: str = "auto",
+    data: EpisodeData | None = None,
+    need_model: bool = False,
+) -> dict[str, list[FinishedRun]]:
+    """All runs of a study by label: main settings with every seed of the profile, all else with the
+    first.
 
     Main are the methods at the profile's own number of ways, and the generated CNN at any.
     """
-    chosen, main = tuple(seeds) or SEEDS[profile], f"{preset(MAIN[profile]).episodes.num_labels}-way,"
+    chosen, main = (
+        tuple(seeds) or SEEDS[profile],
+        f"{preset(MAIN[profile]).episodes.num_labels}-way,",
+    )
     found: dict[str, list[FinishedRun]] = {}
     for label, config in study(name, profile).items():
         every = name == "methods" and (label.startswith(main) or label.endswith("all layers"))
@@ -38,7 +50,9 @@ def run_study(name: str, profile: str, seeds: Sequence[int] = (), device: str = 
     return found
 
 
-def main_model(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> tuple[FinishedRun, EpisodeData]:
+def main_model(
+    profile: str, seeds: Sequence[int] = (), device: str = "auto"
+) -> tuple[FinishedRun, EpisodeData]:
     """The model that is looked at, trained here if its weights are not, and its data."""
     seed = (tuple(seeds) or SEEDS[profile])[0]
     config = preset(MAIN[profile], train={"seed": seed, "device": device})
@@ -47,38 +61,56 @@ def main_model(profile: str, seeds: Sequence[int] = (), device: str = "auto") ->
 
 
 def table(study_runs: Mapping[str, Sequence[FinishedRun]]) -> pd.DataFrame:
-    """One row per label: mean over seeds, standard deviation, 95 % interval over one seed's tasks (all in %)."""
+    """One row per label: mean over seeds, standard deviation, 95 % interval over one seed's tasks
+    (all in %).
+    """
     rows = []
     for label, found in study_runs.items():
         part = FEW_SHOT.runs_table([r.record for r in found])
-        rows.append({
-            "setting": label, "test": part["test"].mean(), "sd": part["test"].std(ddof=1), "seeds": len(part),
-            "interval": part["interval"].mean(), "train classes": part["train_classes"].mean(),
-            "overlapping": part["overlapping"].astype(float).mean(), "parameters": part["parameters"].iloc[0],
-            "steps": part["steps"].iloc[0], "minutes": part["wall_s"].mean() / 60})
+        rows.append(
+            {
+                "setting": label,
+                "test": part["test"].mean(),
+                "sd": part["test"].std(ddof=1),
+                "seeds": len(part),
+                "interval": part["interval"].mean(),
+                "train classes": part["train_classes"].mean(),
+                "overlapping": part["overlapping"].astype(float).mean(),
+                "parameters": part["parameters"].iloc[0],
+                "steps": part["steps"].iloc[0],
+                "minutes": part["wall_s"].mean() / 60,
+            }
+        )
     return pd.DataFrame(rows).set_index("setting")
 
 
-def example(config: FewShotConfig, data: EpisodeData, split: str = "test", episodes: int = 3, seed: int = 0
-            ) -> EpisodeBatch:
+def example(
+    config: FewShotConfig, data: EpisodeData, split: str = "test", episodes: int = 3, seed: int = 0
+) -> EpisodeBatch:
     """Some episodes of a split, always the same ones, without random removal."""
     return data.episodes(config, split).batch(episodes, episode_generator(seed, 1))
 
 
 @torch.no_grad()
 def first_filters(model: HyperTransformer, batch: EpisodeBatch) -> Tensor:
-    """The generated kernels of the first layer, (episodes, channels, rows, columns), of the first input channel."""
+    """The generated kernels of the first layer, (episodes, channels, rows, columns), of the first
+    input channel.
+    """
     return model.generate(batch.support_images, batch.support_labels).convs[0].kernel[:, :, 0]
 
 
 @torch.no_grad()
 def attention_to_support(model: HyperTransformer, batch: EpisodeBatch) -> dict[str, Tensor]:
-    """How much every placeholder attends to every support image: {layer: (blocks, images)} of the first episode.
+    """How much every placeholder attends to every support image: {layer: (blocks, images)} of the
+    first episode.
 
-    Of the last Transformer layer, mean over heads; what a row lacks to 1 goes to placeholders. Images in the order of
-    their labels.
+    Of the last Transformer layer, mean over heads; what a row lacks to 1 goes to placeholders.
+    Images in the order of their labels.
     """
-    layers = model.generate(batch.support_images, batch.support_labels, return_attention=True).attention or ()
+    layers = (
+        model.generate(batch.support_images, batch.support_labels, return_attention=True).attention
+        or ()
+    )
     order, count = batch.support_labels[0].argsort(), batch.support_labels.shape[1]
     found = {}
     for i, maps in enumerate(layers):
@@ -90,7 +122,8 @@ def attention_to_support(model: HyperTransformer, batch: EpisodeBatch) -> dict[s
 
 
 def own_label_share(attention: Tensor, labels: Tensor) -> float:
-    """Of the logits layer's attention to the support set, the share that row y gives to images of label y.
+    """Of the logits layer's attention to the support set, the share that row y gives to images of
+    label y.
 
     Without any preference it is the share of these images, 1/n in balanced episodes.
     """
@@ -98,10 +131,16 @@ def own_label_share(attention: Tensor, labels: Tensor) -> float:
     return (attention[same].sum() / attention.sum()).item()
 
 
-def speed(profile: str, data: EpisodeData, batches: Sequence[int] = (1, 8), device: str = "auto") -> pd.DataFrame:
-    """Training episodes per second by episodes per step, measured once per machine and kept as a record."""
+def speed(
+    profile: str, data: EpisodeData, batches: Sequence[int] = (1, 8), device: str = "auto"
+) -> pd.DataFrame:
+    """Training episodes per second by episodes per step, measured once per machine and kept as a
+    record.
+    """
     config = preset(MAIN[profile], train={"device": device})
-    kind = provenance.device_name("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    kind = provenance.device_name(
+        "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    )
     name = "speed-" + "".join(c if c.isalnum() else "-" for c in f"{profile}-{kind}".lower())
 
     def measured() -> dict[str, Any]:
@@ -109,13 +148,21 @@ def speed(profile: str, data: EpisodeData, batches: Sequence[int] = (1, 8), devi
         about = {"title": data.info.title, "fingerprint": data.info.fingerprint}
         return {"data": about, "results": found.pop("rows"), **found}
 
-    frame = pd.DataFrame(measurements.named("fewshot_speed", name, "speed", profile, measured)["results"])
-    return frame.assign(times=frame["episodes_per_s"] / frame["episodes_per_s"].iloc[0]).set_index("batch")
+    frame = pd.DataFrame(
+        measurements.named("fewshot_speed", name, "speed", profile, measured)["results"]
+    )
+    return frame.assign(times=frame["episodes_per_s"] / frame["episodes_per_s"].iloc[0]).set_index(
+        "batch"
+    )
 
 
 def continual_table(found: FinishedRun, kind: str) -> pd.DataFrame:
-    """Accuracy (%) of task j (column) after task t (row), class_incremental or task_incremental; empty above."""
+    """Accuracy (%) of task j (column) after task t (row), class_incremental or task_incremental;
+    empty above.
+    """
     accuracies = found.record["results"]["test"][kind]
     names = [f"task {i + 1}" for i in range(len(accuracies))]
-    frame = pd.DataFrame([row + [float("nan")] * (len(names) - len(row)) for row in accuracies], columns=names)
+    frame = pd.DataFrame(
+        [row + [float("nan")] * (len(names) - len(row)) for row in accuracies], columns=names
+    )
     return frame.set_index(pd.Index([f"after {name}" for name in names]))

@@ -1,4 +1,6 @@
-"""Few-shot experiments: run one, or read what is there; its record, its model, and tables of many."""
+"""Few-shot experiments: run one, or read what is there; its record, its model, and tables of
+many.
+"""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -16,8 +18,13 @@ from terminator.runs.system import System
 from terminator.runtime import weights
 from terminator.runtime.settings import ConfigError, from_dict, identity
 
-MEASURES = {"test": "test (%)", "overlapping": "queries may be support (%)", "interval": "95 % over tasks",
-            "train_classes": "training classes (%)", "episodes_per_s": "episodes/s"}
+MEASURES = {
+    "test": "test (%)",
+    "overlapping": "queries may be support (%)",
+    "interval": "95 % over tasks",
+    "train_classes": "training classes (%)",
+    "episodes_per_s": "episodes/s",
+}
 
 
 class FewShot(System):
@@ -41,7 +48,9 @@ class FewShot(System):
     def identity(self, config: FewShotConfig) -> dict[str, Any]:
         what = identity(config)
         if start := config.train.restore_shared_features_from:
-            what["train"]["restore_shared_features_from"] = hashlib.sha256(Path(start).read_bytes()).hexdigest()
+            what["train"]["restore_shared_features_from"] = hashlib.sha256(
+                Path(start).read_bytes()
+            ).hexdigest()
         return what
 
     def method(self, config: FewShotConfig) -> str:
@@ -58,81 +67,138 @@ class FewShot(System):
         model = build_network(config)
         if path := config.train.restore_shared_features_from:
             tensors, _ = weights.read(path)
-            found = {key: value for key, value in tensors.items() if key.startswith(("shared.", "shared_head."))}
+            found = {
+                key: value
+                for key, value in tensors.items()
+                if key.startswith(("shared.", "shared_head."))
+            }
             own = model.state_dict()
-            if not found or any(key not in own or own[key].shape != value.shape for key, value in found.items()):
-                raise ConfigError(f"train.restore_shared_features_from is {path!r}, whose shared features are "
-                                  f"{ {key: tuple(value.shape) for key, value in found.items()} or 'none'}; allowed: a "
-                                  "model with the same extractor and head")
+            if not found or any(
+                key not in own or own[key].shape != value.shape for key, value in found.items()
+            ):
+                raise ConfigError(
+                    f"train.restore_shared_features_from is {path!r}, whose shared features are "
+                    f"{ {key: tuple(value.shape) for key, value in found.items()} or 'none' }; "
+                    "allowed: a "
+                    "model with the same extractor and head"
+                )
             model.load_state_dict(own | found)
         return model
 
-    def trainer(self, model: nn.Module, config: FewShotConfig, data: EpisodeData,
-                folder: Path | None = None) -> EpisodeTrainer:
+    def trainer(
+        self, model: nn.Module, config: FewShotConfig, data: EpisodeData, folder: Path | None = None
+    ) -> EpisodeTrainer:
         return EpisodeTrainer(model, config, data, folder)
 
     def results(self, trainer: EpisodeTrainer) -> dict[str, dict[str, Any]]:
-        """Of every split, and of test tasks whose queries may be support images, as the reference draws them."""
+        """Of every split, and of test tasks whose queries may be support images, as the reference
+        draws them.
+        """
         results = {split: trainer.evaluate(split) for split in trainer.data.splits}
         episodes = trainer.config.episodes
-        if episodes.balanced_batches and episodes.overlap == "disjoint" and trainer.config.method.name != "continual":
+        if (
+            episodes.balanced_batches
+            and episodes.overlap == "disjoint"
+            and trainer.config.method.name != "continual"
+        ):
             results["test_overlapping"] = trainer.evaluate("test", overlap="parity")
         return results
 
     def details(self, trainer: EpisodeTrainer, rows: Sequence[dict[str, float]]) -> dict[str, Any]:
         train, seconds = trainer.config.train, sum(row["seconds"] for row in rows)
-        return {"episodes_per_s": round(train.train_steps * train.batch_size / seconds, 2) if rows else None}
+        return {
+            "episodes_per_s": round(train.train_steps * train.batch_size / seconds, 2)
+            if rows
+            else None
+        }
 
     def summary(self, record: dict[str, Any]) -> str:
         found = record["results"]["test"]
-        return f"{found['accuracy']:.2f} ± {found['interval']:.2f} % on {found['tasks']} tasks of unseen classes"
+        tasks = f"{found['tasks']} tasks of unseen classes"
+        return f"{found['accuracy']:.2f} ± {found['interval']:.2f} % on {tasks}"
 
     def row(self, record: dict[str, Any]) -> dict[str, Any]:
         """What it was, how well (%, with 95 % interval over tasks), how fast."""
         config, results = from_dict(FewShotConfig, record["config"]), record["results"]
         e, m, unlabeled = config.episodes, config.model, config.episodes.unlabeled_samples_per_class
         return {
-            "method": method_name(config), "ways": e.num_labels,
-            "shots": e.samples_transformer / e.num_labels - unlabeled, "unlabeled": unlabeled,
-            "channels": m.default_num_channels, "transformer_layers": m.num_layers,
-            "steps": config.train.train_steps if record["epochs"] else 0, "batch": config.train.batch_size,
-            "test": results["test"]["accuracy"], "interval": results["test"]["interval"],
-            "tasks": results["test"]["tasks"], "train_classes": results["train"]["accuracy"],
-            "overlapping": results.get("test_overlapping", {}).get("accuracy"), "queries": e.overlap,
-            "episodes_per_s": record["episodes_per_s"]}
+            "method": method_name(config),
+            "ways": e.num_labels,
+            "shots": e.samples_transformer / e.num_labels - unlabeled,
+            "unlabeled": unlabeled,
+            "channels": m.default_num_channels,
+            "transformer_layers": m.num_layers,
+            "steps": config.train.train_steps if record["epochs"] else 0,
+            "batch": config.train.batch_size,
+            "test": results["test"]["accuracy"],
+            "interval": results["test"]["interval"],
+            "tasks": results["test"]["tasks"],
+            "train_classes": results["train"]["accuracy"],
+            "overlapping": results.get("test_overlapping", {}).get("accuracy"),
+            "queries": e.overlap,
+            "episodes_per_s": record["episodes_per_s"],
+        }
 
 
 FEW_SHOT = FewShot()
 
 
-# -- tables ----------------------------------------------------------------------------------------------------
+# -- tables ----------------------------------------------------------------------------------------
 
 
 def method_name(config: FewShotConfig) -> str:
     """What a reader calls the method: all layers or logits only, for the HyperTransformer."""
-    names = {"prototypical": "prototypical network", "pixels": "nearest mean of pixels",
-             "continual": "continual HyperTransformer"}
+    names = {
+        "prototypical": "prototypical network",
+        "pixels": "nearest mean of pixels",
+        "continual": "continual HyperTransformer",
+    }
     if config.method.name in names:
         return names[config.method.name]
     m = config.model
     trained = m.number_of_trained_cnn_layers
     if trained == m.conv_layers:
         return "HyperTransformer, logits only"
-    return "HyperTransformer, all layers" if not trained else f"HyperTransformer, {trained} conv layers trained"
+    return (
+        "HyperTransformer, all layers"
+        if not trained
+        else f"HyperTransformer, {trained} conv layers trained"
+    )
 
 
-SETTING = ["data", "method", "ways", "shots", "unlabeled", "transformer_layers", "channels", "parameters", "steps"]
+SETTING = [
+    "data",
+    "method",
+    "ways",
+    "shots",
+    "unlabeled",
+    "transformer_layers",
+    "channels",
+    "parameters",
+    "steps",
+]
 
 
 def summary_table(found: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """One row per setting: mean over seeds, its standard deviation, and the interval of one seed over tasks."""
+    """One row per setting: mean over seeds, its standard deviation, and the interval of one seed
+    over tasks.
+    """
     runs, rows = FEW_SHOT.runs_table(list(found)), []
     if runs.empty:
         return runs
     for key, group in runs.groupby(SETTING, sort=False):
         sd = group["test"].std(ddof=1) if len(group) > 1 else None
-        rows.append(dict(zip(SETTING, key, strict=True)) | {
-            "seeds": len(group), "test": group["test"].mean(), "sd": sd, "interval": group["interval"].mean(),
-            "tasks": group["tasks"].iloc[0], "train_classes": group["train_classes"].mean(),
-            "overlapping": group["overlapping"].mean(), "minutes": group["wall_s"].mean() / 60})
+        rows.append(
+            dict(zip(SETTING, key, strict=True))
+            | {
+                "seeds": len(group),
+                "test": group["test"].mean(),
+                "sd": sd,
+                "interval": group["interval"].mean(),
+                "tasks": group["tasks"].iloc[0],
+                "train_classes": group["train_classes"].mean(),
+                "overlapping": group["overlapping"].mean(),
+                "minutes": group["wall_s"].mean() / 60,
+            }
+        )
     return pd.DataFrame(rows).round(2)

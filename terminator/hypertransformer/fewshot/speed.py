@@ -1,4 +1,6 @@
-"""Training episodes per second: many in one step, as here, against one a step, as the reference takes them."""
+"""Training episodes per second: many in one step, as here, against one a step, as the reference
+takes them.
+"""
 
 import itertools
 import statistics
@@ -15,27 +17,53 @@ from terminator.hypertransformer.fewshot.tasks import Step, build_network, build
 from terminator.runtime import provenance
 
 
-def episode_speed(config: FewShotConfig, data: EpisodeData, batches: Sequence[int] = (1, 8), repeats: int = 5,
-                  warm_up: int = 2) -> dict[str, Any]:
-    """Time whole training steps (drawing, forward, backward, update) for several numbers of episodes a step.
+def episode_speed(
+    config: FewShotConfig,
+    data: EpisodeData,
+    batches: Sequence[int] = (1, 8),
+    repeats: int = 5,
+    warm_up: int = 2,
+) -> dict[str, Any]:
+    """Time whole training steps (drawing, forward, backward, update) for several numbers of
+    episodes a step.
 
-    Args:    config: resolved or not;  batches: episodes per step;  repeats: timed steps, after `warm_up` others.
-    Returns: a record's part: device (its name), repeats, and `rows`: batch, episodes_per_s (median over the steps),
-             slowest and fastest (of single steps), ms_per_step.
+    Args:
+        config: resolved or not.
+        batches: episodes per step.
+        repeats: timed steps, after `warm_up` others.
+
+    Returns:
+        a record's part: device (its name), repeats, and `rows`: batch, episodes_per_s (median over
+        the steps), slowest and fastest (of single steps), ms_per_step.
     """
     config = config.resolved(data.info.shape[0], data.real_classes)
-    device = torch.device("cuda" if config.train.device != "cpu" and torch.cuda.is_available() else "cpu")
+    device = torch.device(
+        "cuda" if config.train.device != "cpu" and torch.cuda.is_available() else "cpu"
+    )
     rows = []
     for batch in batches:
         seconds = _step_seconds(config, data, batch, repeats, warm_up, device)
         middle = statistics.median(seconds)
-        rows.append({"batch": batch, "episodes_per_s": batch / middle, "slowest": batch / max(seconds),
-                     "fastest": batch / min(seconds), "ms_per_step": 1e3 * middle})
+        rows.append(
+            {
+                "batch": batch,
+                "episodes_per_s": batch / middle,
+                "slowest": batch / max(seconds),
+                "fastest": batch / min(seconds),
+                "ms_per_step": 1e3 * middle,
+            }
+        )
     return {"device": provenance.device_name(device.type), "repeats": repeats, "rows": rows}
 
 
-def _step_seconds(config: FewShotConfig, data: EpisodeData, batch: int, repeats: int, warm_up: int,
-                  device: torch.device) -> list[float]:
+def _step_seconds(
+    config: FewShotConfig,
+    data: EpisodeData,
+    batch: int,
+    repeats: int,
+    warm_up: int,
+    device: torch.device,
+) -> list[float]:
     model = build_network(config).to(device).train()
     task = build_task(model, config)
     times = task.ways_times(True)

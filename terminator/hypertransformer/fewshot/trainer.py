@@ -1,8 +1,8 @@
 """Training and evaluation on episodes, by the loop of all tasks.
 
-An epoch is what lies between two checkpoints. Every step draws its episodes from a generator of its own (seed,
-process, step), so that a training goes on from a checkpoint as if it had never stopped, and no two processes draw
-the same episodes.
+An epoch is what lies between two checkpoints. Every step draws its episodes from a generator of its
+own (seed, process, step), so that a training goes on from a checkpoint as if it had never stopped,
+and no two processes draw the same episodes.
 """
 
 import math
@@ -28,12 +28,17 @@ CHUNK = 16  # tasks evaluated at once
 
 @dataclass
 class EpisodeTrainer(Loop[FewShotConfig]):
-    """Fits a network to the episodes of the training classes and evaluates it on those of any split.
+    """Fits a network to the episodes of the training classes and evaluates it on those of any
+    split.
 
     Args:
-        model: as tasks.build_network makes it;  config: resolved;  data: EpisodeData;
+        model: as tasks.build_network makes it.
+        config: resolved.
+        data: EpisodeData.
         folder: where the checkpoint is kept (checkpoint.pt), or None for none.
-    Raises: ConfigError or ValueError if settings, processes and data do not fit together.
+
+    Raises:
+        ConfigError or ValueError: if settings, processes and data do not fit together.
     """
 
     data: EpisodeData
@@ -46,10 +51,17 @@ class EpisodeTrainer(Loop[FewShotConfig]):
         self.task = build_task(self.model, self.config)
         self.tested = "val" if "val" in self.data.splits else "seen"  # seen: the training classes
         self.answers_per_step = train.batch_size * self.task.answers()
-        self.episodes = self.data.episodes(self.config, "train", training=True, device=self.device,
-                                           ways_times=self.task.ways_times(training=True))
+        self.episodes = self.data.episodes(
+            self.config,
+            "train",
+            training=True,
+            device=self.device,
+            ways_times=self.task.ways_times(training=True),
+        )
         for split in self.data.splits:
-            self._test_episodes(split, self.config.test.eval_batch_size)  # what cannot be drawn is an error now
+            self._test_episodes(
+                split, self.config.test.eval_batch_size
+            )  # what cannot be drawn is an error now
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         use, parameters = self.config.optimizer, self._trained()
@@ -67,7 +79,12 @@ class EpisodeTrainer(Loop[FewShotConfig]):
 
     def _rate(self, iteration: int) -> float:
         use = self.config.optimizer
-        rate = decayed_rate(iteration, use.learning_rate, use.learning_rate_decay_rate, use.learning_rate_decay_steps)
+        rate = decayed_rate(
+            iteration,
+            use.learning_rate,
+            use.learning_rate_decay_rate,
+            use.learning_rate_decay_steps,
+        )
         return rate * min(1.0, (iteration + 1) / max(use.learning_rate_warmup_steps, 1))
 
     def _batches(self, epoch: int) -> Iterator[tuple[int, torch.Generator]]:
@@ -77,31 +94,57 @@ class EpisodeTrainer(Loop[FewShotConfig]):
     def _parts(self, batch: int, generator: torch.Generator) -> Iterator[tuple[Step, Tensor]]:
         train = self.config.train
         for _ in range(train.accumulate):
-            episodes = self.episodes.batch(train.batch_size // (train.accumulate * world_size()), generator)
+            episodes = self.episodes.batch(
+                train.batch_size // (train.accumulate * world_size()), generator
+            )
             yield Step(episodes, batch), self.task.targets(episodes)
 
-    # -- evaluation ------------------------------------------------------------------------------------------
+    # -- evaluation --------------------------------------------------------------------------------
 
     def _test(self) -> dict[str, float]:
-        """Accuracy on some tasks of the validation split, or of the training classes where there is none."""
-        found = self.evaluate("val" if self.tested == "val" else "train", self.config.test.tasks_per_epoch, batches=1)
-        return {f"{self.tested}_accuracy": found["accuracy"], f"{self.tested}_interval": found["interval"]}
+        """Accuracy on some tasks of the validation split, or of the training classes where there is
+        none.
+        """
+        found = self.evaluate(
+            "val" if self.tested == "val" else "train", self.config.test.tasks_per_epoch, batches=1
+        )
+        return {
+            f"{self.tested}_accuracy": found["accuracy"],
+            f"{self.tested}_interval": found["interval"],
+        }
 
     def _test_episodes(self, split: str, queries: int, **changes: Any) -> Episodes:
         times = self.task.ways_times(training=False)
         if split != "test":  # sequences are as long as its classes allow
-            times = max(1, min(times, len(self.data.splits[split][1]) // self.config.episodes.num_labels))
-        return self.data.episodes(self.config, split, ways_times=times, device=self.device,
-                                  samples_cnn=times * queries, **changes)
+            times = max(
+                1, min(times, len(self.data.splits[split][1]) // self.config.episodes.num_labels)
+            )
+        return self.data.episodes(
+            self.config,
+            split,
+            ways_times=times,
+            device=self.device,
+            samples_cnn=times * queries,
+            **changes,
+        )
 
-    def evaluate(self, split: str, tasks: int | None = None, batches: int | None = None,
-                 **changes: Any) -> dict[str, Any]:
-        """Accuracy (%) over tasks of a split, with the half-width of its 95 % interval; processes share the tasks.
+    def evaluate(
+        self, split: str, tasks: int | None = None, batches: int | None = None, **changes: Any
+    ) -> dict[str, Any]:
+        """Accuracy (%) over tasks of a split, with the half-width of its 95 % interval; processes
+        share the tasks.
 
-        Args:    tasks, batches: instead of the settings' own;  changes: of the episodes, e.g. overlap="parity".
-        Returns: accuracy, interval, tasks, queries (per task); for the continual method, whose accuracy is that of
-                 all classes after the last task, also the tables `class_incremental` and `task_incremental` (%).
-        Raises:  ConfigError for a split that the data do not have.
+        Args:
+            tasks, batches: instead of the settings' own.
+            changes: of the episodes, e.g. overlap="parity".
+
+        Returns:
+            accuracy, interval, tasks, queries (per task); for the continual method, whose accuracy
+            is that of all classes after the last task, also the tables `class_incremental` and
+            `task_incremental` (%).
+
+        Raises:
+            ConfigError: for a split that the data do not have.
         """
         if split not in self.data.splits:
             raise ConfigError(f"split is {split!r}; allowed: {', '.join(self.data.splits)}")
@@ -112,14 +155,23 @@ class EpisodeTrainer(Loop[FewShotConfig]):
         found: list[Tensor] = []
         starts = range(0, tasks, CHUNK)
         with self._autocast():
-            for start in starts[rank()::world_size()]:
+            for start in starts[rank() :: world_size()]:
                 generator = episode_generator(TEST_SEED, 0, start)
-                found.append(self._tasks(episodes, min(CHUNK, tasks - start), batches, generator).cpu())
+                found.append(
+                    self._tasks(episodes, min(CHUNK, tasks - start), batches, generator).cpu()
+                )
         accuracies = torch.cat([torch.as_tensor(part) for parts in gather(found) for part in parts])
-        return summary(100 * accuracies) | {"tasks": tasks, "queries": batches * use.eval_batch_size}
+        return summary(100 * accuracies) | {
+            "tasks": tasks,
+            "queries": batches * use.eval_batch_size,
+        }
 
-    def _tasks(self, episodes: Episodes, count: int, batches: int, generator: torch.Generator) -> Tensor:
-        """Accuracies of new tasks, each the mean over query batches for the same support set and augmentation."""
+    def _tasks(
+        self, episodes: Episodes, count: int, batches: int, generator: torch.Generator
+    ) -> Tensor:
+        """Accuracies of new tasks, each the mean over query batches for the same support set and
+        augmentation.
+        """
         draw = episodes.draw(count, generator)
         total = self.task.evaluate(episodes.images_of(draw, generator))
         for _ in range(1, batches):
@@ -129,7 +181,9 @@ class EpisodeTrainer(Loop[FewShotConfig]):
 
 
 def summary(accuracies: Tensor) -> dict[str, Any]:
-    """Mean and 95 % interval over tasks (T), or over sequences (S, 2, T, T), in whatever unit comes in."""
+    """Mean and 95 % interval over tasks (T), or over sequences (S, 2, T, T), in whatever unit comes
+    in.
+    """
     if accuracies.ndim == 1:
         return {"accuracy": accuracies.mean().item(), "interval": half_width(accuracies)}
     last = accuracies[:, 0, -1].mean(-1)  # all classes, after the last task

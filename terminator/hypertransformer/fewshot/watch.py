@@ -1,4 +1,6 @@
-"""Evaluation beside a training: every new checkpoint that is found is evaluated on all splits, until it has ended."""
+"""Evaluation beside a training: every new checkpoint that is found is evaluated on all splits,
+until it has ended.
+"""
 
 import time
 from pathlib import Path
@@ -18,16 +20,32 @@ from terminator.runtime.progress import say
 from terminator.runtime.settings import ConfigError, identity
 
 
-def watch(config: FewShotConfig, data: EpisodeData, folder: Path, *, poll_s: float = 10.0,
-          timeout_s: float = 3600.0) -> pd.DataFrame:
-    """Evaluate the newest checkpoint of a training again and again; intermediate ones may be missed.
+def watch(
+    config: FewShotConfig,
+    data: EpisodeData,
+    folder: Path,
+    *,
+    poll_s: float = 10.0,
+    timeout_s: float = 3600.0,
+) -> pd.DataFrame:
+    """Evaluate the newest checkpoint of a training again and again; intermediate ones may be
+    missed.
 
-    Args:    config: resolved, as the training has it;  folder: of the run, where its checkpoint appears;
-             poll_s: seconds between looks;  timeout_s: seconds without anything new after which to give up.
-    Returns: one row per checkpoint and split: step, split, accuracy (%), interval, tasks, queries. It is written to
-             evaluation.csv in the folder after every checkpoint; rows of an earlier call are kept.
-    Raises:  ConfigError for times that are not above 0; TimeoutError if nothing new came in time; CheckpointError for
-             a checkpoint of another configuration.
+    Args:
+        config: resolved, as the training has it.
+        folder: of the run, where its checkpoint appears.
+        poll_s: seconds between looks.
+        timeout_s: seconds without anything new after which to give up.
+
+    Returns:
+        one row per checkpoint and split: step, split, accuracy (%), interval, tasks, queries. It is
+        written to evaluation.csv in the folder after every checkpoint; rows of an earlier call are
+        kept.
+
+    Raises:
+        ConfigError: for times that are not above 0.
+        TimeoutError: if nothing new came in time.
+        CheckpointError: for a checkpoint of another configuration.
     """
     for name, value in (("poll", poll_s), ("timeout", timeout_s)):
         if not value > 0:
@@ -38,30 +56,44 @@ def watch(config: FewShotConfig, data: EpisodeData, folder: Path, *, poll_s: flo
     seen = max((row["step"] for row in rows), default=-1)
     last_news = time.monotonic()
     while True:
-        ended = (folder / "record.json").is_file()  # asked first: what was trained meanwhile is then found below
+        ended = (
+            folder / "record.json"
+        ).is_file()  # asked first: what was trained meanwhile is then found below
         step = config.train.train_steps if ended else _newest(trainer, folder)
         if step is not None and step > seen:
             if ended:
-                trainer.model.load_state_dict(FEW_SHOT.load(folder / "model.safetensors")[0].state_dict())
+                trainer.model.load_state_dict(
+                    FEW_SHOT.load(folder / "model.safetensors")[0].state_dict()
+                )
             for split in data.splits:
                 found = trainer.evaluate(split)
-                rows.append({"step": step, "split": split} | {
-                    key: found[key] for key in ("accuracy", "interval", "tasks", "queries")})
-                say(f"step {step:8d}  {split:5} {found['accuracy']:6.2f} ± {found['interval']:.2f} %  "
-                    f"({found['tasks']} tasks)")
+                rows.append(
+                    {"step": step, "split": split}
+                    | {key: found[key] for key in ("accuracy", "interval", "tasks", "queries")}
+                )
+                say(
+                    f"step {step:8d}  {split:5} {found['accuracy']:6.2f} ± {found['interval']:.2f} "
+                    "%  "
+                    f"({found['tasks']} tasks)"
+                )
             records.write_csv(path, pd.DataFrame(rows))
             seen, last_news = step, time.monotonic()
         if ended:
             return pd.DataFrame(rows)
         if time.monotonic() - last_news > timeout_s:
-            raise TimeoutError(f"no new checkpoint in {folder} for {timeout_s:.0f} s (last step seen: "
-                               f"{seen if seen >= 0 else 'none'}), and no record says that the training has ended. "
-                               "Is it running, with the same settings?")
+            raise TimeoutError(
+                f"no new checkpoint in {folder} for {timeout_s:.0f} s (last step seen: "
+                f"{seen if seen >= 0 else 'none'}), and no record says that the training has "
+                "ended. "
+                "Is it running, with the same settings?"
+            )
         time.sleep(poll_s)
 
 
 def _newest(trainer: EpisodeTrainer, folder: Path) -> int | None:
-    """Load the checkpoint in the folder into the trainer's model; its step, or nothing where there is none yet."""
+    """Load the checkpoint in the folder into the trainer's model; its step, or nothing where there
+    is none yet.
+    """
     path = folder / "checkpoint.pt"
     if not path.is_file():
         return None
@@ -73,7 +105,9 @@ def _newest(trainer: EpisodeTrainer, folder: Path) -> int | None:
         return None  # the training ended, and removed it, just now
     ours = {**identity(trainer.config), "data": trainer.data.info.fingerprint}
     if changed := checkpoint.differences(ours, saved["identity"]):
-        raise CheckpointError(f"{path} belongs to another configuration: {'; '.join(changed)}. Give the same flags "
-                              "as the training's.")
+        raise CheckpointError(
+            f"{path} belongs to another configuration: {'; '.join(changed)}. Give the same flags "
+            "as the training's."
+        )
     trainer.model.load_state_dict(saved["model"])
     return min(len(saved["rows"]) * trainer.steps_per_epoch, trainer.config.train.train_steps)
