@@ -29,9 +29,8 @@ class Training:
     distributed: bool = False  # several processes, started by torchrun
     num_nodes: int = 1  # machines, with torchrun
     avail_gpus: int = -1  # processes per machine, with torchrun; -1: as many as torchrun started
-    checkpoint_minutes: float = (
-        10.0  # a checkpoint at least so often, within an epoch too; 0: after epochs only
-    )
+    # a checkpoint at least so often, within an epoch too; 0: after epochs only
+    checkpoint_minutes: float = 10.0
 
     def __post_init__(self) -> None:
         at_least(self, "train", {"batch_size": 1, "accumulate": 1, "num_nodes": 1})
@@ -113,15 +112,13 @@ class ModelConfig:
     size: int | None = None  # pixels a side, or sequence length; None: 32
     in_channels: int | None = None  # channels of the images; None: the data's, or 3
     classes: int | None = None  # None: the data's, or 10
-    factors: tuple[int, ...] | None = (
-        None  # growth of the channels per block; None: (4, 3, 2, 2, 2) or alike
-    )
+    # growth of the channels per block; None: (4, 3, 2, 2, 2) or alike
+    factors: tuple[int, ...] | None = None
     dropout: tuple[float, ...] = (0.0, 0.05, 0.05, 0.05, 0.05)  # per block; the last value repeats
     groups: int = 12  # channel groups of G-IBS
     operator: str = "matrix"  # global operator: matrix, convolution, causal_convolution (sequences)
-    global_mixer: str = (
-        "hyperzzw"  # in the operator's place: hamburger, none (a linear map); ours, to compare
-    )
+    # in the operator's place: hamburger, none (a linear map); ours, to compare
+    global_mixer: str = "hyperzzw"
     omega_0: float = 2000.0  # base frequency of the slow nets
     gamma_alpha: float = 6.0  # shape of the Gamma distribution of their initial frequencies
     gamma_beta: float = 1.0  # rate of that Gamma distribution
@@ -145,9 +142,8 @@ class ModelConfig:
     renormalization: bool = True  # s-renormalisation in the local slow nets
     trainable_renormalization: bool = False  # learn its alpha, beta (the release did not)
     trainable_fast_bias: bool = False  # learn the scalars between blocks (the release did not)
-    trained_size: int | None = (
-        None  # the size of training, where the model was asked for another one
-    )
+    # the size of training, where the model was asked for another one
+    trained_size: int | None = None
 
     def __post_init__(self) -> None:
         require(

@@ -89,9 +89,8 @@ class SlowNet(nn.Module):
         self.linears = listed(Pointwise(hidden, hidden, bias=1.0) for _ in range(depth))
         self.bias_map = nn.Parameter(torch.zeros(1, 1, *[size] * dimensions))
         self.output = Pointwise(hidden, out_channels)
-        self._kept: tuple[list, Tensor] | None = (
-            None  # the state of parameters and kernel, and the kernel
-        )
+        # the state of parameters and kernel, and the kernel
+        self._kept: tuple[list, Tensor] | None = None
         with torch.no_grad():  # variance correction of Chang et al. 2020
             self.output.weight.div_(math.sqrt(size**dimensions))
 

@@ -84,16 +84,14 @@ class NetworkConfig:
 class DatasetConfig:
     """Which images, in what form."""
 
-    name: str = (
-        "digits"  # digits, MNIST, CIFAR10, CIFAR100, STL10, ... (datasets), or a folder, an archive
-    )
+    # digits, MNIST, CIFAR10, CIFAR100, STL10, ... (datasets), or a folder, an archive
+    name: str = "digits"
     image_size: int | None = None  # resize to this many pixels a side
     channels: int | None = None  # 1: grey, 3: colour (grey is repeated)
     train_size: int | None = None  # keep this many training images
     test_size: int | None = None  # keep this many test images
-    held_out: int = (
-        0  # test on so many training images, left out of training, instead of the test images
-    )
+    # test on so many training images, left out of training, instead of the test images
+    held_out: int = 0
     view: str = "image"  # image, sequence (pixels in order), permuted (in one fixed random order)
     permutation_seed: int = 0  # of the random order of view=permuted
     crop_padding: int = 4  # random crop after mirroring so many pixels on each side; 0: none
@@ -127,9 +125,8 @@ class TrainConfig(Training):
     label_smoothing: float = 0.1  # share of a label that is spread over all classes
     slow_neural_loss: float = 1.0  # weight of the slow neural loss; 0: without
     slow_neural_loss_form: str = "kernel"  # of the slow neural loss: kernel, or channel_sum
-    observe: bool = (
-        False  # measure features, slow scores and hyper-kernels of test images after every epoch
-    )
+    # measure features, slow scores and hyper-kernels of test images after every epoch
+    observe: bool = False
 
     def __post_init__(self) -> None:
         require(
@@ -161,9 +158,8 @@ class TestConfig:
     __test__ = False  # not a test case
 
     batch_size: int = 64  # images whose statistics are shared in the evaluation as released
-    drop_last: bool = (
-        False  # leave out an incomplete last batch, as the release did; else it is filled up
-    )
+    # leave out an incomplete last batch, as the release did; else it is filled up
+    drop_last: bool = False
     calibration_images: int = 2048  # training images for the calibrated statistics
 
     def __post_init__(self) -> None:
@@ -183,9 +179,8 @@ class PretrainedConfig:
     """A model to start from or to test."""
 
     load: bool = False  # start from the model in pretrained.filename, or test it (train.do=False)
-    filename: str = (
-        ""  # a model saved by this kit (.safetensors) or a released checkpoint (.ckpt, .pt, .pth)
-    )
+    # a model saved by this kit (.safetensors) or a released checkpoint (.ckpt, .pt, .pth)
+    filename: str = ""
 
     def __post_init__(self) -> None:
         require(

@@ -32,9 +32,8 @@ class HamSettings:
     """One decomposition as a layer; D features and N columns per head, S heads."""
 
     kind: str = "NMF"  # the decomposition: NMF, VQ, CD
-    mode: str = (
-        "spatial"  # a column is a position (spatial) or a channel (channel); dual: a ham of each
-    )
+    # a column is a position (spatial) or a channel (channel); dual: a ham of each
+    mode: str = "spatial"
     heads: int = 1  # S: each decomposes its own consecutive channels
     rank: int = 64  # R, the number of bases, at most min(D, N)
     train_steps: int = 6  # K, the updates of the factors, in training
@@ -42,15 +41,13 @@ class HamSettings:
     inverse_temperature: float = 1.0  # tau of VQ and CD, 10 or 100 recommended; NMF always has 1
     ridge: float = 0.1  # beta of CD; 0.01 in the released GAN
     one_step: bool = True  # gradient of the last coefficients only; False: through all K steps
-    random_init: bool = (
-        True  # new bases per image, head and forward pass; False: shared ones, updated online
-    )
+    # new bases per image, head and forward pass; False: shared ones, updated online
+    random_init: bool = True
     normalized_init: bool = True  # first bases of length 1; False as in the released GAN
     eta: float = 0.9  # weight of the new value in the online update
     online_update: str = "training"  # after each training pass; released: in evaluation only; off
-    positions: int | None = (
-        None  # H*W, fixed; needed for shared bases over positions (channel or dual mode)
-    )
+    # H*W, fixed; needed for shared bases over positions (channel or dual mode)
+    positions: int | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in (("kind", KINDS), ("mode", MODES), ("online_update", ONLINE_UPDATES)):
@@ -83,9 +80,8 @@ class HamburgerSettings(HamSettings):
 
     version: str = "V2"  # V1 (paper), V2 (default of the release), V2+ (its experimental one)
     width: int = 512  # channels between the breads: in all (V1, V2), per head and ham (V2+)
-    cheese_factor: int | None = (
-        1  # V2+: cheese divides channels by this, twice this if dual; nothing: S
-    )
+    # V2+: cheese divides channels by this, twice this if dual; nothing: S
+    cheese_factor: int | None = 1
     zero_ham: bool = True  # V2+: the ham's scale starts at 0, the block as ReLU(x); False: at 1
     dimensions: int = 2  # axes of positions: 2 (images), 1 (sequences)
 
@@ -136,26 +132,21 @@ class HamburgerSettings(HamSettings):
 class HamNetSettings:
     """The network around the context; the defaults are the release's for PASCAL VOC."""
 
-    backbone: str = (
-        "resnet101"  # resnet18, resnet34, resnet50, resnet101, resnet152; none: the pixels
-    )
+    # resnet18, resnet34, resnet50, resnet101, resnet152; none: the pixels
+    backbone: str = "resnet101"
     stem: str = "deep"  # deep (three 3x3 convolutions), plain (torchvision's 7x7)
     output_stride: int = 8  # pixels of a picture per position of the backbone's last map
-    weights: str = (
-        ""  # a file with the backbone's ImageNet weights to start from; nothing: from scratch
-    )
+    # a file with the backbone's ImageNet weights to start from; nothing: from scratch
+    weights: str = ""
     squeeze: int = 512  # channels that the context has
-    context: str = (
-        "hamburger"  # hamburger, bread (the block without its ham), pooling, attention, none
-    )
+    # hamburger, bread (the block without its ham), pooling, attention, none
+    context: str = "hamburger"
     align: int = 256  # channels that the classifier has
     dropout: float = 0.1  # of whole channels, before the classifier
-    auxiliary: bool = (
-        False  # a second classifier, on the third layer of the backbone, for the loss only
-    )
-    bn_momentum: float = (
-        3e-4  # weight of the batch in running statistics; torch's 0.1 suits short trainings
-    )
+    # a second classifier, on the third layer of the backbone, for the loss only
+    auxiliary: bool = False
+    # weight of the batch in running statistics; torch's 0.1 suits short trainings
+    bn_momentum: float = 3e-4
     in_channels: int = 3  # of the data; leave it out
     classes: int = 21  # of the data; leave it out
 

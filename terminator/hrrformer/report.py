@@ -129,9 +129,8 @@ def _positions(profile: str, seed: int, device: str) -> dict[str, dict[str, Any]
     }
     middle = side // 2 * (side + 1)
     for similarity in found.values():
-        similarity[middle, middle] = (
-            0  # of a position to itself: it would pale all others in a picture
-        )
+        # of a position to itself: it would pale all others in a picture
+        similarity[middle, middle] = 0
     return {
         label: {
             "contrast": anatomy.similarity_contrast(similarity, side),

@@ -38,16 +38,13 @@ class NetworkSettings:
     classes: int
     positions: str = "learned"  # or fixed sinusoids
     embedding_norm: bool = False  # a norm after the embedding and its dropout
-    order: str = (
-        "mlp_pre_norm"  # x + A(x), x + M(N(x)); pre_norm: x + A(N(x)); post_norm: N(x + A(x))
-    )
-    masking: str = (
-        "none"  # released: tokens > 0 in the softmax; full: also in the superposition and the mean
-    )
+    # x + A(x), x + M(N(x)); pre_norm: x + A(N(x)); post_norm: N(x + A(x))
+    order: str = "mlp_pre_norm"
+    # released: tokens > 0 in the softmax; full: also in the superposition and the mean
+    masking: str = "none"
     pair: bool = False  # two texts: head on [u, v, u v, u - v] of their means
-    class_token: bool = (
-        False  # a learned token in front, whose output is classified (else the mean's)
-    )
+    # a learned token in front, whose output is classified (else the mean's)
+    class_token: bool = False
     bias: bool = False  # biases on the mixer's maps and on the MLP's second one
     activation: str = "gelu"  # its tanh approximation; or relu
     loss: str = "cross_entropy"  # with label smoothing 0.1; or binary, summed over the classes

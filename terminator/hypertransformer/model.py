@@ -30,9 +30,8 @@ class GeneratedCNN(NamedTuple):
     head: HeadWeights  # weight (E, n, F), bias (E, n)
     penalty: Tensor  # regularisers, summed over the layers, mean over episodes
     shared_features: Tensor | None  # (E, N, f)
-    attention: tuple[tuple[Tensor, ...], ...] | None = (
-        None  # per layer, per Transformer layer: (E, h, T, U)
-    )
+    # per layer, per Transformer layer: (E, h, T, U)
+    attention: tuple[tuple[Tensor, ...], ...] | None = None
 
 
 class Output(NamedTuple):

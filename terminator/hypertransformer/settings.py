@@ -15,9 +15,8 @@ CNN_MODELS = {
     "3-layer": 3,
 }  # conv layers, the logits layer aside
 SHARED_EXTRACTORS = ("none", "2-layer", "3-layer", "4-layer", "2-layer-bn", "3-layer-bn")
-LARGEST_FRACTION = (
-    3  # up to this, a size is a fraction of the token width; above it, the size itself
-)
+# up to this, a size is a fraction of the token width; above it, the size itself
+LARGEST_FRACTION = 3
 CHOICES = {
     "cnn_model_name": tuple(CNN_MODELS),
     "cnn_activation": ("relu", "lrelu"),
@@ -50,21 +49,18 @@ class HyperTransformerSettings:
     cnn_activation: str = "relu"  # of the generated CNN; lrelu: slope 0.01
     activation_after_bn: bool = False  # else conv, activation, pool, batch norm
     cnn_dropout_rate: float = 0.0  # before the logits of query images, in training
-    number_of_trained_cnn_layers: int = (
-        0  # m: the first m conv layers (below 0: the last -m) are not generated
-    )
+    # m: the first m conv layers (below 0: the last -m) are not generated
+    number_of_trained_cnn_layers: int = 0
     layerwise_generator: str = "joint"  # separate: encoder over samples, decoder over placeholders
-    lw_weight_allocation: str = (
-        "output"  # a token is one filter; spatial: one position of all filters
-    )
+    # a token is one filter; spatial: one position of all filters
+    lw_weight_allocation: str = "output"
     lw_generate_bias: bool = False  # generate the biases, too
     lw_generate_bn: bool = False  # generate scales and shifts of batch norm, too
     add_trainable_weights: bool = False  # generated + trained offset
     weight_variation_regularization: float = 0.0  # of generated against offset
     l2_reg_weight: float = 0.0  # weight of a penalty on generated kernels
-    separate_evaluation_bn_vars: bool = (
-        False  # other scales and shifts for support than for query images
-    )
+    # other scales and shifts for support than for query images
+    separate_evaluation_bn_vars: bool = False
     embedding_dim: int = 32  # e, entries of a label's or a weight block's embedding
     num_layers: int = 3  # of each Transformer (of its encoder and of its decoder)
     heads: int = 2  # heads of every attention
@@ -76,9 +72,8 @@ class HyperTransformerSettings:
     transformer_nonlinearity: str = "relu"  # of the encoder's MLPs; lrelu: slope 0.1
     transformer_skip_last_nonlinearity: bool = False  # none in the encoder's last MLP
     use_decoder: bool = False  # joint: a decoder over the same sequence follows the encoder
-    num_layerwise_features: int | None = (
-        8  # f per local convolution; nothing: the layer's own width; 0: none
-    )
+    # f per local convolution; nothing: the layer's own width; 0: none
+    num_layerwise_features: int | None = 8
     lw_use_nonlinear_feature: bool = False  # the logits layer's features after ReLU
     logits_feature_extractor: str = "default"  # passthrough: the flattened input itself; mix: both
     shared_feature_extractor: str = "3-layer-bn"  # conv layers; bn: and batch norm
@@ -86,12 +81,10 @@ class HyperTransformerSettings:
     shared_feature_extractor_padding: str = "same"  # the flag's own default is valid
     shared_fe_dropout: float = 0.0  # dropout of shared features
     fe_dropout: float = 0.0  # dropout of local features
-    shared_head_classes: int = (
-        0  # a linear map from shared features to so many real classes; 0: none
-    )
-    warmup_steps: int = (
-        0  # T: auxiliary heads after all conv layers but the last are trained until then
-    )
+    # a linear map from shared features to so many real classes; 0: none
+    shared_head_classes: int = 0
+    # T: auxiliary heads after all conv layers but the last are trained until then
+    warmup_steps: int = 0
     bn_eps: float = 1e-3  # added to variances in batch norm
     profile: str = "canonical"  # port: the public PyTorch port's arithmetic, for parity only
 

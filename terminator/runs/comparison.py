@@ -16,9 +16,8 @@ import pandas as pd
 Records = Mapping[Any, Sequence[dict[str, Any]]]
 WORDS = ("holds", "partly", "does not", "not settled", "not run")
 HOLDS, PARTLY, NOT, UNSETTLED, NOT_RUN = WORDS
-STANDARD_ERRORS = (
-    2.0  # a difference is called clear from here on; chance alone gets there once in twenty
-)
+# a difference is called clear from here on; chance alone gets there once in twenty
+STANDARD_ERRORS = 2.0
 
 
 def accuracies(records: Sequence[dict[str, Any]], protocol: str = "released") -> pd.Series:

@@ -24,9 +24,8 @@ def deterministic_algorithms(wanted: bool) -> Iterator[None]:
     )  # cuBLAS asks for it, before it is first used
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = (
-        False  # else the fastest of several kernels is taken, each time anew
-    )
+    # else the fastest of several kernels is taken, each time anew
+    torch.backends.cudnn.benchmark = False
     try:
         yield
     finally:

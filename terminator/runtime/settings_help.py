@@ -38,24 +38,31 @@ class Setting:
 
 @functools.cache
 def meanings(kind: type) -> dict[str, str]:
-    """{field: the comment behind it} of a dataclass; where there is none, its base class's."""
+    """{field: the comment behind or above it} of a dataclass; without one, its base class's."""
     found: dict[str, str] = {}
     for part in reversed([base for base in kind.__mro__ if dataclasses.is_dataclass(base)]):
         source = textwrap.dedent(inspect.getsource(part))
+        lines = source.splitlines()
         comments = {
             token.start[0]: token.string.lstrip("# ")
             for token in tokenize.generate_tokens(io.StringIO(source).readline)
             if token.type == tokenize.COMMENT
         }
+        alone = {line for line in comments if lines[line - 1].lstrip().startswith("#")}
         body = ast.parse(source).body[0]
         assert isinstance(body, ast.ClassDef)
         for node in body.body:
-            if (
-                isinstance(node, ast.AnnAssign)
-                and isinstance(node.target, ast.Name)
-                and node.end_lineno in comments
-            ):
+            if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
+                continue
+            above = node.lineno - 1
+            if node.end_lineno in comments:
                 found[node.target.id] = comments[node.end_lineno]
+            elif above in alone:
+                first = above
+                while first - 1 in alone:
+                    first -= 1
+                words = (comments[line] for line in range(first, above + 1))
+                found[node.target.id] = " ".join(words)
     return found
 
 

@@ -222,9 +222,8 @@ class Episodes:
         keys[torch.arange(width) >= counts[..., None]] = 2
         if taken is not None and s.overlap == "disjoint":
             is_taken = (index.flatten(1)[..., None] == taken[:, None]).any(-1).view_as(index)
-            keys[is_taken] = (
-                2  # a class that ends where the next begins may meet it: keys there are 2 already
-            )
+            # a class that ends where the next begins may meet it: keys there are 2 already
+            keys[is_taken] = 2
         if s.balanced_batches:
             shares = per_label(s.num_labels, samples)
             place = torch.arange(s.num_labels).repeat_interleave(shares)  # (samples)

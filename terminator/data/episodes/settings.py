@@ -73,9 +73,8 @@ class EpisodeSettings:
     unlabeled_samples_per_class: int = 0  # u, support images without their label; balanced only
     overlap: str = "disjoint"  # parity: query images are drawn without regard to the support set
     image_size: int = 28  # pixels a side
-    max_prob_remove_unlabeled: float = (
-        0.0  # training: mask unlabelled samples with a probability up to this
-    )
+    # training: mask unlabelled samples with a probability up to this
+    max_prob_remove_unlabeled: float = 0.0
     max_prob_remove_labeled: float = 0.0  # training: the same of labelled samples
 
     def __post_init__(self) -> None:
@@ -156,9 +155,8 @@ class EpisodeAugmentation:
     resize_probability: float = 0.0  # of a random size
     negate_probability: float = 0.0  # of exchanging black and white
     roll_probability: float = 0.0  # of a random shift around the edges
-    per_label_augmentation: bool = (
-        True  # a configuration per label: a turned character is another class
-    )
+    # a configuration per label: a turned character is another class
+    per_label_augmentation: bool = True
     test_rotation_probability: float = INHERIT  # the same at test; -1: as in training
     test_angle_range: float = INHERIT  # the same at test; -1: as in training
     test_smooth_probability: float = INHERIT  # the same at test; -1: as in training

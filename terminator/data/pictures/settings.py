@@ -23,9 +23,8 @@ class ScaleCropFlip:
     Source: the released segmentation code of arXiv 2109.04553.
     """
 
-    scales: tuple[float, ...] = (
-        SCALES  # one of them, each as probable; images bilinear, labels nearest
-    )
+    # one of them, each as probable; images bilinear, labels nearest
+    scales: tuple[float, ...] = SCALES
     crop: tuple[int, ...] | None = (
         513,
         513,

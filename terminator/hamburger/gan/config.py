@@ -21,9 +21,8 @@ class GanData:
     image_size: int = 128  # pixels a side: 4 times a power of 2
     channels: int | None = None  # 1: grey, 3: colour; None: as they are
     train_size: int | None = None  # keep this many training images
-    test_size: int | None = (
-        None  # keep this many test images, the reference of the Frechet distance
-    )
+    # keep this many test images, the reference of the Frechet distance
+    test_size: int | None = None
 
     def __post_init__(self) -> None:
         steps = self.image_size // SMALLEST

@@ -22,9 +22,8 @@ class PictureConfig:
     """Which pictures, in what form."""
 
     name: str = "voc2012"  # context, shapes, camvid, voc2012, or a folder or archive like CamVid's
-    train: str = (
-        "trainaug"  # voc2012: train, trainaug, trainval; camvid: train, trainval; else train
-    )
+    # voc2012: train, trainaug, trainval; camvid: train, trainval; else train
+    train: str = "trainaug"
     size: tuple[int, ...] | None = None  # height and width to resize to
     train_size: int | None = None  # a fixed random part of so many training pictures
     test_size: int | None = None  # a fixed random part of so many pictures of each other split
@@ -88,9 +87,8 @@ class SegmentationTrain(TrainingInSteps):
     steps_between_saves: int = 1_000
     batch_size: int = 16  # pictures per step, over all processes
     seed: int = 66  # of all random numbers; 66 is the release's
-    loss_mean: str = (
-        "all"  # over all pixels of the crop, ignored ones as zeros; labelled: over the others only
-    )
+    # over all pixels of the crop, ignored ones as zeros; labelled: over the others only
+    loss_mean: str = "all"
     auxiliary_weight: float = 0.4  # of the second classifier's loss, with model.auxiliary
     start_from: str = ""  # a model's file: the second stage starts from the weights of the first
 
@@ -115,19 +113,16 @@ class SegmentationTest:
     __test__ = False  # not a test case
 
     batch_size: int = 1  # pictures at once, where they have one size
-    divisor: int = (
-        8  # pad below and at the right, with zeros, to the next size that is 1 modulo this
-    )
-    repeats: int = (
-        1  # evaluations with other random bases; the first is the result, the others its spread
-    )
+    # pad below and at the right, with zeros, to the next size that is 1 modulo this
+    divisor: int = 8
+    # evaluations with other random bases; the first is the result, the others its spread
+    repeats: int = 1
     bases_seed: int = 0  # of the random bases of the first evaluation
     multi_scale: bool = False  # in the end also with MSFlip
     scales: tuple[float, ...] = MSFLIP  # of MSFlip: factors of a picture's size
     flip: bool = True  # each scale also mirrored
-    pictures_per_epoch: int | None = (
-        None  # so many validation pictures after every epoch; nothing: all
-    )
+    # so many validation pictures after every epoch; nothing: all
+    pictures_per_epoch: int | None = None
 
     def __post_init__(self) -> None:
         at_least(

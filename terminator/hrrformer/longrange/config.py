@@ -51,22 +51,19 @@ MIXER_SIZES = {
 class LongRangeData:
     """Which sequences, how many, how long."""
 
-    kind: str = (
-        "pixels"  # listops, pathfinder: generated; imdb, imdb_halves (pairs); or the user's files
-    )
+    # listops, pathfinder: generated; imdb, imdb_halves (pairs); or the user's files
+    kind: str = "pixels"
     name: str = "CIFAR10"  # pixels: the image data set, see terminator.data; files: their folder
     length: int = 1024  # tokens of a sequence: longer ones are cut, shorter ones padded
     padding: str = "full"  # full: to `length`, as released; batch: to the batch's longest (EMBER)
-    train_size: int | None = (
-        None  # keep so many examples, every class with its share; generated data need a number
-    )
+    # keep so many examples, every class with its share; generated data need a number
+    train_size: int | None = None
     val_size: int | None = None  # the same of validation examples
     test_size: int | None = None  # the same of test examples
     image_size: int | None = None  # pixels: resize to this many a side
     leave_out_last_tenth: bool = False  # pixels: of the training images, as released
-    permutation_seed: int | None = (
-        None  # pixels: all in one fixed random order, drawn with this seed
-    )
+    # pixels: all in one fixed random order, drawn with this seed
+    permutation_seed: int | None = None
 
     def __post_init__(self) -> None:
         require(self.kind in KINDS, "data.kind", self.kind, ", ".join(KINDS))
@@ -118,9 +115,8 @@ class LongRangeNetwork:
     unbinding: str = "approximate"  # hrrformer: approximate, exact
     projection: bool = False  # hrrformer: queries, keys and values of unit magnitude
     temperature: str = "one"  # hrrformer: one, learned
-    mixer_size: int | None = (
-        None  # block, rank, features, memory, landmarks of the mixers that have one
-    )
+    # block, rank, features, memory, landmarks of the mixers that have one
+    mixer_size: int | None = None
     classes: int | None = None  # of the data; leave it out
 
     def __post_init__(self) -> None:
@@ -252,9 +248,8 @@ class LongRangeTest:
     __test__ = False  # not a test case
 
     batch_size: int = 64  # sequences at once
-    train_examples: int = (
-        0  # measure the loss and accuracy of so many training examples as well, without dropout
-    )
+    # measure the loss and accuracy of so many training examples as well, without dropout
+    train_examples: int = 0
 
     def __post_init__(self) -> None:
         at_least(self, "test", {"batch_size": 1, "train_examples": 0})

@@ -36,13 +36,11 @@ class FewShotData:
     train_dataset: str = "omniglot:0-1149"  # classes to train on, a name or name:0-3,7
     val_dataset: str = ""  # looked at while training; nothing: the training classes instead
     test_dataset: str = "omniglot:1200-1622"  # classes to test on; no class is in two splits
-    eval_datasets: str = (
-        ""  # omniglot, miniimagenet, tieredimagenet, omniglot28: that set's ranges for all splits
-    )
+    # omniglot, miniimagenet, tieredimagenet, omniglot28: that set's ranges for all splits
+    eval_datasets: str = ""
     use_labels: int = 8  # classes 0..N-1, where train_dataset names none
-    shuffle_labels_seed: int = (
-        2022  # a random order of all classes before the ranges are cut; 0: none
-    )
+    # a random order of all classes before the ranges are cut; 0: none
+    shuffle_labels_seed: int = 2022
 
     def __post_init__(self) -> None:
         at_least(self, "data", {"use_labels": 2, "shuffle_labels_seed": 0})
@@ -84,15 +82,13 @@ class FewShotData:
 class MethodConfig:
     """What is trained on the episodes."""
 
-    name: str = (
-        "hypertransformer"  # prototypical: the same CNN, trained; pixels: nearest mean; continual
-    )
+    # prototypical: the same CNN, trained; pixels: nearest mean; continual
+    name: str = "hypertransformer"
     tasks: int = 3  # continual: tasks in a training sequence
     test_tasks: int = 5  # continual: tasks in a test sequence
     embedding: int = 16  # continual: size d of the CNN's output
-    candidates: str = (
-        "class"  # that compete in the continual loss: class (all so far), task (of its task)
-    )
+    # that compete in the continual loss: class (all so far), task (of its task)
+    candidates: str = "class"
 
     def __post_init__(self) -> None:
         require(self.name in METHODS, "method.name", self.name, ", ".join(METHODS))
@@ -175,9 +171,8 @@ class FewShotTest:
     num_task_evals: int = 1024  # tasks per split, in the end
     num_eval_batches: int = 16  # query batches per task, for the same support set
     eval_batch_size: int = 100  # query images in each; batch statistics are theirs
-    tasks_per_epoch: int = (
-        128  # tasks of the validation split after every epoch, one query batch each
-    )
+    # tasks of the validation split after every epoch, one query batch each
+    tasks_per_epoch: int = 128
 
     def __post_init__(self) -> None:
         at_least(
