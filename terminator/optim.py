@@ -4,14 +4,13 @@ Source: released code of arXiv 2401.17948.  Golden: terminator_kar3, _kar2, _lr_
 """
 
 import math
-import operator
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch._utils import _unflatten_dense_tensors
 from torch.optim import Optimizer
+
+from terminator.ops.vectors import Vectors, same
 
 
 class _Kar(Optimizer):
@@ -37,12 +36,12 @@ class _Kar(Optimizer):
     ):
         self._check(lr, betas)
         super().__init__(params, dict(lr=lr, betas=tuple(betas), foreach=foreach))
-        self._vectors: dict[int, tuple[list, dict[str, tuple[Tensor, tuple[Tensor, ...]]]]] = {}
+        self._vectors = Vectors(("gradient", "direction", *self._names))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Of a copy, or of what was saved: its vectors are made anew."""
         super().__setstate__(state)
-        self._vectors = {}
+        self._vectors = Vectors(("gradient", "direction", *self._names))
 
     def _check(self, lr: float, betas: tuple[float, ...]) -> None:
         if not lr > 0:
@@ -122,45 +121,20 @@ class _Kar(Optimizer):
     def _flat(
         self, params: list, grads: list, averages: list[list], lr: float, betas: tuple[float, ...]
     ) -> None:
-        """On a CPU, where foreach operations go from tensor to tensor: one operation over all of
-        them, end to end.
-        """
-        vectors = self._vectors_of(params)
+        """On a CPU, where foreach goes from tensor to tensor: all of them, end to end."""
+        vectors = self._vectors.of(params)
         (grad, grad_parts), (direction, directions) = vectors["gradient"], vectors["direction"]
         torch._foreach_copy_(grad_parts, grads)
         torch.sign(grad, out=direction)
         for name, found, beta in zip(self._names, averages, betas, strict=True):
             average, parts = vectors[name]
-            if not all(
-                map(operator.is_, parts, found)
-            ):  # new parameters, or a state that was loaded
+            if not same(parts, found):  # new parameters, or a state that was loaded
                 torch._foreach_copy_(parts, found)
                 for p, part in zip(params, parts, strict=True):
                     self.state[p][name] = part
             direction += torch.sign(average)
             average.lerp_(grad, 1 - beta)
         torch._foreach_add_(params, directions, alpha=-lr)
-
-    def _vectors_of(self, params: list) -> dict[str, tuple[Tensor, tuple[Tensor, ...]]]:
-        """By name, vectors as long as these parameters together, and their parts in the parameters'
-        shapes.
-
-        Kept from step to step: gradient and direction to write to, the averages, of which the state
-        holds the parts.
-        """
-        owners, vectors = self._vectors.get(id(params[0]), ([], {}))
-        if len(owners) != len(params) or not all(map(operator.is_, owners, params)):
-            length = sum(p.numel() for p in params)
-            made = {
-                name: params[0].new_empty(length)
-                for name in ("gradient", "direction", *self._names)
-            }
-            vectors = {
-                name: (vector, _unflatten_dense_tensors(vector, params))
-                for name, vector in made.items()
-            }
-            self._vectors[id(params[0])] = params, vectors
-        return vectors
 
 
 class Kar3(_Kar):

@@ -8,14 +8,13 @@ Source: arXiv 2401.17948 (G-IBS).  Golden: terminator_g_ibs.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terminator.ops.layout import from_rows, rows
+from terminator.runtime.distributed import MeanOverRanks, world_size
 
 EPS = 1e-5
 KINDS = ("g_ibs", "batch", "instance", "batch_affine")
@@ -23,20 +22,6 @@ EVALUATIONS = {
     "released": "batch",
     "calibrated": "calibrated",
 }  # protocol: source of the statistics
-
-
-class _MeanOverRanks(torch.autograd.Function):
-    """The mean of a tensor over all ranks of a distributed run; gradients reach every rank."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:
-        total = value.clone()
-        dist.all_reduce(total)
-        return total / dist.get_world_size()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return _MeanOverRanks.forward(ctx, gradient.contiguous())
 
 
 class BatchStatistic(nn.Module):
@@ -72,12 +57,7 @@ class BatchStatistic(nn.Module):
     @property
     def is_synchronized(self) -> bool:
         """Whether the batch is spread over several processes now."""
-        return (
-            self.training
-            and dist.is_available()
-            and dist.is_initialized()
-            and dist.get_world_size() > 1
-        )
+        return self.training and world_size() > 1
 
     def collect(self, value: Tensor) -> None:
         """Remember the statistic of one batch, if calibration is under way."""
@@ -99,7 +79,7 @@ class BatchStatistic(nn.Module):
             return self.value.to(x.dtype)
         mean = x.mean(0, keepdim=True)
         if self.is_synchronized:
-            mean = _MeanOverRanks.apply(mean)
+            mean = MeanOverRanks.apply(mean)
         self.collect(mean)
         return mean
 
@@ -159,9 +139,9 @@ class BatchStandardization(nn.Module):
         wide = x.to(
             torch.promote_types(x.dtype, torch.float32)
         )  # statistics in half precision would be too coarse
-        mean = _MeanOverRanks.apply(wide.mean(axes, keepdim=True))  # (1, C, 1, ...)
+        mean = MeanOverRanks.apply(wide.mean(axes, keepdim=True))  # (1, C, 1, ...)
         centred = wide - mean
-        variance = _MeanOverRanks.apply(centred.square().mean(axes, keepdim=True))
+        variance = MeanOverRanks.apply(centred.square().mean(axes, keepdim=True))
         return self._affine(centred * torch.rsqrt(variance + EPS)).to(x.dtype)
 
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from terminator.config import Trainable, Training, TrainingInSteps
-from terminator.runtime import checkpoint
-from terminator.runtime.distributed import broadcast, choose_device, gather, rank, world_size, wrap
+from terminator.runtime.checkpoint import Checkpoints, moment, own_share
+from terminator.runtime.distributed import choose_device, gather, rank, world_size, wrap
 from terminator.runtime.memory import keep_freed_memory
 from terminator.runtime.progress import Pace, bar, say
 from terminator.runtime.provenance import Stretch
@@ -162,7 +162,6 @@ class Loop(Generic[C]):
         size = self.config.train.batch_size
         left = sum(self._steps(epoch) for epoch in range(len(rows), epochs))
         self._pace = Pace(left - (within["step"] if within else 0), size, self.unit)
-        self._saved_at = time.monotonic()
         for epoch in range(len(rows), epochs):
             row = {"epoch": epoch + 1, **self._train_epoch(epoch, rows, within)}
             within, seconds = None, row.pop("seconds")
@@ -220,9 +219,9 @@ class Loop(Generic[C]):
                     if rank() == 0:
                         self._pace.step(epoch, epochs, step, steps, loss)
                 progress.update()
-                if step + 1 < steps and self._is_time(step):
+                if step + 1 < steps and self._checkpoints.is_due(step):
                     seconds = before + time.perf_counter() - started
-                    self._save(rows, self._moment(step + 1, totals, seconds, generator))
+                    self._save(rows, moment(step + 1, totals, seconds, generator))
         seconds = before + time.perf_counter() - started
         means = gather({name: value.item() / steps for name, value in totals.items()})
         row = {name: sum(mean[name] for mean in means) / len(means) for name in means[0]}
@@ -264,26 +263,6 @@ class Loop(Generic[C]):
 
     # -- checkpoints -----------------------------------------------------------------------------
 
-    def _identity(self) -> dict[str, Any]:
-        return {**identity(self.config), "data": self.data.info.fingerprint}
-
-    def _is_time(self, step: int) -> bool:
-        """Whether the last checkpoint is train.checkpoint_minutes old; the same in all
-        processes.
-        """
-        minutes = self.config.train.checkpoint_minutes
-        if not minutes or self.folder is None or (world_size() > 1 and step % 50):
-            return False
-        return broadcast(time.monotonic() - self._saved_at >= 60 * minutes)
-
-    def _moment(
-        self, step: int, totals: dict[str, Any], seconds: float, generator: torch.Generator
-    ) -> dict[str, Any]:
-        """What a checkpoint in the middle of an epoch has to know beside the states."""
-        sums = {name: torch.as_tensor(value).cpu() for name, value in totals.items()}
-        own = {"totals": sums, "generator": generator.get_state()}
-        return {"step": step, "seconds": seconds, "processes": gather(own)}
-
     def _from(
         self, epoch: int, within: dict[str, Any] | None
     ) -> Iterator[tuple[int, tuple[Any, torch.Generator]]]:
@@ -302,57 +281,29 @@ class Loop(Generic[C]):
         return [*self.stretches, self._stretch.until(len(rows))]
 
     def _save(self, rows: list[Row], within: dict[str, Any] | None = None) -> None:
-        states = gather(checkpoint.random_states())
-        if self.folder is not None and rank() == 0:
-            content = {
-                "identity": self._identity(),
-                "rows": rows,
-                "random": states,
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "observed": self.observed,
-                "stretches": self.history(rows),
-            }
-            if within is not None:
-                content["within"] = within
-            checkpoint.write(self.folder / "checkpoint.pt", content)
-        self._saved_at = time.monotonic()
+        self._checkpoints.save(
+            rows=rows,
+            model=self.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            observed=self.observed,
+            stretches=self.history(rows),
+            **({} if within is None else {"within": within}),
+        )
 
     def _resume(self) -> tuple[list[Row], dict[str, Any] | None]:
         """The epochs that a checkpoint has, and where in the next one it was written."""
         path = self.folder / "checkpoint.pt" if self.folder is not None else None
-        if path is None or not path.exists():
+        what = {**identity(self.config), "data": self.data.info.fingerprint}
+        self._checkpoints = Checkpoints(path, what, self.config.train.checkpoint_minutes)
+        saved = self._checkpoints.load()
+        if saved is None:
             return [], None
-        saved = checkpoint.read(path)
-        if changed := checkpoint.differences(self._identity(), saved["identity"]):
-            raise checkpoint.CheckpointError(
-                f"{path} belongs to another configuration: {'; '.join(changed)}. Remove it, or "
-                "choose another folder."
-            )
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.observed = saved.get("observed", [])
         rows, within = saved["rows"], saved.get("within")
         self.stretches = saved.get("stretches") or [Stretch.unknown(rows)]
-        states = saved["random"]
-        if len(states) == world_size():
-            checkpoint.set_random_states(states[rank()])
-        elif rank() == 0:
-            say(
-                f"note: the checkpoint was written by {len(states)} processes, now there are "
-                f"{world_size()}; dropout will differ from an uninterrupted run"
-            )
         if rank() == 0:
             middle = f" and {within['step']} steps" if within else ""
             say(f"going on after epoch {len(rows)}{middle} of {self.config.train.epochs}")
-        return rows, None if within is None else {**within, **self._own(within["processes"])}
-
-    def _own(self, processes: list[dict[str, Any]]) -> dict[str, Any]:
-        """This process's sums and generator in the middle of an epoch."""
-        if len(processes) == world_size():
-            return processes[rank()]
-        totals = {}  # of other shares: means stay, counts are shared out anew
-        for name in processes[0]["totals"]:
-            total = sum(each["totals"][name].double() for each in processes)
-            totals[name] = total / (world_size() if name in self.counted else len(processes))
-        return {"totals": totals, "generator": processes[0]["generator"]}
+        return rows, None if within is None else within | own_share(within, self.counted)

@@ -6,14 +6,18 @@ the old one whole. Files are read with weights_only=True.
 
 import pickle
 import random
+import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from terminator.runtime.distributed import broadcast, gather, rank, world_size
 from terminator.runtime.paths import atomic_path
+from terminator.runtime.progress import say
 
 FORMAT = "terminator checkpoint 1"
 
@@ -121,3 +125,78 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") 
         elif a != b:
             found.append(f"{prefix}{key}: {b!r} -> {a!r}")
     return found
+
+
+class Checkpoints:
+    """The checkpoint of one training: when it is due, how it is written and gone on from.
+
+    Args:
+        path: of the file, or None where nothing is to be kept.
+        identity: what is trained; a checkpoint of anything else is refused.
+        minutes: between two within an epoch; 0: only at the ends of epochs.
+    """
+
+    def __init__(self, path: Path | None, identity: dict[str, Any], minutes: float):
+        self.path, self.identity, self.minutes = path, identity, minutes
+        self.saved_at = time.monotonic()
+
+    def is_due(self, step: int) -> bool:
+        """Whether the last one is old enough, after a step; the same answer in all processes."""
+        if not self.minutes or self.path is None or (world_size() > 1 and step % 50):
+            return False
+        return broadcast(time.monotonic() - self.saved_at >= 60 * self.minutes)
+
+    def save(self, **content: Any) -> None:
+        """Write it, with the random states of all processes."""
+        states = gather(random_states())
+        if self.path is not None and rank() == 0:
+            write(self.path, {"identity": self.identity, "random": states, **content})
+        self.saved_at = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        """What was saved, if anything was; the random states are those of that moment again.
+
+        Raises:
+            CheckpointError: if it cannot be read, or belongs to another configuration.
+        """
+        if self.path is None or not self.path.exists():
+            return None
+        saved = read(self.path)
+        if changed := differences(self.identity, saved["identity"]):
+            raise CheckpointError(
+                f"{self.path} belongs to another configuration: {'; '.join(changed)}. Remove it, "
+                "or choose another folder."
+            )
+        states = saved["random"]
+        if len(states) == world_size():
+            set_random_states(states[rank()])
+        elif rank() == 0:
+            say(
+                f"note: the checkpoint was written by {len(states)} processes, now there are "
+                f"{world_size()}; dropout will differ from an uninterrupted run"
+            )
+        return saved
+
+
+def moment(
+    step: int, totals: dict[str, Any], seconds: float, generator: torch.Generator
+) -> dict[str, Any]:
+    """What a checkpoint within an epoch has to know: steps done, sums so far, every process's."""
+    sums = {name: torch.as_tensor(value).cpu() for name, value in totals.items()}
+    own = {"totals": sums, "generator": generator.get_state()}
+    return {"step": step, "seconds": seconds, "processes": gather(own)}
+
+
+def own_share(within: dict[str, Any], counted: Sequence[str]) -> dict[str, Any]:
+    """This process's part of a `moment`: its sums and its generator.
+
+    Where there are now more or fewer processes, means stay and what is `counted` is shared anew.
+    """
+    processes = within["processes"]
+    if len(processes) == world_size():
+        return processes[rank()]
+    totals = {}
+    for name in processes[0]["totals"]:
+        total = sum(each["totals"][name].double() for each in processes)
+        totals[name] = total / (world_size() if name in counted else len(processes))
+    return {"totals": totals, "generator": processes[0]["generator"]}

@@ -8,7 +8,7 @@ from typing import Any, NoReturn, Protocol
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from terminator.runtime.settings import ConfigError
 
@@ -49,6 +49,20 @@ def rank() -> int:
 def world_size() -> int:
     """The number of processes."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+class MeanOverRanks(torch.autograd.Function):
+    """The mean of a tensor over all ranks of a distributed run; gradients reach every rank."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total / dist.get_world_size()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return MeanOverRanks.forward(ctx, gradient.contiguous())
 
 
 @contextmanager
