@@ -6,7 +6,7 @@ are computed from these files alone. Published numbers live in results/literatur
 
 import hashlib
 import json
-import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,8 @@ def check_writable(folder: Path) -> None:
     """Raise PermissionError, naming the folder, if no file can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.write_text("")
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):  # new and of no foreseeable name: no link is followed
+            pass
     except OSError as error:
         raise PermissionError(f"cannot write to the results folder {folder}: {error.strerror}. Choose another one "
                               "with the environment variable TERMINATOR_RESULTS.") from error

@@ -18,14 +18,14 @@ from typing import Any, ClassVar
 
 import pandas as pd
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from torch import nn
 
 from terminator.data import DatasetNotFound
 from terminator.model import count_parameters
 from terminator.runs import observations, records
 from terminator.runs.study import PROFILES
-from terminator.runtime import provenance, weights
+from terminator.runtime import locks, provenance, weights
 from terminator.runtime.deterministic import deterministic_algorithms
 from terminator.runtime.distributed import broadcast, processes, rank
 from terminator.runtime.paths import results_dir
@@ -100,7 +100,7 @@ def _alone(folder: Path) -> Iterator[None]:
     if rank() > 0:
         yield
         return
-    lock = FileLock(folder / ".lock")
+    lock = locks.folder_lock(folder)
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -80,6 +80,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}.tmp{path.suffix}")
+    open(temporary, "xb").close()  # new, so no link that somebody put there is followed
     try:
         yield temporary
         with open(temporary, "rb+") as file:
