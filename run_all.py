@@ -247,13 +247,14 @@ def main(argv):
         parameters, data = books.choose_parameters(notebooks, args), find_data(args.data_dir)
         if args.list:
             state = pages.load_state(results / "notebooks" / args.profile)
-            print(*books.listing(notebooks, parameters, results, data, args.profile, state), sep="\n")
+            lines = books.listing(notebooks, parameters, results, data, args.profile, state)
+            print(*map(text.terminal, lines), sep="\n")
             return 0
         check_ready(results, results / "notebooks" / args.profile)
         with locks.held(results):
             return run(notebooks, parameters, args, results, data, argv)
     except (books.Refusal, locks.Busy, locks.Unlockable) as refusal:
-        print(f"run_all.py: {refusal}", file=sys.stderr)
+        print(text.terminal(f"run_all.py: {refusal}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

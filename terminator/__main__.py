@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from terminator.classification.config import Config
 from terminator.runtime.settings import ConfigError, changed_settings
+from terminator.runtime.text import terminal
 
 
 def _named(words: list[str], standard: str) -> tuple[str, list[str]]:
@@ -364,7 +365,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe, `head` say, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ConfigError, CheckpointError, TrainingDiverged, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(terminal(f"error: {error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command, without --force, goes on from the last finished epoch", file=sys.stderr)

@@ -9,6 +9,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from terminator.plots.charts import line_look
 from terminator.plots.style import new_figure
+from terminator.runtime.text import figure as plain
 
 Frames = pd.DataFrame | Sequence[pd.DataFrame]
 
@@ -44,15 +45,15 @@ def _draw_curves(axis, frames: Mapping[str, Frames], reference: Mapping[str, pd.
         table = _by_epoch(label, [runs] if isinstance(runs, pd.DataFrame) else list(runs), column)
         n = table.shape[1]
         look = line_look(i)
-        axis.plot(table.index, table.mean(axis=1), label=f"{label} ({'one seed' if n == 1 else f'n = {n} seeds'})",
-                  markevery=max(1, len(table) // 12), **look)
+        seeds = "one seed" if n == 1 else f"n = {n} seeds"
+        axis.plot(table.index, table.mean(axis=1), label=f"{plain(label)} ({seeds})", markevery=max(1, len(table) // 12), **look)
         if n > 1:
             low, high = table.min(axis=1), table.max(axis=1)
             axis.fill_between(table.index, low, high, color=look["color"], alpha=0.18, linewidth=0)
     for i, (label, frame) in enumerate(reference.items()):
         table = _by_epoch(label, [frame], column)
         axis.plot(table.index, table.iloc[:, 0], color=("black", "#777777")[i % 2], marker="none", linewidth=1.2,
-                  linestyle=line_look(i)["linestyle"], label=label)
+                  linestyle=line_look(i)["linestyle"], label=plain(label))
     axis.set(xlabel="epoch", ylabel=f"{'test' if column == 'test_accuracy' else 'training'} accuracy (%)")
     axis.xaxis.get_major_locator().set_params(integer=True)
 
@@ -77,7 +78,7 @@ def rate_sweep(table: pd.DataFrame, title: str | None = None) -> Figure:
     figure = new_figure(7.4, 3.6, title)
     axis = figure.subplots()
     for i, (name, group) in enumerate(table.groupby("candidate", sort=False)):
-        axis.plot(group["rate"], group["accuracy"], label=name, **line_look(i))
+        axis.plot(group["rate"], group["accuracy"], label=plain(name), **line_look(i))
     best = table[table["chosen"]]
     axis.plot(best["rate"], best["accuracy"], "o", markersize=12, markerfacecolor="none", markeredgecolor="black",
               linestyle="none", label="chosen")
@@ -113,7 +114,7 @@ def difference_dots(table: pd.DataFrame, kinds: Mapping[str, str], title: str | 
                       markerfacecolor=fill, markersize=6)
         if len(group):
             axis.plot([], [], look["marker"], color=look["color"], linestyle="none", label=name)
-    axis.set_yticks(range(len(rows)), rows["variant"])
+    axis.set_yticks(range(len(rows)), rows["variant"].map(plain))
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.set_xlabel("difference in test accuracy (points)\nbars: 2 standard errors; filled: beyond them")
     axis.grid(False, axis="y")
@@ -135,7 +136,7 @@ def accuracy_bars(table: pd.DataFrame, published: pd.DataFrame | None = None, ti
     rows = _draw_ours(axis, table) if len(table) else []
     if published is not None and len(published):
         rows += _draw_published(axis, published, len(rows))
-    axis.set_yticks(range(len(rows)), rows)
+    axis.set_yticks(range(len(rows)), map(plain, rows))
     axis.set_ylim(max(len(rows), 1) - 0.5, -0.5)
     axis.set_xlabel("test accuracy (%); bars: standard deviation over seeds")
     axis.grid(False, axis="y")
@@ -174,7 +175,7 @@ def _draw_published(axis, published: pd.DataFrame, start: int) -> list[str]:
         rows = last[last["model"] == model]
         shift = 0.14 * (i - (len(models) - 1) / 2)  # else equal values would hide one another
         axis.plot(rows["value"], [start + datasets.index(d) + shift for d in rows["dataset"]], marker="sD^vXP<>"[i % 8],
-                  markersize=8, color="black", markerfacecolor="none", linestyle="none", label=f"{model}, published")
+                  markersize=8, color="black", markerfacecolor="none", linestyle="none", label=plain(f"{model}, published"))
     return [f"{name}\npublished" for name in datasets]
 
 
@@ -186,7 +187,7 @@ def tradeoff(table: pd.DataFrame, label: str, title: str | None = None) -> Figur
     for i, row in enumerate(table.itertuples()):
         look = line_look(i)
         axis.errorbar(row.cost, row.accuracy, yerr=0.0 if pd.isna(row.sd) else row.sd, fmt=look["marker"],
-                      color=look["color"], capsize=3, markersize=7, label=row.variant)
+                      color=look["color"], capsize=3, markersize=7, label=plain(row.variant))
     axis.set(xscale="log", xlabel=label, ylabel="test accuracy (%)")
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")

@@ -13,6 +13,7 @@ from terminator.hrrformer import claims as hrrformer
 from terminator.hypertransformer import claims as hypertransformer
 from terminator.runs import records
 from terminator.runs.claims import SEEDS, WORDS, Claim, Records
+from terminator.runtime import text
 from terminator.runtime.paths import atomic_write, results_dir
 from terminator.runtime.settings import WHERE_KEYS
 
@@ -50,7 +51,7 @@ def checklist(found: Records) -> list[tuple[str, str]]:
         ("Data: statistics and splits", "; ".join(sorted(
             {_sizes(r) for r in found})) or "none yet"),
         ("Data: what was left out or changed", "; ".join(sorted(
-            {note for r in found for note in r["data"]["notes"]})) or "nothing noted"),
+            {text.markdown(note) for r in found for note in r["data"]["notes"]})) or "nothing noted"),
         ("Data: how to get it", "README; `python -m terminator datasets`"),
         ("Dependencies", "pyproject.toml, environment.yml; exact versions in every record"),
         ("Training and evaluation code", "`python run_all.py`; `python -m terminator train | evaluate`"),
@@ -63,7 +64,7 @@ def checklist(found: Records) -> list[tuple[str, str]]:
          "unseen classes, with its 95 % interval"),
         ("Central tendency and variation", "mean and standard deviation over seeds (n - 1)"),
         ("Run time", f"{hours:.1f} hours of training in all; per run in results/index*.csv"),
-        ("Computing infrastructure", "; ".join(sorted({r["device"] for r in found})) or "none yet"),
+        ("Computing infrastructure", "; ".join(sorted({text.markdown(r["device"]) for r in found})) or "none yet"),
         ("Code version", f"commits {', '.join(commits) or 'none yet'}; source hash in every record"),
     ]
 
@@ -76,12 +77,12 @@ def _but_seed(record: dict[str, Any]) -> str:
 
 
 def _sizes(record: dict[str, Any]) -> str:
-    data = record["data"]
+    data, title = record["data"], text.markdown(record["data"]["title"])
     if isinstance(data["classes"], dict):  # of episodes: classes per split
-        return f"{data['title']}: classes to {', '.join(f'{split} {n}' for split, n in data['classes'].items())}"
+        return f"{title}: classes to {', '.join(f'{split} {n}' for split, n in data['classes'].items())}"
     if "sizes" in data:
-        return f"{data['title']}: {', '.join(f'{n:,} {split}' for split, n in data['sizes'].items())}"
-    return f"{data['title']}: {data['train_size']:,} to train, {data['test_size']:,} to test"
+        return f"{title}: {', '.join(f'{n:,} {split}' for split, n in data['sizes'].items())}"
+    return f"{title}: {data['train_size']:,} to train, {data['test_size']:,} to test"
 
 
 def page() -> str:
@@ -98,10 +99,11 @@ def page() -> str:
              f"over seeds and tasks). Fewer than {SEEDS} seeds settle nothing.", "",
              ", ".join(f"{word}: {count}" for word, count in counts.items()) + ".", "",
              "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    lines += ["| " + " | ".join(row[name].replace("|", "/") for name in head) + " |" for row in rows]
+    lines += ["| " + " | ".join((text.markdown if name == "evidence" else text.cell)(row[name]) for name in head) + " |"
+              for row in rows]  # evidence names data sets; all else is Markdown of our own
     lines += ["", "## Reproducibility checklist", "", "| field | answer |", "|---|---|"]
     everything = [record for part in found.values() for record in part]
-    lines += [f"| {field} | {answer.replace('|', '/')} |" for field, answer in checklist(everything)]
+    lines += [f"| {field} | {text.cell(answer)} |" for field, answer in checklist(everything)]
     return "\n".join(lines) + "\n"
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from terminator.bench.records import load
+from terminator.runtime import text as medium
 from terminator.runtime.paths import atomic_write
 
 
@@ -14,7 +15,7 @@ def speed_table(profile: str = "laptop") -> str:
         for row in record["rows"][:1] if compared else record["rows"]:
             what = f"Step of {row['optimizer']}" if row["what"] == "optimizer" else row["what"].capitalize()
             shape = "" if row["what"] == "optimizer" else f"{row['batch']} of {row['size']}x{row['size']}"
-            on = record["machine"].rpartition(", ")[0] or record["machine"]  # without its number of threads
+            on = medium.markdown(record["machine"].rpartition(", ")[0] or record["machine"])  # without its number of threads
             graphs = row.get("graphs", False)  # older records have no such field
             key = (what, shape, row["precision"], row["compiled"], graphs, row["threads"], bool(compared), on)
             against = f"{compared['ratio']:.2f} times as fast, {1 / compared['memory_ratio']:.2f} of its memory" \

@@ -21,6 +21,7 @@ from terminator.hypertransformer.fewshot.runs import FEW_SHOT
 from terminator.runs import comparison, literature, records
 from terminator.runs.study import PROFILES
 from terminator.runs.system import System
+from terminator.runtime import text
 from terminator.runtime.settings import from_dict, identity
 
 SYSTEMS: tuple[System, ...] = (FEW_SHOT, SEGMENTATION, LONG_RANGE, GAN)  # each has records of its own task
@@ -229,14 +230,15 @@ def document(studied: Iterable[StudyTable], notebooks: str = "", brief: bool = F
     for table in studied:
         common, rows = table.parts(brief)
         where = f" ([{table.notebook[:2]}]({notebooks}{table.notebook}.ipynb))" if table.notebook else ""
-        blocks.append(f"**{table.title}**{where}. {common[:1].upper()}{common[1:]}.\n\n{markdown(rows)}")
+        said = text.markdown(f"{common[:1].upper()}{common[1:]}")
+        blocks.append(f"**{text.markdown(table.title)}**{where}. {said}.\n\n{markdown(rows)}")
     return "\n\n".join(blocks)
 
 
 def markdown(table: pd.DataFrame) -> str:
     """A table in Markdown."""
-    lines = ["| " + " | ".join(map(str, table.columns)) + " |", "|---" * len(table.columns) + "|"]
-    lines += ["| " + " | ".join(_text(value).replace("|", "/") for value in row) + " |"
+    lines = ["| " + " | ".join(map(text.markdown, table.columns)) + " |", "|---" * len(table.columns) + "|"]
+    lines += ["| " + " | ".join(text.markdown(_text(value)) for value in row) + " |"
               for row in table.itertuples(index=False)]
     return "\n".join(lines)
 

@@ -11,6 +11,8 @@ import shutil
 import sys
 import time
 
+from terminator.runtime.text import terminal
+
 SECONDS_BETWEEN_LINES = 30  # per notebook, where there is no terminal
 
 
@@ -28,11 +30,12 @@ class Progress:
             self.bar = functools.partial(tqdm, ncols=min(columns, 100), nrows=rows)
             self.overall = self.bar(total=total, unit="notebook", desc="all notebooks", position=0)
 
-    def say(self, text):
+    def say(self, line):
+        line = terminal(line)
         if self.overall is None:
-            print(text, flush=True)
+            print(line, flush=True)
         else:
-            self.tqdm.write(text)
+            self.tqdm.write(line)
 
     def start(self, name):
         self.spoken[name] = time.monotonic()

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import csv
 import json
-from html import escape
+import os
 from pathlib import Path
 from urllib.parse import quote
+
+from terminator.runtime.text import html, terminal
 
 HEADLINE = ("experiment", "dataset", "profile", "metric", "value", "spread", "n_seeds")
 STYLE = """
@@ -84,7 +86,7 @@ def headline_lines(rows):
         count = f"n = {row['n_seeds']}" if row["n_seeds"] else ""
         lines.append([*(row[column] for column in HEADLINE[:4]), value, count])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+    return [terminal("  ".join(map(str.ljust, line, widths)).rstrip()) for line in lines]
 
 
 def summary(results, profile, names, outcomes, state):
@@ -110,7 +112,7 @@ def summary(results, profile, names, outcomes, state):
 
 def _shown(path):
     here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+    return terminal(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def index_page(results):
@@ -127,12 +129,17 @@ def index_page(results):
 
 def _link(results, path, text):
     """A link from the page to a file of the results folder."""
-    return f'<a href="{quote(path.relative_to(results).as_posix())}">{escape(text)}</a>'
+    return f'<a href="{_address(results, path)}">{html(text)}</a>'
+
+
+def _address(results, path):
+    """The address of a file of the results folder, whatever bytes its name holds."""
+    return quote(os.fsencode(path.relative_to(results).as_posix()))
 
 
 def _table(head, rows):
     """A table; cells are HTML already."""
-    lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"]
+    lines = ["<tr>" + "".join(f"<th>{html(cell)}</th>" for cell in head) + "</tr>"]
     for row in rows:
         cells = (cell if cell.startswith("<td") else f"<td>{cell}</td>" for cell in row)
         lines.append("<tr>" + "".join(cells) + "</tr>")
@@ -140,7 +147,7 @@ def _table(head, rows):
 
 
 def _headline_table(results):
-    rows = [[escape(row[column]) for column in HEADLINE] for row in headline(results)]
+    rows = [[html(row[column]) for column in HEADLINE] for row in headline(results)]
     return "<h2>Headline results</h2>\n" + _table(HEADLINE, rows) if rows else ""
 
 
@@ -155,16 +162,16 @@ def _notebooks(results, folder):
         status, seconds = str(entry.get("status", "not recorded")), entry.get("seconds")
         kind = status if status in ("ok", "failed") else "note"
         cells = [
-            _link(results, best, name) if best.is_file() else escape(name),
-            escape(str(entry.get("title", ""))),
-            f'<td class="{kind}">{escape(status)}</td>',
+            _link(results, best, name) if best.is_file() else html(name),
+            html(entry.get("title", "")),
+            f'<td class="{kind}">{html(status)}</td>',
             f'<td class="number">{seconds:.1f} s</td>' if isinstance(seconds, int | float) else "",
-            escape(str(entry.get("finished", ""))),
+            html(entry.get("finished", "")),
             _link(results, source, "ipynb") if source.is_file() else "",
         ]
         rows.append(cells)
     head = ("notebook", "title", "status", "time", "finished", "")
-    return f"<h2>Notebooks, {escape(folder.name)} profile</h2>\n" + _table(head, rows) if rows else ""
+    return f"<h2>Notebooks, {html(folder.name)} profile</h2>\n" + _table(head, rows) if rows else ""
 
 
 def _figures(results):
@@ -176,11 +183,11 @@ def _figures(results):
     blocks = []
     for stem, files in groups.items():
         shown = files.get(".svg") or files.get(".png")
-        address = quote(shown.relative_to(results).as_posix()) if shown else ""
-        image = f'<img loading="lazy" src="{address}" alt="{escape(stem.name)}">'
+        address = _address(results, shown) if shown else ""
+        image = f'<img loading="lazy" src="{address}" alt="{html(stem.name)}">'
         image = f'<a href="{address}">{image}</a>' if shown else ""
         links = " ".join(_link(results, path, suffix[1:]) for suffix, path in files.items())
-        name = escape(stem.relative_to(results / "figures").as_posix())
+        name = html(stem.relative_to(results / "figures").as_posix())
         blocks.append(f"<figure>{image}<figcaption>{name} {links}</figcaption></figure>")
     return '<h2>Figures</h2>\n<div class="figures">\n' + "\n".join(blocks) + "\n</div>" if blocks else ""
 

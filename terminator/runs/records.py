@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from terminator.runtime import text
 from terminator.runtime.paths import atomic_write, results_dir
 
 REQUIRED = {"run_id", "experiment", "status", "profile", "seed", "config", "data", "results"}  # else it is no record
@@ -26,9 +27,9 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> Path:
-    """Write a table, whole or not at all, and return its path."""
+    """Write a table, whole or not at all, and return its path; text from outside becomes no formula."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, frame.to_csv(index=False))
+    atomic_write(path, frame.map(text.csv).rename(columns=text.csv).to_csv(index=False))
     return path
 
 

@@ -9,6 +9,8 @@ import sys
 
 from tqdm.auto import tqdm
 
+from terminator.runtime.text import terminal
+
 HEADLESS_VARIABLE = "TERMINATOR_HEADLESS"
 
 
@@ -76,5 +78,5 @@ def bar(total: int, description: str, unit: str = "it", silent: bool = False) ->
 
 def say(line: str) -> None:
     """Print a line at once, above a bar if there is one."""
-    tqdm.write(line, file=sys.stdout)
+    tqdm.write(terminal(line), file=sys.stdout)
     sys.stdout.flush()

@@ -18,9 +18,11 @@ _MARKUP = re.compile(
     r"[\\*`\[\]~$]"  # escapes, emphasis, code, links, struck out, mathematics
     r"|<(?=[A-Za-z/!?])"  # a tag
     r"|&(?=#?\w+;)"  # an entity
+    r"|(?<=:)/(?=/)|(?<=\bwww)\.(?=\w)"  # an address, which would become a link
     r"|(?<![^\W_])_|_(?![^\W_])"  # emphasis: not inside a word
     r"|(?:(?<=^)|(?<=\n))[#>+-](?=\s)"  # a heading, a quotation, a list
 )
+_ENTITIES = {"<": "&lt;", "&": "&amp;", "\\": "&#92;", "/": "&#47;", ".": "&#46;"}
 _DIGITS = r"(\d[\d,]*\.?\d*|\.\d+)([eE][+-]?\d+)?( ?%)?"
 _NUMBER = re.compile(rf"[+-]?{_DIGITS}( ± {_DIGITS})?|-")
 
@@ -57,7 +59,7 @@ def markdown(text: Any) -> str:
 def _escaped(found: re.Match[str]) -> str:
     if found[0] == "$":  # backslashes and entities are undone before mathematics is looked for; a tag parts it
         return "<span>$</span>"
-    return {"<": "&lt;", "&": "&amp;", "\\": "&#92;"}.get(found[0], "\\" + found[0])
+    return _ENTITIES.get(found[0], "\\" + found[0])
 
 
 def cell(text: Any) -> str:
@@ -77,5 +79,9 @@ def csv(value: Any) -> Any:
 
 
 def figure(text: Any) -> str:
-    r"""Text for matplotlib: a dollar sign is a dollar sign, no mathematics; lines stay."""
-    return re.sub(r"(?<!\\)\$", r"\\$", visible(text, keep="\n"))
+    r"""Text for matplotlib: a dollar sign is a dollar sign, no mathematics; lines stay.
+
+    A legend leaves out what begins with an underscore, so a hair space comes before it.
+    """
+    shown = re.sub(r"(?<!\\)\$", r"\\$", visible(text, keep="\n"))
+    return f"\u200a{shown}" if shown.startswith("_") else shown

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from terminator.plots.charts import line_look
 from terminator.plots.style import COLOURS, new_figure
+from terminator.runtime.text import figure as plain
 
 VOID, BACKGROUND = (0.82, 0.82, 0.82), (0.16, 0.16, 0.2)  # where nothing counts; a class of that name
 # CamVid's classes in their order: what things look like, where they look like something; lightness differs as well
@@ -58,9 +59,9 @@ def segmentations(images: Tensor, labels: Tensor, predicted: Mapping[str, Tensor
             axis.set(xticks=[], yticks=[])
             axis.grid(False)
             axis.spines[:].set_visible(False)
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        line[0].set_ylabel(plain(name), rotation=0, ha="right", va="center")
     occurring = sorted({int(i) for part in (labels, *predicted.values()) for i in part.unique()})
-    handles = [Patch(color=colours[i], label=classes[i]) for i in occurring if i < len(classes)]
+    handles = [Patch(color=colours[i], label=plain(classes[i])) for i in occurring if i < len(classes)]
     handles += [Patch(color=VOID, label="not counted")] * any(i >= len(classes) for i in occurring)
     room = 0.75 + 0.075 * max(len(handle.get_label()) for handle in handles)  # inches for an entry
     figure.legend(handles=handles, loc="outside lower center", ncols=max(1, min(len(handles), int(wide / room))))
@@ -81,7 +82,7 @@ def miou_dots(table: pd.DataFrame, title: str | None = None) -> Figure:
                   capsize=3, linestyle="none", label=label)
     for height, value in zip(heights, table["miou"], strict=True):
         axis.annotate(f"{value:.1f}", (value, height), (0, 5), textcoords="offset points", ha="center", fontsize=7.5)
-    axis.set_yticks(heights, table.index)
+    axis.set_yticks(heights, map(plain, table.index))
     axis.set_ylim(len(table) - 0.5, -0.7)
     axis.margins(x=0.08)
     axis.set_xlabel("mean intersection over union (%)")
@@ -100,8 +101,8 @@ def class_ious(table: pd.DataFrame, title: str | None = None) -> Figure:
     places, width = np.arange(len(table)), 0.8 / len(table.columns)
     for i, name in enumerate(table):
         axis.bar(places + (i - (len(table.columns) - 1) / 2) * width, table[name], width * 0.94, color=COLOURS[i],
-                 label=name)
-    axis.set_xticks(places, table.index, rotation=35, ha="right")
+                 label=plain(name))
+    axis.set_xticks(places, map(plain, table.index), rotation=35, ha="right")
     axis.set_ylabel("intersection over union (%)")
     axis.grid(False, axis="x")
     figure.legend(loc="outside lower center", ncols=3)
@@ -113,7 +114,7 @@ def miou_curves(curves: Mapping[str, pd.DataFrame], title: str | None = None) ->
     figure = new_figure(6.6, 3.4, title)
     axis = figure.subplots()
     for i, (label, frame) in enumerate(curves.items()):
-        axis.plot(frame["step"], frame["miou"], label=label, **line_look(i))
+        axis.plot(frame["step"], frame["miou"], label=plain(label), **line_look(i))
     axis.set(xlabel="training step", ylabel="mIoU of validation pictures (%)")
     figure.legend(loc="outside lower center", ncols=3)
     return figure
