@@ -18,14 +18,15 @@ def write_record(rows: list[dict[str, Any]], profile: str, started: str, experim
     name = f"speed-{profile}-{started.replace(':', '').removesuffix('+0000')}-{digest}"
     path = results_dir() / "runs" / experiment / name / "benchmark.json"
     device = "cuda" if any(row["device"] == "cuda" for row in rows) else "cpu"
-    records.write_json(path, {"profile": profile, "machine": provenance.device_name(device), "rows": rows, **more,
+    records.write_record(path, {"profile": profile, "machine": provenance.device_name(device), "rows": rows, **more,
                               "provenance": provenance.provenance(), "started": started, "finished": provenance.now()})
     return path
 
 
 def load(profile: str | None = None, experiment: str = "benchmark") -> list[dict[str, Any]]:
     """All benchmark records of a profile (or all), oldest first."""
-    found = [json.loads(path.read_text()) for path in sorted(results_dir().glob(f"runs/{experiment}/*/benchmark.json"))]
+    paths = sorted(results_dir().glob(f"runs/{experiment}/*/benchmark.json"))
+    found = [records.read_measurement(path) for path in paths]
     return [record for record in found if profile in (None, record["profile"])]
 
 

@@ -15,6 +15,8 @@ from urllib.parse import quote
 
 from terminator.runtime.text import html, terminal
 
+ENTRY = {"status": str, "error": str | None, "title": str, "parameters": dict, "fingerprint": str,
+         "seconds": int | float, "finished": str, "output": str | None}  # of the state, per notebook
 HEADLINE = ("experiment", "dataset", "profile", "metric", "value", "spread", "n_seeds")
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff;
@@ -53,13 +55,20 @@ def load_state(folder):
 
     Args:    folder: results/notebooks/<profile>.
     Returns: {notebook name: {status, fingerprint, seconds, finished, output, ...}}; empty if there is none or
-             it cannot be read: at worst the notebooks run again.
+             it cannot be read, without the entries that have a wrong form: at worst notebooks run again.
     """
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        return {name: entry for name, entry in state.items() if isinstance(entry, dict)}
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, RecursionError):
         return {}
+    return {name: entry for name, entry in state.items() if _sound(entry)} if isinstance(state, dict) else {}
+
+
+def _sound(entry):
+    """Whether an entry of the state is one that run_all.py could have written."""
+    return isinstance(entry, dict) and all(
+        isinstance(entry[name], types) and not isinstance(entry[name], bool)
+        for name, types in ENTRY.items() if name in entry)
 
 
 def headline(results, profile=None):
@@ -100,8 +109,8 @@ def summary(results, profile, names, outcomes, state):
     for name in names:
         status, entry = outcomes.get(name, "not run"), state.get(name, {})
         known = status in ("ok", "failed", "up to date")
-        seconds = f"{entry['seconds']:.1f}" if known else ""
-        file = entry["output"] if known else None
+        seconds = f"{entry['seconds']:.1f}" if known and "seconds" in entry else ""
+        file = entry.get("output") if known else None
         output = _shown(results / "notebooks" / profile / file) if file else ""
         lines.append(f"{name:{width}}  {status:11}  {seconds:>8}  {output}".rstrip())
     rows = headline(results, profile)
@@ -178,7 +187,7 @@ def _figures(results):
     """Each figure once: one that lies there as both SVG and PNG is shown as SVG, with links to both."""
     groups = {}
     for path in sorted((results / "figures").rglob("*")):
-        if path.suffix in (".svg", ".png", ".pdf") and not path.name.startswith("."):
+        if path.suffix in (".svg", ".png", ".pdf") and not path.name.startswith(".") and path.is_file():
             groups.setdefault(path.with_suffix(""), {})[path.suffix] = path
     blocks = []
     for stem, files in groups.items():
@@ -195,11 +204,14 @@ def _figures(results):
 def _tables(results):
     paths = sorted(path for path in (results / "tables").rglob("*.csv") if not path.name.startswith("."))
     rows = []
-    for path in paths:
-        with open(path, encoding="utf-8", errors="replace", newline="") as file:
-            count = max(0, sum(1 for _ in csv.reader(file)) - 1)
+    for path in filter(Path.is_file, paths):
+        try:
+            with open(path, encoding="utf-8", errors="replace", newline="") as file:
+                count = f"{max(0, sum(1 for _ in csv.reader(file)) - 1)} rows"
+        except (OSError, csv.Error):  # a damaged table must not hide all else
+            count = "not readable"
         name = path.relative_to(results / "tables").as_posix()
-        rows.append([_link(results, path, name), f'<td class="number">{count} rows</td>'])
+        rows.append([_link(results, path, name), f'<td class="number">{count}</td>'])
     return "<h2>Tables</h2>\n" + _table(("table", ""), rows) if rows else ""
 
 

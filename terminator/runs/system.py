@@ -152,7 +152,7 @@ def file_record(folder: Path, record: dict[str, Any], rows: Sequence[dict[str, f
     else:
         records.write_csv(folder / "metrics.csv", pd.DataFrame(rows))
         if observed:
-            observations.write(folder, list(observed))
+            record = {**record, "files": observations.write(folder, list(observed))}
         records.write_record(folder / "record.json", record)
         rebuild_index()
     (folder / "checkpoint.pt").unlink(missing_ok=True)
