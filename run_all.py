@@ -261,6 +261,9 @@ def main(argv):
     except BrokenPipeError:  # the reader of a pipe, `head` say, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a full disk, a folder where a file should be; workers end with this process
+        print(text.terminal(f"run_all.py: {error}; what is done is kept"), file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -239,6 +239,13 @@ def benchmark(args: argparse.Namespace) -> None:
 
 
 def tables(args: argparse.Namespace) -> None:
+    from terminator.report import culprit
+
+    with culprit.named():
+        _tables()
+
+
+def _tables() -> None:
     from terminator.classification import report
     from terminator.report import claims, readme
     from terminator.report import tables as tables_of

@@ -148,6 +148,7 @@ class Runner:
             "output": output,
         }
         self.save()
+        paths.atomic_write(self.results / "index.html", pages.index_page(self.results))
         self.outcomes[name] = answer["status"]
         shutil.rmtree(done.folder, ignore_errors=True)
         reason = f": {answer['error']}" if answer["error"] else ""

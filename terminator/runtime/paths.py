@@ -94,8 +94,10 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())  # the bytes must be on the disk before the name points to them
         os.replace(temporary, path)
-    except BaseException:  # Ctrl-C included: nothing may be left behind
+    except BaseException as error:  # Ctrl-C included: nothing may be left behind
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
+            error.filename = str(path)  # a full disk names no file
         raise
 
 
