@@ -153,7 +153,7 @@ def segment(args: argparse.Namespace) -> None:
     from terminator.hamburger.segmentation.predict import segment_files
 
     table = segment_files(args.model, args.images, args.out, args.multi_scale)
-    print(table.to_string(index=False, float_format=lambda value: f"{value:.1f} %"))
+    print(terminal(table.to_string(index=False, float_format=lambda value: f"{value:.1f} %")))
 
 
 def gan(args: argparse.Namespace) -> None:
@@ -181,7 +181,7 @@ def _show(result: dict) -> None:
 def predict(args: argparse.Namespace) -> None:
     from terminator.classification.predict import predict_files
 
-    print(predict_files(args.model, args.images).to_string(index=False))
+    print(terminal(predict_files(args.model, args.images).to_string(index=False)))
 
 
 def datasets(args: argparse.Namespace) -> None:

@@ -53,7 +53,9 @@ class Runner:
         self.home, self.worker, self.interrupted = home, worker, interrupted
         self.folder = results / "notebooks" / args.profile
         self.state = pages.load_state(self.folder)
-        self.outcomes, self.running, self.events = {}, {}, queue.Queue()
+        self.outcomes: dict[str, str] = {}
+        self.running: dict[str, Running] = {}
+        self.events: queue.Queue = queue.Queue()
         self.progress = Progress(len(notebooks))
 
     def run(self, scratch):
@@ -99,9 +101,9 @@ class Runner:
         job |= {"parameters": parameters, "cell_timeout": self.args.cell_timeout}
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         (folder / "input.ipynb").write_bytes(notebook.content)
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         with open(folder / "log.txt", "wb") as log:  # a session of its own: Ctrl-C reaches the parent alone
-            process = subprocess.Popen([*self.worker, str(folder)], stderr=log, env=environment, start_new_session=True, **pipes)
+            process = subprocess.Popen([*self.worker, str(folder)], stdin=subprocess.PIPE,
+                                       stdout=subprocess.PIPE, stderr=log, env=environment, start_new_session=True)
         listener = threading.Thread(target=self.listen, args=(name, process), daemon=True)
         self.running[name] = Running(notebook, process, listener, folder, mark, time.monotonic())
         self.progress.start(name)
@@ -157,7 +159,8 @@ class Runner:
     def stop(self):
         """Have every worker shut its kernel down; end those that need over 20 s, or at a second Ctrl-C."""
         for item in self.running.values():
-            item.process.stdin.close()
+            if item.process.stdin:
+                item.process.stdin.close()
         deadline = time.monotonic() + 20
         for item in self.running.values():
             try:

@@ -185,7 +185,7 @@ def _notebooks(results, folder):
 
 def _figures(results):
     """Each figure once: one that lies there as both SVG and PNG is shown as SVG, with links to both."""
-    groups = {}
+    groups: dict[Path, dict[str, Path]] = {}
     for path in sorted((results / "figures").rglob("*")):
         if path.suffix in (".svg", ".png", ".pdf") and not path.name.startswith(".") and path.is_file():
             groups.setdefault(path.with_suffix(""), {})[path.suffix] = path
@@ -218,7 +218,7 @@ def _tables(results):
 def _runs(results):
     """The index of all run records, the published numbers, and how many runs each experiment has."""
     names = [name for name in ("index.csv", "literature.csv") if (results / name).is_file()]
-    counts = {}
+    counts: dict[Path, int] = {}
     for record in sorted((results / "runs").glob("*/*/record.json")):
         counts[record.parent.parent] = counts.get(record.parent.parent, 0) + 1
     rows = []

@@ -6,6 +6,7 @@ from terminator.hrrformer.longrange.data import load_long_range
 from terminator.hrrformer.longrange.presets import preset
 from terminator.hrrformer.longrange.report import simple_answers
 from terminator.runtime.distributed import processes, rank
+from terminator.runtime.text import terminal
 
 DEFAULT = "digits-sequence"  # needs no data set
 
@@ -32,7 +33,7 @@ def describe(name: str | None, changes: list[str], data_dir: str | None) -> None
     """Make or read the data, and print their sizes, lengths and labels, and what simple answers reach."""
     data = load_long_range(configuration(name, changes), data_dir)
     info = data.info
-    print(f"{info.title}: {len(info.classes)} classes, vocabulary {info.vocabulary}, at most {info.length} tokens")
+    print(terminal(f"{info.title}: {len(info.classes)} classes, vocabulary {info.vocabulary}, at most {info.length} tokens"))
     for split, part in data.splits.items():
         lengths = part.texts[0].lengths
         shares = part.labels.bincount(minlength=len(info.classes)) / len(part)
@@ -41,4 +42,4 @@ def describe(name: str | None, changes: list[str], data_dir: str | None) -> None
               f"{info.median_length[split]:g}; {labels}")
     for answer, accuracy in simple_answers(data).items():
         print(f"{accuracy:7.2f} % of the test examples are answered rightly by: {answer}")
-    print(*(f"note: {note}" for note in info.notes), f"fingerprint: {info.fingerprint}", sep="\n")
+    print(*(terminal(f"note: {note}") for note in info.notes), f"fingerprint: {info.fingerprint}", sep="\n")
