@@ -19,33 +19,34 @@ refused before anything started, 130 interrupted.
 from __future__ import annotations
 
 import argparse
-import html
 import importlib.util
 import json
 import os
-import queue
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections import deque
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from terminator.runner import headless  # these four need no torch, so that --list is instant
+from terminator.runner import (
+    execution,
+    headless,
+)  # none of these needs torch, so that --list is instant
 from terminator.runner import notebooks as books
 from terminator.runner import results_page as pages
-from terminator.runtime import paths, provenance
+from terminator.runtime import locks, paths, text
 
 ROOT = Path(__file__).resolve().parent
 PROFILES = {"smoke": 900, "laptop": 3 * 3600, "paper": None}  # seconds that one cell may take
-LIBRARIES = ("papermill", "nbconvert", "ipykernel", "tqdm")
 MARKER = "papermill-error-cell-tag"
+LIBRARIES = ("papermill", "nbconvert", "ipykernel", "tqdm")
+WORKER = [
+    sys.executable,
+    str(Path(__file__).resolve()),
+    "--worker",
+]  # and a folder: see worker_main
 # signals that came; a flag, since an exception raised by a signal handler can get lost
 interrupts = []
 
@@ -184,176 +185,13 @@ def finish(notebook, job, index, error, raised):
         )
         notebook.cells[index].outputs.append(output)
     if error and MARKER not in notebook.cells[0].metadata.get("tags", []):
-        note = nbformat.v4.new_markdown_cell(f"**This run failed.** {html.escape(error)}")
+        note = nbformat.v4.new_markdown_cell(f"**This run failed.** {text.markdown(error)}")
         note.metadata["tags"] = [MARKER]
         notebook.cells.insert(0, note)
     nbformat.write(notebook, "executed.ipynb")
     resources = {"metadata": {"name": job["name"], "path": job["source_folder"]}}
     page, _ = HTMLExporter(embed_images=True).from_notebook_node(notebook, resources=resources)
     Path("executed.html").write_text(page, encoding="utf-8")
-
-
-# ---- the parent: order, results, state
-# -------------------------------------------------------------------
-
-
-@dataclass
-class Running:
-    """A notebook that is being executed."""
-
-    notebook: books.Notebook
-    process: subprocess.Popen
-    listener: threading.Thread
-    folder: Path
-    mark: str
-    started: float
-    answer: dict | None = None
-
-
-class Runner:
-    """Executes notebooks in order, `args.jobs` at a time, and writes down at once what came of
-    each.
-    """
-
-    def __init__(self, notebooks, parameters, args, results, data):
-        self.notebooks, self.parameters, self.args = notebooks, parameters, args
-        self.results, self.data, self.source = results, data, provenance.package_hash()
-        self.folder = results / "notebooks" / args.profile
-        self.state = pages.load_state(self.folder)
-        self.outcomes, self.running, self.events = {}, {}, queue.Queue()
-        self.progress = headless.Progress(len(notebooks))
-
-    def run(self, scratch):
-        """Run what is not done; once interrupted, stop what is running.
-
-        Returns: True if it came to its end, False if it was interrupted.
-        """
-        if (
-            self.args.force
-        ):  # written down, so that an interrupted --force can go on without --force
-            for notebook in self.notebooks:
-                self.state.setdefault(notebook.name, {})["status"] = "to run"
-            self.save()
-        jobs = min(self.args.jobs, len(self.notebooks))
-        environment = headless.kernel_environment(scratch, jobs, self.results, self.data)
-        waiting = deque(self.notebooks)
-        try:
-            while (waiting or self.running) and not interrupts:
-                while waiting and len(self.running) < jobs:
-                    if waiting[0].reads_records and self.running:
-                        break
-                    self.start(waiting.popleft(), scratch, environment)
-                try:
-                    if self.running:
-                        self.handle(*self.events.get(timeout=0.2))
-                except queue.Empty:
-                    self.progress.tick()
-            if self.running:
-                self.progress.say("interrupted: shutting down the kernels")
-                self.stop()
-            return not waiting and "interrupted" not in self.outcomes.values()
-        finally:
-            self.progress.close()
-
-    def start(self, notebook, scratch, environment):
-        name, parameters = notebook.name, self.parameters[notebook.name]
-        mark = books.fingerprint(notebook, parameters, self.source, self.data, self.results)
-        if books.is_done(self.state.get(name, {}), mark, self.folder, name):
-            self.outcomes[name] = "up to date"
-            self.progress.end(name, "up to date; --force runs it again")
-            return
-        folder = scratch / name
-        folder.mkdir()
-        job = {"name": name, "source_folder": str(notebook.path.parent), "cwd": str(ROOT)}
-        job |= {"parameters": parameters, "cell_timeout": self.args.cell_timeout}
-        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        (folder / "input.ipynb").write_bytes(notebook.content)
-        command = [sys.executable, str(Path(__file__).resolve()), "--worker", str(folder)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        with open(
-            folder / "log.txt", "wb"
-        ) as log:  # a session of its own: Ctrl-C reaches the parent alone
-            process = subprocess.Popen(
-                command, stderr=log, env=environment, start_new_session=True, **pipes
-            )
-        listener = threading.Thread(target=self.listen, args=(name, process), daemon=True)
-        self.running[name] = Running(notebook, process, listener, folder, mark, time.monotonic())
-        self.progress.start(name)
-        listener.start()
-
-    def listen(self, name, process):
-        """Thread: pass a worker's messages on, and None when it has ended."""
-        for line in process.stdout:
-            self.events.put((name, json.loads(line)))
-        process.wait()
-        self.events.put((name, None))
-
-    def handle(self, name, message):
-        if message is None:
-            self.conclude(self.running.pop(name))
-        elif "cell" in message:
-            self.progress.cell(name, message["cell"], message["cells"])
-        else:
-            self.running[name].answer = message
-
-    def conclude(self, done):
-        """Publish the files of a notebook that ended, then its state: ok on the worker's own word
-        only.
-        """
-        name = done.notebook.name
-        answer = done.answer
-        if answer is None:
-            error = headless.post_mortem(done.folder / "log.txt", done.process.returncode)
-            answer = {"status": "failed", "error": error}
-        seconds, output = round(time.monotonic() - done.started, 1), None
-        for suffix in (".html", ".ipynb"):
-            made, target = done.folder / f"executed{suffix}", self.folder / f"{name}{suffix}"
-            if made.is_file():
-                paths.atomic_write(target, made.read_bytes())
-                output = target.name
-            else:
-                target.unlink(missing_ok=True)  # an earlier run's would be taken for this one's
-        self.state[name] = {
-            "status": answer["status"],
-            "error": answer["error"],
-            "title": done.notebook.title,
-            "parameters": self.parameters[name],
-            "fingerprint": done.mark,
-            "seconds": seconds,
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "output": output,
-        }
-        self.save()
-        self.outcomes[name] = answer["status"]
-        shutil.rmtree(done.folder, ignore_errors=True)
-        reason = f": {answer['error']}" if answer["error"] else ""
-        self.progress.end(name, f"{answer['status']} in {seconds} s{reason}")
-
-    def stop(self):
-        """Have every worker shut its kernel down; end those that need over 20 s, or at a second
-        Ctrl-C.
-        """
-        for item in self.running.values():
-            item.process.stdin.close()
-        deadline = time.monotonic() + 20
-        for item in self.running.values():
-            try:
-                item.process.wait(max(0.1, deadline - time.monotonic()))
-            except (subprocess.TimeoutExpired, KeyboardInterrupt):
-                item.process.kill()  # its kernel notices within a second or two, and leaves
-            item.listener.join(timeout=2)
-        while not self.events.empty():  # what came to its end just before
-            name, message = self.events.get()
-            if message is not None or self.running[name].answer:
-                self.handle(name, message)
-        for name in self.running:
-            self.outcomes[name] = "interrupted"
-            self.state.setdefault(name, {})["status"] = "interrupted"
-        self.save()
-
-    def save(self):
-        text = json.dumps(self.state, indent=1, sort_keys=True) + "\n"
-        paths.atomic_write(self.folder / "state.json", text)
 
 
 # ---- the command line
@@ -446,7 +284,9 @@ def interrupt(number, frame):
 
 def run(notebooks, parameters, args, results, data, argv):
     """Run, write the index page, sum up; the last line names the command that goes on from here."""
-    runner = Runner(notebooks, parameters, args, results, data)
+    runner = execution.Runner(
+        notebooks, parameters, args, results, data, ROOT, WORKER, lambda: bool(interrupts)
+    )
     with tempfile.TemporaryDirectory(prefix="run_all_", ignore_cleanup_errors=True) as scratch:
         code = 0 if runner.run(Path(scratch)) else 130
     paths.atomic_write(results / "index.html", pages.index_page(results))
@@ -473,21 +313,25 @@ def main(argv):
         parameters, data = books.choose_parameters(notebooks, args), find_data(args.data_dir)
         if args.list:
             state = pages.load_state(results / "notebooks" / args.profile)
-            print(
-                *books.listing(notebooks, parameters, results, data, args.profile, state), sep="\n"
-            )
+            lines = books.listing(notebooks, parameters, results, data, args.profile, state)
+            print(*map(text.terminal, lines), sep="\n")
             return 0
         check_ready(results, results / "notebooks" / args.profile)
-        with headless.locked(results):
+        with locks.held(results):
             return run(notebooks, parameters, args, results, data, argv)
-    except (books.Refusal, headless.Busy) as refusal:
-        print(f"run_all.py: {refusal}", file=sys.stderr)
+    except (books.Refusal, locks.Busy, locks.Unlockable) as refusal:
+        print(text.terminal(f"run_all.py: {refusal}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of a pipe, `head` say, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (
+        OSError
+    ) as error:  # a full disk, a folder where a file should be; workers end with this process
+        print(text.terminal(f"run_all.py: {error}; what is done is kept"), file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import terminator
 from terminator.runs.command_help import Parser, check_presets, meant, overview, unknown_option
 from terminator.runs.command_line import Command, presets_command, print_config
+from terminator.runtime.text import terminal
 
 
 def find_commands() -> dict[str, list[Command]]:
@@ -124,7 +125,7 @@ def _errors_of_training() -> tuple[type[Exception], ...]:
 
 
 def _say(error: Exception) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    print(terminal(f"error: {error}"), file=sys.stderr)
     return 2
 
 

@@ -1,7 +1,6 @@
 """This kit against another revision of itself, measured in turns."""
 
 import dataclasses
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ import numpy as np
 
 from terminator.bench.case import Case, measure, summary
 from terminator.runs import measurements
-from terminator.runtime.paths import project_root
+from terminator.runtime import git
 from terminator.runtime.progress import bar
 from terminator.runtime.settings import ConfigError, require
 
@@ -24,28 +23,21 @@ def checkout(revision: str) -> Iterator[Path]:
     Raises:
         ConfigError: if the kit is no git repository here, or does not know the revision.
     """
-    root = project_root()
-    if root is None or not (root / ".git").exists():
+    if git.checkout() is None:
         raise ConfigError(
             f"revision is {revision!r}, but this kit is not in a git repository; clone it to "
             "compare"
         )
-    found = subprocess.run(
-        ["git", "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-    )
-    if found.returncode:
+    found = git.commit(revision)
+    if found is None:
         raise ConfigError(
             f"revision is {revision!r}; allowed: a commit, tag or branch of this repository "
             "(git log lists them)"
         )
     with tempfile.TemporaryDirectory() as folder:
-        archive = subprocess.run(
-            ["git", "archive", found.stdout.strip()], cwd=root, capture_output=True, check=True
-        )
-        subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+        for path, content in git.contents(found):
+            (Path(folder) / path).parent.mkdir(parents=True, exist_ok=True)
+            (Path(folder) / path).write_bytes(content)
         yield Path(folder)
 
 

@@ -19,6 +19,7 @@ from terminator.runs.command_line import (
     training_options,
 )
 from terminator.runtime.settings import ConfigError
+from terminator.runtime.text import terminal
 
 
 def _presets() -> ModuleType:
@@ -98,7 +99,7 @@ def predict(args: argparse.Namespace) -> None:
     """Class and probability of image files."""
     from terminator.classification.predict import predict_files
 
-    print(predict_files(args.model, args.images).to_string(index=False))
+    print(terminal(predict_files(args.model, args.images).to_string(index=False)))
 
 
 def datasets(args: argparse.Namespace) -> None:

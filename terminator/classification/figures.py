@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from terminator.plots.charts import line_look
 from terminator.plots.style import new_figure
+from terminator.runtime.text import figure as plain
 
 
 def over_epochs(
@@ -49,7 +50,7 @@ def over_epochs(
         _draw_lines(axis, table[table["panel"] == panel], lines)
         if reference is not None:
             axis.axhline(reference, color="#666666", linewidth=1.0, linestyle=":", zorder=1)
-        axis.set_title(panel, fontsize=9)
+        axis.set_title(plain(panel), fontsize=9)
         axis.set_xlabel("epoch", fontsize=8.5)
         axis.xaxis.get_major_locator().set_params(integer=True)
     for axis in axes[:, 0]:
@@ -70,7 +71,7 @@ def _draw_lines(axis, table: pd.DataFrame, lines: Sequence[str]) -> None:
         if not len(values):
             continue
         look, mean = line_look(i), values.mean()
-        axis.plot(mean.index, mean, label=line, markevery=max(1, len(mean) // 8), **look)
+        axis.plot(mean.index, mean, label=plain(line), markevery=max(1, len(mean) // 8), **look)
         axis.fill_between(
             mean.index, values.min(), values.max(), color=look["color"], alpha=0.18, linewidth=0
         )
@@ -104,7 +105,9 @@ def ridgelines(
                     label=f"epoch {epoch}" if block == 0 else None,
                 )
         axis.axvline(0, color="#888888", linewidth=0.8)
-        axis.set(title=panel, xlabel=label, ylim=(-blocks + 0.9, 1.0), xlim=(edges[0], edges[-1]))
+        axis.set(
+            title=plain(panel), xlabel=label, ylim=(-blocks + 0.9, 1.0), xlim=(edges[0], edges[-1])
+        )
         count = len(next(iter(fields.values())))
         axis.set_yticks(range(0, -count, -1), [f"block {block}" for block in range(1, count + 1)])
         axis.grid(False, axis="y")

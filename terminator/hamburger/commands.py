@@ -14,6 +14,7 @@ from terminator.runs.command_line import (
     run_and_print,
     training_options,
 )
+from terminator.runtime.text import terminal
 
 
 def _segmentation_presets() -> ModuleType:
@@ -52,7 +53,7 @@ def segment(args: argparse.Namespace) -> None:
     from terminator.hamburger.segmentation.predict import segment_files
 
     table = segment_files(args.model, args.images, args.out, args.multi_scale)
-    print(table.to_string(index=False, float_format=lambda value: f"{value:.1f} %"))
+    print(terminal(table.to_string(index=False, float_format=lambda value: f"{value:.1f} %")))
 
 
 def gan(args: argparse.Namespace) -> None:

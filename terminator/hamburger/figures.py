@@ -12,6 +12,7 @@ from torch import Tensor
 from terminator.plots.charts import line_look
 from terminator.plots.fields import Row, field_grid
 from terminator.plots.style import COLOURS, new_figure
+from terminator.runtime.text import figure as plain
 
 
 def ham_parts(
@@ -143,7 +144,7 @@ def gan_grids(grids: Mapping[str, Tensor], columns: int, title: str | None = Non
         axis.imshow(
             mosaic if c == 3 else mosaic[..., 0], cmap="gray", vmin=0, vmax=255
         )  # a colour image needs no map
-        axis.set_title(name, fontsize=8.5)
+        axis.set_title(plain(name), fontsize=8.5)
         axis.set(xticks=[], yticks=[])
         axis.grid(False)
         axis.spines[:].set_visible(False)
@@ -155,7 +156,7 @@ def sigma_curves(curves: Mapping[str, pd.DataFrame], title: str | None = None) -
     figure = new_figure(6.8, 3.4, title)
     axis = figure.subplots()
     for i, (name, frame) in enumerate(curves.items()):
-        axis.plot(frame["step"], frame["value"], label=name, **line_look(i))
+        axis.plot(frame["step"], frame["value"], label=plain(name), **line_look(i))
     axis.axhline(0, color=COLOURS[-1], linewidth=0.8)
     axis.set(xlabel="training step", ylabel="sigma")
     figure.legend(loc="outside lower center", ncols=2)

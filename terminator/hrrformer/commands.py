@@ -13,6 +13,7 @@ from terminator.runs.command_line import (
     run_and_print,
     training_options,
 )
+from terminator.runtime.text import terminal
 
 
 def _presets() -> ModuleType:
@@ -46,10 +47,8 @@ def describe(args: argparse.Namespace) -> None:
 
     data = load_long_range(SETTINGS.config(args), args.data_dir)
     info = data.info
-    print(
-        f"{info.title}: {len(info.classes)} classes, vocabulary {info.vocabulary}, "
-        f"at most {info.length} tokens"
-    )
+    sizes = f"{len(info.classes)} classes, vocabulary {info.vocabulary}"
+    print(terminal(f"{info.title}: {sizes}, at most {info.length} tokens"))
     for split, part in data.splits.items():
         lengths = part.texts[0].lengths
         shares = part.labels.bincount(minlength=len(info.classes)) / len(part)
@@ -63,7 +62,11 @@ def describe(args: argparse.Namespace) -> None:
         )
     for answer, accuracy in simple_answers(data).items():
         print(f"{accuracy:7.2f} % of the test examples are answered rightly by: {answer}")
-    print(*(f"note: {note}" for note in info.notes), f"fingerprint: {info.fingerprint}", sep="\n")
+    print(
+        *(terminal(f"note: {note}") for note in info.notes),
+        f"fingerprint: {info.fingerprint}",
+        sep="\n",
+    )
 
 
 def _data_options(parser: argparse.ArgumentParser) -> None:

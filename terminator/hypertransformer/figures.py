@@ -12,6 +12,7 @@ from torch import Tensor
 from terminator.plots.charts import line_look
 from terminator.plots.fields import Row, field_grid
 from terminator.plots.style import COLOURS, POSITIVE, new_figure
+from terminator.runtime.text import figure as plain
 
 
 def episode(
@@ -77,7 +78,7 @@ def attention(
         head.imshow(strip, cmap="gray", aspect="auto")
         head.set_title(f"{name}\n{part.shape[0]} placeholders", fontsize=8.5)
         drawn = axis.imshow(part.numpy(), vmin=0, vmax=top, cmap=POSITIVE, aspect="auto")
-        axis.set_xticks(range(len(labels)), labels, fontsize=7.5)
+        axis.set_xticks(range(len(labels)), map(plain, labels), fontsize=7.5)
         axis.set_yticks([])
         for a in (head, axis):
             a.grid(False)
@@ -142,7 +143,7 @@ def accuracy_dots(table: pd.DataFrame, chance: float, title: str | None = None) 
         va="top",
         fontsize=8,
     )
-    axis.set_yticks(heights, table.index)
+    axis.set_yticks(heights, map(plain, table.index))
     axis.set_ylim(len(table) - 0.4, -0.6)
     axis.set_xlabel("accuracy (%)")
     axis.grid(False, axis="y")
@@ -181,7 +182,7 @@ def learning(frames: Mapping[str, pd.DataFrame], chance: float, title: str | Non
     figure = new_figure(6.6, 3.2, title)
     axis = figure.subplots()
     for i, (label, frame) in enumerate(frames.items()):
-        axis.plot(frame["step"], frame["accuracy"], label=label, **line_look(i))
+        axis.plot(frame["step"], frame["accuracy"], label=plain(label), **line_look(i))
     axis.axhline(chance, color="black", linewidth=0.9, linestyle=":", label="chance")
     axis.set(xlabel="training step", ylabel="accuracy while training (%)")
     figure.legend(loc="outside lower center", ncols=3)
@@ -241,5 +242,5 @@ def answers_grid(
     rows = [Row("support", list(support), "image"), Row("query", list(query), "image")]
     figure = field_grid(rows, [f"label {i}" for i in range(len(support))], title, cell=0.85)
     for axis, text in zip(figure.axes[max(len(support), len(query)) :], answers, strict=False):
-        axis.set_title(text, fontsize=8)
+        axis.set_title(plain(text), fontsize=8)
     return figure

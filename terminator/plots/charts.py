@@ -11,6 +11,7 @@ from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from terminator.plots.style import COLOURS, DASHES, MARKERS, new_figure
+from terminator.runtime.text import figure as plain
 
 
 def line_look(index: int) -> dict:
@@ -165,7 +166,7 @@ def cost(table: pd.DataFrame, title: str | None = None) -> Figure:
     figure = new_figure(8.4, 3.4 if few else 4.2, title)
     left, right = figure.subplots(1, 2)
     for i, (name, group) in enumerate(table.groupby("operator", sort=False)):
-        left.plot(group["positions"], 1e3 * group["seconds"], label=name, **line_look(i))
+        left.plot(group["positions"], 1e3 * group["seconds"], label=plain(name), **line_look(i))
         right.plot(group["positions"], group["bytes"] / 2**20, **line_look(i))
     left.set(xscale="log", yscale="log", xlabel="positions", ylabel="time (ms)")
     right.set(xscale="log", yscale="log", xlabel="positions", ylabel="peak memory of tensors (MiB)")
@@ -354,7 +355,9 @@ def answers(
         markeredgewidth=1.6,
         label="calibrated: in every batch",
     )
-    axis.set_xticks(range(len(classes)), classes, rotation=0 if max(map(len, classes)) < 4 else 35)
+    axis.set_xticks(
+        range(len(classes)), map(plain, classes), rotation=0 if max(map(len, classes)) < 4 else 35
+    )
     axis.set(ylabel="logit", xlabel="class")
     axis.grid(False, axis="x")
     figure.legend(loc="outside lower center", ncols=2)

@@ -11,6 +11,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from terminator.plots.charts import line_look
 from terminator.plots.style import new_figure
+from terminator.runtime.text import figure as plain
 
 Frames = pd.DataFrame | Sequence[pd.DataFrame]
 
@@ -56,10 +57,11 @@ def _draw_curves(
         table = _by_epoch(label, [runs] if isinstance(runs, pd.DataFrame) else list(runs), column)
         n = table.shape[1]
         look = line_look(i)
+        seeds = "one seed" if n == 1 else f"n = {n} seeds"
         axis.plot(
             table.index,
             table.mean(axis=1),
-            label=f"{label} ({'one seed' if n == 1 else f'n = {n} seeds'})",
+            label=f"{plain(label)} ({seeds})",
             markevery=max(1, len(table) // 12),
             **look,
         )
@@ -75,7 +77,7 @@ def _draw_curves(
             marker="none",
             linewidth=1.2,
             linestyle=line_look(i)["linestyle"],
-            label=label,
+            label=plain(label),
         )
     axis.set(
         xlabel="epoch", ylabel=f"{'test' if column == 'test_accuracy' else 'training'} accuracy (%)"
@@ -107,7 +109,7 @@ def rate_sweep(table: pd.DataFrame, title: str | None = None) -> Figure:
     figure = new_figure(7.4, 3.6, title)
     axis = figure.subplots()
     for i, (name, group) in enumerate(table.groupby("candidate", sort=False)):
-        axis.plot(group["rate"], group["accuracy"], label=name, **line_look(i))
+        axis.plot(group["rate"], group["accuracy"], label=plain(name), **line_look(i))
     best = table[table["chosen"]]
     axis.plot(
         best["rate"],
@@ -175,7 +177,7 @@ def difference_dots(
             )
         if len(group):
             axis.plot([], [], look["marker"], color=look["color"], linestyle="none", label=name)
-    axis.set_yticks(range(len(rows)), rows["variant"])
+    axis.set_yticks(range(len(rows)), rows["variant"].map(plain))
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.set_xlabel(
         "difference in test accuracy (points)\nbars: 2 standard errors; filled: beyond them"
@@ -205,7 +207,7 @@ def accuracy_bars(
     rows = _draw_ours(axis, table) if len(table) else []
     if published is not None and len(published):
         rows += _draw_published(axis, published, len(rows))
-    axis.set_yticks(range(len(rows)), rows)
+    axis.set_yticks(range(len(rows)), map(plain, rows))
     axis.set_ylim(max(len(rows), 1) - 0.5, -0.5)
     axis.set_xlabel("test accuracy (%); bars: standard deviation over seeds")
     axis.grid(False, axis="y")
@@ -281,7 +283,7 @@ def _draw_published(axis, published: pd.DataFrame, start: int) -> list[str]:
             color="black",
             markerfacecolor="none",
             linestyle="none",
-            label=f"{model}, published",
+            label=plain(f"{model}, published"),
         )
     return [f"{name}\npublished" for name in datasets]
 
@@ -303,7 +305,7 @@ def tradeoff(table: pd.DataFrame, label: str, title: str | None = None) -> Figur
             color=look["color"],
             capsize=3,
             markersize=7,
-            label=row.variant,
+            label=plain(row.variant),
         )
     axis.set(xscale="log", xlabel=label, ylabel="test accuracy (%)")
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from terminator.plots.style import POSITIVE, SIGNED, new_figure
+from terminator.runtime.text import figure as plain
 
 # quantile of a row's absolute values that has the strongest colour; outliers would pale the rest
 CLIP = 0.985
@@ -48,7 +49,7 @@ def field_grid(
     for row, line in zip(rows, axes, strict=True):
         _draw_row(figure, row, line)
     for axis, text in zip(axes[0], titles, strict=False):
-        axis.set_title(text, fontsize=9)
+        axis.set_title(plain(text), fontsize=9)
     return figure
 
 
@@ -57,7 +58,7 @@ def _draw_row(figure: Figure, row: Row, line: Sequence) -> None:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
         axis.grid(False)
-    line[0].set_ylabel(row.label, rotation=0, ha="right", va="center")
+    line[0].set_ylabel(plain(row.label), rotation=0, ha="right", va="center")
     for axis in line[len(row.fields) :]:
         axis.set_visible(False)
     values = [np.asarray(torch.as_tensor(field).detach().cpu().double()) for field in row.fields]

@@ -7,6 +7,7 @@ from cycler import cycler
 from matplotlib.figure import Figure
 
 from terminator.runtime.paths import atomic_path, results_dir
+from terminator.runtime.text import figure as plain
 
 # Okabe and Ito's colours, told apart by every kind of colour vision; dashes and markers differ as
 # well.
@@ -58,7 +59,7 @@ def new_figure(width: float, height: float, title: str | None = None) -> Figure:
     """An empty Figure of this size in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     if title:
-        figure.suptitle(title)
+        figure.suptitle(plain(title))
     return figure
 
 

@@ -16,6 +16,7 @@ from terminator.hypertransformer import claims as hypertransformer
 from terminator.runs import records
 from terminator.runs.claims import SEEDS, Claim, Records
 from terminator.runs.comparison import WORDS
+from terminator.runtime import text
 from terminator.runtime.paths import atomic_write, results_dir
 from terminator.runtime.settings import WHERE_KEYS
 
@@ -78,7 +79,7 @@ def checklist(found: Records) -> list[tuple[str, str]]:
         ),
         (
             "Data: what was left out or changed",
-            "; ".join(sorted({note for r in found for note in r["data"]["notes"]}))
+            "; ".join(sorted({text.markdown(note) for r in found for note in r["data"]["notes"]}))
             or "nothing noted",
         ),
         ("Data: how to get it", "README; `python -m terminator datasets`"),
@@ -107,7 +108,10 @@ def checklist(found: Records) -> list[tuple[str, str]]:
         ),
         ("Central tendency and variation", "mean and standard deviation over seeds (n - 1)"),
         ("Run time", f"{hours:.1f} hours of training in all; per run in results/index*.csv"),
-        ("Computing infrastructure", "; ".join(sorted({r["device"] for r in found})) or "none yet"),
+        (
+            "Computing infrastructure",
+            "; ".join(sorted({text.markdown(r["device"]) for r in found})) or "none yet",
+        ),
         (
             "Code version",
             f"commits {', '.join(commits) or 'none yet'}; source hash in every record",
@@ -134,15 +138,13 @@ def _but_seed(record: dict[str, Any]) -> str:
 
 
 def _sizes(record: dict[str, Any]) -> str:
-    data = record["data"]
+    data, title = record["data"], text.markdown(record["data"]["title"])
     if isinstance(data["classes"], dict):  # of episodes: classes per split
         classes = ", ".join(f"{split} {n}" for split, n in data["classes"].items())
-        return f"{data['title']}: classes to {classes}"
+        return f"{title}: classes to {classes}"
     if "sizes" in data:
-        return (
-            f"{data['title']}: {', '.join(f'{n:,} {split}' for split, n in data['sizes'].items())}"
-        )
-    return f"{data['title']}: {data['train_size']:,} to train, {data['test_size']:,} to test"
+        return f"{title}: {', '.join(f'{n:,} {split}' for split, n in data['sizes'].items())}"
+    return f"{title}: {data['train_size']:,} to train, {data['test_size']:,} to test"
 
 
 def page() -> str:
@@ -170,13 +172,16 @@ def page() -> str:
         "|---" * len(head) + "|",
     ]
     lines += [
-        "| " + " | ".join(row[name].replace("|", "/") for name in head) + " |" for row in rows
-    ]
+        "| "
+        + " | ".join(
+            (text.markdown if name == "evidence" else text.cell)(row[name]) for name in head
+        )
+        + " |"
+        for row in rows
+    ]  # evidence names data sets; all else is Markdown of our own
     lines += ["", "## Reproducibility checklist", "", "| field | answer |", "|---|---|"]
     everything = [record for part in found.values() for record in part]
-    lines += [
-        f"| {field} | {answer.replace('|', '/')} |" for field, answer in checklist(everything)
-    ]
+    lines += [f"| {field} | {text.cell(answer)} |" for field, answer in checklist(everything)]
     return "\n".join(lines) + "\n"
 
 

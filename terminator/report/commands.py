@@ -7,6 +7,13 @@ from terminator.runs.command_line import Command
 
 def tables(args: argparse.Namespace) -> None:
     """Write the indices, the page of claims and the README's tables; print what was written."""
+    from terminator.report import culprit
+
+    with culprit.named():
+        _write_all()
+
+
+def _write_all() -> None:
     from terminator.report import claims, readme
     from terminator.report import tables as tables_of
     from terminator.runtime.paths import project_root, results_dir

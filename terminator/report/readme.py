@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from terminator.runs.measurements import load
+from terminator.runtime import text as medium
 from terminator.runtime.paths import atomic_write
 
 
@@ -24,7 +25,7 @@ def speed_table(profile: str = "laptop") -> str:
                 if row["what"] == "optimizer"
                 else f"{row['batch']} of {row['size']}x{row['size']}"
             )
-            on = (
+            on = medium.markdown(
                 record["machine"].rpartition(", ")[0] or record["machine"]
             )  # without its number of threads
             graphs = row.get("graphs", False)  # older records have no such field

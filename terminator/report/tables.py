@@ -20,6 +20,7 @@ from terminator.hrrformer.studies import pathfinder_pictures
 from terminator.hypertransformer.fewshot.runs import FEW_SHOT
 from terminator.runs import comparison, literature, records
 from terminator.runs.system import System
+from terminator.runtime import text
 from terminator.runtime.settings import PROFILES, from_dict, identity
 
 # each has records of its own
@@ -318,17 +319,19 @@ def document(studied: Iterable[StudyTable], notebooks: str = "", brief: bool = F
             if table.notebook
             else ""
         )
-        blocks.append(
-            f"**{table.title}**{where}. {common[:1].upper()}{common[1:]}.\n\n{markdown(rows)}"
-        )
+        said = text.markdown(f"{common[:1].upper()}{common[1:]}")
+        blocks.append(f"**{text.markdown(table.title)}**{where}. {said}.\n\n{markdown(rows)}")
     return "\n\n".join(blocks)
 
 
 def markdown(table: pd.DataFrame) -> str:
     """A table in Markdown."""
-    lines = ["| " + " | ".join(map(str, table.columns)) + " |", "|---" * len(table.columns) + "|"]
+    lines = [
+        "| " + " | ".join(map(text.markdown, table.columns)) + " |",
+        "|---" * len(table.columns) + "|",
+    ]
     lines += [
-        "| " + " | ".join(_text(value).replace("|", "/") for value in row) + " |"
+        "| " + " | ".join(text.markdown(_text(value)) for value in row) + " |"
         for row in table.itertuples(index=False)
     ]
     return "\n".join(lines)

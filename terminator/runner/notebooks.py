@@ -71,7 +71,7 @@ def read_notebook(path):
         sources = [
             (c["cell_type"], "".join(c["source"]), c["metadata"].get("tags", [])) for c in cells
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Refusal(f"{path}: not a readable notebook (nbformat 4): {error!r}") from error
     tagged = [text for kind, text, tags in sources if kind == "code" and "parameters" in tags]
     if len(tagged) != 1:
@@ -212,7 +212,7 @@ def fingerprint(notebook, parameters, source, data, results):
     """
     parts = [notebook.source_hash, parameters, source, data]
     if notebook.reads_records:
-        records = sorted((results / "runs").rglob("record.json"))
+        records = filter(Path.is_file, sorted((results / "runs").rglob("record.json")))
         parts += [
             [path.parent.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in records
         ]

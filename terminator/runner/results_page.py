@@ -9,10 +9,22 @@ from __future__ import annotations
 
 import csv
 import json
-from html import escape
+import os
 from pathlib import Path
 from urllib.parse import quote
 
+from terminator.runtime.text import html, terminal
+
+ENTRY = {
+    "status": str,
+    "error": str | None,
+    "title": str,
+    "parameters": dict,
+    "fingerprint": str,
+    "seconds": int | float,
+    "finished": str,
+    "output": str | None,
+}  # of the state, per notebook
 HEADLINE = ("experiment", "dataset", "profile", "metric", "value", "spread", "n_seeds")
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff;
@@ -55,13 +67,27 @@ def load_state(folder):
 
     Returns:
         {notebook name: {status, fingerprint, seconds, finished, output, ...}}; empty if there is
-        none or it cannot be read: at worst the notebooks run again.
+        none or it cannot be read, without the entries that have a wrong form: at worst notebooks
+        run again.
     """
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        return {name: entry for name, entry in state.items() if isinstance(entry, dict)}
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, RecursionError):
         return {}
+    return (
+        {name: entry for name, entry in state.items() if _sound(entry)}
+        if isinstance(state, dict)
+        else {}
+    )
+
+
+def _sound(entry):
+    """Whether an entry of the state is one that run_all.py could have written."""
+    return isinstance(entry, dict) and all(
+        isinstance(entry[name], types) and not isinstance(entry[name], bool)
+        for name, types in ENTRY.items()
+        if name in entry
+    )
 
 
 def headline(results, profile=None):
@@ -96,7 +122,7 @@ def headline_lines(rows):
         count = f"n = {row['n_seeds']}" if row["n_seeds"] else ""
         lines.append([*(row[column] for column in HEADLINE[:4]), value, count])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+    return [terminal("  ".join(map(str.ljust, line, widths)).rstrip()) for line in lines]
 
 
 def summary(results, profile, names, outcomes, state):
@@ -115,8 +141,8 @@ def summary(results, profile, names, outcomes, state):
     for name in names:
         status, entry = outcomes.get(name, "not run"), state.get(name, {})
         known = status in ("ok", "failed", "up to date")
-        seconds = f"{entry['seconds']:.1f}" if known else ""
-        file = entry["output"] if known else None
+        seconds = f"{entry['seconds']:.1f}" if known and "seconds" in entry else ""
+        file = entry.get("output") if known else None
         output = _shown(results / "notebooks" / profile / file) if file else ""
         lines.append(f"{name:{width}}  {status:11}  {seconds:>8}  {output}".rstrip())
     rows = headline(results, profile)
@@ -127,7 +153,7 @@ def summary(results, profile, names, outcomes, state):
 
 def _shown(path):
     here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+    return terminal(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def index_page(results):
@@ -147,12 +173,17 @@ def index_page(results):
 
 def _link(results, path, text):
     """A link from the page to a file of the results folder."""
-    return f'<a href="{quote(path.relative_to(results).as_posix())}">{escape(text)}</a>'
+    return f'<a href="{_address(results, path)}">{html(text)}</a>'
+
+
+def _address(results, path):
+    """The address of a file of the results folder, whatever bytes its name holds."""
+    return quote(os.fsencode(path.relative_to(results).as_posix()))
 
 
 def _table(head, rows):
     """A table; cells are HTML already."""
-    lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"]
+    lines = ["<tr>" + "".join(f"<th>{html(cell)}</th>" for cell in head) + "</tr>"]
     for row in rows:
         cells = (cell if cell.startswith("<td") else f"<td>{cell}</td>" for cell in row)
         lines.append("<tr>" + "".join(cells) + "</tr>")
@@ -160,7 +191,7 @@ def _table(head, rows):
 
 
 def _headline_table(results):
-    rows = [[escape(row[column]) for column in HEADLINE] for row in headline(results)]
+    rows = [[html(row[column]) for column in HEADLINE] for row in headline(results)]
     return "<h2>Headline results</h2>\n" + _table(HEADLINE, rows) if rows else ""
 
 
@@ -175,36 +206,38 @@ def _notebooks(results, folder):
         status, seconds = str(entry.get("status", "not recorded")), entry.get("seconds")
         kind = status if status in ("ok", "failed") else "note"
         cells = [
-            _link(results, best, name) if best.is_file() else escape(name),
-            escape(str(entry.get("title", ""))),
-            f'<td class="{kind}">{escape(status)}</td>',
+            _link(results, best, name) if best.is_file() else html(name),
+            html(entry.get("title", "")),
+            f'<td class="{kind}">{html(status)}</td>',
             f'<td class="number">{seconds:.1f} s</td>' if isinstance(seconds, int | float) else "",
-            escape(str(entry.get("finished", ""))),
+            html(entry.get("finished", "")),
             _link(results, source, "ipynb") if source.is_file() else "",
         ]
         rows.append(cells)
     head = ("notebook", "title", "status", "time", "finished", "")
-    return (
-        f"<h2>Notebooks, {escape(folder.name)} profile</h2>\n" + _table(head, rows) if rows else ""
-    )
+    return f"<h2>Notebooks, {html(folder.name)} profile</h2>\n" + _table(head, rows) if rows else ""
 
 
 def _figures(results):
     """Each figure once: one that lies there as both SVG and PNG is shown as SVG, with links to
     both.
     """
-    groups = {}
+    groups: dict[Path, dict[str, Path]] = {}
     for path in sorted((results / "figures").rglob("*")):
-        if path.suffix in (".svg", ".png", ".pdf") and not path.name.startswith("."):
+        if (
+            path.suffix in (".svg", ".png", ".pdf")
+            and not path.name.startswith(".")
+            and path.is_file()
+        ):
             groups.setdefault(path.with_suffix(""), {})[path.suffix] = path
     blocks = []
     for stem, files in groups.items():
         shown = files.get(".svg") or files.get(".png")
-        address = quote(shown.relative_to(results).as_posix()) if shown else ""
-        image = f'<img loading="lazy" src="{address}" alt="{escape(stem.name)}">'
+        address = _address(results, shown) if shown else ""
+        image = f'<img loading="lazy" src="{address}" alt="{html(stem.name)}">'
         image = f'<a href="{address}">{image}</a>' if shown else ""
         links = " ".join(_link(results, path, suffix[1:]) for suffix, path in files.items())
-        name = escape(stem.relative_to(results / "figures").as_posix())
+        name = html(stem.relative_to(results / "figures").as_posix())
         blocks.append(f"<figure>{image}<figcaption>{name} {links}</figcaption></figure>")
     return (
         '<h2>Figures</h2>\n<div class="figures">\n' + "\n".join(blocks) + "\n</div>"
@@ -218,11 +251,14 @@ def _tables(results):
         path for path in (results / "tables").rglob("*.csv") if not path.name.startswith(".")
     )
     rows = []
-    for path in paths:
-        with open(path, encoding="utf-8", errors="replace", newline="") as file:
-            count = max(0, sum(1 for _ in csv.reader(file)) - 1)
+    for path in filter(Path.is_file, paths):
+        try:
+            with open(path, encoding="utf-8", errors="replace", newline="") as file:
+                count = f"{max(0, sum(1 for _ in csv.reader(file)) - 1)} rows"
+        except (OSError, csv.Error):  # a damaged table must not hide all else
+            count = "not readable"
         name = path.relative_to(results / "tables").as_posix()
-        rows.append([_link(results, path, name), f'<td class="number">{count} rows</td>'])
+        rows.append([_link(results, path, name), f'<td class="number">{count}</td>'])
     return "<h2>Tables</h2>\n" + _table(("table", ""), rows) if rows else ""
 
 
@@ -231,7 +267,7 @@ def _runs(results):
     has.
     """
     names = [name for name in ("index.csv", "literature.csv") if (results / name).is_file()]
-    counts = {}
+    counts: dict[Path, int] = {}
     for record in sorted((results / "runs").glob("*/*/record.json")):
         counts[record.parent.parent] = counts.get(record.parent.parent, 0) + 1
     rows = []

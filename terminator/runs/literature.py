@@ -1,9 +1,14 @@
-"""Published numbers, each with its source: results/literature.csv and the released logs."""
+"""Published numbers, each with its source: results/literature.csv and the released logs.
 
-from pathlib import Path
+Both are listed with their digests in results/evidence.sha256 (see digests), against which they are
+read.
+"""
+
+import io
 
 import pandas as pd
 
+from terminator.runs import digests
 from terminator.runtime.paths import project_root, results_dir
 
 LITERATURE = [
@@ -23,7 +28,7 @@ LITERATURE = [
 def literature(table: str | None = None) -> pd.DataFrame:
     """Published numbers with their sources (results/literature.csv); of one table, if named."""
     try:
-        frame = pd.read_csv(_published_file("literature.csv"))
+        frame = _published("literature.csv")
     except FileNotFoundError:
         if project_root() is not None:
             raise
@@ -37,7 +42,7 @@ def released_logs() -> pd.DataFrame:
     """Test accuracy (%) per epoch in the logs of the released code: columns dataset, epoch,
     test_accuracy.
     """
-    wide = pd.read_csv(_published_file("literature/terminator_released_accuracy_logs.csv"))
+    wide = _published("literature/terminator_released_accuracy_logs.csv")
     titles = {"cifar10_test_accuracy": "CIFAR-10", "cifar100_test_accuracy": "CIFAR-100"}
     long = wide.rename(columns=titles).melt(
         "epoch", list(titles.values()), "dataset", "test_accuracy"
@@ -46,10 +51,22 @@ def released_logs() -> pd.DataFrame:
     return long[["dataset", "epoch", "test_accuracy"]]
 
 
-def _published_file(name: str) -> Path:
-    """A file of published numbers: in the results folder in use, else in the project's own."""
+def _published(name: str) -> pd.DataFrame:
+    """A table of published numbers: in the results folder in use, else in the project's own.
+
+    Raises:
+        FileNotFoundError: as its message says.
+        ValueError: if it is not as listed, or not listed.
+    """
     root = project_root()
     for folder in (results_dir(), *([root / "results"] if root else [])):
         if (folder / name).is_file():
-            return folder / name
+            digest = digests.listed(folder).get(name)
+            if digest is None:
+                raise ValueError(
+                    f"{folder / name} is not listed in {folder / digests.LIST}, so nothing says "
+                    "that it "
+                    f"is whole; to list it: cd {folder} && sha256sum {name} >> {digests.LIST}"
+                )
+            return pd.read_csv(io.BytesIO(digests.read(folder / name, digest)))
     raise FileNotFoundError(f"no {name} in {results_dir()}")

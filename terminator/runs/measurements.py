@@ -33,7 +33,7 @@ def as_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 def load(profile: str | None = None, experiment: str = BENCHMARK) -> list[dict[str, Any]]:
     """All records of an experiment's measurements in a profile (or all), oldest first."""
     paths = sorted(results_dir().glob(f"runs/{experiment}/*/benchmark.json"))
-    found = [json.loads(path.read_text(encoding="utf8")) for path in paths]
+    found = [records.read_measurement(path) for path in paths]
     return [record for record in found if profile in (None, record["profile"])]
 
 
@@ -58,8 +58,8 @@ def add(experiment: str, profile: str, measured: Callable[[], dict[str, Any]]) -
         "started": started,
         "finished": provenance.now(),
     }
-    records.write_json(path, record)
-    return json.loads(path.read_text(encoding="utf8"))
+    records.write_record(path, record)
+    return records.read_measurement(path)
 
 
 def latest(

@@ -7,25 +7,48 @@ with its source.
 
 import hashlib
 import json
-import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from terminator.runtime import text
 from terminator.runtime.paths import atomic_write, results_dir
+from terminator.runtime.progress import say
 
-REQUIRED = {
-    "run_id",
-    "experiment",
-    "status",
-    "profile",
-    "seed",
-    "config",
-    "data",
-    "results",
-}  # else it is no record
+WORDS = {
+    str: "text",
+    int: "an integer",
+    float: "a number",
+    dict: "an object",
+    list: "a list",
+    type(None): "null",
+}
+FORM: dict[str, tuple[type, ...]] = {  # without these it is no record
+    "run_id": (str,),
+    "experiment": (str,),
+    "status": (str,),
+    "profile": (str,),
+    "seed": (int,),
+    "config": (dict,),
+    "data": (dict,),
+    "results": (dict, list),
+}
+MEASUREMENT: dict[str, tuple[type, ...]] = {"profile": (str,), "machine": (str,), "rows": (list,)}
+OPTIONAL: dict[str, tuple[type, ...]] = {  # what some kinds of runs have
+    "task": (str,),
+    "model": (str,),
+    "device": (str,),
+    "epochs": (list,),
+    "provenance": (dict,),
+    "files": (dict,),
+    "parameters": (int,),
+    "wall_s": (int, float),
+    "started": (str,),
+    "finished": (str,),
+}
 FINISHED, RUNNING = "ok", "running"  # of a record's status
 SMOKE, OWN = (
     "smoke",
@@ -40,9 +63,11 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> Path:
-    """Write a table, whole or not at all, and return its path."""
+    """Write a table, whole or not at all, and return its path; text from outside becomes no
+    formula.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, frame.to_csv(index=False))
+    atomic_write(path, frame.map(text.csv).rename(columns=text.csv).to_csv(index=False))
     return path
 
 
@@ -66,18 +91,50 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: if it is no record (truncated, say) or not as it was written, naming the file.
     """
+    return _read(path, FORM, "run record", "Remove its folder to make that run again.")
+
+
+def read_measurement(path: Path) -> dict[str, Any]:
+    """Read one benchmark.json, without its digest; the first ones have none.
+
+    Raises:
+        ValueError: naming the file, as read_record.
+    """
+    return _read(path, MEASUREMENT, "measurement", "Remove its folder to measure again.")
+
+
+def _read(
+    path: Path, form: Mapping[str, tuple[type, ...]], what: str, advice: str
+) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf8"))
         digest = record.pop("digest", None) if isinstance(record, dict) else None
         if digest is not None and digest != _digest(record):
             raise ValueError("its content is not what was written (damaged, or edited by hand)")
-        if missing := REQUIRED - (record.keys() if isinstance(record, dict) else set()):
-            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-    except (ValueError, OSError) as error:
-        raise ValueError(
-            f"{path} is no readable run record: {error}. Remove its folder to make that run again."
-        ) from error
+        _check_form(record, form)
+    except (ValueError, OSError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise ValueError(f"{path} is no readable {what}: {reason}. {advice}") from error
     return record
+
+
+def _check_form(record: Any, form: Mapping[str, tuple[type, ...]]) -> None:
+    """Raise ValueError, naming the field, if a record lacks one, or if one is of another type
+    than it should be.
+    """
+    if not isinstance(record, dict) or (missing := [name for name in form if name not in record]):
+        raise ValueError(
+            f"it lacks {', '.join(sorted(missing if isinstance(record, dict) else form))}"
+        )
+    for name, types in {**form, **OPTIONAL}.items():
+        value = record.get(name)
+        if name in record and (
+            not isinstance(value, types) or (isinstance(value, bool) and bool not in types)
+        ):
+            raise ValueError(
+                f"its {name} is {json.dumps(value)[:80]}; allowed: "
+                f"{' or '.join(WORDS[t] for t in types)}"
+            )
 
 
 def load_records(
@@ -89,12 +146,52 @@ def load_records(
         status: of finished runs, or "running": of those that are not, with the epochs that they
             have.
     """
-    paths = sorted((results_dir() / "runs").glob(f"{experiment or '*'}/*/record.json"))
-    records = [read_record(path) for path in paths]
+    runs = results_dir() / "runs"
+    found = [
+        (path, read_record(path))
+        for path in sorted(runs.glob(f"{experiment or '*'}/*/record.json"))
+    ]
     return [
         record
-        for record in records
+        for record in _each_once(runs, found)
         if profile in (None, record["profile"]) and record["status"] == status
+    ]
+
+
+_said: set[str] = set()  # what was said already, so that every table does not say it again
+
+
+def _each_once(runs: Path, found: list[tuple[Path, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The records, each run once: a folder's name says which run it holds; a copy of a run is no
+    second one.
+    """
+    chosen: dict[tuple[str, str], Path] = {}
+
+    def misplaced(path: Path, record: dict[str, Any]) -> bool:
+        return path.parent != runs / record["experiment"] / record["run_id"]
+
+    for path, record in sorted(
+        found, key=lambda pair: misplaced(*pair)
+    ):  # the rightly placed first
+        rightly = runs / record["experiment"] / record["run_id"] / "record.json"
+        place = chosen.setdefault(
+            (record["experiment"], record["run_id"]), rightly if rightly.is_file() else path
+        )
+        if misplaced(path, record):
+            counts = (
+                "it counts once"
+                if place == path
+                else f"it is a copy of {place.parent.relative_to(runs)}, which counts alone"
+            )
+            line = (
+                f"note: runs/{path.parent.relative_to(runs)} holds the run {record['experiment']}/"
+                f"{record['run_id']}: {counts}"
+            )
+            if line not in _said:
+                _said.add(line)
+                say(line)
+    return [
+        record for path, record in found if chosen[record["experiment"], record["run_id"]] == path
     ]
 
 
@@ -118,9 +215,10 @@ def check_writable(folder: Path) -> None:
     """Raise PermissionError, naming the folder, if no file can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.write_text("")
-        probe.unlink()
+        with tempfile.TemporaryFile(
+            dir=folder
+        ):  # new and of no foreseeable name: no link is followed
+            pass
     except OSError as error:
         raise PermissionError(
             f"cannot write to the results folder {folder}: {error.strerror}. Choose another one "

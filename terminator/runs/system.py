@@ -18,13 +18,13 @@ from typing import Any, ClassVar
 
 import pandas as pd
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from torch import nn
 
 from terminator.data.sources import DatasetNotFound
 from terminator.model import count_parameters
 from terminator.runs import observations, records
-from terminator.runtime import provenance, weights
+from terminator.runtime import locks, provenance, weights
 from terminator.runtime.deterministic import deterministic_algorithms
 from terminator.runtime.distributed import broadcast, processes, rank
 from terminator.runtime.paths import results_dir
@@ -138,7 +138,7 @@ def _alone(folder: Path) -> Iterator[None]:
     if rank() > 0:
         yield
         return
-    lock = FileLock(folder / ".lock")
+    lock = locks.folder_lock(folder)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -216,7 +216,7 @@ def file_record(
     else:
         records.write_csv(folder / "metrics.csv", pd.DataFrame(rows))
         if observed:
-            observations.write(folder, list(observed))
+            record = {**record, "files": observations.write(folder, list(observed))}
         records.write_record(folder / "record.json", record)
         rebuild_index()
     (folder / "checkpoint.pt").unlink(missing_ok=True)

@@ -8,6 +8,7 @@ papermill in the caller's. Standard library only, so that importing it costs not
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,29 +17,38 @@ from pathlib import Path
 DATA_VARIABLE = "TERMINATOR_DATA"
 CACHE_VARIABLE = "TERMINATOR_CACHE"
 RESULTS_VARIABLE = "TERMINATOR_RESULTS"
+PROJECT = re.compile(rb"""^name\s*=\s*["']terminator-kit["']""", re.MULTILINE)  # in pyproject.toml
 
 
-def _is_project(folder: Path) -> bool:
-    # run_all.py stands in for results/, so that a checkout whose results were deleted is still
-    # found.
-    has_results = (folder / "results").is_dir() or (folder / "run_all.py").is_file()
-    return has_results and (folder / "notebooks").is_dir()
+def home() -> Path:
+    """Return the folder that holds terminator/: a checkout's, or the installation's
+    site-packages.
+    """
+    return Path(__file__).resolve().parents[2]
+
+
+def is_project(folder: Path) -> bool:
+    """Whether a folder is this project's: its notebooks, and a pyproject.toml that says so."""
+    try:
+        with open(folder / "pyproject.toml", "rb") as file:
+            named = PROJECT.search(file.read(10_000))
+    except OSError:
+        return False
+    return named is not None and (folder / "notebooks").is_dir()
 
 
 def project_root() -> Path | None:
-    """Return the folder that holds notebooks/ and results/.
+    """Return the project's folder, with notebooks/ and results/ (which may have been deleted).
 
-    The package's own location is tried first (a checkout, an editable install), then the current
-    folder and its parents.
+    The folder that holds the package is tried first (a checkout, an editable install), then the
+    current one and its parents: JupyterLab may be started in a clone while the package is installed
+    elsewhere.
 
     Returns:
-        the folder, or None where the package is used outside a checkout.
+        the folder, or None where the package is used outside the project.
     """
     here = Path.cwd()
-    for folder in (Path(__file__).resolve().parents[2], here, *here.parents):
-        if _is_project(folder):
-            return folder
-    return None
+    return next((folder for folder in (home(), here, *here.parents) if is_project(folder)), None)
 
 
 def results_dir() -> Path:
@@ -96,13 +106,16 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}.tmp{path.suffix}")
+    open(temporary, "xb").close()  # new, so no link that somebody put there is followed
     try:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())  # the bytes must be on the disk before the name points to them
         os.replace(temporary, path)
-    except BaseException:  # Ctrl-C included: nothing may be left behind
+    except BaseException as error:  # Ctrl-C included: nothing may be left behind
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
+            error.filename = str(path)  # a full disk names no file
         raise
 
 

@@ -11,6 +11,8 @@ import time
 
 from tqdm.auto import tqdm
 
+from terminator.runtime.text import terminal
+
 HEADLESS_VARIABLE = "TERMINATOR_HEADLESS"
 
 
@@ -83,7 +85,7 @@ def bar(total: int, description: str, unit: str = "it", silent: bool = False) ->
 
 def say(line: str) -> None:
     """Print a line at once, above a bar if there is one."""
-    tqdm.write(line, file=sys.stdout)
+    tqdm.write(terminal(line), file=sys.stdout)
     sys.stdout.flush()
 
 

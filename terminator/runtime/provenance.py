@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import subprocess
 import sys
 import time
 from datetime import UTC, datetime
@@ -12,8 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import terminator
+from terminator.runtime import git
 from terminator.runtime.machine import cpu_name
-from terminator.runtime.paths import project_root
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -28,6 +28,12 @@ def package_hash():
     return digest.hexdigest()
 
 
+CODE = (
+    "terminator",
+    "notebooks",
+    "run_all.py",
+    "pyproject.toml",
+)  # what a record's `dirty` speaks of
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn")
 
 
@@ -37,19 +43,6 @@ def now() -> str:
 
 
 # -- provenance ------------------------------------------------------------------------------------
-
-
-def _git(*arguments: str) -> str | None:
-    root = project_root()
-    if root is None:
-        return None
-    try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=root, capture_output=True, text=True, timeout=20
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def device_name(kind: str) -> str:
@@ -76,22 +69,27 @@ def peak_memory_bytes(kind: str) -> int:
 
 
 def provenance() -> dict[str, Any]:
-    """Code and software: commit, whether the checkout was clean, source hash, versions, system."""
-    versions: dict[str, str | int | None] = {"python": platform.python_version()}
+    """Code and software: commit, whether the checkout differed from it, source hash, versions,
+    system.
+
+    Commit and `dirty` are None where the package lies in no checkout of its own, whatever the
+    current folder is; its version and the hash of its files say then what ran.
+    """
+    versions: dict[str, str | int | None] = {
+        "terminator-kit": terminator.__version__,
+        "python": platform.python_version(),
+    }
     for package in PACKAGES:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    status = _git(
-        "status", "--porcelain", "--", "terminator", "notebooks", "run_all.py", "pyproject.toml"
-    )
     import torch
 
     versions["cuda"], versions["cudnn"] = torch.version.cuda, torch.backends.cudnn.version()
     return {
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": None if status is None else bool(status),
+        "commit": git.commit(),
+        "dirty": git.changed(*CODE),
         "source_hash": package_hash(),
         "versions": versions,
         "system": f"{platform.system()} {platform.machine()}",

@@ -4,7 +4,7 @@ experiment this one.
 
 import dataclasses
 import difflib
-import math
+import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -194,7 +194,7 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
         except ValueError:
             pass
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is float and is_number and math.isfinite(value):
+    if hint is float and is_number and abs(value) <= sys.float_info.max:  # integers have no end
         return float(value)
     if hint is str and isinstance(
         value, (int, float)

@@ -16,6 +16,7 @@ from terminator.bench import floors, measure, network, revision
 from terminator.model import Terminator
 from terminator.ops.products import product
 from terminator.runs import measurements
+from terminator.runtime import git
 from terminator.runtime.memory import keep_freed_memory
 from terminator.runtime.settings import ConfigError
 
@@ -106,7 +107,7 @@ def test_compare_runs_another_revision_in_turns(results, tmp_path, monkeypatch):
     someone = ["-c", "user.name=a", "-c", "user.email=a@b"]
     for command in (["init", "-q"], ["add", "-A"], [*someone, "commit", "-qm", "slow"]):
         subprocess.run(["git", *command], cwd=repository, check=True, capture_output=True)
-    monkeypatch.setattr(revision, "project_root", lambda: repository)
+    monkeypatch.setattr(git, "checkout", lambda: repository)
     result = revision.compare(benchmark.Case(**TINY), "HEAD", rounds=1, profile="smoke")
     assert result["there"]["ms"] > 1000 > result["here"]["ms"]
     assert result["ratio"] == pytest.approx(result["there"]["ms"] / result["here"]["ms"])

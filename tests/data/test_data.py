@@ -388,4 +388,14 @@ def test_folders_follow_argument_environment_and_project(tmp_path, monkeypatch):
     for folder in ("kit/notebooks/deep", "kit/results"):
         (tmp_path / folder).mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "kit" / "notebooks" / "deep")
+    for other in (
+        None,
+        '[project]\nname = "another"\n',
+        '[project]\ndescription = "not terminator-kit"\n',
+    ):
+        if other:
+            (tmp_path / "kit" / "pyproject.toml").write_text(other)
+        assert paths.project_root() is None  # any folder may have notebooks and results
+    (tmp_path / "kit" / "pyproject.toml").write_text('[project]\nname = "terminator-kit"\n')
     assert paths.project_root() == tmp_path / "kit"
+    assert paths.results_dir() == tmp_path / "kit" / "results"

@@ -284,6 +284,9 @@ def test_interrupt_lock_kill_and_continue(tmp_path):
     book(notebooks, "02_counting", COUNT)
 
     process, kernel = start_and_wait(notebooks, results)
+    assert (
+        "00_counting.html" in (results / "index.html").read_text()
+    )  # from the first finished notebook on
     code, text = call(notebooks, results, "--only", "02*")  # a second call meanwhile
     assert code == 2
     assert f"another run_all.py (process {process.pid}" in text

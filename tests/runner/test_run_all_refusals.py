@@ -1,5 +1,7 @@
 """run_all.py refuses at once what cannot work, and names it."""
 
+import os
+
 import nbformat
 import pytest
 from run_all_tools import PARAMETERS, book, call
@@ -86,6 +88,35 @@ def test_results_folder_that_cannot_be_written(two, tmp_path):
     code, text = call(two[0], tmp_path / "file" / "results")
     assert code == 2
     assert f"cannot write to the results folder {tmp_path / 'file' / 'results'}" in text
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_a_link_in_the_place_of_the_lock(two, tmp_path):
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / ".lock").symlink_to(tmp_path / "precious")
+    code, text = call(two[0], tmp_path / "results")
+    assert code == 2
+    assert f"{tmp_path / 'results' / '.lock'} is a link" in text
+    assert (tmp_path / "precious").read_text() == "kept"
+
+
+def test_a_folder_where_a_file_is_written_is_named_in_one_line(tmp_path):
+    notebooks, results = tmp_path / "notebooks", tmp_path / "results"
+    book(notebooks, "00_one", "1")
+    (results / "notebooks" / "smoke" / "state.json").mkdir(parents=True)
+    code, text = call(notebooks, results)
+    assert code == 1
+    assert "Traceback" not in text
+    assert "state.json" in text.splitlines()[-1]
+
+
+def test_names_of_notebooks_and_folders_send_nothing_to_the_terminal(tmp_path):
+    book(tmp_path / "notebooks", "00_a\x1b[31mred")
+    for options in (["--list"], ["--only", "none"], ["--data-dir", "no\x1b[31m\nfolder"]):
+        _, text = call(tmp_path / "notebooks", tmp_path / "results", *options)
+        assert "\x1b" not in text
+        assert "\\x1b[31m" in text
 
 
 def test_empty_notebook_folder(tmp_path):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from terminator.plots.charts import line_look
 from terminator.plots.style import COLOURS, new_figure
+from terminator.runtime.text import figure as plain
 
 VOID, BACKGROUND = (
     (0.82, 0.82, 0.82),
@@ -85,9 +86,11 @@ def segmentations(
             axis.set(xticks=[], yticks=[])
             axis.grid(False)
             axis.spines[:].set_visible(False)
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        line[0].set_ylabel(plain(name), rotation=0, ha="right", va="center")
     occurring = sorted({int(i) for part in (labels, *predicted.values()) for i in part.unique()})
-    handles = [Patch(color=colours[i], label=classes[i]) for i in occurring if i < len(classes)]
+    handles = [
+        Patch(color=colours[i], label=plain(classes[i])) for i in occurring if i < len(classes)
+    ]
     handles += [Patch(color=VOID, label="not counted")] * any(i >= len(classes) for i in occurring)
     room = 0.75 + 0.075 * max(len(handle.get_label()) for handle in handles)  # inches for an entry
     figure.legend(
@@ -128,7 +131,7 @@ def miou_dots(table: pd.DataFrame, title: str | None = None) -> Figure:
             ha="center",
             fontsize=7.5,
         )
-    axis.set_yticks(heights, table.index)
+    axis.set_yticks(heights, map(plain, table.index))
     axis.set_ylim(len(table) - 0.5, -0.7)
     axis.margins(x=0.08)
     axis.set_xlabel("mean intersection over union (%)")
@@ -152,9 +155,9 @@ def class_ious(table: pd.DataFrame, title: str | None = None) -> Figure:
             table[name],
             width * 0.94,
             color=COLOURS[i],
-            label=name,
+            label=plain(name),
         )
-    axis.set_xticks(places, table.index, rotation=35, ha="right")
+    axis.set_xticks(places, map(plain, table.index), rotation=35, ha="right")
     axis.set_ylabel("intersection over union (%)")
     axis.grid(False, axis="x")
     figure.legend(loc="outside lower center", ncols=3)
@@ -166,7 +169,7 @@ def miou_curves(curves: Mapping[str, pd.DataFrame], title: str | None = None) ->
     figure = new_figure(6.6, 3.4, title)
     axis = figure.subplots()
     for i, (label, frame) in enumerate(curves.items()):
-        axis.plot(frame["step"], frame["miou"], label=label, **line_look(i))
+        axis.plot(frame["step"], frame["miou"], label=plain(label), **line_look(i))
     axis.set(xlabel="training step", ylabel="mIoU of validation pictures (%)")
     figure.legend(loc="outside lower center", ncols=3)
     return figure

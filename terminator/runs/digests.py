@@ -1,0 +1,63 @@
+"""Files that tables and figures read are those that were written: each is covered by a SHA-256.
+
+What a run leaves beside its record is covered by the record (`files`: {name: SHA-256}), which has a
+digest of its own. Everything else that is evidence stands in the list results/evidence.sha256:
+published numbers, and what was observed in runs whose records are older than `files`. The list is
+in the form of the program sha256sum. After a listed file was changed on purpose, it is made again
+by
+
+    cd results && sha256sum $(cut -c67- evidence.sha256) > evidence.new && mv evidence.new
+    evidence.sha256
+"""
+
+import hashlib
+from pathlib import Path
+
+LIST = "evidence.sha256"
+
+
+def of(content: bytes) -> str:
+    """The SHA-256 of some bytes, hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def listed(results: Path) -> dict[str, str]:
+    """The list of a results folder: {path below it: SHA-256}; empty if there is none.
+
+    Raises:
+        ValueError: naming the list and the line, if it is not in the form of sha256sum.
+    """
+    path, found = results / LIST, {}
+    try:
+        lines = path.read_text(encoding="utf8").splitlines()
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is no readable list of digests: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        digest, gap, name = line[:64], line[64:66], line[66:]
+        if gap not in ("  ", " *") or not name or set(digest) - set("0123456789abcdef"):
+            raise ValueError(
+                f"{path} is no readable list of digests: line {number} is {line[:100]!r}; allowed: "
+                "64 digits, two spaces, a path, as sha256sum writes them"
+            )
+        found[name] = digest
+    return found
+
+
+def read(path: Path, digest: str | None) -> bytes:
+    """The content of a file, which must have this digest (None: whatever it holds).
+
+    Raises:
+        ValueError: naming the file, if it is not what was written.
+        OSError: if it cannot be read.
+    """
+    content = path.read_bytes()
+    if digest is not None and of(content) != digest:
+        raise ValueError(
+            f"{path} is not what was written (damaged, or edited by hand): its SHA-256 begins with "
+            f"{of(content)[:12]} instead of {digest[:12]}. Get it again, with git for example; how "
+            "a "
+            f"change on purpose is recorded stands in terminator/runs/digests.py"
+        )
+    return content

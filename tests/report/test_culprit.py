@@ -1,0 +1,83 @@
+"""A record with a field of a wrong kind is named in one line by whatever makes tables."""
+
+import json
+import random
+import shutil
+
+import pytest
+from places import ROOT
+
+from terminator.__main__ import main
+from terminator.report import culprit
+from terminator.runs import records
+from terminator.runtime.paths import results_dir
+
+RUNS = ROOT / "results" / "runs"
+KINDS = (
+    "images",
+    "networks",
+    "segmentation_context",
+    "longrange",
+    "fewshot",
+    "gan",
+)  # one of each task, at least
+WRONG = [None, True, 3, "text", [], {}, [[]], -1.5, 10**400]
+
+
+def ways(content, way=()):
+    """The way to every field of nested dictionaries and short lists."""
+    inner = (
+        content.items()
+        if isinstance(content, dict)
+        else enumerate(content)
+        if isinstance(content, list)
+        else ()
+    )
+    for key, value in inner if len(content) < 40 else ():
+        yield (*way, key)
+        if isinstance(value, (dict, list)):
+            yield from ways(value, (*way, key))
+
+
+def put(record):
+    path = results_dir() / "runs" / record["experiment"] / record["run_id"] / "record.json"
+    shutil.rmtree(results_dir() / "runs", ignore_errors=True)
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("experiment", KINDS)
+def test_a_wrong_field_is_named_with_its_file(experiment, capsys):
+    chance = random.Random(experiment)
+    whole = records.read_record(min(RUNS.glob(f"{experiment}/*/record.json")))
+    put(whole)
+    assert main(["tables"]) == 0
+    everywhere, named = list(ways(whole)), 0
+    for _ in range(20):
+        record = json.loads(json.dumps(whole))
+        *way, last = chance.choice(everywhere)
+        place = record
+        for key in way:
+            place = place[key]
+        if isinstance(place, dict) and chance.random() < 0.2:
+            del place[last]
+        else:
+            place[last] = chance.choice(WRONG)
+        capsys.readouterr()
+        (results_dir() / "REPRODUCIBILITY.md").unlink(missing_ok=True)
+        try:
+            put(record)
+        except (KeyError, TypeError):  # its very name is gone
+            continue
+        status, error = main(["tables"]), capsys.readouterr().err
+        assert status in (0, 2)
+        if status:
+            assert f"{whole['run_id']}/record.json is no " in error
+            assert len(error.splitlines()) == 1
+            named += 1
+    assert named
+
+
+def test_an_error_that_comes_from_no_record_stays_what_it_was():
+    with pytest.raises(KeyError, match="elsewhere"), culprit.named():
+        raise KeyError("elsewhere")
