@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from terminator.data.decoder import is_picture
 from terminator.data.sources import DatasetCorrupt
 
-IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .bmp .gif .webp .tif .tiff .pgm .ppm".split())
 ARCHIVE_SUFFIXES = (".tar.xz", ".tar.gz", ".tar.bz2", ".tar", ".tgz", ".txz", ".zip")
 LAYOUT = "{train,test}/<class>/*.png|jpg|..., or <class>/*.png|jpg|..., possibly below one top folder"
 _DAMAGE = (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error)
@@ -105,7 +105,7 @@ def _list_tar(source: Path, limit: int | None) -> list[str]:
         for member in tar:
             if member.isfile():
                 names.append(member.name)
-            elif not member.isdir() and PurePosixPath(member.name).suffix.lower() in IMAGE_SUFFIXES:
+            elif not member.isdir() and is_picture(member.name):
                 raise DatasetCorrupt(f"{member.name} in {source} is a link or device: store the file itself")
             if limit and len(names) >= limit:
                 return names
@@ -140,6 +140,15 @@ def read_files(source: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
                     yield member.name, tar.extractfile(member).read()
 
 
+def read_file(path: Path) -> bytes:
+    """The content of one file that somebody named.
+
+    Raises: DatasetCorrupt if it cannot be read, or is larger than any image.
+    """
+    ((_, content),) = read_files(path.parent, {path.name})
+    return content
+
+
 def _check_size(name: str, source: Path, size: int) -> None:
     if size > MAX_FILE_BYTES:
         raise DatasetCorrupt(f"{name} in {source} is {size:,} bytes large; allowed: {MAX_FILE_BYTES:,} for an image")
@@ -161,7 +170,7 @@ def _image_paths(names: list[str]) -> dict[str, tuple[str, ...]]:
     images = {
         name: path
         for name, path in sorted(parts.items())
-        if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+        if is_picture(name)
         and not any(part.startswith(".") or part == "__MACOSX" for part in path)
     }
     tops = {path[0] for path in images.values()}

@@ -18,8 +18,10 @@ import numpy as np
 import torch
 
 from terminator.data import sources
+from terminator.data.decoder import is_picture, open_picture
 from terminator.data.episodes.classes import ClassImages, starts_of
 from terminator.data.episodes.strokes import draw_strokes
+from terminator.data.folders import list_files, read_files
 from terminator.data.sources import DatasetCorrupt, DatasetNotFound
 from terminator.runtime.paths import DATA_VARIABLE, cache_dir, data_dirs
 
@@ -153,15 +155,15 @@ def _torchvision_omniglot(places: list[Path], download: bool) -> ClassImages:
                  for background in (True, False)]
     except Exception as error:  # whatever a network or a damaged archive makes torchvision raise
         raise DatasetNotFound(f"omniglot could not be read from {root or 'a download'}: {error}; {hint}") from error
-    stacks, names = [], []
+    drawings: dict[str, list[np.ndarray]] = {}
     for part in parts:
-        drawings: list[list[np.ndarray]] = [[] for _ in part._characters]
-        for i in range(len(part)):
-            image, character = part[i]
-            drawings[character].append(255 - np.asarray(image.convert("L")))  # ink bright, as in omniglot28
-        stacks += [np.stack(images)[:, None] for images in drawings]
-        names += [character.replace(os.sep, "/") for character in part._characters]
-    return _collect("omniglot", stacks, tuple(names), tuple(name.split("/")[0] for name in names))
+        folder = Path(part.target_folder)
+        names = sorted(name for name in list_files(folder) if is_picture(name) and name.count("/") == 2)
+        for name, content in read_files(folder, set(names)):
+            picture = open_picture(content, f"{name} in {folder}").convert("L")
+            drawings.setdefault(name.rpartition("/")[0], []).append(255 - np.asarray(picture))  # ink bright
+    alphabets = tuple(name.split("/")[0] for name in drawings)
+    return _collect("omniglot", [np.stack(images)[:, None] for images in drawings.values()], tuple(drawings), alphabets)
 
 
 def _collect(name: str, stacks: list[np.ndarray], classes: tuple[str, ...], groups: tuple[str, ...] | None = None,

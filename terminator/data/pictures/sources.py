@@ -1,11 +1,13 @@
 """CamVid and PASCAL VOC 2012 as they lie on the disk: found, matched up, decoded and checked.
 
-Archives are read in memory and never unpacked, see folders.py; VOC is read by torchvision's own classes.
+Archives are read in memory and never unpacked, see folders.py; VOC's lists are read by torchvision's own classes,
+every picture by the one decoder.
 """
 
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -17,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from terminator.data import folders
-from terminator.data.decoding import open_picture
+from terminator.data.decoder import is_picture, open_labels, open_picture
 from terminator.data.pictures.batches import IGNORE, FilePictures, PictureFile, Pictures, StackedPictures
 from terminator.data.sources import DatasetCorrupt, DatasetNotFound
 from terminator.runtime.paths import DATA_VARIABLE
@@ -110,7 +112,7 @@ def _camvid_pairs(names: list[str], source: Path) -> dict[str, dict[str, str]]:
     by_folder: dict[str, dict[str, str]] = {}
     for name in sorted(names):
         path = PurePosixPath(name)
-        if path.suffix.lower() in folders.IMAGE_SUFFIXES and not any(p.startswith((".", "__")) for p in path.parts):
+        if is_picture(name) and not any(p.startswith((".", "__")) for p in path.parts):
             by_folder.setdefault(path.parent.name, {})[path.stem] = name
     pairs = {}
     for split in SPLITS:
@@ -134,10 +136,7 @@ def _decode_camvid(source: Path, pairs: dict[str, dict[str, str]], size: Sequenc
     with bar(2 * len(of_labels), f"decoding {source.name}", "file") as progress:
         for name, content in folders.read_files(source, set(of_labels)):
             where = f"{name} in {source}"
-            picture = open_picture(content, where)
-            if picture.mode not in ("L", "P", "1"):
-                raise ValueError(f"{where} has pixel mode {picture.mode}; allowed: one class index per pixel (L or P)")
-            maps[of_labels[name]] = check_labels(np.asarray(picture), len(CAMVID), CAMVID_VOID, where)
+            maps[of_labels[name]] = check_labels(open_labels(content, where), len(CAMVID), CAMVID_VOID, where)
             progress.update()
         for name, content in folders.read_files(source, set(maps)):
             where = f"{name} in {source}"
@@ -184,8 +183,12 @@ def _voc_list(root: Path, image_set: str) -> Any:
 
 
 def _voc_files(dataset: Any, size: Sequence[int] | None) -> tuple[PictureFile, ...]:
-    return tuple(PictureFile(Path(image), Path(labels), functools.partial(_read_pair, dataset, i, size))
-                 for i, (image, labels) in enumerate(zip(dataset.images, dataset.masks, strict=True)))
+    return tuple(_voc_file(Path(image), Path(labels), size)
+                 for image, labels in zip(dataset.images, dataset.masks, strict=True))
+
+
+def _voc_file(image: Path, labels: Path, size: Sequence[int] | None) -> PictureFile:
+    return PictureFile(image, labels, functools.partial(_read_pair, image, labels, size))
 
 
 def _trainaug(root: Path, lists: dict[str, Any], size: Sequence[int] | None) -> tuple[PictureFile, ...]:
@@ -197,7 +200,7 @@ def _trainaug(root: Path, lists: dict[str, Any], size: Sequence[int] | None) -> 
         pairs = [(folder / "JPEGImages" / f"{name}.jpg", folder / "SegmentationClassAug" / f"{name}.png")
                  for name in names]
         _check_inside([path for pair in pairs for path in pair], root)
-        return tuple(PictureFile(*pair, functools.partial(_read_paths, *pair, size)) for pair in pairs)
+        return tuple(_voc_file(*pair, size) for pair in pairs)
     if not (root / "sbd").is_dir():
         raise DatasetNotFound(f"data.train is 'trainaug', but {root} has neither sbd/ (torchvision's SBDataset) nor "
                               "VOCdevkit/VOC2012/SegmentationClassAug/ with ImageSets/Segmentation/trainaug.txt; "
@@ -232,17 +235,16 @@ def _check_inside(paths: Sequence[str | Path], root: Path) -> None:
             raise DatasetCorrupt(f"a list in {root} names {path}, which lies outside; allowed: names of pictures")
 
 
-def _read_pair(dataset: Any, index: int, size: Sequence[int] | None) -> tuple[Tensor, Tensor]:
-    """One picture of a torchvision data set that has `images` and `masks`, its files."""
-    where = str(dataset.masks[index])
-    with _naming(f"{dataset.images[index]} or {where}"):
-        image, target = dataset[index]
-        labels = check_labels(np.asarray(target), len(VOC), IGNORE, where)
-        return to_tensors(image, labels, size, str(dataset.images[index]))
+def _read_pair(image: Path, labels: Path, size: Sequence[int] | None) -> tuple[Tensor, Tensor]:
+    """A picture and its labels: a picture of class indices, or SBD's .mat."""
+    with _naming(f"{image} or {labels}"):
+        content = folders.read_file(labels)
+        target = _sbd_labels(content) if labels.suffix == ".mat" else open_labels(content, str(labels))
+        target = check_labels(target, len(VOC), IGNORE, str(labels))
+        return to_tensors(open_picture(folders.read_file(image), str(image)), target, size, str(image))
 
 
-def _read_paths(image: Path, labels: Path, size: Sequence[int] | None) -> tuple[Tensor, Tensor]:
-    read: Iterator[Image.Image] = (open_picture(content, str(path)) for path in (image, labels)
-                                   for _, content in folders.read_files(path.parent, {path.name}))
-    picture, target = read
-    return to_tensors(picture, check_labels(np.asarray(target), len(VOC), IGNORE, str(labels)), size, str(image))
+def _sbd_labels(content: bytes) -> np.ndarray:
+    from scipy.io import loadmat
+
+    return np.asarray(loadmat(io.BytesIO(content))["GTcls"][0]["Segmentation"][0])
