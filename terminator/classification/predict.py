@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from terminator.classification.networks import load
 from terminator.data import normalize
 from terminator.data.decoding import decode
-from terminator.data.folders import read_file
+from terminator.data.files import read_file
 from terminator.model import Terminator
 from terminator.standardization import is_calibrated
 

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from terminator.data.decoder import open_picture
-from terminator.data.folders import base_name, list_files, plan_layout, read_files
+from terminator.data.files import base_name, list_files, read_files
+from terminator.data.folders import plan_layout
 from terminator.data.sources import RawSplits, stratified_choice
 from terminator.runtime.paths import atomic_path, cache_dir
 from terminator.runtime.progress import bar

@@ -1,157 +1,20 @@
 """Class folders and archives of them: {train,test}/<class>/*.png, or <class>/*.png with a seeded split.
 
-Archives (tar, tar.gz, tar.xz, tar.bz2, zip) are read member by member in memory and never unpacked to disk,
-so a hostile member name can write nowhere. decoding.py turns what is found here into arrays.
+files.py finds names and contents; what is said here about splits and classes follows from the names alone;
+decoding.py turns what is found into arrays.
 """
 
 from __future__ import annotations
 
-import lzma
-import os
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from terminator.data.decoder import is_picture
+from terminator.data.files import is_archive, is_data, is_source, list_files, read_files
 from terminator.data.sources import DatasetCorrupt
 
-ARCHIVE_SUFFIXES = (".tar.xz", ".tar.gz", ".tar.bz2", ".tar", ".tgz", ".txz", ".zip")
 LAYOUT = "{train,test}/<class>/*.png|jpg|..., or <class>/*.png|jpg|..., possibly below one top folder"
-_DAMAGE = (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error)
 _SPLITS = ("train", "test", "val")
-MAX_FILE_BYTES = 2**28  # of one image file, unpacked; a small archive can hold files that fill the memory
-
-
-def is_archive(path: Path) -> bool:
-    """Say whether the file name ends as an archive's does."""
-    return path.name.lower().endswith(ARCHIVE_SUFFIXES)
-
-
-def base_name(path: Path) -> str:
-    """Return the file or folder name without the suffixes of an archive."""
-    ends = (suffix for suffix in ARCHIVE_SUFFIXES if path.name.lower().endswith(suffix))
-    return path.name[: -len(next(ends, "")) or None]
-
-
-def find(name: str, folders: list[Path]) -> Path | None:
-    """Return the folder or archive called `name` (suffix or not) in the first of `folders` that has one."""
-    for folder in folders:
-        for path in (folder / name, *(folder / f"{name}{suffix}" for suffix in ARCHIVE_SUFFIXES)):
-            if path.is_dir() or (path.is_file() and is_archive(path)):
-                return path
-    return None
-
-
-@contextmanager
-def _readable(source: Path) -> Iterator[None]:
-    """Turn whatever a damaged archive raises into one error that names it."""
-    try:
-        yield
-    except DatasetCorrupt:
-        raise
-    except _DAMAGE as error:
-        raise DatasetCorrupt(
-            f"{source} cannot be read ({error}). If it is truncated or damaged, copy or download it again."
-        ) from error
-
-
-def _finish_tar(tar: tarfile.TarFile, source: Path) -> None:
-    # Python takes a damaged header, or a missing end, for the end of the archive: whole folders would be lost
-    # without a word. Reading on to the end also makes gzip, bzip2 and xz verify their check sums.
-    tar.fileobj.seek(tar.offset)
-    if tar.fileobj.read(512) != bytes(512):
-        raise DatasetCorrupt(f"{source} is truncated or damaged: no end-of-archive mark at byte {tar.offset}")
-    while tar.fileobj.read(1 << 20):
-        pass
-
-
-def list_files(source: Path, limit: int | None = None) -> list[str]:
-    """Return the relative names of the files in a folder or archive (with `limit`: only the first few).
-
-    Raises: DatasetCorrupt if the archive is damaged, or an image in it is a link.
-    """
-    with _readable(source):
-        if source.is_dir():
-            return _list_folder(source, limit)
-        if source.name.lower().endswith(".zip"):
-            with zipfile.ZipFile(source) as archive:
-                members = [member for member in archive.infolist() if not member.is_dir()][:limit]
-                for member in members:  # a damaged name would lose a file without a word; each is stored twice
-                    archive.open(member).close()
-                return [member.filename for member in members]
-        return _list_tar(source, limit)
-
-
-def _list_folder(source: Path, limit: int | None) -> list[str]:
-    def stop(error: OSError) -> None:  # os.walk would pass over a folder that it may not read
-        raise error
-
-    names: list[str] = []
-    for folder, subfolders, files in os.walk(source, followlinks=True, onerror=stop):
-        subfolders.sort()
-        names += [(Path(folder) / file).relative_to(source).as_posix() for file in sorted(files)]
-        if limit and len(names) >= limit:
-            break
-    return names[:limit]
-
-
-def _list_tar(source: Path, limit: int | None) -> list[str]:
-    names: list[str] = []
-    with tarfile.open(source) as tar:
-        for member in tar:
-            if member.isfile():
-                names.append(member.name)
-            elif not member.isdir() and is_picture(member.name):
-                raise DatasetCorrupt(f"{member.name} in {source} is a link or device: store the file itself")
-            if limit and len(names) >= limit:
-                return names
-        _finish_tar(tar, source)
-    return names
-
-
-def read_files(source: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield (name, bytes) of the wanted files, in the order in which they are stored.
-
-    Raises: DatasetCorrupt if the archive is damaged or a file in it is larger than any image.
-    """
-    if source.is_dir():
-        for name in sorted(wanted):
-            with _readable(source / name):
-                _check_size(name, source, (source / name).stat().st_size)
-                data = (source / name).read_bytes()
-            yield name, data
-        return
-    with _readable(source):
-        if source.name.lower().endswith(".zip"):
-            with zipfile.ZipFile(source) as archive:
-                for member in archive.infolist():
-                    if member.filename in wanted:
-                        _check_size(member.filename, source, member.file_size)
-                        yield member.filename, archive.read(member)
-            return
-        with tarfile.open(source) as tar:
-            for member in tar:  # once through, forwards: to go back in an .xz is to decompress it all again
-                if member.isfile() and member.name in wanted:
-                    _check_size(member.name, source, member.size)
-                    yield member.name, tar.extractfile(member).read()
-
-
-def read_file(path: Path) -> bytes:
-    """The content of one file that somebody named.
-
-    Raises: DatasetCorrupt if it cannot be read, or is larger than any image.
-    """
-    ((_, content),) = read_files(path.parent, {path.name})
-    return content
-
-
-def _check_size(name: str, source: Path, size: int) -> None:
-    if size > MAX_FILE_BYTES:
-        raise DatasetCorrupt(f"{name} in {source} is {size:,} bytes large; allowed: {MAX_FILE_BYTES:,} for an image")
 
 
 @dataclass(frozen=True)
@@ -170,8 +33,7 @@ def _image_paths(names: list[str]) -> dict[str, tuple[str, ...]]:
     images = {
         name: path
         for name, path in sorted(parts.items())
-        if is_picture(name)
-        and not any(part.startswith(".") or part == "__MACOSX" for part in path)
+        if is_picture(name) and is_data(name)
     }
     tops = {path[0] for path in images.values()}
     below = list(images.values())
@@ -229,7 +91,7 @@ def plan_layout(names: list[str], source: Path) -> Plan:
 
 def looks_like_class_folders(source: Path) -> bool:
     """Say, from the first files only, whether a folder or archive seems to hold class folders of images."""
-    if not (source.is_dir() or (source.is_file() and is_archive(source))):
+    if not is_source(source):
         return False
     try:
         names = list_files(source, limit=100)
@@ -237,3 +99,6 @@ def looks_like_class_folders(source: Path) -> bool:
         return is_archive(source)  # still listed: loading it says what is wrong
     images = _image_paths(names).values()
     return bool(images) and all(len(path) > (2 if path[0] in _SPLITS else 1) for path in images)
+
+
+__all__ = ["LAYOUT", "Plan", "list_files", "looks_like_class_folders", "plan_layout", "read_files"]

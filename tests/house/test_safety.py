@@ -25,7 +25,7 @@ from terminator import Terminator
 from terminator.__main__ import main
 from terminator.classification import released
 from terminator.classification.predict import predict_files, read_image
-from terminator.data import decoder, folders, load
+from terminator.data import decoder, files, load
 from terminator.runtime import checkpoint
 
 PACKAGE = Path(terminator.__file__).parent
@@ -115,7 +115,7 @@ def test_archive_members_write_nothing_and_links_are_refused(tmp_path):
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused_before_it_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(folders, "MAX_FILE_BYTES", 100_000)
+    monkeypatch.setattr("terminator.data.files.MAX_FILE_BYTES", 100_000)
     files = {f"{k}/{i}.png": encode(pixels_of(8, 8, 3)) for k in "ab" for i in range(4)} | {"a/9.png": bytes(2_000_000)}
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
@@ -276,7 +276,7 @@ def test_sixteen_bits_a_channel_in_colour_are_refused_as_in_grey(model, tmp_path
 
 def test_limits_are_those_of_a_large_photograph():
     assert decoder.MAX_PIXELS >= 50e6
-    assert folders.MAX_FILE_BYTES >= 100e6
+    assert files.MAX_FILE_BYTES >= 100e6
 
 
 # -- what is committed says nothing of the machine ---------------------------------------------------------------------

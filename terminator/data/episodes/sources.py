@@ -21,7 +21,7 @@ from terminator.data import sources
 from terminator.data.decoder import is_picture, open_picture
 from terminator.data.episodes.classes import ClassImages, starts_of
 from terminator.data.episodes.strokes import draw_strokes
-from terminator.data.folders import list_files, read_files
+from terminator.data.files import is_data, list_files, packed_beside, read_files
 from terminator.data.sources import DatasetCorrupt, DatasetNotFound
 from terminator.runtime.paths import DATA_VARIABLE, cache_dir, data_dirs
 
@@ -53,6 +53,8 @@ def load_classes(name: str, data_dir: str | os.PathLike | None = None, download:
     if name == "omniglot":
         return _torchvision_omniglot(places, download)
     tried = ", ".join(map(str, places)) or f"no data folder given (--data-dir, {DATA_VARIABLE})"
+    packed = [path for place in places for end in (".npy", ".npz", "") for path in packed_beside(place / f"{name}{end}")]
+    tried += f" ({', '.join(map(str, packed))} is there, but not unpacked)" if packed else ""
     raise DatasetNotFound(f"few-shot data set {name!r} was not found. Tried: {tried}. Put {name}.npy (classes, images, "
                           f"H, W[, C]), {name}_ch_first.npy or a folder {name}/ of them there; digits and strokes need "
                           "none")
@@ -63,11 +65,19 @@ def _find_cache(name: str, place: Path) -> Path | None:
         return place / "omniglot28.npz"
     if (place / f"{name}.npy").is_file():
         return place / f"{name}.npy"
-    found = sorted(place.glob(f"*{name}*_ch_first*.npy")) if place.is_dir() else []
-    if found:
+    if found := _arrays(place, f"*{name}*_ch_first*.npy"):
         return found[0]
     folder = place / name
-    return folder if folder.is_dir() and any(folder.glob("*.npy")) else None
+    return folder if _arrays(folder, "*.npy") else None
+
+
+def _arrays(folder: Path, pattern: str) -> list[Path]:
+    """The files of a folder that are data and named so, sorted."""
+    found = sorted(path for path in folder.glob(pattern) if is_data(path.name)) if folder.is_dir() else []
+    for path in found:
+        if not path.is_file():
+            raise DatasetCorrupt(f"{path} is no regular file, or a link that leads nowhere")
+    return found
 
 
 def _read(name: str, path: Path) -> ClassImages:
@@ -75,7 +85,7 @@ def _read(name: str, path: Path) -> ClassImages:
         if path.suffix == ".npz":
             return _read_small_omniglot(path)
         stacks = []
-        for file in sorted(path.glob("*.npy")) if path.is_dir() else [path]:
+        for file in _arrays(path, "*.npy") if path.is_dir() else [path]:
             array = _read_npy(file)
             if array.dtype != object and array.ndim not in (4, 5):
                 raise ValueError(f"{file.name} has shape {array.shape}; allowed: 4 or 5 axes, (classes, images, H, W[, "

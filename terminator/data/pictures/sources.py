@@ -1,6 +1,6 @@
 """CamVid and PASCAL VOC 2012 as they lie on the disk: found, matched up, decoded and checked.
 
-Archives are read in memory and never unpacked, see folders.py; VOC's lists are read by torchvision's own classes,
+Archives are read in memory and never unpacked, see files.py; VOC's lists are read by torchvision's own classes,
 every picture by the one decoder.
 """
 
@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from terminator.data import folders
+from terminator.data import files
 from terminator.data.decoder import is_picture, open_labels, open_picture
 from terminator.data.pictures.batches import IGNORE, FilePictures, PictureFile, Pictures, StackedPictures
 from terminator.data.sources import DatasetCorrupt, DatasetNotFound
@@ -75,7 +75,7 @@ def to_tensors(image: Image.Image, labels: np.ndarray, size: Sequence[int] | Non
 def read_camvid(name: str, places: list[Path], train: str, size: Sequence[int] | None) -> Found:
     """CamVid by name ("camvid") or path, decoded as a whole."""
     source = _find_camvid(name, places)
-    pairs = _camvid_pairs(folders.list_files(source), source)
+    pairs = _camvid_pairs(files.list_files(source), source)
     decoded = _decode_camvid(source, pairs, size)
     chosen = {split: list(pairs[split]) for split in SPLITS}
     if train == "trainval":
@@ -89,8 +89,8 @@ def read_camvid(name: str, places: list[Path], train: str, size: Sequence[int] |
 
 def _find_camvid(name: str, places: list[Path]) -> Path:
     path = Path(name).expanduser()
-    if path.is_absolute() or len(path.parts) > 1:
-        if path.is_dir() or (path.is_file() and folders.is_archive(path)):
+    if files.is_path(name):
+        if files.is_source(path):
             return path.absolute()
         raise DatasetNotFound(f"data.name is {name!r}, where there is no folder or archive; allowed: context, shapes, "
                               f"camvid, voc2012, or the path of {CAMVID_LAYOUT}")
@@ -99,8 +99,7 @@ def _find_camvid(name: str, places: list[Path]) -> Path:
                               f"folder or archive {CAMVID_LAYOUT}")
     for place in places:
         for found in sorted(place.iterdir()) if place.is_dir() else ():
-            is_source = found.is_dir() or (found.is_file() and folders.is_archive(found))
-            if is_source and found.name.lower().startswith("camvid"):
+            if found.name.lower().startswith("camvid") and files.is_source(found):
                 return found
     tried = ", ".join(map(str, places)) or f"no data folder given (--data-dir, {DATA_VARIABLE})"
     raise DatasetNotFound(f"camvid was not found. Tried: {tried}. Put CamVid there as a folder or archive whose name "
@@ -110,10 +109,11 @@ def _find_camvid(name: str, places: list[Path]) -> Path:
 def _camvid_pairs(names: list[str], source: Path) -> dict[str, dict[str, str]]:
     """Image name to the name of its label map, per split, in the order of the names."""
     by_folder: dict[str, dict[str, str]] = {}
-    for name in sorted(names):
+    for name in filter(is_picture, sorted(names)):
         path = PurePosixPath(name)
-        if is_picture(name) and not any(p.startswith((".", "__")) for p in path.parts):
-            by_folder.setdefault(path.parent.name, {})[path.stem] = name
+        other = by_folder.setdefault(path.parent.name, {}).setdefault(path.stem, name)
+        if other != name and path.parent.name.removesuffix("annot") in SPLITS:
+            raise ValueError(f"{source} has {other} and {name}, two files for one picture; allowed: {CAMVID_LAYOUT}")
     pairs = {}
     for split in SPLITS:
         images, labels = by_folder.get(split, {}), by_folder.get(f"{split}annot", {})
@@ -134,11 +134,11 @@ def _decode_camvid(source: Path, pairs: dict[str, dict[str, str]], size: Sequenc
     maps: dict[str, np.ndarray] = {}
     found: dict[str, tuple[Tensor, Tensor]] = {}
     with bar(2 * len(of_labels), f"decoding {source.name}", "file") as progress:
-        for name, content in folders.read_files(source, set(of_labels)):
+        for name, content in files.read_files(source, set(of_labels)):
             where = f"{name} in {source}"
             maps[of_labels[name]] = check_labels(open_labels(content, where), len(CAMVID), CAMVID_VOID, where)
             progress.update()
-        for name, content in folders.read_files(source, set(maps)):
+        for name, content in files.read_files(source, set(maps)):
             where = f"{name} in {source}"
             found[name] = to_tensors(open_picture(content, where), maps[name], size, where)
             progress.update()
@@ -165,11 +165,11 @@ def read_voc(places: list[Path], train: str, size: Sequence[int] | None) -> Foun
         raise DatasetNotFound(f"voc2012 was not found. Tried: {tried}. Put VOCdevkit/VOC2012 there, e.g. by "
                               "torchvision.datasets.VOCSegmentation(FOLDER, download=True)")
     lists = {name: _voc_list(root, name) for name in ("train", "val", "trainval")}
-    files = _trainaug(root, lists, size) if train == "trainaug" else _voc_files(lists[train], size)
-    notes = [f"trained on {len(files)} pictures of {train}"]
+    chosen = _trainaug(root, lists, size) if train == "trainaug" else _voc_files(lists[train], size)
+    notes = [f"trained on {len(chosen)} pictures of {train}"]
     if train == "trainval":
         notes.append("trained on the validation pictures as well")
-    splits = {"train": FilePictures(files), "val": FilePictures(_voc_files(lists["val"], size))}
+    splits = {"train": FilePictures(chosen), "val": FilePictures(_voc_files(lists["val"], size))}
     return dict(splits), "PASCAL VOC 2012", VOC, notes
 
 
@@ -238,10 +238,10 @@ def _check_inside(paths: Sequence[str | Path], root: Path) -> None:
 def _read_pair(image: Path, labels: Path, size: Sequence[int] | None) -> tuple[Tensor, Tensor]:
     """A picture and its labels: a picture of class indices, or SBD's .mat."""
     with _naming(f"{image} or {labels}"):
-        content = folders.read_file(labels)
+        content = files.read_file(labels)
         target = _sbd_labels(content) if labels.suffix == ".mat" else open_labels(content, str(labels))
         target = check_labels(target, len(VOC), IGNORE, str(labels))
-        return to_tensors(open_picture(folders.read_file(image), str(image)), target, size, str(image))
+        return to_tensors(open_picture(files.read_file(image), str(image)), target, size, str(image))
 
 
 def _sbd_labels(content: bytes) -> np.ndarray:

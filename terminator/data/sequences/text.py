@@ -16,11 +16,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
-from terminator.data import folders
+from terminator.data import files
 from terminator.data.generated import read_part
 from terminator.data.sequences.tokens import Sequences, Split
 from terminator.data.sources import DatasetCorrupt, DatasetNotFound
-from terminator.runtime.paths import DATA_VARIABLE, atomic_path, cache_dir, data_dirs
+from terminator.runtime.paths import atomic_path, cache_dir
 from terminator.runtime.progress import bar
 
 VOCABULARY = 257
@@ -32,37 +32,24 @@ LONGEST_ENCODED = 10_000  # bytes of a text in AAN's files that are read
 ORDER_SEED = 0  # the order of the examples, fixed for ever
 
 
-def find_source(names: tuple[str, ...], data_dir: str | os.PathLike | None, what: str, layout: str) -> Path:
-    """The first folder or archive of one of these names in the data folders.
-
-    Raises:  DatasetNotFound naming the places tried, and the layout that is expected.
-    """
-    places = data_dirs(data_dir)
-    for name in names:
-        if (found := folders.find(name, places)) is not None:
-            return found
-    tried = ", ".join(map(str, places)) or f"no data folder given (--data-dir, {DATA_VARIABLE})"
-    raise DatasetNotFound(f"{what} was not found. Tried {' or '.join(names)} in: {tried}. Expected: {layout}")
-
-
 def load_imdb(data_dir: str | os.PathLike | None = None) -> dict[str, Split]:
     """The splits train and test, in one fixed random order; read once and then taken from the cache.
 
     Raises:  DatasetNotFound; DatasetCorrupt naming the file.
     """
-    source = find_source(IMDB_NAMES, data_dir, "IMDB", "{train,test}/{neg,pos}/*.txt, a folder or an archive")
+    source = files.find_source(IMDB_NAMES, data_dir, "IMDB", "{train,test}/{neg,pos}/*.txt, a folder or an archive")
     return read_reviews(source)
 
 
 def read_reviews(source: Path) -> dict[str, Split]:
     """The reviews of a folder or archive, see load_imdb."""
     stat = source.stat()
-    names = folders.list_files(source) if source.is_dir() else []  # an archive's date is enough
+    names = files.list_files(source, wanted=is_review) if source.is_dir() else []  # an archive's date is enough
     key = repr([str(source.resolve()), stat.st_size, stat.st_mtime_ns,
                 [(name, (source / name).stat().st_mtime_ns) for name in names], 1])
-    cached = cache_dir() / "text" / f"{folders.base_name(source)}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+    cached = cache_dir() / "text" / f"{files.base_name(source)}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
     if (arrays := read_part(cached)) is None:
-        arrays = _read_reviews(source, names or folders.list_files(source))
+        arrays = _read_reviews(source, names or files.list_files(source, wanted=is_review))
         try:
             with atomic_path(cached) as temporary:
                 np.savez(temporary, **arrays)
@@ -73,18 +60,24 @@ def read_reviews(source: Path) -> dict[str, Split]:
                          torch.from_numpy(arrays[f"{split}_labels"])) for split in SPLITS}
 
 
+def is_review(name: str) -> bool:
+    """Whether a relative name is that of a review: {train,test}/{neg,pos}/*.txt."""
+    *_, split, kind, file = ("", "", *PurePosixPath(name).parts)
+    return split in SPLITS and kind in CLASSES and file.endswith(".txt")
+
+
 def _read_reviews(source: Path, names: list[str]) -> dict[str, np.ndarray]:
     wanted: dict[str, tuple[str, int]] = {}
     for name in names:
-        *_, split, kind, file = ("", "", *PurePosixPath(name).parts)
-        if split in SPLITS and kind in CLASSES and file.endswith(".txt"):
+        if is_review(name):
+            *_, split, kind, _ = PurePosixPath(name).parts
             wanted[name] = split, CLASSES.index(kind)
     if {(split, label) for split, label in wanted.values()} != {(s, label) for s in SPLITS for label in (0, 1)}:
         raise DatasetCorrupt(f"{source} is no whole IMDB: it has {len(wanted)} reviews; expected some in each of "
                              "{train,test}/{neg,pos}/*.txt")
     texts = {}
     with bar(len(wanted), f"reading {source.name}", "text") as progress:
-        for name, content in folders.read_files(source, set(wanted)):
+        for name, content in files.read_files(source, set(wanted)):
             texts[name] = content
             progress.update()
     arrays = {}
@@ -149,13 +142,13 @@ def load_aan(folder: str | os.PathLike, data_dir: str | os.PathLike | None = Non
 
     Raises:  DatasetNotFound; DatasetCorrupt.
     """
-    place = Path(folder) if Path(folder).is_dir() else find_source((os.fspath(folder),), data_dir, "AAN", "a folder")
+    place = Path(folder) if Path(folder).is_dir() else files.find_source((os.fspath(folder),), data_dir, "AAN", "a folder")
     splits = {}
     for split, ends in (("train", ("train",)), ("val", ("eval", "val", "dev")), ("test", ("test",))):
-        files = [path for end in ends for path in sorted(place.glob(f"*{end}.tsv"))]
-        if not files and split != "val":
+        found = [path for end in ends for path in sorted(place.glob(f"*{end}.tsv")) if files.is_data(path.name)]
+        if not found and split != "val":
             raise DatasetNotFound(f"{place} has no *{ends[0]}.tsv; AAN's pairs need a train and a test file of label, "
                                   "id1, id2, text1, text2")
-        if files:
-            splits[split] = read_pairs(files[0])
+        if found:
+            splits[split] = read_pairs(found[0])
     return splits

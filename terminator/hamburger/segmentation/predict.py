@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from terminator.data.augment import normalize
 from terminator.data.decoder import open_picture
-from terminator.data.folders import read_file
+from terminator.data.files import read_file
 from terminator.data.pictures import shapes, sources
 from terminator.data.pictures.segmentation import IMAGENET
 from terminator.hamburger.segmentation.config import SegmentationConfig

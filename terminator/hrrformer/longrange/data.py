@@ -4,12 +4,13 @@ import os
 
 from terminator.data import generated, images
 from terminator.data import pathfinder as pathfinder_data
+from terminator.data.files import find_source
 from terminator.data.sequences import listops as listops_data
 from terminator.data.sequences.byte_files import CLASSES, load_byte_files
 from terminator.data.sequences.pixels import VOCABULARY as GREY_LEVELS
 from terminator.data.sequences.pixels import pixel_splits
 from terminator.data.sequences.text import VOCABULARY as BYTES
-from terminator.data.sequences.text import find_source, halves, load_aan, load_imdb
+from terminator.data.sequences.text import halves, load_aan, load_imdb
 from terminator.data.sequences.tokens import Sequences, Split, TokenData, describe, split_up
 from terminator.hrrformer.longrange.config import GENERATED, LongRangeConfig
 from terminator.runtime.distributed import barrier, rank
