@@ -13,7 +13,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
@@ -21,11 +21,13 @@ from typing import BinaryIO, NamedTuple
 from terminator.data import archives
 from terminator.data.decoder import is_picture
 from terminator.data.sources import DatasetCorrupt, DatasetNotFound
+from terminator.runtime.machine import memory_bytes
 from terminator.runtime.paths import DATA_VARIABLE, data_dirs
 
 ARCHIVE_SUFFIXES = (".tar.xz", ".tar.gz", ".tar.bz2", ".tar", ".tgz", ".txz", ".tbz2", ".zip")
 MAX_FILE_BYTES = 2**28  # of one file, unpacked; a small archive can hold files that fill the memory
 MAX_FILES = 2**21  # of one folder or archive
+MAX_NAMED = 8  # names in a note
 _LITTER = frozenset((
     "__macosx", "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "$recycle.bin",
     "system volume information", "lost+found",
@@ -45,6 +47,14 @@ def is_data(name: str) -> bool:
 def _is_litter(part: str) -> bool:
     quoted = part.startswith("#") and part.endswith("#") and len(part) > 1
     return part.startswith((".", "~$")) or part.endswith("~") or quoted or part.lower() in _LITTER
+
+
+def few(names: Iterable[str]) -> str:
+    """Names for a note: the first ones, and how many more there are; what a terminal would obey is spelt out."""
+    found = list(names)
+    more = f" and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""
+    shown = ("".join(c if c.isprintable() else repr(c)[1:-1] for c in name) for name in found[:MAX_NAMED])
+    return ", ".join(shown) + more
 
 
 # -- where they are ----------------------------------------------------------------------------------------------
@@ -268,6 +278,14 @@ def open_regular(path: Path, where: str) -> Iterator[BinaryIO]:
 def _check_size(name: str, source: Path, size: int, allowed: int) -> None:
     if size > allowed:
         raise DatasetCorrupt(f"{name} in {source} is {size:,} bytes large; allowed: {allowed:,} for one file")
+
+
+def check_memory(count: int, size: int, source: Path, remedy: str) -> None:
+    """Raise ValueError if `count` decoded pictures of `size` bytes each do not fit into this machine's memory."""
+    memory = memory_bytes()
+    if memory is not None and 2 * count * size > memory:  # once as they come, once as a whole
+        raise ValueError(f"{count:,} pictures of {source} take {count * size / 2**30:,.1f} GiB in memory, twice while "
+                         f"they are read; this machine has {memory / 2**30:,.1f} GiB: pass {remedy}")
 
 
 @contextmanager
