@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from terminator.data.decoder import open_picture
-from terminator.data.files import base_name, list_files, read_files
+from terminator.data.files import base_name, check_memory, list_source, read_files
 from terminator.data.folders import plan_layout
+from terminator.data.leakage import apart, digest
 from terminator.data.sources import RawSplits, stratified_choice
 from terminator.runtime.paths import atomic_path, cache_dir
 from terminator.runtime.progress import bar
@@ -89,14 +90,16 @@ def write_class_folders(root: Path, images: np.ndarray, labels: np.ndarray, clas
 
 def _decode_all(
     source: Path, wanted: set[str], image_size: int | None, channels: int | None
-) -> tuple[dict[str, np.ndarray], bool]:
-    """Decode every wanted file: {name: (C, H, W)}, all of one size, not always of one C; and if resized."""
+) -> tuple[dict[str, np.ndarray], dict[str, bytes], bool]:
+    """Decode every wanted file: {name: (C, H, W)}, all of one size, not always of one C; digests; and if resized."""
     images: dict[str, np.ndarray] = {}
+    digests: dict[str, bytes] = {}
     first, resized = None, False
     with bar(len(wanted), f"decoding {source.name}", "image") as progress:
         for name, data in read_files(source, wanted):
             image, changed = decode(data, f"{name} in {source}", image_size, channels)
             resized |= changed
+            digests[name] = digest(data)
             first = first or (name, image.shape[-1])
             if image.shape[-1] != first[1]:
                 raise ValueError(
@@ -104,22 +107,29 @@ def _decode_all(
                     f"{name} has {image.shape[-1]}: pass dataset.image_size=.."
                 )
             images[name] = image
+            if len(images) == 1:
+                check_memory(len(wanted), image.nbytes, source, "dataset.image_size=..")
             progress.update()
-    return images, resized
+    return images, digests, resized
 
 
 def _build(source: Path, image_size: int | None, channels: int | None) -> RawSplits:
     """Decode a folder or archive into arrays."""
-    plan = plan_layout(list_files(source), source)
-    images, resized = _decode_all(source, set(plan.train) | set(plan.test), image_size, channels)
+    found = list_source(source)
+    plan = plan_layout(found.files, source, found.folders)
+    images, digests, resized = _decode_all(source, set(plan.train) | set(plan.test), image_size, channels)
     depth = channels or max(image.shape[0] for image in images.values())
-    notes = [*plan.notes, *([f"resized to {image_size} pixels"] if resized else [])]
+    notes = [*plan.notes, *(f"left out: {link}" for link in found.lost), *([f"resized to {image_size} pixels"] if resized else [])]
     if any(image.shape[0] != depth for image in images.values()):
         notes.append("grey images among coloured ones repeated to three channels")
     train, test = list(plan.train.items()), list(plan.test.items())
     if not test:
         train, test = _hold_out(train)
         notes.append("seeded stratified 80/20 split")
+    keys = [digests[name] for name, _ in train]
+    stay, said = apart([name for name, _ in train], keys, [label for _, label in train],
+                       {digests[name] for name, _ in test}, "images")  # fmt: skip
+    train, notes = [train[i] for i in stay], notes + said
     arrays = (*_stack(train, images, depth), *_stack(test, images, depth))
     return RawSplits(*arrays, plan.classes, tuple(notes))
 
@@ -152,9 +162,11 @@ def _stack(
 def cache_file(source: Path, image_size: int | None, channels: int | None) -> Path:
     """Return where the decoded arrays are kept: a new name whenever path, size, date or request change."""
     stats = [(".", source.stat())]
-    if source.is_dir():
-        stats = [(name, (source / name).stat()) for name in list_files(source)]
     key = [str(source.resolve()), image_size, channels, CACHE_VERSION]
+    if source.is_dir():
+        found = list_source(source)
+        stats = [(name, (source / name).stat()) for name in found.files]
+        key += [found.folders, found.lost]
     key += [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
     digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
     return cache_dir() / "images" / f"{base_name(source)}-{digest}.npz"

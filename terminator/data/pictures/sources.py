@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,8 @@ from torch import Tensor
 
 from terminator.data import files
 from terminator.data.decoder import is_picture, open_labels, open_picture
+from terminator.data.folders import ROLES
+from terminator.data.leakage import apart, digest
 from terminator.data.pictures.batches import IGNORE, FilePictures, PictureFile, Pictures, StackedPictures
 from terminator.data.sources import DatasetCorrupt, DatasetNotFound
 from terminator.runtime.paths import DATA_VARIABLE
@@ -31,6 +34,7 @@ CAMVID_LAYOUT = "{train,val,test}/*.png|jpg and {train,val,test}annot/*.png of t
 VOC = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
        "dining table", "dog", "horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train", "TV")
 SPLITS = ("train", "val", "test")
+MAX_MAT_BYTES = 2**20  # SBD's label maps have some thousands
 
 Found = tuple[dict[str, Pictures], str, tuple[str, ...], list[str]]  # splits, title, classes, notes
 
@@ -76,14 +80,15 @@ def read_camvid(name: str, places: list[Path], train: str, size: Sequence[int] |
     """CamVid by name ("camvid") or path, decoded as a whole."""
     source = _find_camvid(name, places)
     pairs = _camvid_pairs(files.list_files(source), source)
-    decoded = _decode_camvid(source, pairs, size)
+    decoded, digests = _decode_camvid(source, pairs, size)
     chosen = {split: list(pairs[split]) for split in SPLITS}
+    notes = _part_camvid(chosen, digests, source)
     if train == "trainval":
         chosen["train"] = [*chosen["train"], *chosen["val"]]
+        notes.append("trained on the validation pictures as well")
     splits = {split: _stack([decoded[image] for image in names], source) for split, names in chosen.items() if names}
     first = next(iter(splits.values()))
     height, width = first.labels.shape[1:]
-    notes = ["trained on the validation pictures as well"] * (train == "trainval")
     return dict(splits), f"CamVid ({width}x{height})", CAMVID, notes
 
 
@@ -111,8 +116,11 @@ def _camvid_pairs(names: list[str], source: Path) -> dict[str, dict[str, str]]:
     by_folder: dict[str, dict[str, str]] = {}
     for name in filter(is_picture, sorted(names)):
         path = PurePosixPath(name)
-        other = by_folder.setdefault(path.parent.name, {}).setdefault(path.stem, name)
-        if other != name and path.parent.name.removesuffix("annot") in SPLITS:
+        folder, annot, rest = path.parent.name.lower().partition("annot")
+        if folder not in ROLES or rest:
+            continue
+        other = by_folder.setdefault(f"{ROLES[folder]}{annot}", {}).setdefault(path.stem, name)
+        if other != name:
             raise ValueError(f"{source} has {other} and {name}, two files for one picture; allowed: {CAMVID_LAYOUT}")
     pairs = {}
     for split in SPLITS:
@@ -127,12 +135,35 @@ def _camvid_pairs(names: list[str], source: Path) -> dict[str, dict[str, str]]:
     return pairs
 
 
+def _part_camvid(chosen: dict[str, list[str]], digests: dict[str, bytes], source: Path) -> list[str]:
+    """Take pictures of the test part out of the others, and those of the validation part out of the training part.
+
+    Raises:  ValueError if none were left.
+    """
+    notes = []
+    for split, others in (("val", ["test"]), ("train", ["test", "val"])):
+        names = chosen[split]
+        for other in others:
+            held = {digests[name] for name in chosen[other]}
+            if names and held >= {digests[name] for name in names}:
+                raise ValueError(f"{source} has the same pictures in {split} and {other} ({names[0]}, ...); allowed: "
+                                 "different ones")
+            keys = [digests[name] for name in names]
+            stay, said = apart(names, keys, [0] * len(names), held, "pictures", other,
+                               {"train": "training", "val": "validation"}[split])
+            names, notes = [names[i] for i in stay], notes + said
+        chosen[split] = names
+    return notes
+
+
 def _decode_camvid(source: Path, pairs: dict[str, dict[str, str]], size: Sequence[int] | None
-                   ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Every image with its labels, by the image's name; two passes, so that not all files are in memory at once."""
+                   ) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, bytes]]:
+    """Every image with its labels, and its digest, by the image's name; two passes, so that not all files are in
+    memory at once."""
     of_labels = {labels: image for split in pairs.values() for image, labels in split.items()}
     maps: dict[str, np.ndarray] = {}
     found: dict[str, tuple[Tensor, Tensor]] = {}
+    digests: dict[str, bytes] = {}
     with bar(2 * len(of_labels), f"decoding {source.name}", "file") as progress:
         for name, content in files.read_files(source, set(of_labels)):
             where = f"{name} in {source}"
@@ -141,8 +172,11 @@ def _decode_camvid(source: Path, pairs: dict[str, dict[str, str]], size: Sequenc
         for name, content in files.read_files(source, set(maps)):
             where = f"{name} in {source}"
             found[name] = to_tensors(open_picture(content, where), maps[name], size, where)
+            digests[name] = digest(content)
+            if len(found) == 1:
+                files.check_memory(len(maps), sum(part.nbytes for part in found[name]), source, "data.size=[H,W]")
             progress.update()
-    return found
+    return found, digests
 
 
 def _stack(pictures: list[tuple[Tensor, Tensor]], source: Path) -> StackedPictures:
@@ -162,15 +196,35 @@ def read_voc(places: list[Path], train: str, size: Sequence[int] | None) -> Foun
     root = next((place for place in places if (place / "VOCdevkit" / "VOC2012").is_dir()), None)
     if root is None:
         tried = ", ".join(map(str, places)) or f"no data folder given (--data-dir, {DATA_VARIABLE})"
+        names = ("VOCtrainval_11-May-2012", "VOCdevkit", "VOC2012")
+        packed = [path for place in places for name in names for path in files.packed_beside(place / name)]
+        tried += f" ({', '.join(map(str, packed))} is there, but not unpacked)" if packed else ""
         raise DatasetNotFound(f"voc2012 was not found. Tried: {tried}. Put VOCdevkit/VOC2012 there, e.g. by "
                               "torchvision.datasets.VOCSegmentation(FOLDER, download=True)")
     lists = {name: _voc_list(root, name) for name in ("train", "val", "trainval")}
     chosen = _trainaug(root, lists, size) if train == "trainaug" else _voc_files(lists[train], size)
-    notes = [f"trained on {len(chosen)} pictures of {train}"]
+    held, notes = _once(_voc_files(lists["val"], size), "val", [])
+    chosen, notes = _once(chosen, train, notes)
+    if train != "trainval":
+        names = [file.image.stem for file in chosen]
+        if set(names) <= (known := {file.image.stem for file in held}):
+            raise ValueError(f"the lists {train} and val in {root} name the same pictures ({names[0]}, ...); allowed: "
+                             "different ones")
+        stay, said = apart(names, names, [0] * len(names), known, "pictures", "val")
+        chosen, notes = tuple(chosen[i] for i in stay), notes + said
+    notes.insert(0, f"trained on {len(chosen)} pictures of {train}")
     if train == "trainval":
         notes.append("trained on the validation pictures as well")
-    splits = {"train": FilePictures(chosen), "val": FilePictures(_voc_files(lists["val"], size))}
-    return dict(splits), "PASCAL VOC 2012", VOC, notes
+    return {"train": FilePictures(chosen), "val": FilePictures(held)}, "PASCAL VOC 2012", VOC, notes
+
+
+def _once(found: tuple[PictureFile, ...], what: str, notes: list[str]) -> tuple[tuple[PictureFile, ...], list[str]]:
+    """Every picture once, however often a list names it."""
+    by_name = {file.image.stem: file for file in reversed(found)}
+    again = [name for name, count in Counter(file.image.stem for file in found).items() if count > 1]
+    if again:
+        notes = [*notes, f"{len(again)} names stand more than once in the list {what} ({files.few(again)}): taken once"]
+    return tuple(file for file in found if by_name.pop(file.image.stem, None)), notes
 
 
 def _voc_list(root: Path, image_set: str) -> Any:
@@ -192,7 +246,8 @@ def _voc_file(image: Path, labels: Path, size: Sequence[int] | None) -> PictureF
 
 
 def _trainaug(root: Path, lists: dict[str, Any], size: Sequence[int] | None) -> tuple[PictureFile, ...]:
-    """VOC's training pictures and those of SBD's two lists, without VOC's validation pictures (10,582 in full)."""
+    """VOC's training pictures and those of SBD's two lists; VOC's validation pictures among them leave later (10,582
+    stay of the full lists)."""
     folder = root / "VOCdevkit/VOC2012"
     listed = folder / "ImageSets/Segmentation/trainaug.txt"
     if listed.is_file() and (folder / "SegmentationClassAug").is_dir():
@@ -208,14 +263,12 @@ def _trainaug(root: Path, lists: dict[str, Any], size: Sequence[int] | None) -> 
     from torchvision.datasets import SBDataset
 
     taken = {Path(image).stem: file for image, file in zip(lists["train"].images, _voc_files(lists["train"], size))}
-    held_out = {Path(image).stem for image in lists["val"].images}
     for image_set in ("train", "val"):
         with _naming(root / "sbd" / f"{image_set}.txt"):
             more = SBDataset(str(root / "sbd"), image_set, "segmentation", download=False)
         _check_inside([*more.images, *more.masks], root)
         for file in _voc_files(more, size):
-            if file.image.stem not in held_out:
-                taken.setdefault(file.image.stem, file)
+            taken.setdefault(file.image.stem, file)
     return tuple(taken[name] for name in sorted(taken))
 
 
@@ -247,4 +300,6 @@ def _read_pair(image: Path, labels: Path, size: Sequence[int] | None) -> tuple[T
 def _sbd_labels(content: bytes) -> np.ndarray:
     from scipy.io import loadmat
 
+    if len(content) > MAX_MAT_BYTES:
+        raise ValueError(f"{len(content):,} bytes; allowed: {MAX_MAT_BYTES:,} for a label map")
     return np.asarray(loadmat(io.BytesIO(content))["GTcls"][0]["Segmentation"][0])

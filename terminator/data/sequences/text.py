@@ -9,6 +9,7 @@ Source: arXiv 2011.04006 (the tasks), arXiv 2305.19534.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import warnings
 from pathlib import Path, PurePosixPath
@@ -17,8 +18,9 @@ import numpy as np
 import torch
 
 from terminator.data import files
+from terminator.data.folders import ROLES
 from terminator.data.generated import read_part
-from terminator.data.sequences.tokens import Sequences, Split
+from terminator.data.sequences.tokens import Sequences, Split, apart
 from terminator.data.sources import DatasetCorrupt, DatasetNotFound
 from terminator.runtime.paths import atomic_path, cache_dir
 from terminator.runtime.progress import bar
@@ -26,14 +28,17 @@ from terminator.runtime.progress import bar
 VOCABULARY = 257
 IMDB_NAMES = ("aclImdb", "aclImdb_v1", "aclImdb_v1_labelled", "imdb")
 CLASSES = ("neg", "pos")
-SPLITS = ("train", "test")
+SPLITS = ("train", "val", "test")
+PUBLISHED = 25_000  # reviews of either split
+MAX_TEXT_BYTES = 2**24  # of one review
+ALWAYS_READ, EXPANSION = 2**27, 50  # bytes of texts that an archive may hold, or times its size
 PAIRS_SEED = 0  # which reviews become pairs of one kind, and of the other
 LONGEST_ENCODED = 10_000  # bytes of a text in AAN's files that are read
 ORDER_SEED = 0  # the order of the examples, fixed for ever
 
 
 def load_imdb(data_dir: str | os.PathLike | None = None) -> dict[str, Split]:
-    """The splits train and test, in one fixed random order; read once and then taken from the cache.
+    """The splits train and test, and val where there is one, in one fixed random order; read once, then cached.
 
     Raises:  DatasetNotFound; DatasetCorrupt naming the file.
     """
@@ -42,11 +47,12 @@ def load_imdb(data_dir: str | os.PathLike | None = None) -> dict[str, Split]:
 
 
 def read_reviews(source: Path) -> dict[str, Split]:
-    """The reviews of a folder or archive, see load_imdb."""
+    """The reviews of a folder or archive, see load_imdb. Reviews that are tested on leave the training part, except of
+    the published 25,000 + 25,000, where it is said."""
     stat = source.stat()
     names = files.list_files(source, wanted=is_review) if source.is_dir() else []  # an archive's date is enough
     key = repr([str(source.resolve()), stat.st_size, stat.st_mtime_ns,
-                [(name, (source / name).stat().st_mtime_ns) for name in names], 1])
+                [(name, (source / name).stat().st_mtime_ns) for name in names], 2])
     cached = cache_dir() / "text" / f"{files.base_name(source)}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
     if (arrays := read_part(cached)) is None:
         arrays = _read_reviews(source, names or files.list_files(source, wanted=is_review))
@@ -55,33 +61,45 @@ def read_reviews(source: Path) -> dict[str, Split]:
                 np.savez(temporary, **arrays)
         except OSError as error:  # full or read-only: slower next time, but nothing is wrong now
             warnings.warn(f"the texts could not be cached in {cached.parent}: {error}", RuntimeWarning, stacklevel=2)
-    return {split: Split((Sequences(torch.from_numpy(arrays[f"{split}_values"]),
-                                    torch.from_numpy(arrays[f"{split}_starts"]), 1),),
-                         torch.from_numpy(arrays[f"{split}_labels"])) for split in SPLITS}
+    splits = {split: Split((Sequences(torch.from_numpy(arrays[f"{split}_values"]),
+                                      torch.from_numpy(arrays[f"{split}_starts"]), 1),),
+                           torch.from_numpy(arrays[f"{split}_labels"]))
+              for split in SPLITS if f"{split}_labels" in arrays}
+    published = [len(part) for part in splits.values()] == [PUBLISHED, PUBLISHED]
+    return apart(splits, "reviews", published)
 
 
 def is_review(name: str) -> bool:
     """Whether a relative name is that of a review: {train,test}/{neg,pos}/*.txt."""
+    return _place(name) is not None
+
+
+def _place(name: str) -> tuple[str, int] | None:
+    """Split and label of a review, by its name."""
     *_, split, kind, file = ("", "", *PurePosixPath(name).parts)
-    return split in SPLITS and kind in CLASSES and file.endswith(".txt")
+    is_one = split.lower() in ROLES and kind.lower() in CLASSES and file.endswith(".txt")
+    return (ROLES[split.lower()], CLASSES.index(kind.lower())) if is_one else None
 
 
 def _read_reviews(source: Path, names: list[str]) -> dict[str, np.ndarray]:
-    wanted: dict[str, tuple[str, int]] = {}
-    for name in names:
-        if is_review(name):
-            *_, split, kind, _ = PurePosixPath(name).parts
-            wanted[name] = split, CLASSES.index(kind)
-    if {(split, label) for split, label in wanted.values()} != {(s, label) for s in SPLITS for label in (0, 1)}:
+    wanted = {name: place for name in names if (place := _place(name)) is not None}
+    splits = [split for split in SPLITS if any(split == other for other, _ in wanted.values())]
+    needed = {(split, label) for split in {*splits, "train", "test"} for label in (0, 1)}
+    if set(wanted.values()) != needed:
         raise DatasetCorrupt(f"{source} is no whole IMDB: it has {len(wanted)} reviews; expected some in each of "
                              "{train,test}/{neg,pos}/*.txt")
-    texts = {}
+    texts, total = {}, 0
+    allowed = max(ALWAYS_READ, EXPANSION * source.stat().st_size) if source.is_file() else math.inf
     with bar(len(wanted), f"reading {source.name}", "text") as progress:
-        for name, content in files.read_files(source, set(wanted)):
+        for name, content in files.read_files(source, set(wanted), MAX_TEXT_BYTES):
             texts[name] = content
+            total += len(content)
+            if total > allowed:
+                raise DatasetCorrupt(f"{source} unpacks to more than {allowed:,} bytes of texts, {EXPANSION} times its "
+                                     "size; no texts do. If they are what you want, unpack them and name the folder")
             progress.update()
     arrays = {}
-    for split in SPLITS:
+    for split in splits:
         mine = sorted(name for name in wanted if wanted[name][0] == split)
         mine = [mine[i] for i in np.random.RandomState(ORDER_SEED).permutation(len(mine))]
         found = Sequences.of([texts[name] for name in mine], 1)
@@ -115,7 +133,7 @@ def halves(split: Split) -> Split:
         first.append(a[:length])
         second.append(b[len(b) // 2:][:length])
         labels.append(int(i == j))
-    return Split((Sequences.of(first, 1), Sequences.of(second, 1)), torch.tensor(labels))
+    return Split((Sequences.of(first, 1), Sequences.of(second, 1)), torch.tensor(labels), split.notes)
 
 
 def read_pairs(path: Path) -> Split:

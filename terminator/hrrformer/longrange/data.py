@@ -41,6 +41,7 @@ def _load(config: LongRangeConfig, data_dir: str | os.PathLike | None) -> TokenD
     loader = {"pixels": _pixels, "listops": _listops, "listops_files": _listops_files, "imdb": _imdb,
               "imdb_halves": _halves, "aan": _aan, "pathfinder": _pathfinder, "byte_files": _byte_files}[kind]
     splits, title, vocabulary, classes, notes = loader(config, data_dir)
+    notes += tuple(note for part in splits.values() for note in part.notes)
     sizes = {"train": use.train_size, "val": use.val_size, "test": use.test_size}
     if kind not in GENERATED:  # those have the sizes that were asked for
         whole = {split: len(part) for split, part in splits.items()}
