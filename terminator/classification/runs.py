@@ -21,6 +21,7 @@ from terminator.classification.presets import IMAGES, SUBSTITUTES, TOUR, preset
 from terminator.classification.trainer import Trainer
 from terminator.config import SHAPE, ModelConfig
 from terminator.data import DatasetNotFound, ImageData, available, load
+from terminator.data.summary import announce
 from terminator.runs import observations, records
 from terminator.runs.study import Contest, Study, default_seeds
 from terminator.runs.system import FinishedRun, check_names, describe, file_record, once, run_name
@@ -274,6 +275,8 @@ def _train(config: Config, data: ImageData, experiment: str, profile: str, folde
            keep_record: bool) -> dict[str, Any]:
     """Train, evaluate, write model and record; a record that is there already is kept, if so wished."""
     began = {"provenance": provenance.provenance(), "started": provenance.now()}
+    if rank() == 0:
+        announce(data)
     trainer = Trainer(build_model(config), config, data, folder)
     rows = trainer.fit()
     record = {"run_id": folder.name, "experiment": experiment, "status": "ok", "profile": profile,

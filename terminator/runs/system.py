@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from terminator.data import DatasetNotFound
+from terminator.data.summary import announce_notes
 from terminator.model import count_parameters
 from terminator.runs import observations, records
 from terminator.runs.study import PROFILES
@@ -307,6 +308,8 @@ class System(ABC):
                keep_record: bool) -> dict[str, Any]:
         """Train, evaluate, write model and record; a record that is there already is kept, if so wished."""
         began = {"provenance": provenance.provenance(), "started": provenance.now()}
+        if rank() == 0:
+            announce_notes(data.info.notes)
         trainer = self.trainer(self.start(config, data), config, data, folder)
         rows = trainer.fit() if count_parameters(trainer.model) else []  # nothing to train: only tested
         name = self.run_id(config, data, profile)
