@@ -293,7 +293,7 @@ def available(data_dir: str | os.PathLike | None = None) -> list[DatasetRow]:
         where = next((p for p in (*places, sources.download_root(name)) if sources.is_present(name, p)), None)
         status = "not found"
         if where is not None:
-            missing = [path.name for path in sources.standard_files(name, where) if not path.is_file()]
+            missing = sources.missing_files(name, where)
             kind = "torchvision layout" if where in places else "earlier download"
             status = (
                 f"incomplete: {where} lacks {', '.join(missing)}" if missing else f"ready: {where} ({kind})"

@@ -20,8 +20,9 @@ import torch
 from terminator.data import files
 from terminator.data.folders import ROLES
 from terminator.data.generated import read_part
+from terminator.data.sequences import tables
 from terminator.data.sequences.tokens import Sequences, Split, apart
-from terminator.data.sources import DatasetCorrupt, DatasetNotFound
+from terminator.data.sources import DatasetCorrupt
 from terminator.runtime.paths import atomic_path, cache_dir
 from terminator.runtime.progress import bar
 
@@ -32,17 +33,20 @@ SPLITS = ("train", "val", "test")
 PUBLISHED = 25_000  # reviews of either split
 MAX_TEXT_BYTES = 2**24  # of one review
 ALWAYS_READ, EXPANSION = 2**27, 50  # bytes of texts that an archive may hold, or times its size
+AAN_FILES = {"train": ("train.tsv",), "val": ("eval.tsv", "val.tsv", "dev.tsv"), "test": ("test.tsv",)}
 PAIRS_SEED = 0  # which reviews become pairs of one kind, and of the other
 LONGEST_ENCODED = 10_000  # bytes of a text in AAN's files that are read
 ORDER_SEED = 0  # the order of the examples, fixed for ever
 
 
-def load_imdb(data_dir: str | os.PathLike | None = None) -> dict[str, Split]:
+def load_imdb(data_dir: str | os.PathLike | None = None, name: str = "") -> dict[str, Split]:
     """The splits train and test, and val where there is one, in one fixed random order; read once, then cached.
 
+    Args:    name: a path, where it is one; else IMDB is looked for under its own names.
     Raises:  DatasetNotFound; DatasetCorrupt naming the file.
     """
-    source = files.find_source(IMDB_NAMES, data_dir, "IMDB", "{train,test}/{neg,pos}/*.txt, a folder or an archive")
+    names = (name,) if files.is_path(name) else IMDB_NAMES
+    source = files.find_source(names, data_dir, "IMDB", "{train,test}/{neg,pos}/*.txt, a folder or an archive")
     return read_reviews(source)
 
 
@@ -136,37 +140,28 @@ def halves(split: Split) -> Split:
     return Split((Sequences.of(first, 1), Sequences.of(second, 1)), torch.tensor(labels), split.notes)
 
 
-def read_pairs(path: Path) -> Split:
+def read_pairs(source: Path, name: str) -> Split:
     """A file of AAN's format: label, id1, id2, text1, text2, parted by tabs.
 
     Raises:  DatasetCorrupt naming file and line.
     """
     first, second, labels = [], [], []
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            columns = line.rstrip(b"\r\n").split(b"\t")
-            if len(columns) != 5 or columns[0] not in (b"0", b"1", b"0.0", b"1.0"):
-                raise DatasetCorrupt(f"{path}, line {number}: {len(columns)} columns, the first is "
-                                     f"{columns[0][:20].decode(errors='replace')!r}; allowed: label (0 or 1), id1, "
-                                     "id2, text1, text2, parted by tabs")
-            labels.append(int(float(columns[0])))
-            first.append(columns[3][:LONGEST_ENCODED])
-            second.append(columns[4][:LONGEST_ENCODED])
+    for number, line in tables.lines(source, name):
+        columns = line.split(b"\t")
+        if len(columns) != 5 or columns[0] not in (b"0", b"1", b"0.0", b"1.0"):
+            raise DatasetCorrupt(f"{source / name}, line {number}: {len(columns)} columns, the first is "
+                                 f"{columns[0][:20].decode(errors='replace')!r}; allowed: label (0 or 1), id1, "
+                                 "id2, text1, text2, parted by tabs")
+        labels.append(int(float(columns[0])))
+        first.append(columns[3][:LONGEST_ENCODED])
+        second.append(columns[4][:LONGEST_ENCODED])
     return Split((Sequences.of(first, 1), Sequences.of(second, 1)), torch.tensor(labels, dtype=torch.int64))
 
 
 def load_aan(folder: str | os.PathLike, data_dir: str | os.PathLike | None = None) -> dict[str, Split]:
-    """A folder with one file each whose name ends with train.tsv, eval.tsv (or val.tsv) and test.tsv.
+    """A folder or archive with one file each whose name ends with train.tsv, eval.tsv (val.tsv, dev.tsv) and test.tsv.
 
     Raises:  DatasetNotFound; DatasetCorrupt.
     """
-    place = Path(folder) if Path(folder).is_dir() else files.find_source((os.fspath(folder),), data_dir, "AAN", "a folder")
-    splits = {}
-    for split, ends in (("train", ("train",)), ("val", ("eval", "val", "dev")), ("test", ("test",))):
-        found = [path for end in ends for path in sorted(place.glob(f"*{end}.tsv")) if files.is_data(path.name)]
-        if not found and split != "val":
-            raise DatasetNotFound(f"{place} has no *{ends[0]}.tsv; AAN's pairs need a train and a test file of label, "
-                                  "id1, id2, text1, text2")
-        if found:
-            splits[split] = read_pairs(found[0])
-    return splits
+    source = files.find_source((os.fspath(folder),), data_dir, "AAN", "*{train,eval,test}.tsv in a folder or an archive")
+    return tables.read_splits(source, AAN_FILES, "pairs", read_pairs)

@@ -80,16 +80,17 @@ def _pathfinder(config: LongRangeConfig, data_dir: str | os.PathLike | None) -> 
 
 
 def _listops_files(config: LongRangeConfig, data_dir: str | os.PathLike | None) -> Loaded:
-    folder = find_source((config.data.name,), data_dir, "ListOps", "basic_{train,val,test}.tsv")
+    folder = find_source((config.data.name,), data_dir, "ListOps",
+                         "basic_{train,val,test}.tsv in a folder or an archive")
     return listops_data.read_released(folder), "ListOps", listops_data.VOCABULARY, DIGITS, ()
 
 
 def _imdb(config: LongRangeConfig, data_dir: str | os.PathLike | None) -> Loaded:
-    return load_imdb(data_dir), "IMDB, bytes", BYTES, ("negative", "positive"), ()
+    return load_imdb(data_dir, config.data.name), "IMDB, bytes", BYTES, ("negative", "positive"), ()
 
 
 def _halves(config: LongRangeConfig, data_dir: str | os.PathLike | None) -> Loaded:
-    splits = {split: halves(part) for split, part in load_imdb(data_dir).items()}
+    splits = {split: halves(part) for split, part in load_imdb(data_dir, config.data.name).items()}
     note = "a substitute for AAN: halves of IMDB reviews, of one review or of two; never compare it with AAN"
     return splits, "IMDB halves (in place of AAN)", BYTES, ("different", "same"), (note,)
 
