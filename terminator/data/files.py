@@ -297,5 +297,5 @@ def readable(source: Path) -> Iterator[None]:
         raise
     except _DAMAGE as error:
         raise DatasetCorrupt(
-            f"{source} cannot be read ({error}). If it is truncated or damaged, copy or download it again."
+            f"{source} cannot be read ({' '.join(str(error).split())}). If it is truncated or damaged, copy or download it again."
         ) from error
