@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from terminator.data.decoder import open_picture
-from terminator.data.files import base_name, check_memory, list_source, read_files
+from terminator.data.files import base_name, check_memory, few, list_source, read_files
 from terminator.data.folders import plan_layout
 from terminator.data.leakage import apart, digest
 from terminator.data.sources import RawSplits, stratified_choice
@@ -119,7 +120,10 @@ def _build(source: Path, image_size: int | None, channels: int | None) -> RawSpl
     plan = plan_layout(found.files, source, found.folders)
     images, digests, resized = _decode_all(source, set(plan.train) | set(plan.test), image_size, channels)
     depth = channels or max(image.shape[0] for image in images.values())
-    notes = [*plan.notes, *(f"left out: {link}" for link in found.lost), *([f"resized to {image_size} pixels"] if resized else [])]
+    again = [name for name, count in Counter(found.files).items() if count > 1]
+    notes = [*plan.notes, *(f"left out: {link}" for link in found.lost)]
+    notes += [f"{len(again)} names stand more than once in the archive ({few(again)}): the last counts"] * bool(again)
+    notes += [*([f"resized to {image_size} pixels"] if resized else [])]
     if any(image.shape[0] != depth for image in images.values()):
         notes.append("grey images among coloured ones repeated to three channels")
     train, test = list(plan.train.items()), list(plan.test.items())
@@ -162,7 +166,7 @@ def _stack(
 def cache_file(source: Path, image_size: int | None, channels: int | None) -> Path:
     """Return where the decoded arrays are kept: a new name whenever path, size, date or request change."""
     stats = [(".", source.stat())]
-    key = [str(source.resolve()), image_size, channels, CACHE_VERSION]
+    key: list[object] = [str(source.resolve()), image_size, channels, CACHE_VERSION]
     if source.is_dir():
         found = list_source(source)
         stats = [(name, (source / name).stat()) for name in found.files]

@@ -174,7 +174,7 @@ def test_every_suffix_is_read_in_class_folders(tmp_path, suffix):
 
         def make(seed):
             return saved(Image.fromarray(pixels_of(16, 16, 3, seed=seed)).convert(mode), kind, **options)
-    files = {f"{name}/{i}{suffix.upper() if i % 2 else suffix}": make(seed=i + ord(name)) for name in "ab"
+    files = {f"{name}/{i}{suffix.upper() if i % 2 else suffix}": make(seed=i + 10 * ord(name)) for name in "ab"
              for i in range(5)}
     info = load(str(write(tmp_path / "set", files)), image_size=8).info
     assert (info.train_size, info.test_size, info.classes) == (8, 2, ("a", "b"))

@@ -1,5 +1,8 @@
 """Which folders are splits, which are classes, and what is said of the rest: in the notes and on the terminal."""
 
+import io
+import tarfile
+
 import pytest
 from data_files import class_files, encode, own_places, pack, pixels_of, write
 from segmentation_files import camvid_files
@@ -126,6 +129,18 @@ def test_only_unread_files_say_what_they_are(tmp_path):
         load(str(write(tmp_path / "set", {f"{k}/{i}.HEIC": b"x" for k in "ab" for i in "01"} | {"a/x.txt": b""})))
 
 
+def test_a_name_that_stands_twice_in_an_archive(tmp_path):
+    files = class_files()
+    with tarfile.open(pack(tmp_path / "set.tar", files), "a") as tar:
+        member = tarfile.TarInfo("train/cat/0.png")
+        content = encode(pixels_of(8, 8, 3, seed=77))
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    data = load(str(tmp_path / "set.tar"))
+    assert data.info.train_size == 18
+    assert data.info.notes == ("1 names stand more than once in the archive (train/cat/0.png): the last counts",)
+
+
 def test_a_class_folder_that_no_record_can_name_is_refused(tmp_path):
     root = write(tmp_path / "set", class_files(("",), (3,)))
     wrong = bytes(root) + b"/caf\xe9"
@@ -192,8 +207,11 @@ def test_labelled_pictures(tmp_path, train, val, test):
 def test_reviews_and_byte_files(tmp_path, names):
     reviews = {f"{split}/{kind}/{i}.txt": f"{split}{kind}{i}".encode() for split in ("train", "val", "test")
                for kind in ("neg", "pos") for i in range(3)}
-    splits = text.read_reviews(write(tmp_path / "imdb", renamed(reviews, val="Validation", **names)))
+    reviews = renamed(reviews, val="Validation", **names)
+    more = {f"{names.get('train', 'train')}/pos/1.html": b"x", f"{names.get('train', 'train')}/urls.txt": b"x"}
+    splits = text.read_reviews(write(tmp_path / "imdb", reviews | more))
+    assert splits["train"].notes == (f"1 files beside the reviews not read ({names.get('train', 'train')}/pos/1.html)",)
     assert {split: len(part) for split, part in splits.items()} == {"train": 6, "val": 6, "test": 6}
     files = {name.replace("neg", "benign").replace("pos", "malware"): content for name, content in reviews.items()}
-    splits = byte_files.load_byte_files(write(tmp_path / "files", renamed(files, val="dev", **names)), 20)
+    splits = byte_files.load_byte_files(write(tmp_path / "files", renamed(files, Validation="dev")), 20)
     assert {split: len(part) for split, part in splits.items()} == {"train": 6, "val": 6, "test": 6}

@@ -10,11 +10,13 @@ import time
 import zipfile
 import zlib
 
+import numpy as np
 import pytest
 from data_files import class_files, encode, own_places, pack, pixels_of, write
 from segmentation_files import camvid_files
 
 from terminator.data import DatasetCorrupt, load
+from terminator.data.episodes.sources import load_classes
 from terminator.data.files import list_files, read_files
 from terminator.data.pictures.segmentation import load_segmentation
 from terminator.data.sequences import byte_files, text
@@ -174,6 +176,18 @@ def test_packed_byte_files_are_unpacked_no_further_than_needed(tmp_path):
     files["malware/bomb"] = gzip.compress(bytes(200 * MIB), 1)
     splits = byte_files.load_byte_files(write(tmp_path / "files", files), 100)
     assert max(int(part.texts[0].lengths.max()) for part in splits.values()) == 100
+
+
+def test_arrays_that_unpack_to_far_more(tmp_path, monkeypatch):
+    monkeypatch.setattr("terminator.data.archives.ALWAYS_ALLOWED", MIB)
+    names = np.array(["x"] * 4)
+    np.savez_compressed(tmp_path / "omniglot28.npz", images=np.zeros((4, 20, 200, 200), np.uint8), alphabet=names,
+                        character=names)
+    with pytest.raises(DatasetCorrupt, match="omniglot28.npz unpacks to more than 1,.* bytes"):
+        load_classes("omniglot28", tmp_path)
+    (tmp_path / "omniglot28.npz").write_bytes(b"PK\3\4 no zip")
+    with pytest.raises(DatasetCorrupt, match="omniglot28.npz cannot be used"):
+        load_classes("omniglot28", tmp_path)
 
 
 # -- pictures --------------------------------------------------------------------------------------------------------

@@ -12,12 +12,13 @@ Source: the data formats and class ranges of the HyperTransformer's released cod
 import io
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from terminator.data import sources
+from terminator.data import archives, sources
 from terminator.data.decoder import is_picture, open_picture
 from terminator.data.episodes.classes import ClassImages, starts_of
 from terminator.data.episodes.strokes import draw_strokes
@@ -93,13 +94,14 @@ def _read(name: str, path: Path) -> ClassImages:
             is_first = "_ch_first" in file.name
             stacks += [_channels_first(np.asarray(part), file, is_first) for part in array]
         return _collect(name, stacks, tuple(str(i) for i in range(len(stacks))))
-    except (OSError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
         if isinstance(error, DatasetCorrupt):
             raise
         raise DatasetCorrupt(f"{path} cannot be used: {error}") from error
 
 
 def _read_small_omniglot(path: Path) -> ClassImages:
+    archives.list_zip(path, None, 16)  # raises if it unpacks to far more than it is
     with np.load(path, allow_pickle=False) as file:
         images, alphabets, characters = file["images"], file["alphabet"], file["character"]
     if images.ndim != 4 or images.dtype != np.uint8 or not len(images) == len(alphabets) == len(characters):

@@ -12,6 +12,7 @@ import hashlib
 import math
 import os
 import warnings
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -69,6 +70,7 @@ def read_reviews(source: Path) -> dict[str, Split]:
                                       torch.from_numpy(arrays[f"{split}_starts"]), 1),),
                            torch.from_numpy(arrays[f"{split}_labels"]))
               for split in SPLITS if f"{split}_labels" in arrays}
+    splits["train"] = replace(splits["train"], notes=tuple(arrays["notes"].tolist()))
     published = [len(part) for part in splits.values()] == [PUBLISHED, PUBLISHED]
     return apart(splits, "reviews", published)
 
@@ -80,8 +82,8 @@ def is_review(name: str) -> bool:
 
 def _place(name: str) -> tuple[str, int] | None:
     """Split and label of a review, by its name."""
-    *_, split, kind, file = ("", "", *PurePosixPath(name).parts)
-    is_one = split.lower() in ROLES and kind.lower() in CLASSES and file.endswith(".txt")
+    *_, split, kind, file = ("", "", "", *PurePosixPath(name).parts)
+    is_one = split.lower() in ROLES and kind.lower() in CLASSES and file.lower().endswith(".txt")
     return (ROLES[split.lower()], CLASSES.index(kind.lower())) if is_one else None
 
 
@@ -102,7 +104,9 @@ def _read_reviews(source: Path, names: list[str]) -> dict[str, np.ndarray]:
                 raise DatasetCorrupt(f"{source} unpacks to more than {allowed:,} bytes of texts, {EXPANSION} times its "
                                      "size; no texts do. If they are what you want, unpack them and name the folder")
             progress.update()
-    arrays = {}
+    unread = [name for name in names if name not in wanted and is_review(f"{PurePosixPath(name).parent}/x.txt")]
+    arrays = {"notes": np.array([f"{len(unread)} files beside the reviews not read ({files.few(unread)})"]
+                                if unread else [], np.str_)}
     for split in splits:
         mine = sorted(name for name in wanted if wanted[name][0] == split)
         mine = [mine[i] for i in np.random.RandomState(ORDER_SEED).permutation(len(mine))]
