@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from terminator.classification.networks import load
 from terminator.data.augment import normalize
 from terminator.data.decoding import decode
-from terminator.data.folders import read_files
+from terminator.data.files import read_file
 from terminator.model import Terminator
 from terminator.standardization import is_calibrated
 
@@ -45,8 +45,9 @@ def read_image(path: str | Path, model: Terminator) -> Tensor:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no image file at {path}")
-    ((_, content),) = read_files(Path(path).parent, {Path(path).name})
-    pixels, _ = decode(content, str(path), model.config.size, model.config.in_channels)
+    pixels, _ = decode(
+        read_file(Path(path)), str(path), model.config.size, model.config.in_channels
+    )
     data = model.info["data"]
     return normalize(
         torch.from_numpy(pixels.copy())[None], tuple(data["mean"]), tuple(data["std"])

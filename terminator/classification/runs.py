@@ -18,6 +18,7 @@ from terminator.classification.trainer import Trainer
 from terminator.config import SHAPE, ModelConfig
 from terminator.data.images import ImageData, available, load
 from terminator.data.sources import DatasetNotFound
+from terminator.data.summary import announce
 from terminator.model import Terminator
 from terminator.runs import records
 from terminator.runs.study import default_seeds
@@ -107,6 +108,9 @@ class ClassificationSystem(System):
         if rank() == 0:
             barrier()
         return data
+
+    def announce(self, data: ImageData) -> None:
+        announce(data)
 
     def ready(self, config: Config, profile: str, data_dir: str | None = None) -> Config:
         """The configuration with a substitute of its data set, if only that one is on this machine.

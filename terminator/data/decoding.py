@@ -1,5 +1,5 @@
-"""Image files to arrays: decode, bring to one size and channel count, split, shuffle once, keep in
-the cache.
+"""Image files to arrays: bring to one size and channel count, split, shuffle once, keep in the
+cache.
 
 The cache holds one uncompressed .npz per source and request, so that an archive is decoded only
 once.
@@ -8,22 +8,23 @@ once.
 from __future__ import annotations
 
 import hashlib
-import io
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from terminator.data.folders import base_name, list_files, plan_layout, read_files
-from terminator.data.sources import DatasetCorrupt, RawSplits, stratified_choice
+from terminator.data.decoder import open_picture
+from terminator.data.files import base_name, check_memory, few, list_source, read_files
+from terminator.data.folders import plan_layout
+from terminator.data.leakage import apart, digest
+from terminator.data.sources import RawSplits, stratified_choice
 from terminator.runtime.paths import atomic_path, cache_dir
 from terminator.runtime.progress import bar
 
 SPLIT_SEED = 0  # the 80/20 split and the order of the samples, fixed for ever
-CACHE_VERSION = 2  # raise it when decoding changes
-MAX_PIXELS = 64 * 2**20  # of one image file; what claims more is refused before it is decoded
-_GREY, _COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+CACHE_VERSION = 3  # raise it when decoding, splitting or notes change
 
 
 def resize_image(image: Image.Image, size: int) -> Image.Image:
@@ -64,46 +65,6 @@ def resize_stack(images: np.ndarray, size: int | None) -> np.ndarray:
     return out.reshape(*images.shape[:2], size, size)  # (N, C, size, size)
 
 
-def open_picture(data: bytes, where: str) -> Image.Image:
-    """Decode the one picture in a file, upright; refuse what is too large or moves."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", Image.DecompressionBombWarning
-            )  # there is a limit of our own
-            with Image.open(io.BytesIO(data)) as opened:
-                _check_picture(opened, where)
-                opened.load()
-                return ImageOps.exif_transpose(opened)  # photographs lie on their side otherwise
-    except _Refused as error:
-        raise ValueError(str(error)) from None
-    except Image.DecompressionBombError as error:
-        raise ValueError(
-            f"{where} is too large to be decoded; allowed: {MAX_PIXELS:,} pixels ({error})"
-        ) from None
-    except UnidentifiedImageError:  # its own text names an object in memory
-        raise DatasetCorrupt(
-            f"{where} is corrupt or truncated: it is no image file that Pillow can read"
-        ) from None
-    except Exception as error:  # decoders raise all sorts of things on damaged input
-        raise DatasetCorrupt(f"{where} is corrupt or truncated: {error}") from error
-
-
-class _Refused(Exception):
-    """A picture that could be read, but is not what is wanted."""
-
-
-def _check_picture(opened: Image.Image, where: str) -> None:
-    if opened.width * opened.height > MAX_PIXELS:
-        raise _Refused(
-            f"{where} is {opened.width}x{opened.height} pixels large; allowed: {MAX_PIXELS:,} "
-            "pixels"
-        )
-    frames = getattr(opened, "n_frames", 1)
-    if frames > 1 and opened.format != "MPO":  # telephones append a second view to a photograph
-        raise _Refused(f"{where} has {frames} frames; allowed: one picture per file")
-
-
 def decode(
     data: bytes, where: str, image_size: int | None, channels: int | None
 ) -> tuple[np.ndarray, bool]:
@@ -116,23 +77,13 @@ def decode(
     Returns:
         uint8, (C, H, W) with C 1 or 3; and whether it was resized.
 
-    Transparent pixels are laid on white.
-
     Raises:
-        DatasetCorrupt: if it cannot be decoded to its end.
-        ValueError: if it is too large, has several frames or more than 8 bits, or, without
-            image_size, is not square.
+        as decoder.open_picture.
+        ValueError: if, without image_size, it is not square.
     """
     image = open_picture(data, where)
-    if image.mode not in _GREY + _COLOUR:
-        raise ValueError(f"{where} has pixel mode {image.mode}: convert it to 8 bits per channel")
-    mode = "L" if (channels or (1 if image.mode in _GREY else 3)) == 1 else "RGB"
-    if (
-        "A" in image.mode or "transparency" in image.info
-    ):  # what lies under transparent pixels was never meant
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert(mode)
+    if channels is not None:
+        image = image.convert("L" if channels == 1 else "RGB")
     size = image.size
     if image_size is not None:
         image = resize_image(image, image_size)
@@ -163,44 +114,60 @@ def write_class_folders(
 
 def _decode_all(
     source: Path, wanted: set[str], image_size: int | None, channels: int | None
-) -> tuple[dict[str, np.ndarray], bool]:
-    """Decode every wanted file: {name: (C, H, W)}, all of one size, not always of one C; and if
-    resized.
+) -> tuple[dict[str, np.ndarray], dict[str, bytes], bool]:
+    """Decode every wanted file: {name: (C, H, W)}, all of one size, not always of one C;
+    digests; and if resized.
     """
     images: dict[str, np.ndarray] = {}
+    digests: dict[str, bytes] = {}
     first, resized = None, False
-    tolerant, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
-    try:
-        with bar(len(wanted), f"decoding {source.name}", "image") as progress:
-            for name, data in read_files(source, wanted):
-                image, changed = decode(data, f"{name} in {source}", image_size, channels)
-                resized |= changed
-                first = first or (name, image.shape[-1])
-                if image.shape[-1] != first[1]:
-                    raise ValueError(
-                        f"images in {source} differ in size: {first[0]} has {first[1]} pixels a "
-                        "side, "
-                        f"{name} has {image.shape[-1]}: pass dataset.image_size=.."
-                    )
-                images[name] = image
-                progress.update()
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = tolerant
-    return images, resized
+    with bar(len(wanted), f"decoding {source.name}", "image") as progress:
+        for name, data in read_files(source, wanted):
+            image, changed = decode(data, f"{name} in {source}", image_size, channels)
+            resized |= changed
+            digests[name] = digest(data)
+            first = first or (name, image.shape[-1])
+            if image.shape[-1] != first[1]:
+                raise ValueError(
+                    f"images in {source} differ in size: {first[0]} has {first[1]} pixels a side, "
+                    f"{name} has {image.shape[-1]}: pass dataset.image_size=.."
+                )
+            images[name] = image
+            if len(images) == 1:
+                check_memory(len(wanted), image.nbytes, source, "dataset.image_size=..")
+            progress.update()
+    return images, digests, resized
 
 
 def _build(source: Path, image_size: int | None, channels: int | None) -> RawSplits:
     """Decode a folder or archive into arrays."""
-    plan = plan_layout(list_files(source), source)
-    images, resized = _decode_all(source, set(plan.train) | set(plan.test), image_size, channels)
+    found = list_source(source)
+    plan = plan_layout(found.files, source, found.folders)
+    images, digests, resized = _decode_all(
+        source, set(plan.train) | set(plan.test), image_size, channels
+    )
     depth = channels or max(image.shape[0] for image in images.values())
-    notes = [*plan.notes, *([f"resized to {image_size} pixels"] if resized else [])]
+    again = [name for name, count in Counter(found.files).items() if count > 1]
+    notes = [*plan.notes, *(f"left out: {link}" for link in found.lost)]
+    notes += [
+        f"{len(again)} names stand more than once in the archive ({few(again)}): the last counts"
+    ] * bool(again)
+    notes += [*([f"resized to {image_size} pixels"] if resized else [])]
     if any(image.shape[0] != depth for image in images.values()):
         notes.append("grey images among coloured ones repeated to three channels")
     train, test = list(plan.train.items()), list(plan.test.items())
     if not test:
         train, test = _hold_out(train)
         notes.append("seeded stratified 80/20 split")
+    keys = [digests[name] for name, _ in train]
+    stay, said = apart(
+        [name for name, _ in train],
+        keys,
+        [label for _, label in train],
+        {digests[name] for name, _ in test},
+        "images",
+    )
+    train, notes = [train[i] for i in stay], notes + said
     arrays = (*_stack(train, images, depth), *_stack(test, images, depth))
     return RawSplits(*arrays, plan.classes, tuple(notes))
 
@@ -236,9 +203,11 @@ def cache_file(source: Path, image_size: int | None, channels: int | None) -> Pa
     change.
     """
     stats = [(".", source.stat())]
+    key: list[object] = [str(source.resolve()), image_size, channels, CACHE_VERSION]
     if source.is_dir():
-        stats = [(name, (source / name).stat()) for name in list_files(source)]
-    key = [str(source.resolve()), image_size, channels, CACHE_VERSION]
+        found = list_source(source)
+        stats = [(name, (source / name).stat()) for name in found.files]
+        key += [found.folders, found.lost]
     key += [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
     digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
     return cache_dir() / "images" / f"{base_name(source)}-{digest}.npz"

@@ -1,185 +1,42 @@
 """Class folders and archives of them: {train,test}/<class>/*.png, or <class>/*.png with a seeded
 split.
 
-Archives (tar, tar.gz, tar.xz, tar.bz2, zip) are read member by member in memory and never unpacked
-to disk, so a hostile member name can write nowhere. decoding.py turns what is found here into
-arrays.
+files.py finds names and contents; what is said here about splits and classes follows from the names
+alone; decoding.py turns what is found into arrays.
 """
 
 from __future__ import annotations
 
-import lzma
-import os
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+import itertools
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from terminator.data.decoder import is_picture
+from terminator.data.files import few, is_archive, is_data, is_source, list_files, read_files
 from terminator.data.sources import DatasetCorrupt
 
-IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .bmp .gif .webp .tif .tiff .pgm .ppm".split())
-ARCHIVE_SUFFIXES = (".tar.xz", ".tar.gz", ".tar.bz2", ".tar", ".tgz", ".txz", ".zip")
 LAYOUT = (
     "{train,test}/<class>/*.png|jpg|..., or <class>/*.png|jpg|..., possibly below one top folder"
 )
-_DAMAGE = (
-    OSError,
-    EOFError,
-    RuntimeError,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    lzma.LZMAError,
-    zlib.error,
-)
-_SPLITS = ("train", "test", "val")
-MAX_FILE_BYTES = (
-    2**28
-)  # of one image file, unpacked; a small archive can hold files that fill the memory
-
-
-def is_archive(path: Path) -> bool:
-    """Say whether the file name ends as an archive's does."""
-    return path.name.lower().endswith(ARCHIVE_SUFFIXES)
-
-
-def base_name(path: Path) -> str:
-    """Return the file or folder name without the suffixes of an archive."""
-    ends = (suffix for suffix in ARCHIVE_SUFFIXES if path.name.lower().endswith(suffix))
-    return path.name[: -len(next(ends, "")) or None]
-
-
-def find(name: str, folders: list[Path]) -> Path | None:
-    """Return the folder or archive called `name` (suffix or not) in the first of `folders` that has
-    one.
-    """
-    for folder in folders:
-        for path in (folder / name, *(folder / f"{name}{suffix}" for suffix in ARCHIVE_SUFFIXES)):
-            if path.is_dir() or (path.is_file() and is_archive(path)):
-                return path
-    return None
-
-
-@contextmanager
-def _readable(source: Path) -> Iterator[None]:
-    """Turn whatever a damaged archive raises into one error that names it."""
-    try:
-        yield
-    except DatasetCorrupt:
-        raise
-    except _DAMAGE as error:
-        raise DatasetCorrupt(
-            f"{source} cannot be read ({error}). If it is truncated or damaged, copy or download "
-            "it again."
-        ) from error
-
-
-def _finish_tar(tar: tarfile.TarFile, source: Path) -> None:
-    # Python takes a damaged header, or a missing end, for the end of the archive: whole folders
-    # would be lost
-    # without a word. Reading on to the end also makes gzip, bzip2 and xz verify their check sums.
-    tar.fileobj.seek(tar.offset)
-    if tar.fileobj.read(512) != bytes(512):
-        raise DatasetCorrupt(
-            f"{source} is truncated or damaged: no end-of-archive mark at byte {tar.offset}"
-        )
-    while tar.fileobj.read(1 << 20):
-        pass
-
-
-def list_files(source: Path, limit: int | None = None) -> list[str]:
-    """Return the relative names of the files in a folder or archive (with `limit`: only the first
-    few).
-
-    Raises:
-        DatasetCorrupt: if the archive is damaged, or an image in it is a link.
-    """
-    with _readable(source):
-        if source.is_dir():
-            return _list_folder(source, limit)
-        if source.name.lower().endswith(".zip"):
-            with zipfile.ZipFile(source) as archive:
-                members = [member for member in archive.infolist() if not member.is_dir()][:limit]
-                for member in (
-                    members
-                ):  # a damaged name would lose a file without a word; each is stored twice
-                    archive.open(member).close()
-                return [member.filename for member in members]
-        return _list_tar(source, limit)
-
-
-def _list_folder(source: Path, limit: int | None) -> list[str]:
-    def stop(error: OSError) -> None:  # os.walk would pass over a folder that it may not read
-        raise error
-
-    names: list[str] = []
-    for folder, subfolders, files in os.walk(source, followlinks=True, onerror=stop):
-        subfolders.sort()
-        names += [(Path(folder) / file).relative_to(source).as_posix() for file in sorted(files)]
-        if limit and len(names) >= limit:
-            break
-    return names[:limit]
-
-
-def _list_tar(source: Path, limit: int | None) -> list[str]:
-    names: list[str] = []
-    with tarfile.open(source) as tar:
-        for member in tar:
-            if member.isfile():
-                names.append(member.name)
-            elif not member.isdir() and PurePosixPath(member.name).suffix.lower() in IMAGE_SUFFIXES:
-                raise DatasetCorrupt(
-                    f"{member.name} in {source} is a link or device: store the file itself"
-                )
-            if limit and len(names) >= limit:
-                return names
-        _finish_tar(tar, source)
-    return names
-
-
-def read_files(source: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield (name, bytes) of the wanted files, in the order in which they are stored.
-
-    Raises:
-        DatasetCorrupt: if the archive is damaged or a file in it is larger than any image.
-    """
-    if source.is_dir():
-        for name in sorted(wanted):
-            with _readable(source / name):
-                _check_size(name, source, (source / name).stat().st_size)
-                data = (source / name).read_bytes()
-            yield name, data
-        return
-    with _readable(source):
-        if source.name.lower().endswith(".zip"):
-            with zipfile.ZipFile(source) as archive:
-                for member in archive.infolist():
-                    if member.filename in wanted:
-                        _check_size(member.filename, source, member.file_size)
-                        yield member.filename, archive.read(member)
-            return
-        with tarfile.open(source) as tar:
-            for (
-                member
-            ) in tar:  # once through, forwards: to go back in an .xz is to decompress it all again
-                if member.isfile() and member.name in wanted:
-                    _check_size(member.name, source, member.size)
-                    yield member.name, tar.extractfile(member).read()
-
-
-def _check_size(name: str, source: Path, size: int) -> None:
-    if size > MAX_FILE_BYTES:
-        raise DatasetCorrupt(
-            f"{name} in {source} is {size:,} bytes large; allowed: {MAX_FILE_BYTES:,} for an image"
-        )
+ROLES = {  # what the folders of a split may be called, in any case
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+}
+_PLAIN = ("train", "test", "val")  # taken for splits even where pictures lie in them directly
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which file is which: {name: label} per split, ordered by name; no `test` if it must be split
-    off.
+    """Which file is which: {name: label} per split, ordered by name; no `test` if it must be
+    split off.
     """
 
     classes: tuple[str, ...]
@@ -188,30 +45,85 @@ class Plan:
     notes: tuple[str, ...]
 
 
-def _image_paths(names: list[str]) -> dict[str, tuple[str, ...]]:
-    """Return {name: path parts} of the images, without hidden files and a single top folder."""
-    parts = {
-        name: tuple(part for part in PurePosixPath(name).parts if part != "/") for name in names
-    }
-    images = {
-        name: path
-        for name, path in sorted(parts.items())
-        if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") or part == "__MACOSX" for part in path)
-    }
-    tops = {path[0] for path in images.values()}
-    below = list(images.values())
-    has_splits = any(len(path) > 2 and path[1] in _SPLITS for path in below)
-    if (
-        len(tops) == 1
-        and not tops & set(_SPLITS)
-        and (has_splits or all(len(path) > 2 for path in below))
-    ):
-        images = {name: path[1:] for name, path in images.items()}
-    return images
+Paths = dict[str, tuple[str, ...]]  # {name: its parts, without what all have in common}
 
 
-def _by_class(images: dict[str, tuple[str, ...]], source: Path) -> dict[str, str]:
+def _paths(names: Iterable[str]) -> Paths:
+    return {
+        name: tuple(part for part in PurePosixPath(name).parts if part != "/")
+        for name in sorted(names)
+        if is_data(name)
+    }
+
+
+def _depth(images: Paths) -> int:
+    """How many single folders lie above the splits or classes."""
+    depth = 0
+    while True:
+        below = [path[depth:] for path in images.values()]
+        tops = {path[0] for path in below}
+        if len(tops) != 1 or min(map(len, below)) < 2 or _is_split(next(iter(tops)), below):
+            return depth
+        inside = [path[1:] for path in below]
+        has_splits = any(
+            _is_split(name, inside) for name in {path[0] for path in inside if len(path) > 1}
+        )
+        if not has_splits and (depth or not all(len(path) > 2 for path in below)):
+            return depth
+        depth += 1
+
+
+def _is_split(folder: str, paths: Iterable[tuple[str, ...]]) -> bool:
+    """Whether a top folder is called like a split and, unless it is called so plainly, has
+    folders of pictures.
+    """
+    if folder.lower() not in ROLES:
+        return False
+    return folder in _PLAIN or any(path[0] == folder and len(path) > 2 for path in paths)
+
+
+def _split_folders(images: Paths, source: Path) -> dict[str, str]:
+    """{role: its top folder}: of train, test and val; nothing if the top folders are classes.
+
+    Raises:
+        ValueError: for two folders of one role.
+    """
+    tops = {path[0] for path in images.values() if len(path) > 1}
+    named = sorted(top for top in tops if top.lower() in ROLES)
+    if len(named) < len(tops) or not any(ROLES[top.lower()] == "train" for top in named):
+        named = [
+            top for top in named if _is_split(top, images.values())
+        ]  # "valid" may be a class beside "invalid"
+    found: dict[str, str] = {}
+    for top in named:
+        role = ROLES[top.lower()]
+        if role in found:
+            raise ValueError(
+                f"{source} has the folders {found[role]} and {top}, both for {role}: expected one, "
+                f"{LAYOUT}"
+            )
+        found[role] = top
+    return found if "train" in found or set(found.values()) & set(_PLAIN) else {}
+
+
+def _refuse_parts(images: Paths, source: Path) -> None:
+    """Raise ValueError if top folders hold the same folders, as the parts of a split do and
+    classes do not.
+    """
+    inside: dict[str, set[str]] = {}
+    for path in images.values():
+        if len(path) > 2:
+            inside.setdefault(path[0], set()).add(path[1])
+    for first, second in itertools.combinations(sorted(inside), 2):
+        if len(same := sorted(inside[first] & inside[second])) > 1:
+            raise ValueError(
+                f"{source} has the folders {first} and {second}, which both hold {few(same)}: are "
+                "they parts of a "
+                f"split, called by other names? Expected {LAYOUT}"
+            )
+
+
+def _by_class(images: Paths, source: Path) -> dict[str, str]:
     """Return {name: class}: the first folder; an image beside the class folders is an error."""
     for name, path in images.items():
         if len(path) < 2:
@@ -219,37 +131,71 @@ def _by_class(images: dict[str, tuple[str, ...]], source: Path) -> dict[str, str
     return {name: path[0] for name, path in images.items()}
 
 
-def plan_layout(names: list[str], source: Path) -> Plan:
-    """Decide split and class of every image from the file names alone.
+def plan_layout(names: list[str], source: Path, folders: Iterable[str] = ()) -> Plan:
+    """Decide split and class of every image from the names alone.
+
+    Args:
+        names: of all files.
+        folders: that are known, so that empty classes are noticed.
 
     Raises:
         ValueError: if there are no images, fewer than two classes, a test class that is not in
-            train, or images outside of class folders.
+            train, images outside of class folders, or a top level that is neither splits nor
+            classes.
     """
-    images = _image_paths(names)
+    everything = _paths(names)
+    images = {name: path for name, path in everything.items() if is_picture(name)}
     if not images:
-        raise ValueError(f"no images found in {source}: expected {LAYOUT}")
-    splits = {
-        split: {
-            name: path[1:] for name, path in images.items() if path[0] == split and len(path) > 1
-        }
-        for split in _SPLITS
-    }
-    notes: list[str] = []
-    if splits["train"]:
-        test_split = next((split for split in ("test", "val") if splits[split]), None)
-        train = _by_class(splits["train"], source)
-        test = _by_class(splits[test_split], source) if test_split else {}
-        if test_split == "val":
-            notes.append("val split used as test")
-        if unused := len(images) - len(train) - len(test):
-            notes.append(f"{unused} images outside train and {test_split or 'test'} not used")
-    elif splits["test"] or splits["val"]:
+        suffixes = _suffixes(everything)
+        raise ValueError(
+            f"no images found in {source}: expected "
+            f"{LAYOUT}{f'; found {suffixes}' if suffixes else ''}"
+        )
+    depth = _depth(images)
+    top = next(iter(images.values()))[:depth]
+    images = {name: path[depth:] for name, path in images.items()}
+    splits, notes = _split_folders(images, source), []
+    if not splits:
+        _refuse_parts(images, source)
+        train, test, below = _by_class(images, source), {}, [top]
+    else:
+        train, test, below = _of_splits(images, splits, source, top, notes)
+    classes = _checked_classes(train, test, source, notes)
+    notes += _dropped(everything, folders, below, set(classes), set(train) | set(test))
+    number = {name: label for label, name in enumerate(classes)}
+    labels = [{name: number[cls] for name, cls in part.items()} for part in (train, test)]
+    return Plan(classes, *labels, tuple(notes))
+
+
+def _of_splits(
+    images: Paths, splits: dict[str, str], source: Path, top: tuple[str, ...], notes: list[str]
+) -> tuple[dict[str, str], dict[str, str], list[tuple[str, ...]]]:
+    """{name: class} to train and to test, and the folders that hold class folders."""
+    if "train" not in splits:
         raise ValueError(
             f"{source} has a test or val folder but no train folder: expected {LAYOUT}"
         )
-    else:
-        train, test = _by_class(images, source), {}
+    role = next((role for role in ("test", "val") if role in splits), None)
+    parts = []
+    for folder in (splits["train"], splits[role] if role else None):
+        inside = {
+            name: path[1:] for name, path in images.items() if path[0] == folder and len(path) > 1
+        }
+        parts.append(_by_class(inside, source))
+    if role == "val":
+        notes.append(f"{splits['val']} split used as test")
+    if unused := len(images) - len(parts[0]) - len(parts[1]):
+        notes.append(
+            f"{unused} images outside {splits['train']} and {splits[role] if role else 'test'} not "
+            "used"
+        )
+    used = [splits["train"], *([splits[role]] if role else [])]
+    return *parts, [(*top, folder) for folder in used]
+
+
+def _checked_classes(
+    train: dict[str, str], test: dict[str, str], source: Path, notes: list[str]
+) -> tuple[str, ...]:
     classes = tuple(sorted(set(train.values())))
     if unknown := sorted(set(test.values()) - set(classes)):
         raise ValueError(f"{source} has test classes that are not in train: {', '.join(unknown)}")
@@ -257,22 +203,80 @@ def plan_layout(names: list[str], source: Path) -> Plan:
         raise ValueError(
             f"{source} has only one class ({classes[0]}), two are needed: expected {LAYOUT}"
         )
+    if wrong := [name for name in classes if not _is_text(name)]:
+        raise ValueError(
+            f"{source} has the class folder {wrong[0]!r}, whose name is not UTF-8: rename it"
+        )
     if test and (absent := sorted(set(classes) - set(test.values()))):
         notes.append(f"no test images of {', '.join(absent)}")
-    number = {name: label for label, name in enumerate(classes)}
-    labels = [{name: number[cls] for name, cls in part.items()} for part in (train, test)]
-    return Plan(classes, *labels, tuple(notes))
+    return classes
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _dropped(
+    everything: Paths,
+    folders: Iterable[str],
+    below: list[tuple[str, ...]],
+    classes: set[str],
+    used: set[str],
+) -> list[str]:
+    """Notes on class folders without a picture, and on files in class folders that are not read.
+
+    Args:
+        below: the folders that hold class folders.
+    """
+    places = [*_paths(folders).values(), *(path[:-1] for path in everything.values())]
+    empty = sorted(
+        {
+            path[len(above)]
+            for above in below
+            for path in places
+            if path[: len(above)] == above and len(path) > len(above)
+        }
+        - classes
+    )
+    unread = {
+        name: path
+        for name, path in everything.items()
+        if name not in used
+        and not is_picture(name)
+        and any(path[: len(above)] == above and len(path) > len(above) + 1 for above in below)
+    }
+    notes = [f"no class, as no picture in it is read: {few(empty)}"] if empty else []
+    return notes + (
+        [f"{len(unread)} files in class folders not read: {_suffixes(unread)}"] if unread else []
+    )
+
+
+def _suffixes(names: Iterable[str]) -> str:
+    """What files are called, most frequent first: ".txt (12), .heic (3)"."""
+    counts = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in names)
+    return few(f"{suffix} ({count})" for suffix, count in counts.most_common())
 
 
 def looks_like_class_folders(source: Path) -> bool:
     """Say, from the first files only, whether a folder or archive seems to hold class folders of
     images.
     """
-    if not (source.is_dir() or (source.is_file() and is_archive(source))):
+    if not is_source(source):
         return False
     try:
         names = list_files(source, limit=100)
     except DatasetCorrupt:
         return is_archive(source)  # still listed: loading it says what is wrong
-    images = _image_paths(names).values()
-    return bool(images) and all(len(path) > (2 if path[0] in _SPLITS else 1) for path in images)
+    images = {name: path for name, path in _paths(names).items() if is_picture(name)}
+    if not images:
+        return False
+    below = [path[_depth(images) :] for path in images.values()]
+    splits = {name for name in {path[0] for path in below} if _is_split(name, below)}
+    return all(len(path) > (2 if path[0] in splits else 1) for path in below)
+
+
+__all__ = ["LAYOUT", "Plan", "list_files", "looks_like_class_folders", "plan_layout", "read_files"]

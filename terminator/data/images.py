@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from terminator.data import folders, pathfinder, sources
+from terminator.data import files, folders, pathfinder, sources
 from terminator.data.decoding import convert_channels, load_class_folders, resize_stack
 from terminator.data.sources import (
     STANDARD,
@@ -188,7 +188,7 @@ def _find_and_read(
         )
     path = _class_folder_path(name, data_dir)
     splits = load_class_folders(path, image_size, channels)
-    name = folders.base_name(path)  # no machine's paths in a record
+    name = files.base_name(path)  # no machine's paths in a record
     title, note = _copy_of(name)
     return (replace(splits, notes=(note, *splits.notes)) if note else splits), name, title
 
@@ -246,13 +246,13 @@ def _class_folder_path(name: str, data_dir: str | os.PathLike | None) -> Path:
     """Return the class folder or archive called `name`: in a data folder, else as a path."""
     places = data_dirs(data_dir)
     path = Path(name).expanduser()
-    is_path = path.is_absolute() or len(path.parts) > 1
-    found = None if is_path else folders.find(name, places)
-    if found or path.is_dir() or (path.is_file() and folders.is_archive(path)):
+    is_path = files.is_path(name)
+    found = None if is_path else files.find(name, places)
+    if found or files.is_source(path):
         return (found or path).absolute()
     if path.is_file():
         raise ValueError(
-            f"{path} is no archive: its name must end with {', '.join(folders.ARCHIVE_SUFFIXES)}"
+            f"{path} is no archive: its name must end with {', '.join(files.ARCHIVE_SUFFIXES)}"
         )
     if is_path:
         raise DatasetNotFound(f"no such folder or archive: {path}")
@@ -370,9 +370,7 @@ def available(data_dir: str | os.PathLike | None = None) -> list[DatasetRow]:
         )
         status = "not found"
         if where is not None:
-            missing = [
-                path.name for path in sources.standard_files(name, where) if not path.is_file()
-            ]
+            missing = sources.missing_files(name, where)
             kind = "torchvision layout" if where in places else "earlier download"
             status = (
                 f"incomplete: {where} lacks {', '.join(missing)}"
@@ -391,8 +389,12 @@ def _class_folder_rows(places: list[Path]) -> list[DatasetRow]:
     rows: dict[str, DatasetRow] = {}
     for place in places:
         for path in sorted(place.iterdir()) if place.is_dir() else ():
-            name = folders.base_name(path)
-            if name in rows or name.startswith(".") or not folders.looks_like_class_folders(path):
+            name = files.base_name(path)
+            if (
+                name in rows
+                or not files.is_data(name)
+                or not folders.looks_like_class_folders(path)
+            ):
                 continue
             kind = "class folders" if path.is_dir() else "archive of class folders"
             title, status = _copy_of(name)[0], f"ready: {path} ({kind})"

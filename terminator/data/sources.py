@@ -8,6 +8,7 @@ the file at fault.
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import os
 import shutil
@@ -26,6 +27,7 @@ from terminator.runtime.paths import cache_dir
 
 DIGITS_SEED = 0  # fixed for ever: it decides which 360 digits are the test images
 DIGITS_TEST_SIZE = 360
+MAX_IDX_BYTES = 2**30  # of an IDX file's array; MNIST's has 47 million
 NETWORK_TIMEOUT = 10.0  # seconds without an answer
 _DOWNLOAD_ERRORS = (
     OSError,
@@ -153,20 +155,42 @@ def standard_files(name: str, root: Path) -> dict[Path, str | None]:
     return {root / cls.base_folder / file: md5 for file, md5 in listed}
 
 
+def _stored(path: Path) -> Path:
+    """The file itself, or the .gz beside it where only that is there."""
+    packed = path.with_name(f"{path.name}.gz")
+    return packed if not path.is_file() and packed.is_file() else path
+
+
+def _read_idx(path: Path) -> np.ndarray:
+    """The array of an IDX file of bytes, unpacked if it is a .gz.
+
+    Raises:
+        ValueError: if it is none, or has not as many bytes as its header promises.
+    """
+    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+        head = file.read(4)
+        rank = head[3] if len(head) == 4 else 0
+        sizes = file.read(4 * rank)
+        if head[:3] != b"\0\0\x08" or rank not in (1, 3) or len(sizes) < 4 * rank:
+            raise ValueError("is not an IDX file of bytes")
+        shape = struct.unpack(f">{rank}I", sizes)
+        expected = int(np.prod(shape, dtype=np.float64))
+        content = file.read(min(expected, MAX_IDX_BYTES) + 1)
+        if len(content) != expected:
+            raise ValueError(
+                f"has {'more' if len(content) > expected else len(content)} bytes where its header "
+                f"promises {expected}"
+            )
+    return np.frombuffer(content, np.uint8).reshape(shape).copy()
+
+
 def _idx_fault(path: Path) -> str | None:
     """Return what is wrong with an IDX file of bytes (header against size), or None."""
-    with open(path, "rb") as file:
-        head = file.read(16)
-    rank = head[3] if len(head) >= 4 else 0
-    if head[:3] != b"\0\0\x08" or rank not in (1, 3) or len(head) < 4 + 4 * rank:
-        return "is not an IDX file of bytes"
-    expected = (
-        4
-        + 4 * rank
-        + int(np.prod(struct.unpack(f">{rank}I", head[4 : 4 + 4 * rank]), dtype=np.int64))
-    )
-    found = path.stat().st_size
-    return None if found == expected else f"has {found} bytes where its header promises {expected}"
+    try:
+        _read_idx(path)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        return str(error)
+    return None
 
 
 def _faults(name: str, root: Path) -> list[str]:
@@ -175,6 +199,7 @@ def _faults(name: str, root: Path) -> list[str]:
 
     faults = []
     for path, md5 in standard_files(name, root).items():
+        path = _stored(path) if name.endswith("MNIST") else path
         if not path.is_file():
             faults.append(f"{path} is missing")
         elif md5 is not None and not check_integrity(path, md5):
@@ -184,9 +209,21 @@ def _faults(name: str, root: Path) -> list[str]:
     return faults
 
 
+def missing_files(name: str, root: Path) -> list[str]:
+    """Names of the data set's files that do not lie below `root`, unpacked or in a way that is
+    read here.
+    """
+    found = standard_files(name, root)
+    return [
+        path.name
+        for path in found
+        if not (_stored(path) if name.endswith("MNIST") else path).is_file()
+    ]
+
+
 def is_present(name: str, root: Path) -> bool:
     """Say whether any file of the data set lies below `root` (not whether it is complete)."""
-    return any(path.is_file() for path in standard_files(name, root))
+    return len(missing_files(name, root)) < len(standard_files(name, root))
 
 
 def _split(name: str, root: Path, train: bool) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
@@ -194,11 +231,16 @@ def _split(name: str, root: Path, train: bool) -> tuple[np.ndarray, np.ndarray, 
     if name == "STL10":
         part = cls(root, split="train" if train else "test", download=False)
         return part.data, part.labels, tuple(part.classes)
-    part = cls(root, train=train, download=False)
-    if name.endswith("MNIST"):
+    if name.endswith("MNIST"):  # torchvision reads no .gz
+        part = "train" if train else "t10k"
+        images, labels = (
+            _read_idx(_stored(root / name / "raw" / f"{part}-{kind}-ubyte"))
+            for kind in ("images-idx3", "labels-idx1")
+        )
         # torchvision's "7 - seven" is too long for a plot's legend
-        classes = part.classes if name == "FashionMNIST" else [str(digit) for digit in range(10)]
-        return part.data.numpy()[:, None], part.targets.numpy(), tuple(classes)  # (N, 1, 28, 28)
+        classes = cls.classes if name == "FashionMNIST" else [str(digit) for digit in range(10)]
+        return images[:, None], labels.astype(np.int64), tuple(classes)  # (N, 1, 28, 28)
+    part = cls(root, train=train, download=False)
     return (
         part.data.transpose(0, 3, 1, 2),
         np.asarray(part.targets),

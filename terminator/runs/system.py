@@ -22,6 +22,7 @@ from filelock import Timeout
 from torch import nn
 
 from terminator.data.sources import DatasetNotFound
+from terminator.data.summary import announce_notes
 from terminator.model import count_parameters
 from terminator.runs import observations, records
 from terminator.runtime import locks, provenance, weights
@@ -252,6 +253,10 @@ class System(ABC):
         DatasetNotFound.
         """
 
+    def announce(self, data: Any) -> None:
+        """Say on the terminal, before training, what there is to know of the data."""
+        announce_notes(data.info.notes)
+
     def resolve(self, config: Any, data: Any) -> Any:
         """The configuration with what only the data know."""
         return config
@@ -456,6 +461,8 @@ class System(ABC):
         """Train, evaluate, write model and record; a record that is there already is kept, if so
         wished.
         """
+        if rank() == 0:
+            self.announce(data)
         began = {"provenance": provenance.provenance(), "started": provenance.now()}
         name = self.run_id(config, data, profile)
         trainer = self.trainer(self.start(config, data), config, data, folder)

@@ -72,6 +72,11 @@ def _cell() -> int | None:
     return None if shell is None else shell.execution_count
 
 
+def in_notebook() -> bool:
+    """Whether this runs in a notebook's cell (a kernel that is only installed does not count)."""
+    return _cell() is not None
+
+
 def bar(total: int, description: str, unit: str = "it", silent: bool = False) -> tqdm:
     """A tqdm bar, which disappears when done, or is the cell's only one; disabled where nobody can
     watch it.

@@ -25,7 +25,7 @@ from terminator import Terminator
 from terminator.__main__ import main
 from terminator.classification import released
 from terminator.classification.predict import predict_files, read_image
-from terminator.data import decoding, folders, load
+from terminator.data import decoder, files, load
 from terminator.runtime import checkpoint
 
 PACKAGE = Path(terminator.__file__).parent
@@ -133,7 +133,7 @@ def test_archive_members_write_nothing_and_links_are_refused(tmp_path):
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused_before_it_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(folders, "MAX_FILE_BYTES", 100_000)
+    monkeypatch.setattr("terminator.data.files.MAX_FILE_BYTES", 100_000)
     files = {f"{k}/{i}.png": encode(pixels_of(8, 8, 3)) for k in "ab" for i in range(4)} | {
         "a/9.png": bytes(2_000_000)
     }
@@ -306,7 +306,7 @@ def test_hostile_images_are_refused_in_one_line(model, tmp_path, capsys, name):
     assert " at 0x" not in error
 
 
-def test_sixteen_bits_a_channel_in_colour_lose_the_lower_half_only(model, tmp_path):
+def test_sixteen_bits_a_channel_in_colour_are_refused_as_in_grey(model, tmp_path):
     header = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
     rows = b"".join(b"\0" + struct.pack(">3H", 0, 0, 0xFF12) * 8 for _ in range(8))
     (tmp_path / "deep.png").write_bytes(
@@ -315,12 +315,15 @@ def test_sixteen_bits_a_channel_in_colour_lose_the_lower_half_only(model, tmp_pa
         + chunk(b"IDAT", zlib.compress(rows))
         + chunk(b"IEND", b"")
     )
-    assert colours(tmp_path / "deep.png", model) == [BLUE, BLUE]
+    with pytest.raises(
+        ValueError, match="deep.png has pixel mode RGB;16B: convert it to 8 bits per channel"
+    ):
+        predict_files(model, [tmp_path / "deep.png"])
 
 
 def test_limits_are_those_of_a_large_photograph():
-    assert decoding.MAX_PIXELS >= 50e6
-    assert folders.MAX_FILE_BYTES >= 100e6
+    assert decoder.MAX_PIXELS >= 50e6
+    assert files.MAX_FILE_BYTES >= 100e6
 
 
 # -- what is committed says nothing of the machine -------------------------------------------------

@@ -13,14 +13,17 @@ Source: the data formats and class ranges of the HyperTransformer's released cod
 import io
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from terminator.data import sources
+from terminator.data import archives, sources
+from terminator.data.decoder import is_picture, open_picture
 from terminator.data.episodes.classes import ClassImages, starts_of
 from terminator.data.episodes.strokes import draw_strokes
+from terminator.data.files import is_data, list_files, packed_beside, read_files
 from terminator.data.sources import DatasetCorrupt, DatasetNotFound
 from terminator.runtime.paths import DATA_VARIABLE, cache_dir, data_dirs
 
@@ -68,6 +71,13 @@ def load_classes(
     if name == "omniglot":
         return _torchvision_omniglot(places, download)
     tried = ", ".join(map(str, places)) or f"no data folder given (--data-dir, {DATA_VARIABLE})"
+    packed = [
+        path
+        for place in places
+        for end in (".npy", ".npz", "")
+        for path in packed_beside(place / f"{name}{end}")
+    ]
+    tried += f" ({', '.join(map(str, packed))} is there, but not unpacked)" if packed else ""
     raise DatasetNotFound(
         f"few-shot data set {name!r} was not found. Tried: {tried}. Put {name}.npy (classes, "
         "images, "
@@ -82,11 +92,23 @@ def _find_cache(name: str, place: Path) -> Path | None:
         return place / "omniglot28.npz"
     if (place / f"{name}.npy").is_file():
         return place / f"{name}.npy"
-    found = sorted(place.glob(f"*{name}*_ch_first*.npy")) if place.is_dir() else []
-    if found:
+    if found := _arrays(place, f"*{name}*_ch_first*.npy"):
         return found[0]
     folder = place / name
-    return folder if folder.is_dir() and any(folder.glob("*.npy")) else None
+    return folder if _arrays(folder, "*.npy") else None
+
+
+def _arrays(folder: Path, pattern: str) -> list[Path]:
+    """The files of a folder that are data and named so, sorted."""
+    found = (
+        sorted(path for path in folder.glob(pattern) if is_data(path.name))
+        if folder.is_dir()
+        else []
+    )
+    for path in found:
+        if not path.is_file():
+            raise DatasetCorrupt(f"{path} is no regular file, or a link that leads nowhere")
+    return found
 
 
 def _read(name: str, path: Path) -> ClassImages:
@@ -94,7 +116,7 @@ def _read(name: str, path: Path) -> ClassImages:
         if path.suffix == ".npz":
             return _read_small_omniglot(path)
         stacks = []
-        for file in sorted(path.glob("*.npy")) if path.is_dir() else [path]:
+        for file in _arrays(path, "*.npy") if path.is_dir() else [path]:
             array = _read_npy(file)
             if array.dtype != object and array.ndim not in (4, 5):
                 raise ValueError(
@@ -105,13 +127,21 @@ def _read(name: str, path: Path) -> ClassImages:
             is_first = "_ch_first" in file.name
             stacks += [_channels_first(np.asarray(part), file, is_first) for part in array]
         return _collect(name, stacks, tuple(str(i) for i in range(len(stacks))))
-    except (OSError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        zipfile.BadZipFile,
+        pickle.UnpicklingError,
+    ) as error:
         if isinstance(error, DatasetCorrupt):
             raise
         raise DatasetCorrupt(f"{path} cannot be used: {error}") from error
 
 
 def _read_small_omniglot(path: Path) -> ClassImages:
+    archives.list_zip(path, None, 16)  # raises if it unpacks to far more than it is
     with np.load(path, allow_pickle=False) as file:
         images, alphabets, characters = file["images"], file["alphabet"], file["character"]
     if (
@@ -214,17 +244,24 @@ def _torchvision_omniglot(places: list[Path], download: bool) -> ClassImages:
         raise DatasetNotFound(
             f"omniglot could not be read from {root or 'a download'}: {error}; {hint}"
         ) from error
-    stacks, names = [], []
+    drawings: dict[str, list[np.ndarray]] = {}
     for part in parts:
-        drawings: list[list[np.ndarray]] = [[] for _ in part._characters]
-        for i in range(len(part)):
-            image, character = part[i]
-            drawings[character].append(
-                255 - np.asarray(image.convert("L"))
-            )  # ink bright, as in omniglot28
-        stacks += [np.stack(images)[:, None] for images in drawings]
-        names += [character.replace(os.sep, "/") for character in part._characters]
-    return _collect("omniglot", stacks, tuple(names), tuple(name.split("/")[0] for name in names))
+        folder = Path(part.target_folder)
+        names = sorted(
+            name for name in list_files(folder) if is_picture(name) and name.count("/") == 2
+        )
+        for name, content in read_files(folder, set(names)):
+            picture = open_picture(content, f"{name} in {folder}").convert("L")
+            drawings.setdefault(name.rpartition("/")[0], []).append(
+                255 - np.asarray(picture)
+            )  # ink bright
+    alphabets = tuple(name.split("/")[0] for name in drawings)
+    return _collect(
+        "omniglot",
+        [np.stack(images)[:, None] for images in drawings.values()],
+        tuple(drawings),
+        alphabets,
+    )
 
 
 def _collect(

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from terminator.data.sources import DatasetCorrupt
+from terminator.data.files import read_file
 from terminator.runtime.memory import to_device
 from terminator.runtime.progress import bar
 
@@ -126,8 +126,5 @@ class FilePictures:
             for file in self.files:
                 for path in (file.image, file.labels):
                     digest.update(path.name.encode() + b"\n")
-                    try:
-                        digest.update(path.read_bytes())
-                    except OSError as error:
-                        raise DatasetCorrupt(f"{path} cannot be read: {error.strerror}") from error
+                    digest.update(read_file(path))
                 progress.update()

@@ -1,12 +1,14 @@
 """CamVid and PASCAL VOC 2012 as they lie on the disk: found, matched up, decoded and checked.
 
-Archives are read in memory and never unpacked, see folders.py; VOC is read by torchvision's own
-classes.
+Archives are read in memory and never unpacked, see files.py; VOC's lists are read by torchvision's
+own classes, every picture by the one decoder.
 """
 
 from __future__ import annotations
 
 import functools
+import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -17,8 +19,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from terminator.data import folders
-from terminator.data.decoding import open_picture
+from terminator.data import files
+from terminator.data.decoder import is_picture, open_labels, open_picture
+from terminator.data.folders import ROLES
+from terminator.data.leakage import apart, digest
 from terminator.data.pictures.batches import (
     IGNORE,
     FilePictures,
@@ -72,6 +76,7 @@ VOC = (
     "TV",
 )
 SPLITS = ("train", "val", "test")
+MAX_MAT_BYTES = 2**20  # SBD's label maps have some thousands
 
 Found = tuple[dict[str, Pictures], str, tuple[str, ...], list[str]]  # splits, title, classes, notes
 
@@ -129,11 +134,13 @@ def to_tensors(
 def read_camvid(name: str, places: list[Path], train: str, size: Sequence[int] | None) -> Found:
     """CamVid by name ("camvid") or path, decoded as a whole."""
     source = _find_camvid(name, places)
-    pairs = _camvid_pairs(folders.list_files(source), source)
-    decoded = _decode_camvid(source, pairs, size)
+    pairs = _camvid_pairs(files.list_files(source), source)
+    decoded, digests = _decode_camvid(source, pairs, size)
     chosen = {split: list(pairs[split]) for split in SPLITS}
+    notes = _part_camvid(chosen, digests, source)
     if train == "trainval":
         chosen["train"] = [*chosen["train"], *chosen["val"]]
+        notes.append("trained on the validation pictures as well")
     splits = {
         split: _stack([decoded[image] for image in names], source)
         for split, names in chosen.items()
@@ -141,14 +148,13 @@ def read_camvid(name: str, places: list[Path], train: str, size: Sequence[int] |
     }
     first = next(iter(splits.values()))
     height, width = first.labels.shape[1:]
-    notes = ["trained on the validation pictures as well"] * (train == "trainval")
     return dict(splits), f"CamVid ({width}x{height})", CAMVID, notes
 
 
 def _find_camvid(name: str, places: list[Path]) -> Path:
     path = Path(name).expanduser()
-    if path.is_absolute() or len(path.parts) > 1:
-        if path.is_dir() or (path.is_file() and folders.is_archive(path)):
+    if files.is_path(name):
+        if files.is_source(path):
             return path.absolute()
         raise DatasetNotFound(
             f"data.name is {name!r}, where there is no folder or archive; allowed: context, "
@@ -162,8 +168,7 @@ def _find_camvid(name: str, places: list[Path]) -> Path:
         )
     for place in places:
         for found in sorted(place.iterdir()) if place.is_dir() else ():
-            is_source = found.is_dir() or (found.is_file() and folders.is_archive(found))
-            if is_source and found.name.lower().startswith("camvid"):
+            if found.name.lower().startswith("camvid") and files.is_source(found):
                 return found
     tried = ", ".join(map(str, places)) or f"no data folder given (--data-dir, {DATA_VARIABLE})"
     raise DatasetNotFound(
@@ -175,12 +180,17 @@ def _find_camvid(name: str, places: list[Path]) -> Path:
 def _camvid_pairs(names: list[str], source: Path) -> dict[str, dict[str, str]]:
     """Image name to the name of its label map, per split, in the order of the names."""
     by_folder: dict[str, dict[str, str]] = {}
-    for name in sorted(names):
+    for name in filter(is_picture, sorted(names)):
         path = PurePosixPath(name)
-        if path.suffix.lower() in folders.IMAGE_SUFFIXES and not any(
-            p.startswith((".", "__")) for p in path.parts
-        ):
-            by_folder.setdefault(path.parent.name, {})[path.stem] = name
+        folder, annot, rest = path.parent.name.lower().partition("annot")
+        if folder not in ROLES or rest:
+            continue
+        other = by_folder.setdefault(f"{ROLES[folder]}{annot}", {}).setdefault(path.stem, name)
+        if other != name:
+            raise ValueError(
+                f"{source} has {other} and {name}, two files for one picture; allowed: "
+                f"{CAMVID_LAYOUT}"
+            )
     pairs = {}
     for split in SPLITS:
         images, labels = by_folder.get(split, {}), by_folder.get(f"{split}annot", {})
@@ -199,33 +209,68 @@ def _camvid_pairs(names: list[str], source: Path) -> dict[str, dict[str, str]]:
     return pairs
 
 
+def _part_camvid(
+    chosen: dict[str, list[str]], digests: dict[str, bytes], source: Path
+) -> list[str]:
+    """Take pictures of the test part out of the others, and those of the validation part out of the
+    training part.
+
+    Raises:
+        ValueError: if none were left.
+    """
+    notes = []
+    for split, others in (("val", ["test"]), ("train", ["test", "val"])):
+        names = chosen[split]
+        for other in others:
+            held = {digests[name] for name in chosen[other]}
+            if names and held >= {digests[name] for name in names}:
+                raise ValueError(
+                    f"{source} has the same pictures in {split} and {other} ({names[0]}, ...); "
+                    "allowed: "
+                    "different ones"
+                )
+            keys = [digests[name] for name in names]
+            stay, said = apart(
+                names,
+                keys,
+                [0] * len(names),
+                held,
+                "pictures",
+                other,
+                {"train": "training", "val": "validation"}[split],
+            )
+            names, notes = [names[i] for i in stay], notes + said
+        chosen[split] = names
+    return notes
+
+
 def _decode_camvid(
     source: Path, pairs: dict[str, dict[str, str]], size: Sequence[int] | None
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """Every image with its labels, by the image's name; two passes, so that not all files are in
-    memory at once.
+) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, bytes]]:
+    """Every image with its labels, and its digest, by the image's name; two passes, so that not all
+    files are in memory at once.
     """
     of_labels = {labels: image for split in pairs.values() for image, labels in split.items()}
     maps: dict[str, np.ndarray] = {}
     found: dict[str, tuple[Tensor, Tensor]] = {}
+    digests: dict[str, bytes] = {}
     with bar(2 * len(of_labels), f"decoding {source.name}", "file") as progress:
-        for name, content in folders.read_files(source, set(of_labels)):
+        for name, content in files.read_files(source, set(of_labels)):
             where = f"{name} in {source}"
-            picture = open_picture(content, where)
-            if picture.mode not in ("L", "P", "1"):
-                raise ValueError(
-                    f"{where} has pixel mode {picture.mode}; allowed: one class index per pixel (L "
-                    "or P)"
-                )
             maps[of_labels[name]] = check_labels(
-                np.asarray(picture), len(CAMVID), CAMVID_VOID, where
+                open_labels(content, where), len(CAMVID), CAMVID_VOID, where
             )
             progress.update()
-        for name, content in folders.read_files(source, set(maps)):
+        for name, content in files.read_files(source, set(maps)):
             where = f"{name} in {source}"
             found[name] = to_tensors(open_picture(content, where), maps[name], size, where)
+            digests[name] = digest(content)
+            if len(found) == 1:
+                files.check_memory(
+                    len(maps), sum(part.nbytes for part in found[name]), source, "data.size=[H,W]"
+                )
             progress.update()
-    return found
+    return found, digests
 
 
 def _stack(pictures: list[tuple[Tensor, Tensor]], source: Path) -> StackedPictures:
@@ -250,17 +295,50 @@ def read_voc(places: list[Path], train: str, size: Sequence[int] | None) -> Foun
     root = next((place for place in places if (place / "VOCdevkit" / "VOC2012").is_dir()), None)
     if root is None:
         tried = ", ".join(map(str, places)) or f"no data folder given (--data-dir, {DATA_VARIABLE})"
+        names = ("VOCtrainval_11-May-2012", "VOCdevkit", "VOC2012")
+        packed = [
+            path for place in places for name in names for path in files.packed_beside(place / name)
+        ]
+        tried += f" ({', '.join(map(str, packed))} is there, but not unpacked)" if packed else ""
         raise DatasetNotFound(
             f"voc2012 was not found. Tried: {tried}. Put VOCdevkit/VOC2012 there, e.g. by "
             "torchvision.datasets.VOCSegmentation(FOLDER, download=True)"
         )
     lists = {name: _voc_list(root, name) for name in ("train", "val", "trainval")}
-    files = _trainaug(root, lists, size) if train == "trainaug" else _voc_files(lists[train], size)
-    notes = [f"trained on {len(files)} pictures of {train}"]
+    chosen = _trainaug(root, lists, size) if train == "trainaug" else _voc_files(lists[train], size)
+    held, notes = _once(_voc_files(lists["val"], size), "val", [])
+    chosen, notes = _once(chosen, train, notes)
+    if train != "trainval":
+        names = [file.image.stem for file in chosen]
+        if set(names) <= (known := {file.image.stem for file in held}):
+            raise ValueError(
+                f"the lists {train} and val in {root} name the same pictures ({names[0]}, ...); "
+                "allowed: "
+                "different ones"
+            )
+        stay, said = apart(names, names, [0] * len(names), known, "pictures", "val")
+        chosen, notes = tuple(chosen[i] for i in stay), notes + said
+    notes.insert(0, f"trained on {len(chosen)} pictures of {train}")
     if train == "trainval":
         notes.append("trained on the validation pictures as well")
-    splits = {"train": FilePictures(files), "val": FilePictures(_voc_files(lists["val"], size))}
-    return dict(splits), "PASCAL VOC 2012", VOC, notes
+    return {"train": FilePictures(chosen), "val": FilePictures(held)}, "PASCAL VOC 2012", VOC, notes
+
+
+def _once(
+    found: tuple[PictureFile, ...], what: str, notes: list[str]
+) -> tuple[tuple[PictureFile, ...], list[str]]:
+    """Every picture once, however often a list names it."""
+    by_name = {file.image.stem: file for file in reversed(found)}
+    again = [
+        name for name, count in Counter(file.image.stem for file in found).items() if count > 1
+    ]
+    if again:
+        notes = [
+            *notes,
+            f"{len(again)} names stand more than once in the list {what} ({files.few(again)}): "
+            "taken once",
+        ]
+    return tuple(file for file in found if by_name.pop(file.image.stem, None)), notes
 
 
 def _voc_list(root: Path, image_set: str) -> Any:
@@ -274,16 +352,20 @@ def _voc_list(root: Path, image_set: str) -> Any:
 
 def _voc_files(dataset: Any, size: Sequence[int] | None) -> tuple[PictureFile, ...]:
     return tuple(
-        PictureFile(Path(image), Path(labels), functools.partial(_read_pair, dataset, i, size))
-        for i, (image, labels) in enumerate(zip(dataset.images, dataset.masks, strict=True))
+        _voc_file(Path(image), Path(labels), size)
+        for image, labels in zip(dataset.images, dataset.masks, strict=True)
     )
+
+
+def _voc_file(image: Path, labels: Path, size: Sequence[int] | None) -> PictureFile:
+    return PictureFile(image, labels, functools.partial(_read_pair, image, labels, size))
 
 
 def _trainaug(
     root: Path, lists: dict[str, Any], size: Sequence[int] | None
 ) -> tuple[PictureFile, ...]:
-    """VOC's training pictures and those of SBD's two lists, without VOC's validation pictures
-    (10,582 in full).
+    """VOC's training pictures and those of SBD's two lists; VOC's validation pictures among them
+    leave later (10,582 stay of the full lists).
     """
     folder = root / "VOCdevkit/VOC2012"
     listed = folder / "ImageSets/Segmentation/trainaug.txt"
@@ -294,9 +376,7 @@ def _trainaug(
             for name in names
         ]
         _check_inside([path for pair in pairs for path in pair], root)
-        return tuple(
-            PictureFile(*pair, functools.partial(_read_paths, *pair, size)) for pair in pairs
-        )
+        return tuple(_voc_file(*pair, size) for pair in pairs)
     if not (root / "sbd").is_dir():
         raise DatasetNotFound(
             f"data.train is 'trainaug', but {root} has neither sbd/ (torchvision's SBDataset) nor "
@@ -309,14 +389,12 @@ def _trainaug(
         Path(image).stem: file
         for image, file in zip(lists["train"].images, _voc_files(lists["train"], size))
     }
-    held_out = {Path(image).stem for image in lists["val"].images}
     for image_set in ("train", "val"):
         with _naming(root / "sbd" / f"{image_set}.txt"):
             more = SBDataset(str(root / "sbd"), image_set, "segmentation", download=False)
         _check_inside([*more.images, *more.masks], root)
         for file in _voc_files(more, size):
-            if file.image.stem not in held_out:
-                taken.setdefault(file.image.stem, file)
+            taken.setdefault(file.image.stem, file)
     return tuple(taken[name] for name in sorted(taken))
 
 
@@ -340,22 +418,22 @@ def _check_inside(paths: Sequence[str | Path], root: Path) -> None:
             )
 
 
-def _read_pair(dataset: Any, index: int, size: Sequence[int] | None) -> tuple[Tensor, Tensor]:
-    """One picture of a torchvision data set that has `images` and `masks`, its files."""
-    where = str(dataset.masks[index])
-    with _naming(f"{dataset.images[index]} or {where}"):
-        image, target = dataset[index]
-        labels = check_labels(np.asarray(target), len(VOC), IGNORE, where)
-        return to_tensors(image, labels, size, str(dataset.images[index]))
+def _read_pair(image: Path, labels: Path, size: Sequence[int] | None) -> tuple[Tensor, Tensor]:
+    """A picture and its labels: a picture of class indices, or SBD's .mat."""
+    with _naming(f"{image} or {labels}"):
+        content = files.read_file(labels)
+        target = (
+            _sbd_labels(content) if labels.suffix == ".mat" else open_labels(content, str(labels))
+        )
+        target = check_labels(target, len(VOC), IGNORE, str(labels))
+        return to_tensors(
+            open_picture(files.read_file(image), str(image)), target, size, str(image)
+        )
 
 
-def _read_paths(image: Path, labels: Path, size: Sequence[int] | None) -> tuple[Tensor, Tensor]:
-    read: Iterator[Image.Image] = (
-        open_picture(content, str(path))
-        for path in (image, labels)
-        for _, content in folders.read_files(path.parent, {path.name})
-    )
-    picture, target = read
-    return to_tensors(
-        picture, check_labels(np.asarray(target), len(VOC), IGNORE, str(labels)), size, str(image)
-    )
+def _sbd_labels(content: bytes) -> np.ndarray:
+    from scipy.io import loadmat
+
+    if len(content) > MAX_MAT_BYTES:
+        raise ValueError(f"{len(content):,} bytes; allowed: {MAX_MAT_BYTES:,} for a label map")
+    return np.asarray(loadmat(io.BytesIO(content))["GTcls"][0]["Segmentation"][0])

@@ -12,84 +12,124 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import numpy as np
 import torch
 
-from terminator.data.sequences.text import find_source
-from terminator.data.sequences.tokens import Sequences, Split
+from terminator.data.files import find_source, list_files, open_files
+from terminator.data.folders import ROLES
+from terminator.data.leakage import digest
+from terminator.data.sequences.tokens import Sequences, Split, apart
 from terminator.data.sources import DatasetCorrupt, DatasetNotFound, stratified_choice
 from terminator.runtime.progress import bar
 
 CLASSES = ("benign", "malware")
+SPLITS = ("train", "val", "test")
+LAYOUT = (
+    "{benign,malware}/*, or {train,test}/{benign,malware}/*, raw or gzip, a folder or an archive"
+)
 SPLIT_SEED, TEST_SHARE = 0, 0.2
+COMPARED = 2**16  # bytes: files that begin alike so far and are of one size count as the same
 
 
-def read_bytes(path: Path, length: int) -> bytes:
-    """The first `length` bytes of a file, unpacked where its first bytes say gzip.
+def read_bytes(file: BinaryIO, length: int, where: str) -> tuple[bytes, bytes]:
+    """The first `length` bytes of an open file, unpacked where its first bytes say gzip, and the
+    first as stored.
 
     Raises:
-        DatasetCorrupt: naming the file.
+        DatasetCorrupt: calling the file `where`.
     """
     try:
-        with open(path, "rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if packed else open(path, "rb") as file:
-            return file.read(length)
+        start = file.read(max(length, COMPARED))
+        if start[:2] != b"\x1f\x8b":
+            return start[:length], start
+        file.seek(0)
+        with gzip.open(file) as unpacked:
+            return unpacked.read(length), start
     except (OSError, EOFError, zlib.error) as error:
-        raise DatasetCorrupt(f"{path} cannot be read: {error}") from error
+        raise DatasetCorrupt(f"{where} cannot be read: {error}") from error
 
 
-def _files(folder: Path) -> list[tuple[Path, int]]:
-    found = [
-        (path, label)
-        for label, kind in enumerate(CLASSES)
-        for path in sorted((folder / kind).rglob("*"))
-        if path.is_file() and not path.name.startswith(".")
-    ]
-    for label, kind in enumerate(CLASSES):
-        if not any(label == other for _, other in found):
-            raise DatasetNotFound(
-                f"{folder / kind} has no files; expected: {{benign,malware}}/*, or "
-                "{train,test}/{benign,malware}/*, raw or gzip"
-            )
-    return found
+def _kind(name: str) -> tuple[str, str] | None:
+    """(split or "", class) by a relative name: malware/x, Train/benign/sub/x; with any folders
+    before.
+    """
+    folders = [part.lower() for part in PurePosixPath(name).parts[:-1]]
+    place = next((i for i, part in enumerate(folders) if part in CLASSES), None)
+    if place is None:
+        return None
+    return ROLES.get(folders[place - 1], "") if place else "", folders[place]
 
 
-def _read(files: list[tuple[Path, int]], length: int) -> Split:
+def _labelled(source: Path, names: list[str]) -> dict[str, list[tuple[str, int]]]:
+    """(name, label) of every split, or of "" where there are none, class by class in the order
+    of the names.
+    """
+    found: dict[str, list[tuple[str, int]]] = {}
+    for name in sorted(names, key=lambda name: PurePosixPath(name).parts):
+        if (kind := _kind(name)) is not None:
+            found.setdefault(kind[0], []).append((name, CLASSES.index(kind[1])))
+    wanted = (
+        [split for split in SPLITS if split != "val" or split in found]
+        if "train" in found
+        else [""]
+    )
+    splits = {split: sorted(found.get(split, []), key=lambda file: file[1]) for split in wanted}
+    for split, files in splits.items():
+        for label, kind in enumerate(CLASSES):
+            if not any(label == other for _, other in files):
+                raise DatasetNotFound(f"{source / split / kind} has no files; expected: {LAYOUT}")
+    return splits
+
+
+Keys = list[
+    tuple[int, bytes]
+]  # size and first bytes of every file: equal where files are, as good as surely
+
+
+def _read(source: Path, files: list[tuple[str, int]], length: int) -> tuple[Split, Keys]:
     order = np.random.RandomState(SPLIT_SEED).permutation(len(files))
-    parts = []
+    parts: dict[str, bytes] = {}
+    keys: dict[str, tuple[int, bytes]] = {}
     with bar(len(files), "reading files", "file") as progress:
-        for i in order:
-            parts.append(read_bytes(files[i][0], length))
+        for name, size, file in open_files(source, {name for name, _ in files}):
+            parts[name], stored = read_bytes(file, length, str(source / name))
+            keys[name] = size, digest(stored)
             progress.update()
-    return Split((Sequences.of(parts, 1),), torch.tensor([files[i][1] for i in order]))
+    names = [files[i][0] for i in order]
+    labels = torch.tensor([files[i][1] for i in order])
+    return Split((Sequences.of([parts[name] for name in names], 1),), labels), [
+        keys[name] for name in names
+    ]
 
 
 def load_byte_files(
     folder: str | os.PathLike, length: int, data_dir: str | os.PathLike | None = None
 ) -> dict[str, Split]:
-    """The splits train and test of a folder, the first `length` bytes of every file.
+    """The splits train and test (and val where there is one) of a folder or archive, the first
+    `length` bytes of every file.
 
     Raises:
         DatasetNotFound: as its message says.
         DatasetCorrupt: naming a file.
     """
-    place = Path(folder)
-    if not place.is_dir():
-        place = find_source(
-            (os.fspath(folder),), data_dir, "the folder of byte files", "{benign,malware}/*"
+    source = find_source((os.fspath(folder),), data_dir, "the folder of byte files", LAYOUT)
+    splits = _labelled(source, list_files(source, wanted=lambda name: _kind(name) is not None))
+    if "" in splits:
+        files = splits[""]
+        labels = np.array([label for _, label in files])
+        chosen = set(
+            stratified_choice(labels, max(1, round(TEST_SHARE * len(files))), SPLIT_SEED).tolist()
         )
-    if (place / "train").is_dir():
-        return {split: _read(_files(place / split), length) for split in ("train", "test")}
-    files = _files(place)
-    labels = np.array([label for _, label in files])
-    chosen = set(
-        stratified_choice(labels, max(1, round(TEST_SHARE * len(files))), SPLIT_SEED).tolist()
+        splits = {
+            split: [file for i, file in enumerate(files) if (i in chosen) == (split == "test")]
+            for split in ("train", "test")
+        }
+    found = {split: _read(source, part, length) for split, part in splits.items()}
+    return apart(
+        {split: part for split, (part, _) in found.items()},
+        "files",
+        keys={split: keys for split, (_, keys) in found.items()},
     )
-    parts = {
-        split: [file for i, file in enumerate(files) if (i in chosen) == (split == "test")]
-        for split in ("train", "test")
-    }
-    return {split: _read(part, length) for split, part in parts.items()}

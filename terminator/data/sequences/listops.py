@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from terminator.data.generated import Arrays, parts
+from terminator.data.sequences import tables
 from terminator.data.sequences.settings import ListOpsSettings
 from terminator.data.sequences.tokens import Sequences, Split
 from terminator.data.sources import DatasetCorrupt
@@ -30,6 +31,7 @@ UNKNOWN = len(TOKENS) + 1  # the id of anything else
 VOCABULARY = UNKNOWN + 1
 ID = {token: number for number, token in enumerate(TOKENS, 1)}
 CLOSE = ID["]"]
+VALUES = frozenset("0123456789")
 OPERATOR_SHARE = 0.25
 PART = 500  # trees in one part of the cache
 VERSION = 1
@@ -184,32 +186,36 @@ def generate(settings: ListOpsSettings, count: int, processes: int | None = None
 # -- released files --------------------------------------------------------------------------------
 
 
-def read_file(path: Path) -> Split:
+def read_file(source: Path, name: str) -> Split:
     """A released file: a heading, then rows of expression, tab, value.
 
     Raises:
         DatasetCorrupt: naming file and line.
     """
     ids, labels = [], []
-    with open(path, encoding="utf8") as file:
-        for number, line in enumerate(file, 1):
-            columns = line.rstrip("\n").split("\t")
-            if number == 1 and columns[:1] == ["Source"]:
-                continue
-            if len(columns) != 2 or not columns[1].strip().isdigit() or int(columns[1]) > 9:
-                raise DatasetCorrupt(
-                    f"{path}, line {number}: {line.strip()[:60]!r}; allowed: an expression, a tab "
-                    "and "
-                    "its value 0..9"
-                )
-            ids.append(encode(columns[0]))
-            labels.append(int(columns[1]))
+    for number, line in tables.lines(source, name):
+        text = line.decode(errors="replace")
+        columns = text.split("\t")
+        if not labels and columns[:1] == ["Source"]:
+            continue
+        if len(columns) != 2 or columns[1].strip() not in VALUES:
+            raise DatasetCorrupt(
+                f"{source / name}, line {number}: {text.strip()[:60]!r}; allowed: an expression, "
+                "a tab and its value 0..9"
+            )
+        ids.append(encode(columns[0]))
+        labels.append(int(columns[1]))
+    if not labels:
+        raise DatasetCorrupt(f"{source / name} has no examples")
     return Split((Sequences.of(ids),), torch.tensor(labels, dtype=torch.int64))
 
 
-def read_released(folder: Path) -> dict[str, Split]:
-    """The released folder: basic_train.tsv, basic_val.tsv, basic_test.tsv."""
-    return {split: read_file(folder / f"basic_{split}.tsv") for split in ("train", "val", "test")}
+def read_released(source: Path) -> dict[str, Split]:
+    """The released folder, or an archive of it: basic_train.tsv, basic_val.tsv (may be missing),
+    basic_test.tsv.
+    """
+    ends = {split: (f"basic_{split}.tsv",) for split in ("train", "val", "test")}
+    return tables.read_splits(source, ends, "expressions", read_file)
 
 
 # -- baselines -------------------------------------------------------------------------------------

@@ -11,81 +11,83 @@ Source: arXiv 2011.04006 (the tasks), arXiv 2305.19534.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import warnings
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
 
-from terminator.data import folders
+from terminator.data import files
+from terminator.data.folders import ROLES
 from terminator.data.generated import read_part
-from terminator.data.sequences.tokens import Sequences, Split
-from terminator.data.sources import DatasetCorrupt, DatasetNotFound
-from terminator.runtime.paths import DATA_VARIABLE, atomic_path, cache_dir, data_dirs
+from terminator.data.sequences import tables
+from terminator.data.sequences.tokens import Sequences, Split, apart
+from terminator.data.sources import DatasetCorrupt
+from terminator.runtime.paths import atomic_path, cache_dir
 from terminator.runtime.progress import bar
 
 VOCABULARY = 257
 IMDB_NAMES = ("aclImdb", "aclImdb_v1", "aclImdb_v1_labelled", "imdb")
 CLASSES = ("neg", "pos")
-SPLITS = ("train", "test")
+SPLITS = ("train", "val", "test")
+PUBLISHED = 25_000  # reviews of either split
+MAX_TEXT_BYTES = 2**24  # of one review
+ALWAYS_READ, EXPANSION = 2**27, 50  # bytes of texts that an archive may hold, or times its size
+AAN_FILES = {
+    "train": ("train.tsv",),
+    "val": ("eval.tsv", "val.tsv", "dev.tsv"),
+    "test": ("test.tsv",),
+}
 PAIRS_SEED = 0  # which reviews become pairs of one kind, and of the other
 LONGEST_ENCODED = 10_000  # bytes of a text in AAN's files that are read
 ORDER_SEED = 0  # the order of the examples, fixed for ever
 
 
-def find_source(
-    names: tuple[str, ...], data_dir: str | os.PathLike | None, what: str, layout: str
-) -> Path:
-    """The first folder or archive of one of these names in the data folders.
+def load_imdb(data_dir: str | os.PathLike | None = None, name: str = "") -> dict[str, Split]:
+    """The splits train and test, and val where there is one, in one fixed random order; read once,
+    then cached.
 
-    Raises:
-        DatasetNotFound: naming the places tried, and the layout that is expected.
-    """
-    places = data_dirs(data_dir)
-    for name in names:
-        if (found := folders.find(name, places)) is not None:
-            return found
-    tried = ", ".join(map(str, places)) or f"no data folder given (--data-dir, {DATA_VARIABLE})"
-    raise DatasetNotFound(
-        f"{what} was not found. Tried {' or '.join(names)} in: {tried}. Expected: {layout}"
-    )
-
-
-def load_imdb(data_dir: str | os.PathLike | None = None) -> dict[str, Split]:
-    """The splits train and test, in one fixed random order; read once and then taken from the
-    cache.
+    Args:
+        name: a path, where it is one; else IMDB is looked for under its own names.
 
     Raises:
         DatasetNotFound: as its message says.
         DatasetCorrupt: naming the file.
     """
-    source = find_source(
-        IMDB_NAMES, data_dir, "IMDB", "{train,test}/{neg,pos}/*.txt, a folder or an archive"
+    names = (name,) if files.is_path(name) else IMDB_NAMES
+    source = files.find_source(
+        names, data_dir, "IMDB", "{train,test}/{neg,pos}/*.txt, a folder or an archive"
     )
     return read_reviews(source)
 
 
 def read_reviews(source: Path) -> dict[str, Split]:
-    """The reviews of a folder or archive, see load_imdb."""
+    """The reviews of a folder or archive, see load_imdb. Reviews that are tested on leave the
+    training part, except of the published 25,000 + 25,000, where it is said.
+    """
     stat = source.stat()
-    names = folders.list_files(source) if source.is_dir() else []  # an archive's date is enough
+    names = (
+        files.list_files(source, wanted=is_review) if source.is_dir() else []
+    )  # an archive's date is enough
     key = repr(
         [
             str(source.resolve()),
             stat.st_size,
             stat.st_mtime_ns,
             [(name, (source / name).stat().st_mtime_ns) for name in names],
-            1,
+            2,
         ]
     )
     cached = (
         cache_dir()
         / "text"
-        / f"{folders.base_name(source)}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+        / f"{files.base_name(source)}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
     )
     if (arrays := read_part(cached)) is None:
-        arrays = _read_reviews(source, names or folders.list_files(source))
+        arrays = _read_reviews(source, names or files.list_files(source, wanted=is_review))
         try:
             with atomic_path(cached) as temporary:
                 np.savez(temporary, **arrays)
@@ -95,7 +97,7 @@ def read_reviews(source: Path) -> dict[str, Split]:
                 RuntimeWarning,
                 stacklevel=2,
             )
-    return {
+    splits = {
         split: Split(
             (
                 Sequences(
@@ -107,29 +109,61 @@ def read_reviews(source: Path) -> dict[str, Split]:
             torch.from_numpy(arrays[f"{split}_labels"]),
         )
         for split in SPLITS
+        if f"{split}_labels" in arrays
     }
+    splits["train"] = replace(splits["train"], notes=tuple(arrays["notes"].tolist()))
+    published = [len(part) for part in splits.values()] == [PUBLISHED, PUBLISHED]
+    return apart(splits, "reviews", published)
+
+
+def is_review(name: str) -> bool:
+    """Whether a relative name is that of a review: {train,test}/{neg,pos}/*.txt."""
+    return _place(name) is not None
+
+
+def _place(name: str) -> tuple[str, int] | None:
+    """Split and label of a review, by its name."""
+    *_, split, kind, file = ("", "", "", *PurePosixPath(name).parts)
+    is_one = split.lower() in ROLES and kind.lower() in CLASSES and file.lower().endswith(".txt")
+    return (ROLES[split.lower()], CLASSES.index(kind.lower())) if is_one else None
 
 
 def _read_reviews(source: Path, names: list[str]) -> dict[str, np.ndarray]:
-    wanted: dict[str, tuple[str, int]] = {}
-    for name in names:
-        *_, split, kind, file = ("", "", *PurePosixPath(name).parts)
-        if split in SPLITS and kind in CLASSES and file.endswith(".txt"):
-            wanted[name] = split, CLASSES.index(kind)
-    if {(split, label) for split, label in wanted.values()} != {
-        (s, label) for s in SPLITS for label in (0, 1)
-    }:
+    wanted = {name: place for name in names if (place := _place(name)) is not None}
+    splits = [split for split in SPLITS if any(split == other for other, _ in wanted.values())]
+    needed = {(split, label) for split in {*splits, "train", "test"} for label in (0, 1)}
+    if set(wanted.values()) != needed:
         raise DatasetCorrupt(
             f"{source} is no whole IMDB: it has {len(wanted)} reviews; expected some in each of "
             "{train,test}/{neg,pos}/*.txt"
         )
-    texts = {}
+    texts, total = {}, 0
+    allowed = max(ALWAYS_READ, EXPANSION * source.stat().st_size) if source.is_file() else math.inf
     with bar(len(wanted), f"reading {source.name}", "text") as progress:
-        for name, content in folders.read_files(source, set(wanted)):
+        for name, content in files.read_files(source, set(wanted), MAX_TEXT_BYTES):
             texts[name] = content
+            total += len(content)
+            if total > allowed:
+                raise DatasetCorrupt(
+                    f"{source} unpacks to more than {allowed:,} bytes of texts, {EXPANSION} times "
+                    "its "
+                    "size; no texts do. If they are what you want, unpack them and name the folder"
+                )
             progress.update()
-    arrays = {}
-    for split in SPLITS:
+    unread = [
+        name
+        for name in names
+        if name not in wanted and is_review(f"{PurePosixPath(name).parent}/x.txt")
+    ]
+    arrays = {
+        "notes": np.array(
+            [f"{len(unread)} files beside the reviews not read ({files.few(unread)})"]
+            if unread
+            else [],
+            np.str_,
+        )
+    }
+    for split in splits:
         mine = sorted(name for name in wanted if wanted[name][0] == split)
         mine = [mine[i] for i in np.random.RandomState(ORDER_SEED).permutation(len(mine))]
         found = Sequences.of([texts[name] for name in mine], 1)
@@ -170,28 +204,29 @@ def halves(split: Split) -> Split:
         first.append(a[:length])
         second.append(b[len(b) // 2 :][:length])
         labels.append(int(i == j))
-    return Split((Sequences.of(first, 1), Sequences.of(second, 1)), torch.tensor(labels))
+    return Split(
+        (Sequences.of(first, 1), Sequences.of(second, 1)), torch.tensor(labels), split.notes
+    )
 
 
-def read_pairs(path: Path) -> Split:
+def read_pairs(source: Path, name: str) -> Split:
     """A file of AAN's format: label, id1, id2, text1, text2, parted by tabs.
 
     Raises:
         DatasetCorrupt: naming file and line.
     """
     first, second, labels = [], [], []
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            columns = line.rstrip(b"\r\n").split(b"\t")
-            if len(columns) != 5 or columns[0] not in (b"0", b"1", b"0.0", b"1.0"):
-                raise DatasetCorrupt(
-                    f"{path}, line {number}: {len(columns)} columns, the first is "
-                    f"{columns[0][:20].decode(errors='replace')!r}; allowed: label (0 or 1), id1, "
-                    "id2, text1, text2, parted by tabs"
-                )
-            labels.append(int(float(columns[0])))
-            first.append(columns[3][:LONGEST_ENCODED])
-            second.append(columns[4][:LONGEST_ENCODED])
+    for number, line in tables.lines(source, name):
+        columns = line.split(b"\t")
+        if len(columns) != 5 or columns[0] not in (b"0", b"1", b"0.0", b"1.0"):
+            raise DatasetCorrupt(
+                f"{source / name}, line {number}: {len(columns)} columns, the first is "
+                f"{columns[0][:20].decode(errors='replace')!r}; allowed: label (0 or 1), id1, "
+                "id2, text1, text2, parted by tabs"
+            )
+        labels.append(int(float(columns[0])))
+        first.append(columns[3][:LONGEST_ENCODED])
+        second.append(columns[4][:LONGEST_ENCODED])
     return Split(
         (Sequences.of(first, 1), Sequences.of(second, 1)), torch.tensor(labels, dtype=torch.int64)
     )
@@ -200,31 +235,14 @@ def read_pairs(path: Path) -> Split:
 def load_aan(
     folder: str | os.PathLike, data_dir: str | os.PathLike | None = None
 ) -> dict[str, Split]:
-    """A folder with one file each whose name ends with train.tsv, eval.tsv (or val.tsv) and
-    test.tsv.
+    """A folder or archive with one file each whose name ends with train.tsv, eval.tsv (val.tsv,
+    dev.tsv) and test.tsv.
 
     Raises:
         DatasetNotFound: as its message says.
         DatasetCorrupt: .
     """
-    place = (
-        Path(folder)
-        if Path(folder).is_dir()
-        else find_source((os.fspath(folder),), data_dir, "AAN", "a folder")
+    source = files.find_source(
+        (os.fspath(folder),), data_dir, "AAN", "*{train,eval,test}.tsv in a folder or an archive"
     )
-    splits = {}
-    for split, ends in (
-        ("train", ("train",)),
-        ("val", ("eval", "val", "dev")),
-        ("test", ("test",)),
-    ):
-        files = [path for end in ends for path in sorted(place.glob(f"*{end}.tsv"))]
-        if not files and split != "val":
-            raise DatasetNotFound(
-                f"{place} has no *{ends[0]}.tsv; AAN's pairs need a train and a test file of "
-                "label, "
-                "id1, id2, text1, text2"
-            )
-        if files:
-            splits[split] = read_pairs(files[0])
-    return splits
+    return tables.read_splits(source, AAN_FILES, "pairs", read_pairs)

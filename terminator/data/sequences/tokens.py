@@ -7,13 +7,15 @@ positions), so padded tensors would hold mostly zeros.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from terminator.data import leakage
+from terminator.data.leakage import digest
 from terminator.data.sources import stratified_choice
 from terminator.runtime.memory import to_device
 
@@ -112,16 +114,21 @@ class Sequences:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The examples of a split: one text each, or two, and labels int64 (N,)."""
+    """The examples of a split: one text each, or two, and labels int64 (N,); what a reader of
+    numbers has to know.
+    """
 
     texts: tuple[Sequences, ...]
     labels: Tensor
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def select(self, index: Tensor) -> Split:
-        return Split(tuple(text.select(index) for text in self.texts), self.labels[index])
+        return Split(
+            tuple(text.select(index) for text in self.texts), self.labels[index], self.notes
+        )
 
     def reduced(self, size: int | None, what: str) -> Split:
         """`size` examples, every class with its share; nothing: all.
@@ -140,7 +147,50 @@ class Split:
         )
 
     def cut(self, length: int) -> Split:
-        return Split(tuple(text.cut(length) for text in self.texts), self.labels)
+        return Split(tuple(text.cut(length) for text in self.texts), self.labels, self.notes)
+
+
+def apart(
+    splits: dict[str, Split],
+    what: str,
+    published: bool = False,
+    keys: Mapping[str, Sequence[Hashable]] | None = None,
+) -> dict[str, Split]:
+    """The splits without training examples that are tested on, or validated on; notes say how many.
+
+    Args:
+        what: of what they are, e.g. "reviews".
+        published: the split is everybody's and stays, which is said.
+        keys: equal where examples of a split are, by default their texts.
+    """
+    keys = keys or {
+        split: [digest(b"\0".join(text[i] for text in part.texts)) for i in range(len(part))]
+        for split, part in splits.items()
+    }
+    found = dict(splits)
+    for part, names, others in (
+        ("val", "validation", ("test",)),
+        ("train", "training", ("test", "val")),
+    ):
+        for other in others:
+            if part not in found or other not in found:
+                continue
+            mine = found[part]
+            stay, said = leakage.apart(
+                [f"example {i + 1}" for i in range(len(mine))],
+                keys[part],
+                mine.labels.tolist(),
+                set(keys[other]),
+                what,
+                other,
+                names,
+                published,
+            )
+            if len(stay) < len(mine):
+                keys = {**keys, part: [keys[part][i] for i in stay]}
+                mine = mine.select(torch.tensor(stay))
+            found[part] = replace(mine, notes=(*mine.notes, *said))
+    return found
 
 
 def split_up(examples: Split, sizes: Mapping[str, int]) -> dict[str, Split]:

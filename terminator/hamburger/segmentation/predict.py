@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from terminator.data.augment import normalize
-from terminator.data.decoding import open_picture
-from terminator.data.folders import read_files
+from terminator.data.decoder import open_picture
+from terminator.data.files import read_file
 from terminator.data.pictures import shapes, sources
 from terminator.data.pictures.segmentation import IMAGENET
 from terminator.hamburger.segmentation.config import SegmentationConfig
@@ -48,7 +48,7 @@ def load_segmenter(path: str | Path) -> tuple[nn.Module, SegmentationConfig]:
 
 
 def read_photograph(path: str | Path) -> Image.Image:
-    """An image file, upright, in RGB.
+    """An image file, upright, on white, in RGB.
 
     Raises:
         FileNotFoundError: as its message says.
@@ -57,8 +57,7 @@ def read_photograph(path: str | Path) -> Image.Image:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no image file at {path}")
-    ((_, content),) = read_files(path.parent, {path.name})
-    return open_picture(content, str(path)).convert("RGB")
+    return open_picture(read_file(path), str(path)).convert("RGB")
 
 
 @torch.no_grad()

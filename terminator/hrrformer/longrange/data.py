@@ -4,12 +4,13 @@ import os
 
 from terminator.data import generated, images
 from terminator.data import pathfinder as pathfinder_data
+from terminator.data.files import find_source
 from terminator.data.sequences import listops as listops_data
 from terminator.data.sequences.byte_files import CLASSES, load_byte_files
 from terminator.data.sequences.pixels import VOCABULARY as GREY_LEVELS
 from terminator.data.sequences.pixels import pixel_splits
 from terminator.data.sequences.text import VOCABULARY as BYTES
-from terminator.data.sequences.text import find_source, halves, load_aan, load_imdb
+from terminator.data.sequences.text import halves, load_aan, load_imdb
 from terminator.data.sequences.tokens import Sequences, Split, TokenData, describe, split_up
 from terminator.hrrformer.longrange.config import GENERATED, LongRangeConfig
 from terminator.runtime.distributed import barrier, rank
@@ -56,6 +57,7 @@ def _load(config: LongRangeConfig, data_dir: str | os.PathLike | None) -> TokenD
         "byte_files": _byte_files,
     }[kind]
     splits, title, vocabulary, classes, notes = loader(config, data_dir)
+    notes += tuple(note for part in splits.values() for note in part.notes)
     sizes = {"train": use.train_size, "val": use.val_size, "test": use.test_size}
     if kind not in GENERATED:  # those have the sizes that were asked for
         whole = {split: len(part) for split, part in splits.items()}
@@ -124,16 +126,21 @@ def _pathfinder(config: LongRangeConfig, data_dir: str | os.PathLike | None) -> 
 
 
 def _listops_files(config: LongRangeConfig, data_dir: str | os.PathLike | None) -> Loaded:
-    folder = find_source((config.data.name,), data_dir, "ListOps", "basic_{train,val,test}.tsv")
+    folder = find_source(
+        (config.data.name,),
+        data_dir,
+        "ListOps",
+        "basic_{train,val,test}.tsv in a folder or an archive",
+    )
     return listops_data.read_released(folder), "ListOps", listops_data.VOCABULARY, DIGITS, ()
 
 
 def _imdb(config: LongRangeConfig, data_dir: str | os.PathLike | None) -> Loaded:
-    return load_imdb(data_dir), "IMDB, bytes", BYTES, ("negative", "positive"), ()
+    return load_imdb(data_dir, config.data.name), "IMDB, bytes", BYTES, ("negative", "positive"), ()
 
 
 def _halves(config: LongRangeConfig, data_dir: str | os.PathLike | None) -> Loaded:
-    splits = {split: halves(part) for split, part in load_imdb(data_dir).items()}
+    splits = {split: halves(part) for split, part in load_imdb(data_dir, config.data.name).items()}
     note = (
         "a substitute for AAN: halves of IMDB reviews, of one review or of two; never compare it "
         "with AAN"
