@@ -48,8 +48,7 @@ class Training:
             "train.compile",
             self.compile,
             f"none or default with train.accumulate={self.accumulate}: a CUDA graph's next run "
-            "overwrites the "
-            "gradients of the part before",
+            "overwrites the gradients of the part before",
         )
         require_one_of("train.device", self.device, ("auto", "cpu", "cuda"))
         require(
@@ -255,9 +254,8 @@ class ModelConfig:
                     "model.factors",
                     full.factors,
                     f"factors whose products with {in_channels} input channels are multiples of "
-                    "model.groups="
-                    f"{full.groups} (block {i + 1} would have {channels} channels), e.g. ({first}, "
-                    "3, 2, 2, 2)",
+                    f"model.groups={full.groups} (block {i + 1} would have {channels} channels), "
+                    f"e.g. ({first}, 3, 2, 2, 2)",
                 )
         return full
 

@@ -45,8 +45,8 @@ def matrix_operator(score: Tensor, value: Tensor) -> Tensor:
     if score.ndim == 4:
         if score.shape[-1] != score.shape[-2]:
             raise ValueError(
-                f"matrix_operator needs square maps, got {tuple(score.shape[-2:])}: "
-                "crop, pad or resize the images to squares"
+                f"matrix_operator needs square maps, got {tuple(score.shape[-2:])}: crop, pad or "
+                "resize the images to squares"
             )
         return (score.transpose(0, 1) @ value.transpose(0, 1)).transpose(0, 1)  # (N, C, H, H)
     side = math.isqrt(score.shape[-1])

@@ -97,8 +97,7 @@ class Link(nn.Module):
         if self.input_shape is None:
             raise ValueError(
                 "input_shape is None, so no shape can be checked; pass input_shape=(C, *positions) "
-                "to "
-                "connect, or call receive_data with a batch first"
+                "to connect, or call receive_data with a batch first"
             )
         problems = []
         with evaluating(self):
@@ -191,8 +190,8 @@ class Link(nn.Module):
                 if not isinstance(z, Tensor) or z.ndim < 3:
                     shape = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
                     raise ValueError(
-                        f"at {name!r} the fast network gives {shape}; allowed: activations "
-                        "(N, C, *positions); name another place with at="
+                        f"at {name!r} the fast network gives {shape}; allowed: activations (N, C, "
+                        "*positions); name another place with at="
                     )
                 found[name] = z
                 return z

@@ -86,8 +86,7 @@ class Connectable(nn.Module):
             if networks is not None and len(networks) != len(self.blocks):
                 raise ValueError(
                     f"{name} has {len(networks)} networks; allowed: {len(self.blocks)}, one per "
-                    "block, "
-                    "None for a block that keeps its own"
+                    "block, None for a block that keeps its own"
                 )
         config, own = self.config, [(block.slow_net, block.rgu_fast) for block in self.blocks]
         for block, network in zip(self.blocks, slow_network or (), strict=False):
@@ -277,8 +276,7 @@ class Terminator(Connectable):
         if self.is_connected:
             raise ValueError(
                 "a model with connected networks cannot be saved in this file, which could not "
-                "describe "
-                "them; keep its state_dict() beside the code that builds it"
+                "describe them; keep its state_dict() beside the code that builds it"
             )
         weights.write(
             path,

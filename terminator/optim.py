@@ -211,8 +211,7 @@ def learning_rate_factor(name: str, step: int, total: int, warmup: int) -> float
     if not 0 <= warmup < limit:
         raise ValueError(
             f"the warm-up has {warmup} of {total} iterations; the {name} schedule allows fewer "
-            "than "
-            f"{limit:g} (scheduler.warmup_epochs, train.epochs)"
+            f"than {limit:g} (scheduler.warmup_epochs, train.epochs)"
         )
     return (cosine_factor if name == "cosine" else released_factor)(step, total, warmup)
 

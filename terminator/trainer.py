@@ -78,8 +78,8 @@ class Loop(Generic[C]):
         parts = train.accumulate * world_size()
         if train.batch_size % parts:
             raise ConfigError(
-                f"train.batch_size is {train.batch_size}; allowed: multiples of train.accumulate "
-                f"x processes = {train.accumulate} x {world_size()}"
+                f"train.batch_size is {train.batch_size}; allowed: multiples of train.accumulate x "
+                f"processes = {train.accumulate} x {world_size()}"
             )
         self.observed: list[dict[str, Any]] = []  # with train.observe, see runs.observations
         self.stretches: list[dict[str, Any]] = []  # what trained it, from start to start
@@ -175,8 +175,8 @@ class Loop(Generic[C]):
                 call(rows)
             if rank() == 0:
                 say(
-                    f"epoch {epoch + 1:3d}/{epochs}  loss {row['loss']:.4f}  "
-                    f"{self._reached(row)}  {speed:.0f} {self.unit}/s"
+                    f"epoch {epoch + 1:3d}/{epochs}  loss {row['loss']:.4f}  {self._reached(row)}  "
+                    f"{speed:.0f} {self.unit}/s"
                 )
         return rows
 

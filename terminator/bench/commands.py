@@ -49,8 +49,8 @@ def _compare(case: Any, args: argparse.Namespace) -> None:
         row = result[name]
         print(
             f"{name:>6}: {row['ms']:9.1f} ms (quartiles {row['ms_low']:.1f} to "
-            f"{row['ms_high']:.1f}), {row['images_per_s']:8.1f} images/s, "
-            f"peak {row['peak_mib']:.0f} MiB, {row['precision']}"
+            f"{row['ms_high']:.1f}), {row['images_per_s']:8.1f} images/s, peak "
+            f"{row['peak_mib']:.0f} MiB, {row['precision']}"
         )
     print(
         f"this kit is {result['ratio']:.2f} times as fast as {args.compare} (rounds: "

@@ -171,6 +171,5 @@ def conditions(costs: pd.DataFrame) -> str:
     row = costs.dropna(subset="seconds").iloc[0]
     return (
         f"{row['device']}, {int(row['threads'])} thread(s), batch {row['batch']}, width "
-        f"{row['width']}, "
-        f"{row['heads']} heads, shortest of {row['repeats']}, {row['clock']} time"
+        f"{row['width']}, {row['heads']} heads, shortest of {row['repeats']}, {row['clock']} time"
     )

@@ -31,8 +31,8 @@ def checkout(revision: str) -> Iterator[Path]:
     found = git.commit(revision)
     if found is None:
         raise ConfigError(
-            f"revision is {revision!r}; allowed: a commit, tag or branch of this repository "
-            "(git log lists them)"
+            f"revision is {revision!r}; allowed: a commit, tag or branch of this repository (git "
+            "log lists them)"
         )
     with tempfile.TemporaryDirectory() as folder:
         for path, content in git.contents(found):

@@ -90,8 +90,8 @@ def _accuracies(result: dict[str, Any]) -> Iterator[str]:
     ):
         numbers = (result.get("results") or result)[protocol]
         yield (
-            f"{protocol:>11}: {numbers['accuracy']:6.2f} % of {numbers['images']} images, "
-            f"cross entropy {numbers['cross_entropy']:.4f}  ({meaning})"
+            f"{protocol:>11}: {numbers['accuracy']:6.2f} % of {numbers['images']} images, cross "
+            f"entropy {numbers['cross_entropy']:.4f}  ({meaning})"
         )
 
 

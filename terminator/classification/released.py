@@ -65,8 +65,8 @@ def read(path_or_state: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
             state = load_checked(state)
         except ValueError as error:
             raise ValueError(
-                f"{path_or_state} is no checkpoint that can be read safely "
-                f"(weights_only=True): {error}"
+                f"{path_or_state} is no checkpoint that can be read safely (weights_only=True): "
+                f"{error}"
             ) from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
@@ -76,8 +76,8 @@ def read(path_or_state: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
         or not all(isinstance(v, Tensor) for v in state.values())
     ):
         raise ValueError(
-            f"{path_or_state if isinstance(path_or_state, (str, Path)) else 'the mapping'} "
-            "holds no state dict: a mapping from names to tensors was expected"
+            f"{path_or_state if isinstance(path_or_state, (str, Path)) else 'the mapping'} holds "
+            "no state dict: a mapping from names to tensors was expected"
         )
     return {
         key.removeprefix("network."): value

@@ -73,9 +73,8 @@ def score_verdict(table: pd.DataFrame, with_loss: str, without: str) -> str:
         score, control = means[label, "slow score"], means[label, "input"]
         lines.append(
             f"{label}: |S| is larger on the object than beside it with probability "
-            f"{score.mean():.3f} (mean "
-            f"over blocks; |Z| alone: {control.mean():.3f}). What the hyper-kernels add: "
-            f"{_with_error(score - control)}."
+            f"{score.mean():.3f} (mean over blocks; |Z| alone: {control.mean():.3f}). What the "
+            f"hyper-kernels add: {_with_error(score - control)}."
         )
     effect = means[with_loss, "slow score"] - means[without, "slow score"]
     lines.append(f"The loss changes that probability by {_with_error(effect)}.")
@@ -123,8 +122,7 @@ def kernel_verdict(table: pd.DataFrame) -> str:
         alike = "more alike" if after > before + 0.05 else "no more alike"
         lines.append(
             f"{label}: mean cosine {before:+.3f} -> {after:+.3f}, so the hyper-kernels grow "
-            f"{alike}; their "
-            f"size changes by a factor of {shrunk:.2f}; relative distance "
+            f"{alike}; their size changes by a factor of {shrunk:.2f}; relative distance "
             f"{row['kernel_distance']['before']:.2f} -> {row['kernel_distance']['after']:.2f}."
         )
     return "\n".join(lines)
@@ -178,9 +176,8 @@ def feature_verdict(table: pd.DataFrame) -> str:
         each = "zero" if offset < ZERO else "not zero"
         lines.append(
             f"{network}, {part}: the mean is {whole} (at most {mean:.2f} sd), channel by channel "
-            f"{each} "
-            f"({offset:.2f} sd); the deviation is {'stable' if drift < STABLE else 'not stable'} "
-            f"(it changes up to {drift:.2f}-fold)."
+            f"{each} ({offset:.2f} sd); the deviation is "
+            f"{'stable' if drift < STABLE else 'not stable'} (it changes up to {drift:.2f}-fold)."
         )
     return "\n".join(lines)
 

@@ -146,8 +146,8 @@ class ClassificationSystem(System):
             given = getattr(config.model, name)
             if given not in (None, value) and not (name == "dimensions" and given == 2):
                 raise ConfigError(
-                    f"model.{name} is {given}, but {data.info.title} has {value}; "
-                    "leave it out, or change the data set's settings"
+                    f"model.{name} is {given}, but {data.info.title} has {value}; leave it out, or "
+                    "change the data set's settings"
                 )
         model = dataclasses.replace(config.model, **found)
         model = model if config.network.name in networks.BASELINES else model.resolved()
@@ -293,8 +293,7 @@ def _adopt_pretrained(config: Config, asked: Config) -> Config:
     if network != config.network:
         raise ConfigError(
             f"pretrained.filename is {config.pretrained.filename!r}, which holds {network}; "
-            "allowed: "
-            f"{config.network}, that of the settings"
+            f"allowed: {config.network}, that of the settings"
         )
     needed = {name: getattr(config.model, name) for name in SHAPE}
     for name, value in {**needed, **changed_settings(asked.model, ModelConfig())}.items():
@@ -302,8 +301,7 @@ def _adopt_pretrained(config: Config, asked: Config) -> Config:
         if has != value:
             raise ConfigError(
                 f"pretrained.filename is {config.pretrained.filename!r}, whose model.{name} is "
-                f"{has!r}; "
-                f"allowed: {value!r}, that of the data or of the settings"
+                f"{has!r}; allowed: {value!r}, that of the data or of the settings"
             )
     return dataclasses.replace(config, model=own)
 
@@ -387,9 +385,8 @@ def evaluate_file(
         if tuple(data.info.shape) != shape or len(data.info.classes) != model.config.classes:
             raise ValueError(
                 f"{path} takes inputs {shape} of {model.config.classes} classes, {data.info.title} "
-                "has "
-                f"{tuple(data.info.shape)} of {len(data.info.classes)}; set dataset.image_size, "
-                "dataset.channels or another dataset.name"
+                f"has {tuple(data.info.shape)} of {len(data.info.classes)}; set "
+                "dataset.image_size, dataset.channels or another dataset.name"
             )
         config = dataclasses.replace(config, model=model.config, network=networks.network_of(model))
         trainer = Trainer(model, config, _as_trained(data, model, path))

@@ -40,8 +40,8 @@ def allowed_bytes(source: Path) -> int:
 def _too_much(source: Path, allowed: int) -> DatasetCorrupt:
     return DatasetCorrupt(
         f"{source} unpacks to more than {allowed:,} bytes, "
-        f"{allowed // max(1, source.stat().st_size):,} times its size; "
-        "no data do. If they are what you want, unpack them yourself and name the folder"
+        f"{allowed // max(1, source.stat().st_size):,} times its size; no data do. If they are "
+        "what you want, unpack them yourself and name the folder"
     )
 
 

@@ -139,8 +139,7 @@ def find_source(
         if is_path(name) and path.exists():
             raise DatasetNotFound(
                 f"{what}: {path} is neither a folder nor an archive "
-                f"({', '.join(ARCHIVE_SUFFIXES)}). "
-                f"Expected: {layout}"
+                f"({', '.join(ARCHIVE_SUFFIXES)}). Expected: {layout}"
             )
     tried = ", ".join(map(str, places)) or f"no data folder given (--data-dir, {DATA_VARIABLE})"
     packed = [path for place in places for name in names for path in packed_beside(place / name)]
@@ -366,8 +365,7 @@ def check_memory(count: int, size: int, source: Path, remedy: str) -> None:
     if memory is not None and 2 * count * size > memory:  # once as they come, once as a whole
         raise ValueError(
             f"{count:,} pictures of {source} take {count * size / 2**30:,.1f} GiB in memory, twice "
-            "while "
-            f"they are read; this machine has {memory / 2**30:,.1f} GiB: pass {remedy}"
+            f"while they are read; this machine has {memory / 2**30:,.1f} GiB: pass {remedy}"
         )
 
 

@@ -118,8 +118,7 @@ def _refuse_parts(images: Paths, source: Path) -> None:
         if len(same := sorted(inside[first] & inside[second])) > 1:
             raise ValueError(
                 f"{source} has the folders {first} and {second}, which both hold {few(same)}: are "
-                "they parts of a "
-                f"split, called by other names? Expected {LAYOUT}"
+                f"they parts of a split, called by other names? Expected {LAYOUT}"
             )
 
 

@@ -220,8 +220,7 @@ def _standard_root(name: str, data_dir: str | os.PathLike | None, download: bool
             failure = f"failed: {error}"
     raise DatasetNotFound(
         f"data set {name!r} was not found. Tried: {'; '.join(tried)}; torchvision's download "
-        f"({failure}). "
-        f"To get it: {_how(name)}."
+        f"({failure}). To get it: {_how(name)}."
     )
 
 
@@ -237,8 +236,7 @@ def _why_not(name: str, folder: Path) -> str:
 def _how(name: str) -> str:
     return (
         f"run once with a network, or put torchvision's files ({STANDARD[name].layout}) in a "
-        "folder and name "
-        f"that folder with --data-dir or {DATA_VARIABLE}"
+        f"folder and name that folder with --data-dir or {DATA_VARIABLE}"
     )
 
 
@@ -273,8 +271,7 @@ def _class_folder_path(name: str, data_dir: str | os.PathLike | None) -> Path:
     )
     raise DatasetNotFound(
         f"unknown data set {name!r}.{hint} Known: {', '.join(known)}. Any class folder or archive "
-        "of one is "
-        f"found by its path, or by its name in a data folder. Tried: {tried}. Layout: "
+        f"of one is found by its path, or by its name in a data folder. Tried: {tried}. Layout: "
         f"{folders.LAYOUT}."
     )
 

@@ -14,8 +14,7 @@ def lines(data: ImageData) -> list[str]:
     shape = "x".join(map(str, info.shape))
     found = [
         f"{info.title}: {len(info.classes)} classes, {info.train_size} training and "
-        f"{info.test_size} test images "
-        f"of {shape}"
+        f"{info.test_size} test images of {shape}"
     ]
     train, test = (
         labels.bincount(minlength=len(info.classes)).tolist()

@@ -62,8 +62,8 @@ def permute(sequences: Tensor, order: Tensor) -> Tensor:
     """
     if sequences.ndim != 3 or order.shape != sequences.shape[-1:]:
         raise ValueError(
-            f"permute needs (N, C, L) sequences and an order of length L, "
-            f"got {tuple(sequences.shape)} and {tuple(order.shape)}"
+            "permute needs (N, C, L) sequences and an order of length L, got "
+            f"{tuple(sequences.shape)} and {tuple(order.shape)}"
         )
     return sequences.index_select(2, order.to(sequences.device))  # (N, C, L)
 

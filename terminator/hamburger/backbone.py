@@ -69,8 +69,7 @@ class Backbone(nn.Module):
         if not Path(path).is_file():
             raise ConfigError(
                 f"model.weights is {str(path)!r}, where there is no file; allowed: ImageNet "
-                "weights of "
-                "the backbone, or nothing"
+                "weights of the backbone, or nothing"
             )
         try:
             found = load_checked(path)

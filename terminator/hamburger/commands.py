@@ -69,9 +69,8 @@ def _distance(record: dict[str, Any]) -> Iterator[str]:
     result, judge = record["results"], record["classifier"]
     yield (
         f"Frechet distance {result['test']['frechet']:.3f} ± {result['test']['sd_over_draws']:.3f} "
-        f"(over draws), of training images {result['train_images']['frechet']:.3f}; "
-        f"in the features of {judge['run_id']} "
-        f"({judge['network']}, {judge['accuracy']:.2f} % right)"
+        f"(over draws), of training images {result['train_images']['frechet']:.3f}; in the "
+        f"features of {judge['run_id']} ({judge['network']}, {judge['accuracy']:.2f} % right)"
     )
 
 

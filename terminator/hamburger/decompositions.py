@@ -246,8 +246,8 @@ def _check(x: Tensor, bases: Tensor, steps: int, **positive: float) -> None:
     rank, most = bases.shape[-1], min(x.shape[-2:])
     if not 1 <= rank <= most:
         raise ValueError(
-            f"the rank R of bases is {rank}; allowed: 1 to {most}, the smaller side of "
-            f"x (D, N) = {tuple(x.shape[-2:])}: more bases would not compress anything"
+            f"the rank R of bases is {rank}; allowed: 1 to {most}, the smaller side of x (D, N) = "
+            f"{tuple(x.shape[-2:])}: more bases would not compress anything"
         )
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
         raise ValueError(f"steps is {steps!r}; allowed: an integer of at least 0")
@@ -260,6 +260,6 @@ def _check_non_negative(**tensors: Tensor) -> None:
     for name, tensor in tensors.items():
         if tensor.numel() and can_be_read(tensor) and (least := tensor.detach().amin().item()) < 0:
             raise ValueError(
-                f"{name} has an entry of {least:g}; allowed: nothing below 0 in an NMF "
-                "(put a ReLU before it)"
+                f"{name} has an entry of {least:g}; allowed: nothing below 0 in an NMF (put a ReLU "
+                "before it)"
             )

@@ -131,8 +131,8 @@ class Ham(nn.Module):
             return random_bases(s.kind, shape, generator, x.device, wide, s.normalized_init)
         if self.bases.shape[1] != shape[1]:  # only in channel mode
             raise ValueError(
-                f"x has {shape[1]} positions; allowed: {self.bases.shape[1]}, the positions of "
-                "the shared bases (random_init=True takes any number)"
+                f"x has {shape[1]} positions; allowed: {self.bases.shape[1]}, the positions of the "
+                "shared bases (random_init=True takes any number)"
             )
         return self.bases.repeat(
             len(x), 1, 1
@@ -187,8 +187,8 @@ class DualHam(nn.Module):
         """The two reconstructions; bases, if given, of the spatial and of the channel ham."""
         if bases is not None and (isinstance(bases, Tensor) or len(bases) != 2):
             raise ValueError(
-                f"bases is a {type(bases).__name__}; allowed: a pair of them, for the spatial "
-                "and the channel ham"
+                f"bases is a {type(bases).__name__}; allowed: a pair of them, for the spatial and "
+                "the channel ham"
             )
         of_spatial, of_channel = (None, None) if bases is None else bases
         first, second = x.chunk(2, dim=1)

@@ -241,8 +241,8 @@ def _convergence(errors: pd.DataFrame) -> list[dict[str, str]]:
     return [
         _row(
             "the error of NMF falls with every step",
-            f"{start:.3f} at the start, {last:.3f} after "
-            f"{part['steps'].iloc[-1]} steps; truncated SVD {floor:.3f}",
+            f"{start:.3f} at the start, {last:.3f} after {part['steps'].iloc[-1]} steps; truncated "
+            f"SVD {floor:.3f}",
             falls,
         ),
         _row(
@@ -259,8 +259,7 @@ def _gradients(table: pd.DataFrame) -> list[dict[str, str]]:
             "back-propagation through all steps is the map's gradient, the one-step gradient is "
             "not",
             f"off finite differences by {exact:.1g} at most; one-step by "
-            f"{table['one_step_off'].min():.1g} "
-            "at least",
+            f"{table['one_step_off'].min():.1g} at least",
             bool(exact < 1e-3 < table["one_step_off"].min()),
         )
     )
@@ -271,8 +270,7 @@ def _gradients(table: pd.DataFrame) -> list[dict[str, str]]:
         )
         text = (
             f"largest |dX| / |G| through all {part['steps']} steps {part['full_max']:.2g}, "
-            "one-step "
-            f"{part['one_step_max']:.2g}"
+            f"one-step {part['one_step_max']:.2g}"
         )
         rows.append(
             _row(
@@ -317,8 +315,7 @@ def _spectrum(energy: Mapping[str, Sequence[float]]) -> list[dict[str, str]]:
         _row(
             "features after the block have more of their energy in the leading singular values",
             f"first: {before[0]:.2f} before, {after[0]:.2f} after; first {count}: "
-            f"{before[count - 1]:.3f}, "
-            f"{after[count - 1]:.3f}",
+            f"{before[count - 1]:.3f}, {after[count - 1]:.3f}",
             True if above[0] else False if above[1] else None,
         )
     ]

@@ -35,8 +35,8 @@ def longrange(args: argparse.Namespace) -> None:
 def _accuracies(record: dict[str, Any]) -> Iterator[str]:
     for split, found in record["results"].items():
         yield (
-            f"{split:>8}: {found['accuracy']:6.2f} % of {found['examples']} examples, "
-            f"cross entropy {found['cross_entropy']:.4f}"
+            f"{split:>8}: {found['accuracy']:6.2f} % of {found['examples']} examples, cross "
+            f"entropy {found['cross_entropy']:.4f}"
         )
 
 

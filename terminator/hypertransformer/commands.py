@@ -67,8 +67,8 @@ def fewshot(args: argparse.Namespace) -> None:
 def _accuracies(record: dict[str, Any]) -> Iterator[str]:
     for split, found in record["results"].items():
         yield (
-            f"{split:>16}: {found['accuracy']:6.2f} ± {found['interval']:.2f} % "
-            f"of {found['tasks']} tasks"
+            f"{split:>16}: {found['accuracy']:6.2f} ± {found['interval']:.2f} % of "
+            f"{found['tasks']} tasks"
         )
 
 

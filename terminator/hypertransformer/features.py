@@ -57,9 +57,8 @@ def batch_norm(folded: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tenso
     if folded[:, 0].numel() < 2:
         raise ValueError(
             f"batch norm of activations {tuple(folded.shape)}: one value per episode and channel "
-            "has no "
-            "statistics; give at least two images per episode (predictions depend on the whole "
-            "batch)"
+            "has no statistics; give at least two images per episode (predictions depend on the "
+            "whole batch)"
         )
     wide = torch.promote_types(folded.dtype, torch.float32)
     gamma, beta = (

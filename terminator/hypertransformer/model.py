@@ -217,13 +217,11 @@ class HyperTransformer(nn.Module):
             if found is not None and found.shape != images.shape[:2]:
                 raise ValueError(
                     f"{what} have shape {tuple(found.shape)}; allowed: {tuple(images.shape[:2])}, "
-                    "one "
-                    "per support image"
+                    "one per support image"
                 )
         ways = self.settings.num_labels
         if can_be_read(labels) and not 0 <= labels.min() <= labels.max() <= ways:
             raise ValueError(
                 f"support labels reach from {labels.min()} to {labels.max()}; allowed: 0 to "
-                f"{ways - 1}, "
-                f"and {ways} for no label"
+                f"{ways - 1}, and {ways} for no label"
             )

@@ -236,8 +236,8 @@ class HyperTransformerSettings:
                 size >= 1,
                 "image_size",
                 self.image_size,
-                f"larger images for {self.cnn_model_name} with "
-                f"stride {self.stride}: conv layer {index + 1} gets {sizes[-1]} pixels a side",
+                f"larger images for {self.cnn_model_name} with stride {self.stride}: conv layer "
+                f"{index + 1} gets {sizes[-1]} pixels a side",
             )
             sizes.append(size)
         return tuple(sizes)

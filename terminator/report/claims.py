@@ -91,9 +91,8 @@ def checklist(found: Records) -> list[tuple[str, str]]:
         ("Trained models", "made again from a record's settings; weights are not committed"),
         (
             "Hyper-parameters, and how they were chosen",
-            "in every record; the release's where it had them. No search on "
-            "test data, except that comparisons of optimisers take each one's best setting; the "
-            "last epoch counts",
+            "in every record; the release's where it had them. No search on test data, except that "
+            "comparisons of optimisers take each one's best setting; the last epoch counts",
         ),
         (
             "Exact number of runs",
@@ -103,8 +102,7 @@ def checklist(found: Records) -> list[tuple[str, str]]:
         (
             "Measure",
             "test accuracy (%) after the last epoch, in two evaluations (README); few-shot: over "
-            "tasks of "
-            "unseen classes, with its 95 % interval",
+            "tasks of unseen classes, with its 95 % interval",
         ),
         ("Central tendency and variation", "mean and standard deviation over seeds (n - 1)"),
         ("Run time", f"{hours:.1f} hours of training in all; per run in results/index*.csv"),
@@ -157,14 +155,11 @@ def page() -> str:
         "# What the papers claim, and what our records say",
         "",
         "Made by `python -m terminator tables` from the records in `results/runs` (laptop and "
-        "paper profiles) and "
-        "the lists in `terminator/claims/`; nothing here is typed by hand. An accuracy *holds* "
-        "when our mean is "
-        f"at most {CLOSE} points below the published number, *partly* up to {NEAR} points; a "
-        "comparison holds "
-        "where the means differ by more than both standard deviations (few-shot: by more than "
-        "their 95 % spread "
-        f"over seeds and tasks). Fewer than {SEEDS} seeds settle nothing.",
+        "paper profiles) and the lists in `terminator/claims/`; nothing here is typed by hand. An "
+        f"accuracy *holds* when our mean is at most {CLOSE} points below the published number, "
+        f"*partly* up to {NEAR} points; a comparison holds where the means differ by more than "
+        "both standard deviations (few-shot: by more than their 95 % spread over seeds and tasks). "
+        f"Fewer than {SEEDS} seeds settle nothing.",
         "",
         ", ".join(f"{word}: {count}" for word, count in counts.items()) + ".",
         "",

@@ -50,14 +50,13 @@ def speed_table(profile: str = "laptop") -> str:
             )
             how = row["precision"] + ", compiled" * row["compiled"] + ", CUDA graphs" * graphs
             rows[key] = (
-                f"| {what} | {shape} | {how} | {row['threads']} | "
-                f"{row['ms']:.1f} ({row['ms_low']:.1f} to {row['ms_high']:.1f}) | "
-                f"{row['peak_mib']:,.0f} | "
-                f"{floor} | {against} | {on} |"
+                f"| {what} | {shape} | {how} | {row['threads']} | {row['ms']:.1f} "
+                f"({row['ms_low']:.1f} to {row['ms_high']:.1f}) | {row['peak_mib']:,.0f} | {floor} "
+                f"| {against} | {on} |"
             )
     head = (
-        "| what | images | precision | threads | ms (quartiles) | peak memory, MiB | "
-        "times the floor, the serial one | against the plain translation | on |"
+        "| what | images | precision | threads | ms (quartiles) | peak memory, MiB | times the "
+        "floor, the serial one | against the plain translation | on |"
     )
     return "\n".join([head, "|---" * 9 + "|", *(rows[key] for key in sorted(rows))])
 

@@ -39,8 +39,8 @@ def overview(program: str, version: str, rooms: Mapping[str, Sequence[Command]])
         rooms: {what a system is: its commands}.
     """
     lines = [
-        f"terminator-kit {version}: "
-        "train, test and measure Terminator and the systems that stand next to it.",
+        f"terminator-kit {version}: train, test and measure Terminator and the systems that stand "
+        "next to it.",
         "",
         f"usage: {program} COMMAND [--help] ...",
     ]
@@ -111,8 +111,8 @@ def _settings(command: Command) -> list[str]:
     ]
     if command.settings.standard:
         lines.append(
-            f"(without preset=NAME and --config the preset {command.settings.standard} "
-            "changes some of these)"
+            f"(without preset=NAME and --config the preset {command.settings.standard} changes "
+            "some of these)"
         )
     for group, (about, settings) in settings_of(command.settings.defaults()).items():
         lines += ["", f"{group}: {about}"]
@@ -176,8 +176,8 @@ def check_presets(command: Command, words: Iterable[str], commands: Iterable[Com
     }
     if name in others:
         raise ConfigError(
-            f"preset {name!r} is none of {command.name}, but of {others[name]}: say "
-            f"{others[name]} preset={name}; allowed here: {', '.join(own)}"
+            f"preset {name!r} is none of {command.name}, but of {others[name]}: say {others[name]} "
+            f"preset={name}; allowed here: {', '.join(own)}"
         )
     for known in ({preset: command.name for preset in own}, others):
         if near := difflib.get_close_matches(name, known, n=1, cutoff=0.8):

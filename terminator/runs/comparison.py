@@ -104,14 +104,12 @@ def verdict(table: pd.DataFrame, reference: Any) -> str:
         )
     lines.append(
         f"Seeds alone move an accuracy by {spread:.2f} points (pooled standard deviation, "
-        f"{freedom} degrees "
-        "of freedom)."
+        f"{freedom} degrees of freedom)."
     )
     clear = others[others["clear"]].sort_values("difference")
     lines.append(
         f"{len(clear)} of {len(others)} differences to the {reference} exceed {STANDARD_ERRORS:g} "
-        "standard "
-        f"errors; about {0.05 * len(others):.1f} would by chance."
+        f"standard errors; about {0.05 * len(others):.1f} would by chance."
     )
     for word, group in (
         ("worse", clear[clear["difference"] < 0]),
@@ -199,8 +197,7 @@ def ranking(records: Records) -> str:
         clear = lead > STANDARD_ERRORS * error
         lines.append(
             f"{first['variant']} leads {second['variant']} by {lead:.2f} points, "
-            f"{'' if clear else 'no '}more "
-            f"than {STANDARD_ERRORS:g} standard errors of {error:.2f}."
+            f"{'' if clear else 'no '}more than {STANDARD_ERRORS:g} standard errors of {error:.2f}."
         )
     elif len(table) > 1:
         lines.append("One seed each: the order may be chance.")

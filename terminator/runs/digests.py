@@ -57,7 +57,6 @@ def read(path: Path, digest: str | None) -> bytes:
         raise ValueError(
             f"{path} is not what was written (damaged, or edited by hand): its SHA-256 begins with "
             f"{of(content)[:12]} instead of {digest[:12]}. Get it again, with git for example; how "
-            "a "
-            f"change on purpose is recorded stands in terminator/runs/digests.py"
+            "a change on purpose is recorded stands in terminator/runs/digests.py"
         )
     return content

@@ -65,8 +65,8 @@ def _published(name: str) -> pd.DataFrame:
             if digest is None:
                 raise ValueError(
                     f"{folder / name} is not listed in {folder / digests.LIST}, so nothing says "
-                    "that it "
-                    f"is whole; to list it: cd {folder} && sha256sum {name} >> {digests.LIST}"
+                    f"that it is whole; to list it: cd {folder} && sha256sum {name} >> "
+                    f"{digests.LIST}"
                 )
             return pd.read_csv(io.BytesIO(digests.read(folder / name, digest)))
     raise FileNotFoundError(f"no {name} in {results_dir()}")

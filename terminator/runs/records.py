@@ -184,8 +184,8 @@ def _each_once(runs: Path, found: list[tuple[Path, dict[str, Any]]]) -> list[dic
                 else f"it is a copy of {place.parent.relative_to(runs)}, which counts alone"
             )
             line = (
-                f"note: runs/{path.parent.relative_to(runs)} holds the run {record['experiment']}/"
-                f"{record['run_id']}: {counts}"
+                f"note: runs/{path.parent.relative_to(runs)} holds the run "
+                f"{record['experiment']}/{record['run_id']}: {counts}"
             )
             if line not in _said:
                 _said.add(line)

@@ -380,8 +380,7 @@ class System(ABC):
             if record["run_id"] != name:
                 raise ConfigError(
                     f"{folder} holds the finished run {record['run_id']} of other settings or data "
-                    "than "
-                    f"{name}; allowed: another folder, or --force to replace it"
+                    f"than {name}; allowed: another folder, or --force to replace it"
                 )
             return self.of_record(record, folder)
 

@@ -79,29 +79,26 @@ def processes(config: Processes) -> Iterator[None]:
     ):
         raise ConfigError(
             f"train.distributed is false, but torchrun started {os.environ['WORLD_SIZE']} "
-            "processes, "
-            "which would all train the same; allowed: train.distributed=True"
+            "processes, which would all train the same; allowed: train.distributed=True"
         )
     if not config.distributed or dist.is_initialized():
         yield
         return
     if "RANK" not in os.environ:
         raise ConfigError(
-            "train.distributed is true, but torchrun did not start this process; run "
-            "`torchrun --nproc_per_node N -m terminator train train.distributed=True ...`"
+            "train.distributed is true, but torchrun did not start this process; run `torchrun "
+            "--nproc_per_node N -m terminator train train.distributed=True ...`"
         )
     local, started = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
     if config.avail_gpus not in (-1, local):
         raise ConfigError(
             f"train.avail_gpus is {config.avail_gpus}; allowed: -1, or {local}, the number of "
-            "processes "
-            "that torchrun started on this machine (--nproc_per_node)"
+            "processes that torchrun started on this machine (--nproc_per_node)"
         )
     if started != local * config.num_nodes:
         raise ConfigError(
             f"train.num_nodes is {config.num_nodes}; allowed: {started // local}, the number of "
-            "machines "
-            "that torchrun joined (--nnodes)"
+            "machines that torchrun joined (--nnodes)"
         )
     device = choose_device(config.device)
     if device.type == "cuda":

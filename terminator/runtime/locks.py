@@ -68,8 +68,7 @@ def held(folder: Path) -> Iterator[None]:
     except Timeout:
         raise Busy(
             f"another run_all.py ({_note(path) or holder or 'process unknown'}) is at work in "
-            f"{folder}; "
-            "wait for it, or set TERMINATOR_RESULTS to another folder"
+            f"{folder}; wait for it, or set TERMINATOR_RESULTS to another folder"
         ) from None
     except (OSError, NotImplementedError) as error:
         if getattr(error, "errno", None) == errno.ELOOP:  # a link that came since it was looked at

@@ -142,14 +142,12 @@ class Pace:
             if left > self.LINE_S:
                 say(
                     f"{self.steps:,} steps of {self.size} {self.unit} to go, about "
-                    f"{duration(left)} at "
-                    f"{speed * self.size:.0f} {self.unit}/s"
+                    f"{duration(left)} at {speed * self.size:.0f} {self.unit}/s"
                 )
         elif now - self.last >= self.LINE_S and self.done - self.last_step >= steps / 10:
             self.last, self.last_step = now, self.done
             say(
                 f"epoch {epoch + 1}/{epochs}  step {step + 1}/{steps}  loss {loss:.4f}  "
-                f"{speed * self.size:.0f} "
-                f"{self.unit}/s  {duration((steps - step - 1) / speed)} left in it, "
-                f"{duration(left)} in all"
+                f"{speed * self.size:.0f} {self.unit}/s  {duration((steps - step - 1) / speed)} "
+                f"left in it, {duration(left)} in all"
             )

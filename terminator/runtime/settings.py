@@ -150,8 +150,8 @@ def _merge(config: Any, values: Mapping[str, Any], prefix: str) -> Any:
             near = _inside(config, key) or difflib.get_close_matches(key, hints, n=1)
             raise ConfigError(
                 "unknown setting "
-                f"{prefix}{key}{f'; did you mean {prefix}{near[0]}?' if near else '.'} "
-                f"Allowed: {', '.join(prefix + name for name in hints)}"
+                f"{prefix}{key}{f'; did you mean {prefix}{near[0]}?' if near else '.'} Allowed: "
+                f"{', '.join(prefix + name for name in hints)}"
             )
         current = getattr(config, key)
         if dataclasses.is_dataclass(current):

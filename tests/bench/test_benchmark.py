@@ -149,12 +149,10 @@ def test_memory_is_kept_and_reused():
     keep_freed_memory()  # of no effect elsewhere than with glibc, but no error either
     code = (
         "import resource, torch; from terminator.runtime.memory import keep_freed_memory; "
-        "keep_freed_memory()\n"
-        "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "for _ in range(40): torch.ones(2**22)\n"
-        "before = faults()\n"
-        "for _ in range(10): torch.ones(2**22)\n"
-        "print(faults() - before)"
+        "keep_freed_memory()\ndef faults(): return "
+        "resource.getrusage(resource.RUSAGE_SELF).ru_minflt\nfor _ in range(40): "
+        "torch.ones(2**22)\nbefore = faults()\nfor _ in range(10): "
+        "torch.ones(2**22)\nprint(faults() - before)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (

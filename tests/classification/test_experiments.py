@@ -289,12 +289,10 @@ def test_two_processes_train_one_run_once(tiny_config, tmp_path):
     import sys
 
     code = (
-        "from terminator.classification.presets import preset\n"
-        "from terminator.classification.runs import CLASSIFICATION\n"
-        "config = preset('tour', dataset={'train_size': 128, 'test_size': 64}, model={'factors': "
-        "[4, 1]}, "
-        "train={'epochs': 2, 'device': 'cpu'})\n"
-        "print('finished', CLASSIFICATION.run(config, 'race', 'smoke').record['finished'])"
+        "from terminator.classification.presets import preset\nfrom terminator.classification.runs "
+        "import CLASSIFICATION\nconfig = preset('tour', dataset={'train_size': 128, 'test_size': "
+        "64}, model={'factors': [4, 1]}, train={'epochs': 2, 'device': 'cpu'})\nprint('finished', "
+        "CLASSIFICATION.run(config, 'race', 'smoke').record['finished'])"
     )
     started = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

@@ -26,8 +26,7 @@ def test_what_is_shared_leaves_and_is_named():
     assert stay == [0, 1, 2, 3]
     assert note == (
         "2 training texts are in the val part as well (a, b): kept, as a class would have no "
-        "others to be "
-        "trained on"
+        "others to be trained on"
     )
     stay, (note,) = apart("abcd", [1, 2, 3, 4], [0, 0, 1, 1], {1}, "texts", published=True)
     assert stay == [0, 1, 2, 3]

@@ -218,8 +218,8 @@ def test_a_model_and_data_that_do_not_fit(call, model_file):
 
 def test_help_without_torch():
     code = (
-        "import sys; from terminator.__main__ import main\n"
-        "try: main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+        "import sys; from terminator.__main__ import main\ntry: main(['--help'])\nexcept "
+        "SystemExit: pass\nassert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -328,9 +328,8 @@ def test_files_that_hold_no_settings(call, tmp_path, text, message):
 )
 def test_what_needs_no_torch_loads_none(words):
     code = (
-        "import sys; from terminator.__main__ import main\n"
-        "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
-        "assert not {'torch', 'numpy', 'pandas', 'matplotlib'} & set(sys.modules)"
+        "import sys; from terminator.__main__ import main\ntry: main(sys.argv[1:])\nexcept "
+        "SystemExit: pass\nassert not {'torch', 'numpy', 'pandas', 'matplotlib'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -82,8 +82,7 @@ def test_a_wheel_trains_and_predicts_from_an_empty_folder(tmp_path):
     assert folder.is_relative_to(home / "results")
     write = (
         "from terminator.data import load; from terminator.data.decoding import "
-        "write_class_folders as w; "
-        "from pathlib import Path; d = load('digits'); "
+        "write_class_folders as w; from pathlib import Path; d = load('digits'); "
         "w(Path('pictures'), d.test_images[:3].numpy(), d.test_labels[:3].numpy(), d.info.classes)"
     )
     call(python, "-c", write)

@@ -165,8 +165,8 @@ def test_index_links_what_there_is(mixed):
 def test_list_shows_titles_parameters_and_status_without_torch(mixed):
     notebooks, results, _, _ = mixed
     code = (
-        "import runpy, sys\ntry:\n    runpy.run_path(sys.argv[0], run_name='__main__')\nfinally:\n"
-        "    print(sorted({'torch', 'papermill', 'nbformat'} & set(sys.modules)))"
+        "import runpy, sys\ntry:\n    runpy.run_path(sys.argv[0], run_name='__main__')\nfinally:\n "
+        "   print(sorted({'torch', 'papermill', 'nbformat'} & set(sys.modules)))"
     )
     arguments = command(notebooks, "--list")[1:]
     code = f"import sys\nsys.argv = {arguments!r}\n{code}"

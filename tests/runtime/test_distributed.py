@@ -227,8 +227,8 @@ def test_leaving_keeps_the_exit_status_and_what_was_printed(started_by_torchrun,
         [
             sys.executable,
             "-c",
-            "import atexit; from terminator.runtime.distributed import leave\n"
-            f"atexit.register(print, 'good-bye'); print('done'); leave({status})",
+            "import atexit; from terminator.runtime.distributed import "
+            f"leave\natexit.register(print, 'good-bye'); print('done'); leave({status})",
         ],
         env=environment | ({"TORCHELASTIC_RUN_ID": "1"} if started_by_torchrun else {}),
         capture_output=True,

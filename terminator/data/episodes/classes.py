@@ -101,8 +101,7 @@ def split_by_ranges(
             if shared := sorted(set(taken) & set(classes)):
                 raise ValueError(
                     f"{split} and {other} share {len(shared)} classes ({shared[0]} is one); no "
-                    "class may "
-                    "be in two splits"
+                    "class may be in two splits"
                 )
         splits[split] = classes
     return splits

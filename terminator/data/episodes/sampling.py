@@ -136,8 +136,7 @@ class Episodes:
         if s.num_labels > len(self.classes):
             raise ValueError(
                 f"num_labels is {s.num_labels}; allowed: at most {len(self.classes)}, the classes "
-                "of the "
-                "split"
+                "of the split"
             )
         counts = self.source.counts[self.classes]
         support, query = (
@@ -149,9 +148,8 @@ class Episodes:
             if s.samples_transformer + s.samples_cnn > smallest:
                 raise ValueError(
                     "samples_transformer + samples_cnn is "
-                    f"{s.samples_transformer + s.samples_cnn}; "
-                    f"allowed: at most {smallest}, the images of the {s.num_labels} smallest "
-                    "classes"
+                    f"{s.samples_transformer + s.samples_cnn}; allowed: at most {smallest}, the "
+                    f"images of the {s.num_labels} smallest classes"
                 )
             return
         both = per_label(s.num_labels, s.samples_transformer) + per_label(
@@ -161,8 +159,8 @@ class Episodes:
         if needed > int(counts.min()):
             raise ValueError(
                 f"an episode needs {needed} images of a class (up to {support} support, {query} "
-                "query, "
-                f"{s.overlap}); {self.source.name} has {int(counts.min())} of its smallest class"
+                f"query, {s.overlap}); {self.source.name} has {int(counts.min())} of its smallest "
+                "class"
             )
 
     def batch(self, count: int, generator: torch.Generator) -> EpisodeBatch:

@@ -48,8 +48,7 @@ def parse_specification(text: str) -> tuple[str, tuple[int, ...] | None]:
         ):
             raise ValueError(
                 f"data set specification {text!r} has the part {part!r}; allowed: a class such as "
-                "7, or a "
-                "range such as 0-3"
+                "7, or a range such as 0-3"
             )
         classes += range(int(ends[0]), int(ends[-1]) + 1)
     if len(set(classes)) < len(classes):

@@ -80,10 +80,8 @@ def load_classes(
     tried += f" ({', '.join(map(str, packed))} is there, but not unpacked)" if packed else ""
     raise DatasetNotFound(
         f"few-shot data set {name!r} was not found. Tried: {tried}. Put {name}.npy (classes, "
-        "images, "
-        f"H, W[, C]), {name}_ch_first.npy or a folder {name}/ of them there; digits and strokes "
-        "need "
-        "none"
+        f"images, H, W[, C]), {name}_ch_first.npy or a folder {name}/ of them there; digits and "
+        "strokes need none"
     )
 
 
@@ -121,8 +119,7 @@ def _read(name: str, path: Path) -> ClassImages:
             if array.dtype != object and array.ndim not in (4, 5):
                 raise ValueError(
                     f"{file.name} has shape {array.shape}; allowed: 4 or 5 axes, (classes, images, "
-                    "H, W[, "
-                    "C]), or a pickled list of (images, H, W[, C])"
+                    "H, W[, C]), or a pickled list of (images, H, W[, C])"
                 )
             is_first = "_ch_first" in file.name
             stacks += [_channels_first(np.asarray(part), file, is_first) for part in array]
@@ -211,8 +208,7 @@ def _channels_first(stack: np.ndarray, path: Path, is_first: bool) -> np.ndarray
     if stack.shape[1] not in (1, 3):
         raise DatasetCorrupt(
             f"{path} has images with {stack.shape[1]} channels (shape {stack.shape}); allowed: 1 "
-            "or 3,"
-            f" the {'first' if is_first else 'last'} axis of an image"
+            f"or 3, the {'first' if is_first else 'last'} axis of an image"
         )
     if stack.dtype == bool:
         return stack.astype(np.uint8) * 255

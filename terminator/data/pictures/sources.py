@@ -49,8 +49,8 @@ CAMVID = (
 )
 CAMVID_VOID = 11
 CAMVID_LAYOUT = (
-    "{train,val,test}/*.png|jpg and {train,val,test}annot/*.png of the same names, maybe below "
-    "one folder"
+    "{train,val,test}/*.png|jpg and {train,val,test}annot/*.png of the same names, maybe below one "
+    "folder"
 )
 VOC = (
     "background",
@@ -95,8 +95,7 @@ def check_labels(labels: np.ndarray, classes: int, void: int, where: str) -> np.
     if len(strange):
         raise ValueError(
             f"{where} has the label {strange[0]}; allowed: 0 to {classes - 1}, and {void} for "
-            "pixels that "
-            "do not count"
+            "pixels that do not count"
         )
     return np.where(labels == void, IGNORE, labels).astype(np.uint8)
 
@@ -158,8 +157,7 @@ def _find_camvid(name: str, places: list[Path]) -> Path:
             return path.absolute()
         raise DatasetNotFound(
             f"data.name is {name!r}, where there is no folder or archive; allowed: context, "
-            "shapes, "
-            f"camvid, voc2012, or the path of {CAMVID_LAYOUT}"
+            f"shapes, camvid, voc2012, or the path of {CAMVID_LAYOUT}"
         )
     if name != "camvid":
         raise DatasetNotFound(
@@ -203,8 +201,7 @@ def _camvid_pairs(names: list[str], source: Path) -> dict[str, dict[str, str]]:
     if not pairs["train"] or not (pairs["val"] or pairs["test"]):
         raise ValueError(
             f"{source} has {', '.join(f'{len(pairs[s])} {s}' for s in SPLITS)} pictures; allowed: "
-            "some in "
-            f"train and in val or test: {CAMVID_LAYOUT}"
+            f"some in train and in val or test: {CAMVID_LAYOUT}"
         )
     return pairs
 
@@ -226,8 +223,7 @@ def _part_camvid(
             if names and held >= {digests[name] for name in names}:
                 raise ValueError(
                     f"{source} has the same pictures in {split} and {other} ({names[0]}, ...); "
-                    "allowed: "
-                    "different ones"
+                    "allowed: different ones"
                 )
             keys = [digests[name] for name in names]
             stay, said = apart(
@@ -278,8 +274,7 @@ def _stack(pictures: list[tuple[Tensor, Tensor]], source: Path) -> StackedPictur
     if len(shapes) > 1:
         raise ValueError(
             f"pictures in {source} have several sizes: {sorted(shapes)[:4]} (H, W); allowed: one, "
-            "or "
-            "data.size=[H,W]"
+            "or data.size=[H,W]"
         )
     images, labels = zip(*pictures)
     return StackedPictures(torch.stack(images), torch.stack(labels))
@@ -313,8 +308,7 @@ def read_voc(places: list[Path], train: str, size: Sequence[int] | None) -> Foun
         if set(names) <= (known := {file.image.stem for file in held}):
             raise ValueError(
                 f"the lists {train} and val in {root} name the same pictures ({names[0]}, ...); "
-                "allowed: "
-                "different ones"
+                "allowed: different ones"
             )
         stay, said = apart(names, names, [0] * len(names), known, "pictures", "val")
         chosen, notes = tuple(chosen[i] for i in stay), notes + said

@@ -176,8 +176,7 @@ def generate(settings: ListOpsSettings, count: int, processes: int | None = None
         if len(kept) < count and len(kept) - before < 0.02 * PART * (wanted - read):
             raise ConfigError(
                 f"listops.max_length is {settings.max_length}: only {len(kept)} distinct trees "
-                "were "
-                f"found in {PART * wanted}; allowed: lengths with more than {count} of them"
+                f"were found in {PART * wanted}; allowed: lengths with more than {count} of them"
             )
         read, wanted = wanted, wanted + max(1, -(-(count - len(kept)) // PART))
     return Split((Sequences.of(kept[:count]),), torch.tensor(labels[:count]))
@@ -200,8 +199,8 @@ def read_file(source: Path, name: str) -> Split:
             continue
         if len(columns) != 2 or columns[1].strip() not in VALUES:
             raise DatasetCorrupt(
-                f"{source / name}, line {number}: {text.strip()[:60]!r}; allowed: an expression, "
-                "a tab and its value 0..9"
+                f"{source / name}, line {number}: {text.strip()[:60]!r}; allowed: an expression, a "
+                "tab and its value 0..9"
             )
         ids.append(encode(columns[0]))
         labels.append(int(columns[1]))

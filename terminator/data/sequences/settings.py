@@ -31,8 +31,7 @@ class ListOpsSettings:
         if self.max_length <= self.min_length + 1:
             raise ConfigError(
                 f"listops.max_length is {self.max_length}; allowed: more than listops.min_length + "
-                "1 = "
-                f"{self.min_length + 1}"
+                f"1 = {self.min_length + 1}"
             )
         if self.longest < self.min_length + 1:
             raise ConfigError(

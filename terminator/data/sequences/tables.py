@@ -101,8 +101,7 @@ def _numbered(file: BinaryIO, where: str, allowed: int) -> Iterator[tuple[int, b
         if len(line) > MAX_LINE_BYTES or total > allowed:
             raise DatasetCorrupt(
                 f"{where}, line {number}: more than {min(allowed, MAX_LINE_BYTES):,} bytes; "
-                "allowed: "
-                f"lines of {MAX_LINE_BYTES:,}, {allowed:,} in all"
+                f"allowed: lines of {MAX_LINE_BYTES:,}, {allowed:,} in all"
             )
         if number == 1:
             if line[:2] in (b"\xff\xfe", b"\xfe\xff"):

@@ -146,8 +146,8 @@ def _read_reviews(source: Path, names: list[str]) -> dict[str, np.ndarray]:
             if total > allowed:
                 raise DatasetCorrupt(
                     f"{source} unpacks to more than {allowed:,} bytes of texts, {EXPANSION} times "
-                    "its "
-                    "size; no texts do. If they are what you want, unpack them and name the folder"
+                    "its size; no texts do. If they are what you want, unpack them and name the "
+                    "folder"
                 )
             progress.update()
     unread = [
@@ -221,8 +221,8 @@ def read_pairs(source: Path, name: str) -> Split:
         if len(columns) != 5 or columns[0] not in (b"0", b"1", b"0.0", b"1.0"):
             raise DatasetCorrupt(
                 f"{source / name}, line {number}: {len(columns)} columns, the first is "
-                f"{columns[0][:20].decode(errors='replace')!r}; allowed: label (0 or 1), id1, "
-                "id2, text1, text2, parted by tabs"
+                f"{columns[0][:20].decode(errors='replace')!r}; allowed: label (0 or 1), id1, id2, "
+                "text1, text2, parted by tabs"
             )
         labels.append(int(float(columns[0])))
         first.append(columns[3][:LONGEST_ENCODED])

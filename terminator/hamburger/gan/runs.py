@@ -115,8 +115,8 @@ class GanSystem(System):
         found = record["results"]
         return (
             f"Frechet distance {found['test']['frechet']:.2f} in the features of "
-            f"{record['classifier']['run_id']} "
-            f"(training images: {found['train_images']['frechet']:.2f})"
+            f"{record['classifier']['run_id']} (training images: "
+            f"{found['train_images']['frechet']:.2f})"
         )
 
     def label(self, record: dict[str, Any]) -> str:

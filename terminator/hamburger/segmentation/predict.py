@@ -29,8 +29,7 @@ def class_names(config: SegmentationConfig) -> tuple[str, ...]:
     if config.data.name == "context":
         raise ValueError(
             "this model was trained on the context task, whose images of six channels are in no "
-            "file; "
-            "allowed: a model of camvid or voc2012"
+            "file; allowed: a model of camvid or voc2012"
         )
     return {"voc2012": sources.VOC, "shapes": shapes.CLASSES}.get(config.data.name, sources.CAMVID)
 
@@ -101,8 +100,7 @@ def segment_files(
     if out is not None and (twice := {stem for stem in stems if stems.count(stem) > 1}):
         raise ValueError(
             f"several images are called {sorted(twice)[0]}, and their label maps would overwrite "
-            "each "
-            "other; allowed: different names"
+            "each other; allowed: different names"
         )
     for image, stem in zip(images, stems, strict=True):
         labels = segment(model, config, read_photograph(image), multi_scale)

@@ -112,8 +112,8 @@ class SegmentationSystem(System):
             ):
                 raise ConfigError(
                     f"train.start_from is {path!r}, which differs from this network in "
-                    f"{len(wrong)} "
-                    f"entries ({wrong[0]} is the first); allowed: a model of the same settings"
+                    f"{len(wrong)} entries ({wrong[0]} is the first); allowed: a model of the same "
+                    "settings"
                 )
             model.load_state_dict(tensors)
         return model

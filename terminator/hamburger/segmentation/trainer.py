@@ -66,8 +66,7 @@ class SegmentationTrainer(Loop[SegmentationConfig]):
         if not crop:
             raise ConfigError(
                 f"augmentation.crop is nothing, but pictures of {self.data.info.title} differ in "
-                "size; "
-                "allowed: a crop, data.size"
+                "size; allowed: a crop, data.size"
             )
         self.answers_per_step = train.batch_size * crop[0] * crop[1]
         self._labelled = torch.zeros(

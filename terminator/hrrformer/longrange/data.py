@@ -165,8 +165,7 @@ def _pixels(config: LongRangeConfig, data_dir: str | os.PathLike | None) -> Load
     if side**2 != use.length:
         raise ConfigError(
             f"data.length is {use.length}, but {data.info.title} has {side}x{side} pixels; "
-            "allowed: "
-            f"{side**2}, or another data.image_size"
+            f"allowed: {side**2}, or another data.image_size"
         )
     title = f"{data.info.title}, grey {side}x{side}"
     notes = data.info.notes + (

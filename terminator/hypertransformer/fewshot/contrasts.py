@@ -109,8 +109,7 @@ def forgetting(studies: Studies) -> tuple[str, str]:
     difference, spread = sum(lost) / len(lost), sum(spreads) / len(spreads) / len(spreads) ** 0.5
     evidence = (
         f"first task, after {len(accuracies)} tasks against after one: {difference:+.1f} ± "
-        f"{spread:.1f} "
-        f"points, {seeds(len(runs))}"
+        f"{spread:.1f} points, {seeds(len(runs))}"
     )
     if len(runs) == 1 or not all(learnt):  # what was not learnt cannot be lost
         return UNSETTLED, evidence

@@ -111,8 +111,7 @@ def load_episode_data(use: FewShotData, data_dir: str | None = None) -> EpisodeD
             if source is sources[name] and (shared := sorted(set(taken) & set(classes))):
                 raise ConfigError(
                     f"data.{split}_dataset is {text!r} and shares {len(shared)} classes with "
-                    f"{other} "
-                    f"({shared[0]} is one); no class may be in two splits"
+                    f"{other} ({shared[0]} is one); no class may be in two splits"
                 )
         splits[split] = (sources[name], classes)
     first = splits["train"][0]

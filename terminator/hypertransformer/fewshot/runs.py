@@ -79,8 +79,7 @@ class FewShot(System):
                 raise ConfigError(
                     f"train.restore_shared_features_from is {path!r}, whose shared features are "
                     f"{ {key: tuple(value.shape) for key, value in found.items()} or 'none' }; "
-                    "allowed: a "
-                    "model with the same extractor and head"
+                    "allowed: a model with the same extractor and head"
                 )
             model.load_state_dict(own | found)
         return model

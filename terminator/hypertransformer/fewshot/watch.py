@@ -73,8 +73,7 @@ def watch(
                 )
                 say(
                     f"step {step:8d}  {split:5} {found['accuracy']:6.2f} ± {found['interval']:.2f} "
-                    "%  "
-                    f"({found['tasks']} tasks)"
+                    f"%  ({found['tasks']} tasks)"
                 )
             records.write_csv(path, pd.DataFrame(rows))
             seen, last_news = step, time.monotonic()
@@ -84,8 +83,7 @@ def watch(
             raise TimeoutError(
                 f"no new checkpoint in {folder} for {timeout_s:.0f} s (last step seen: "
                 f"{seen if seen >= 0 else 'none'}), and no record says that the training has "
-                "ended. "
-                "Is it running, with the same settings?"
+                "ended. Is it running, with the same settings?"
             )
         time.sleep(poll_s)
 
