@@ -1,1 +1,1 @@
-"""What all records say together: tables, verdicts on the papers' claims, the README's blocks."""
+"""What all records say together: tables, verdicts on the papers' claims, generated pages."""

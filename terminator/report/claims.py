@@ -82,7 +82,7 @@ def checklist(found: Records) -> list[tuple[str, str]]:
             "; ".join(sorted({text.markdown(note) for r in found for note in r["data"]["notes"]}))
             or "nothing noted",
         ),
-        ("Data: how to get it", "README; `python -m terminator datasets`"),
+        ("Data: how to get it", "docs/own-data.md; `python -m terminator datasets`"),
         ("Dependencies", "pyproject.toml, environment.yml; exact versions in every record"),
         (
             "Training and evaluation code",
@@ -101,8 +101,8 @@ def checklist(found: Records) -> list[tuple[str, str]]:
         ),
         (
             "Measure",
-            "test accuracy (%) after the last epoch, in two evaluations (README); few-shot: over "
-            "tasks of unseen classes, with its 95 % interval",
+            "test accuracy (%) after the last epoch, in two evaluations (RESULTS.md); few-shot: "
+            "over tasks of unseen classes, with its 95 % interval",
         ),
         ("Central tendency and variation", "mean and standard deviation over seeds (n - 1)"),
         ("Run time", f"{hours:.1f} hours of training in all; per run in results/index*.csv"),

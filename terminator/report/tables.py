@@ -1,4 +1,4 @@
-"""Tables of every study that has records: for notebook 90, and in short form for the README.
+"""Tables of every study that has records: for notebook 90, and in short form for RESULTS.md.
 
 All numbers come from records. A row is a setting, its numbers are means over seeds; columns that
 say the same in every row go into the line above the table.
@@ -295,30 +295,35 @@ def system_table(system: System, found: Sequence[dict[str, Any]]) -> pd.DataFram
     )
 
 
-# -- the README ------------------------------------------------------------------------------------
+# -- Markdown --------------------------------------------------------------------------------------
 
 
-def readme_tables() -> str:
-    """The README's results, Markdown: one small table per study, from the records that are
-    evidence.
+def result_tables(notebooks: str | None = None) -> str:
+    """All results, Markdown: one small table per study, from the records that are evidence.
+
+    Args:
+        notebooks: see document.
     """
     found = [record for system in SYSTEMS for record in records.evidence(system.task)]
     results = [
         table for table in study_tables(found) if not table.experiment.endswith(RATES)
     ]  # no choices of settings
-    return document(results, "notebooks/", brief=True) or "No records yet."
+    return document(results, notebooks, brief=True) or "No records yet."
 
 
-def document(studied: Iterable[StudyTable], notebooks: str = "", brief: bool = False) -> str:
-    """Tables with their titles in Markdown; `notebooks` is the way to their folder."""
+def document(studied: Iterable[StudyTable], notebooks: str | None = "", brief: bool = False) -> str:
+    """Tables with their titles in Markdown.
+
+    Args:
+        studied: the tables.
+        notebooks: the way to their folder, for links; None: no links.
+        brief: without the columns that a short form leaves out.
+    """
     blocks = []
     for table in studied:
         common, rows = table.parts(brief)
-        where = (
-            f" ([{table.notebook[:2]}]({notebooks}{table.notebook}.ipynb))"
-            if table.notebook
-            else ""
-        )
+        link = f"[{table.notebook[:2]}]({notebooks}{table.notebook}.ipynb)"
+        where = f" ({link if notebooks is not None else table.notebook})" * bool(table.notebook)
         said = text.markdown(f"{common[:1].upper()}{common[1:]}")
         blocks.append(f"**{text.markdown(table.title)}**{where}. {said}.\n\n{markdown(rows)}")
     return "\n\n".join(blocks)

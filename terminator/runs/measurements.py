@@ -19,7 +19,7 @@ from terminator.runtime import provenance
 from terminator.runtime.distributed import choose_device
 from terminator.runtime.paths import results_dir
 
-BENCHMARK = "benchmark"  # the experiment whose rows make README's table of speed
+BENCHMARK = "benchmark"  # the experiment whose rows make the table of docs/speed.md
 
 
 def as_rows(table: pd.DataFrame) -> list[dict[str, Any]]:

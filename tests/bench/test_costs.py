@@ -41,7 +41,7 @@ def test_a_record_is_measured_once_read_again_and_split_by_axis(monkeypatch):
         "batch": [2, 4],
         "sequence length": [9, 16],
     }
-    assert measurements.load("smoke") == []  # no row of the README's table
+    assert measurements.load("smoke") == []  # no row of the table of speed
     growth = costs.growth_table(table)
     charts.growth(table, "ms", "ms", growth["time, fitted"])
 

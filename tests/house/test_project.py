@@ -1,16 +1,12 @@
 """The project's own files agree with each other."""
 
-import re
-import subprocess
-import sys
 import tomllib
 
 import pytest
 import yaml
 from places import ROOT
 
-from terminator.report import readme, tables
-from terminator.report import readme as report_readme
+from terminator.report import pages, tables
 from terminator.runs import records
 
 
@@ -31,18 +27,18 @@ def test_environment_lists_the_same_dependencies():
     assert ours["requires-python"] in python
 
 
-def test_readme_table_is_made_from_the_records(monkeypatch):
+def block(path, name):
+    start, end = pages.markers(name)
+    return path.read_text(encoding="utf8").split(start, 1)[1].split(end, 1)[0].strip()
+
+
+def test_pages_are_made_from_the_records(monkeypatch):
     monkeypatch.setenv("TERMINATOR_RESULTS", str(ROOT / "results"))
-    text = (ROOT / "README.md").read_text(encoding="utf8")
-    block = (
-        text.split(report_readme.README_START, 1)[1].split(report_readme.README_END, 1)[0].strip()
-    )
-    assert block == tables.readme_tables()
-    start, end = (
-        mark.replace("results", "speed")
-        for mark in (report_readme.README_START, report_readme.README_END)
-    )
-    assert text.split(start, 1)[1].split(end, 1)[0].strip() == readme.speed_table()
+    page = (ROOT / "results" / "RESULTS.md").read_text(encoding="utf8")
+    assert page == pages.results_page("../notebooks/")
+    assert tables.result_tables("../notebooks/") in page
+    assert block(ROOT / "README.md", "verdicts") == pages.verdict_lines()
+    assert block(ROOT / "docs" / "speed.md", "speed") == pages.speed_table()
 
 
 @pytest.mark.parametrize("system", tables.SYSTEMS, ids=lambda system: system.task)
@@ -54,25 +50,23 @@ def test_the_index_of_every_system_is_made_from_the_records(monkeypatch, system)
         assert path.read_text() == system.runs_table(committed).to_csv(index=False)
 
 
-def test_readme_links_and_commands_exist():
-    text = (ROOT / "README.md").read_text(encoding="utf8")
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if not link.startswith("http")]
-    assert links
-    for link in links:
-        assert (ROOT / link).exists(), link
-    commands = set(re.findall(r"-m terminator ([\w-]+)", text))
-    done = subprocess.run(
-        [sys.executable, "-m", "terminator", "--help"], capture_output=True, text=True, check=True
-    )
-    assert commands
-    assert commands <= set(re.findall(r"(?m)^  ([\w-]+) ", done.stdout))
-
-
 def test_version_is_written_once_in_effect():
     import terminator
 
     assert terminator.__version__ == project()["version"]
     assert f"version: {terminator.__version__}" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_what_the_limits_say_of_all_records(monkeypatch):
+    """Two sentences of docs/limits.md that a single record could make untrue."""
+    monkeypatch.setenv("TERMINATOR_RESULTS", str(ROOT / "results"))
+    text = " ".join((ROOT / "docs" / "limits.md").read_text(encoding="utf8").split())
+    found = [record for system in tables.SYSTEMS for record in records.evidence(system.task)]
+    assert found
+    full = [record["run_id"] for record in found if record["profile"] == "paper"]
+    assert ("no such record is here" in text) == (not full), full
+    on_gpu = [record["run_id"] for record in found if "threads" not in record["device"]]
+    assert ("Nothing has run on a GPU yet" in text) == (not on_gpu), on_gpu
 
 
 def test_digits_reach_what_was_promised(monkeypatch):

@@ -131,7 +131,7 @@ def test_few_shot_runs_are_averaged_over_seeds():
     assert FEW_SHOT.of_record(found[0]).config.episodes.num_labels == 5
 
 
-def test_the_readme_has_results_only():
+def test_the_page_has_results_only():
     base = studies.ablations("laptop").variants[studies.FULL]
     put(
         *of(base, "ablations", (90.0, 94.0)),
@@ -139,7 +139,7 @@ def test_the_readme_has_results_only():
         *of(base, "networks-rates", (20.0,)),
         few_shot("5-way, all layers", 0, 60.0),
     )
-    text = tables.readme_tables()
+    text = tables.result_tables("notebooks/")
     assert "92.00 ± 2.83" in text
     assert "10.00" not in text  # no smoke numbers
     assert "20.00" not in text  # how a setting was chosen is no result
@@ -150,7 +150,7 @@ def test_the_readme_has_results_only():
 
 
 def test_no_records_no_tables():
-    assert tables.readme_tables() == "No records yet."
+    assert tables.result_tables() == "No records yet."
     assert records.evidence(CLASSIFICATION.task) == []
 
 

@@ -240,7 +240,7 @@ def test_a_data_sets_title_reaches_no_page_as_anything_but_text(name):
         "ul",
         "li",
     }
-    for page in (tables.readme_tables(), claims.page()):
+    for page in (tables.result_tables("notebooks/"), claims.page()):
         found = Tags(render(page))
         assert {tag for tag, _ in found.tags} <= allowed
         assert all(

@@ -9,7 +9,6 @@ import pytest
 from terminator.classification import report
 from terminator.classification.config import Config
 from terminator.classification.runs import CLASSIFICATION
-from terminator.report import readme
 from terminator.runs import comparison, literature, records
 from terminator.runtime import provenance
 from terminator.runtime.paths import results_dir
@@ -170,21 +169,6 @@ def test_a_results_folder_that_cannot_be_written(tmp_path):
         records.check_writable(tmp_path / "file" / "run")
     records.check_writable(tmp_path / "fine")
     assert list((tmp_path / "fine").iterdir()) == []
-
-
-def test_a_table_goes_between_the_markers_of_the_readme(tmp_path):
-    path = tmp_path / "README.md"
-    path.write_text(
-        f"before\n{readme.README_START}\nold\n{readme.README_END}\nafter\n", encoding="utf8"
-    )
-    readme.update_readme(path, "new")
-    assert (
-        path.read_text(encoding="utf8")
-        == f"before\n{readme.README_START}\nnew\n{readme.README_END}\nafter\n"
-    )
-    path.write_text("no markers")
-    with pytest.raises(ValueError, match="README.md lacks the lines"):
-        readme.update_readme(path, "new")
 
 
 def test_the_package_alone_knows_no_published_numbers(monkeypatch):

@@ -61,7 +61,7 @@ def test_two_fresh_processes_agree_bit_for_bit(once):
     assert trained() == once
 
 
-# What the README states for another processor or number of threads:
+# What docs/gpu-and-clusters.md states for another processor or number of threads:
 LOGITS, FIRST_EPOCH = 2e-3, 0.02  # relative
 POINTS = 25  # of accuracy of 32 images: what eight seeds on one processor span
 # The last bit of a sine's argument, large with omega_0 = 2000, is 1e-4; initial values differ by

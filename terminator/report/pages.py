@@ -1,0 +1,186 @@
+"""What is written from the records into Markdown: results/RESULTS.md whole, and blocks between
+markers in README.md and docs/speed.md.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from terminator.report import claims, tables
+from terminator.runs.comparison import HOLDS, NOT, WORDS
+from terminator.runs.measurements import load
+from terminator.runtime import text as medium
+from terminator.runtime.paths import atomic_write, project_root, results_dir
+
+NAMED = 2  # claims that a line of the README names, of each verdict
+
+
+def write_all() -> list[Path]:
+    """Write results/RESULTS.md and, where the results are the project's own, the blocks.
+
+    Returns:
+        what was written.
+
+    Raises:
+        ValueError: if a file lacks its markers.
+    """
+    root = project_root()
+    own = root is not None and results_dir() == root / "results"
+    page = results_page("../notebooks/" if own else None)
+    written = [atomic_write(results_dir() / "RESULTS.md", page)]
+    if own:
+        assert root is not None
+        written += [
+            update_block(root / "README.md", verdict_lines(), "verdicts"),
+            update_block(root / "docs" / "speed.md", speed_table(), "speed"),
+        ]
+    return written
+
+
+# -- results/RESULTS.md ----------------------------------------------------------------------------
+
+
+def results_page(notebooks: str | None = None) -> str:
+    """results/RESULTS.md: a table per study that has records.
+
+    Args:
+        notebooks: the way to their folder, for links; None: no links.
+    """
+    return "\n".join(
+        [
+            "# Results so far",
+            "",
+            "Made by `python -m terminator tables` from the records in `results/runs` (listed in "
+            "`index*.csv`); nothing here is typed by hand. Laptop runs are small and short: what "
+            "they say holds at their size.",
+            "",
+            "A table per study: test accuracy after the last epoch, over seeds. *Accuracy*: as "
+            "released, with the statistics of the test batch. *Calibrated*: fixed statistics, one "
+            "image, one answer. *Difference*: to what was published for the same network, data and "
+            "epochs. Minutes are of training, on machines that may have had other work to do "
+            'beside it: upper bounds. "CIFAR-10 (JPEG)" is a copy of CIFAR-10 as JPEG files in '
+            "class folders. Published numbers, each with its source, stand in `literature.csv`; "
+            "what the records say to each claim of the papers in "
+            "[REPRODUCIBILITY.md](REPRODUCIBILITY.md).",
+            "",
+            tables.result_tables(notebooks),
+            "",
+        ]
+    )
+
+
+# -- README.md -------------------------------------------------------------------------------------
+
+
+def verdict_lines() -> str:
+    """What holds and what does not, a line per system and one for all, Markdown."""
+    return verdict_list(claims.claims_table(claims.evidence()))
+
+
+def verdict_list(rows: Sequence[Mapping[str, str]]) -> str:
+    """As verdict_lines, of the rows of a claims_table."""
+    systems: dict[str, list[Mapping[str, str]]] = {}
+    for row in rows:
+        systems.setdefault(row["system"], []).append(row)
+    lines = [f"- **{system}**: {_verdicts(own)}." for system, own in systems.items()]
+    counts = _counts(Counter(row["verdict"] for row in rows))
+    lines.append(
+        f"- All {len(rows)} claims: {counts}; each with its evidence, and what would settle it: "
+        "[REPRODUCIBILITY.md](results/REPRODUCIBILITY.md)."
+    )
+    return "\n".join(lines)
+
+
+def _verdicts(rows: Sequence[Mapping[str, str]]) -> str:
+    """Claims with a clear verdict by name, all others by number."""
+    said = []
+    for word in (HOLDS, NOT):
+        found = [row["claim"] for row in rows if row["verdict"] == word]
+        if found:
+            more = [f"{len(found) - NAMED} more"] if len(found) > NAMED else []
+            said.append(f"*{word}*: {', '.join([*(f'“{c}”' for c in found[:NAMED]), *more])}")
+    others = Counter(row["verdict"] for row in rows if row["verdict"] not in (HOLDS, NOT))
+    return "; ".join([*said, *([_counts(others)] if others else [])])
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    order = [*(word for word in WORDS if word in counts), *sorted(counts.keys() - WORDS)]
+    return ", ".join(f"{counts[word]} *{word}*" for word in order)
+
+
+# -- docs/speed.md ---------------------------------------------------------------------------------
+
+
+def speed_table(profile: str = "laptop") -> str:
+    """The table of speed, Markdown: the newest measurement of every case on every processor."""
+    rows: dict[tuple, str] = {}
+    for record in load(profile):
+        compared = record.get("comparison")
+        for row in record["rows"][:1] if compared else record["rows"]:
+            what = (
+                f"Step of {row['optimizer']}"
+                if row["what"] == "optimizer"
+                else row["what"].capitalize()
+            )
+            shape = (
+                ""
+                if row["what"] == "optimizer"
+                else f"{row['batch']} of {row['size']}x{row['size']}"
+            )
+            on = medium.markdown(
+                record["machine"].rpartition(", ")[0] or record["machine"]
+            )  # without its number of threads
+            graphs = row.get("graphs", False)  # older records have no such field
+            key = (
+                what,
+                shape,
+                row["precision"],
+                row["compiled"],
+                graphs,
+                row["threads"],
+                bool(compared),
+                on,
+            )
+            against = (
+                f"{compared['ratio']:.2f} times as fast, {1 / compared['memory_ratio']:.2f} of its "
+                "memory"
+                if compared
+                else ""
+            )
+            floor = ", ".join(
+                f"{row[key]:.1f}" for key in ("over_floor", "over_serial_floor") if row.get(key)
+            )
+            how = row["precision"] + ", compiled" * row["compiled"] + ", CUDA graphs" * graphs
+            rows[key] = (
+                f"| {what} | {shape} | {how} | {row['threads']} | {row['ms']:.1f} "
+                f"({row['ms_low']:.1f} to {row['ms_high']:.1f}) | {row['peak_mib']:,.0f} | {floor} "
+                f"| {against} | {on} |"
+            )
+    head = (
+        "| what | images | precision | threads | ms (quartiles) | peak memory, MiB | times the "
+        "floor, the serial one | against the plain translation | on |"
+    )
+    return "\n".join([head, "|---" * 9 + "|", *(rows[key] for key in sorted(rows))])
+
+
+# -- blocks ----------------------------------------------------------------------------------------
+
+
+def markers(name: str) -> tuple[str, str]:
+    """The lines between which a block of that name stands."""
+    return f"<!-- {name}: made by python -m terminator tables -->", f"<!-- end of {name} -->"
+
+
+def update_block(path: Path, block: str, name: str) -> Path:
+    """Put a block between a file's markers of that name; return the file.
+
+    Raises:
+        ValueError: if the markers are missing.
+    """
+    start, end = markers(name)
+    text = path.read_text(encoding="utf8")
+    if start not in text or end not in text:
+        raise ValueError(f"{path} lacks the lines {start!r} and {end!r}")
+    before, rest = text.split(start, 1)
+    after = rest.split(end, 1)[1]
+    return atomic_write(path, f"{before}{start}\n{block}\n{end}{after}")
