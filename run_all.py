@@ -41,7 +41,7 @@ from terminator.runtime import locks, paths, text
 ROOT = Path(__file__).resolve().parent
 PROFILES = {"smoke": 900, "laptop": 3 * 3600, "paper": None}  # seconds that one cell may take
 MARKER = "papermill-error-cell-tag"
-LIBRARIES = ("papermill", "nbconvert", "ipykernel", "tqdm")
+LIBRARIES = ("papermill", "nbconvert", "nbformat", "ipykernel")
 WORKER = [
     sys.executable,
     str(Path(__file__).resolve()),
@@ -269,7 +269,8 @@ def check_ready(results, folder):
     missing = [name for name in LIBRARIES if not importlib.util.find_spec(name)]
     if missing:
         raise books.Refusal(
-            f"{', '.join(missing)} not installed for {sys.executable}: pip install -e ."
+            f"{', '.join(missing)} not installed for {sys.executable}: "
+            "pip install -e '.[notebooks]'"
         )
 
 

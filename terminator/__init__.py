@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 _HOMES = {  # public name: module; loaded on first use, so that `import terminator` is instant
     "Terminator": "model",

@@ -1,17 +1,39 @@
 """The project's own files agree with each other."""
 
+import ast
+import os
+import re
+import subprocess
+import sys
 import tomllib
 
 import pytest
 import yaml
-from places import ROOT
+from light import WITH_THEM, distribution, hide, project
+from places import PACKAGE, ROOT
 
+import terminator
 from terminator.report import pages, tables
 from terminator.runs import records
 
+IMPORTED = {
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+    "scikit-learn": "sklearn",
+}  # packages whose modules have other names
+BROUGHT = {"cycler", "joblib", "scipy"}  # by matplotlib and scikit-learn
 
-def project():
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+def extra(name):
+    """The requirements of an extra, those of extras that it names among them."""
+    found = []
+    for entry in project()["optional-dependencies"][name]:
+        inner = re.fullmatch(r"terminator-kit\[(\w+)\]", entry)
+        found += extra(inner[1]) if inner else [entry]
+    return found
+
+
+# -- installations ---------------------------------------------------------------------------------
 
 
 def test_environment_lists_the_same_dependencies():
@@ -19,12 +41,80 @@ def test_environment_lists_the_same_dependencies():
     listed = next(entry["pip"] for entry in environment if isinstance(entry, dict))
     ours = project()
     assert sorted(entry for entry in listed if not entry.startswith("-e")) == sorted(
-        ours["dependencies"] + ours["optional-dependencies"]["test"]
+        ours["dependencies"] + extra("test") + extra("docs")
     )
     python = next(
         entry for entry in environment if isinstance(entry, str) and entry.startswith("python")
     )
     assert ours["requires-python"] in python
+
+
+def test_the_package_imports_what_it_depends_on():
+    """At a module's top: dependencies alone. Inside of functions also what only notebooks need."""
+    always = {IMPORTED.get(name, name) for name in map(distribution, project()["dependencies"])} | {
+        "terminator"
+    }
+    light, used = always | BROUGHT | set(sys.stdlib_module_names), set()
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf8"))
+        for node in ast.walk(tree):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module]
+            tops = {name.partition(".")[0] for name in names}
+            used |= tops
+            allowed = light if node in tree.body else light | WITH_THEM | {"ipywidgets"}
+            assert tops <= allowed, f"{path} imports {tops - allowed}"
+    assert always - used == set()  # and nothing is installed for nothing
+
+
+def test_run_all_says_what_a_light_installation_lacks(tmp_path):
+    hide(tmp_path)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": path}
+    command = [sys.executable, ROOT / "run_all.py", "--only", "00*"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2
+    said = "papermill, nbconvert, nbformat, ipykernel not installed for .*pip install"
+    assert re.search(said + r" -e '\.\[notebooks\]'", done.stderr), done.stderr
+
+
+def test_docker_binder_and_ci_install_and_run_what_the_readme_says():
+    text = (ROOT / "README.md").read_text(encoding="utf8")
+    first, second = re.findall(r"```bash\n(python3 -m venv .*)\n```", text)
+    docker = (ROOT / "Dockerfile").read_text(encoding="utf8")
+    install, _, run = first.rpartition(" && ")
+    assert f"RUN {install}\n" in docker
+    assert tuple(yaml.safe_load(re.search(r"(?m)^CMD (.*)", docker)[1])) == tuple(run.split())
+    wanted = re.search(r"pip install -e \"(\S+)\"", install)[1]
+    binder = (ROOT / ".binder" / "requirements.txt").read_text(encoding="utf8").splitlines()
+    assert f"-e {wanted}" in binder
+    assert os.access(ROOT / ".binder" / "postBuild", os.X_OK)
+    tests = second.rpartition(" && ")[2].removeprefix(".venv/bin/python ")
+    assert f'python" {tests} -m "" ' in (ROOT / ".ci" / "run").read_text(encoding="utf8")
+
+
+def test_version_is_written_once_in_effect():
+    assert project()["dynamic"] == ["version"]
+    whole = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))
+    named = whole["tool"]["setuptools"]["dynamic"]["version"]["attr"]
+    assert named == "terminator.__version__"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", terminator.__version__)
+
+
+def test_the_citation_is_complete():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf8"))
+    assert citation["version"] == terminator.__version__
+    assert citation["license"] == project()["license"]
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    paper = citation["preferred-citation"]
+    assert {"type", "title", "authors", "year"} <= paper.keys()
+    assert "2401.17948" in paper["url"]
+
+
+# -- generated pages -------------------------------------------------------------------------------
 
 
 def block(path, name):
@@ -48,13 +138,6 @@ def test_the_index_of_every_system_is_made_from_the_records(monkeypatch, system)
     assert path.is_file() == bool(committed)
     if committed:
         assert path.read_text() == system.runs_table(committed).to_csv(index=False)
-
-
-def test_version_is_written_once_in_effect():
-    import terminator
-
-    assert terminator.__version__ == project()["version"]
-    assert f"version: {terminator.__version__}" in (ROOT / "CITATION.cff").read_text()
 
 
 def test_what_the_limits_say_of_all_records(monkeypatch):

@@ -1,4 +1,4 @@
-"""The package installed from a wheel works without the repository."""
+"""The package installed from a wheel works without the repository, and without Jupyter."""
 
 import os
 import subprocess
@@ -8,7 +8,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from light import hide
 from places import ROOT
+
+import terminator
 
 TINY = [
     "dataset.name=digits",
@@ -63,6 +66,8 @@ def test_a_wheel_trains_and_predicts_from_an_empty_folder(tmp_path):
 
     build = "from setuptools import build_meta; print(build_meta.build_wheel('.'))"
     wheel = source / call(sys.executable, "-c", build, cwd=source).splitlines()[-1]
+    assert wheel.stat().st_size < 10e6
+    assert wheel.name.split("-")[1] == terminator.__version__
     names = zipfile.ZipFile(wheel).namelist()
     assert "terminator/hamburger/ham.py" in names
     assert not [name for name in names if name.startswith(("tests", "notebooks", "results"))]
@@ -75,6 +80,8 @@ def test_a_wheel_trains_and_predicts_from_an_empty_folder(tmp_path):
     (site / "others.pth").write_text(
         here + "\n"
     )  # the dependencies, which are not downloaded again
+    hide(site)
+    call(python, "-c", "import importlib.util as i; assert not i.find_spec('papermill')")
     where = call(python, "-c", "import terminator; print(terminator.__file__)").strip()
     assert Path(where).is_relative_to(site)
     out = call(python, "-m", "terminator", "train", *TINY)
