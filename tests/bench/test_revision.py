@@ -28,13 +28,11 @@ TINY = {"size": 4, "batch": 2, "threads": 1, "repeats": 1, "warm_up": 0}
 @pytest.fixture
 def kit(request):
     """A checkout of the revision that the test names."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(revision, "project_root", lambda: PACKAGE.parent)
-        try:
-            checkout = revision.checkout(request.param)
-            root = checkout.__enter__()
-        except ConfigError as error:
-            pytest.skip(f"revision {request.param} is not in the history that is here: {error}")
+    try:
+        checkout = revision.checkout(request.param)
+        root = checkout.__enter__()
+    except ConfigError as error:
+        pytest.skip(f"revision {request.param} is not in the history that is here: {error}")
     yield root
     checkout.__exit__(None, None, None)
 

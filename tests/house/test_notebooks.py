@@ -1,11 +1,11 @@
 """The form of the committed notebooks and of their outputs; nbval runs them and compares."""
 
-import json
 import re
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from notebook_outputs import MACHINE_PATH, output_texts
 from places import ROOT
 
 from terminator.runner.notebooks import COMMON, Refusal, read_notebook
@@ -13,8 +13,6 @@ from terminator.runner.notebooks import COMMON, Refusal, read_notebook
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 IGNORED = {"nbval-ignore-output", "nbval-skip"}
 IGNORING = re.compile(r"^\s*#+\s*(?:NBVAL_IGNORE_OUTPUT|NBVAL_SKIP)\s*$", re.MULTILINE)
-FOLDERS = "home|root|Users|tmp|work|workspace|mnt|opt|usr|var|srv|scratch|data"
-MACHINE_PATH = re.compile(rf"(?<![\w.])/(?:{FOLDERS})/\w|\b[A-Z]:\\\w")
 INSTALL = re.compile(
     r"\b(?:pip3?|conda|mamba)\s+install\b|^\s*%(?:pip|conda|mamba)\b", re.MULTILINE
 )
@@ -95,18 +93,6 @@ def output_problems(path):
 
 def is_ignored(cell):
     return bool(IGNORED & set(cell.metadata.get("tags", []))) or bool(IGNORING.search(cell.source))
-
-
-def output_texts(output):
-    """The texts of an output, pictures left out: their base64 may spell anything."""
-    data = output.get("data", {})
-    texts = [
-        value
-        for kind, value in data.items()
-        if not kind.startswith("image/") or kind == "image/svg+xml"
-    ]
-    texts = [text if isinstance(text, str) else json.dumps(text) for text in texts]
-    return [output.get("text", ""), *(re.sub(r"base64,[\w+/=\s]+", "", text) for text in texts)]
 
 
 def test_there_are_notebooks():

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 from data_files import encode, make_cifar, pack, pixels_of, write
+from notebook_outputs import MACHINE_PATH, output_texts
 from PIL import Image
 from places import ROOT
-from test_notebooks import MACHINE_PATH, output_texts
 
 import terminator
 from terminator import Terminator

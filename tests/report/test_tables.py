@@ -2,7 +2,7 @@
 
 import pytest
 from places import ROOT
-from test_records import put, record
+from record_files import put, record
 
 from terminator.classification import studies
 from terminator.classification.presets import PRESETS, preset

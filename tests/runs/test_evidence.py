@@ -9,7 +9,7 @@ import shutil
 import pytest
 import torch
 from places import ROOT
-from test_records import put, record
+from record_files import put, record
 
 from terminator.runner import notebooks, results_page
 from terminator.runs import digests, literature, measurements, observations, records, system

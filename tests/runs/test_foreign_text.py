@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
-from test_records import put, record
+from record_files import put, record
 
 from terminator.classification.runs import CLASSIFICATION
 from terminator.hamburger.segmentation import figures as segmentation_figures

@@ -10,6 +10,7 @@ from terminator.classification.config import DatasetConfig, TestConfig, TrainCon
 from terminator.classification.presets import PRESETS, preset
 from terminator.config import OptimizerConfig, SchedulerConfig
 from terminator.runtime.settings import (
+    WHERE_KEYS,
     changed_settings,
     from_dict,
     identity,
@@ -239,7 +240,7 @@ def test_where_it_runs_is_no_part_of_the_identity():
         f"{group.name}.{f.name}"
         for group in dataclasses.fields(Config)
         for f in dataclasses.fields(group.default_factory)
-        if f.name not in ("do", "device", "distributed", "num_nodes", "avail_gpus")
+        if f.name not in WHERE_KEYS
     ],
 )
 def test_every_other_setting_is(field):
