@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from terminator.config import Trainable, Training, TrainingInSteps
 from terminator.runtime.checkpoint import Checkpoints, moment, own_share
 from terminator.runtime.distributed import choose_device, gather, rank, world_size, wrap
+from terminator.runtime.errors import OneLine
 from terminator.runtime.memory import keep_freed_memory
 from terminator.runtime.progress import Pace, bar, say
 from terminator.runtime.provenance import Stretch
@@ -27,7 +28,7 @@ C = TypeVar("C", bound=Trainable)  # the settings of an experiment
 Row = dict[str, float]  # an epoch's numbers
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingDiverged(OneLine, RuntimeError):
     """The loss is no finite number any more."""
 
 

@@ -2,12 +2,13 @@
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from terminator.classification.config import Config
+from terminator.classification.config import Config, DatasetConfig
+from terminator.classification.fitting import check_warmup, fit_batch
 from terminator.runs.command_line import (
     Command,
     Settings,
@@ -37,9 +38,17 @@ def build_config(words: list[str], file: Path | None = None) -> Config:
     Without preset, file or dataset.name it is the preset "digits", which needs no data set.
     """
     name, changes = preset_named(words)
-    if not name and not file and any(word.startswith("dataset.name=") for word in changes):
-        return Config().updated(*changes)
-    return SETTINGS.start(name, file).updated(*changes)
+    if not name and not file and _names(changes, "dataset.name"):
+        config = Config().updated(*changes)
+    else:
+        config = SETTINGS.start(name, file).updated(*changes)
+    if _names(changes, "scheduler.warmup_epochs"):
+        check_warmup(config)
+    return config
+
+
+def _names(words: Iterable[str], key: str) -> bool:
+    return any(word.startswith(f"{key}=") for word in words)
 
 
 def _config(args: argparse.Namespace) -> Config:
@@ -52,6 +61,9 @@ def train(args: argparse.Namespace) -> None:
     from terminator.runtime.distributed import processes, rank
 
     config = _config(args)
+    if config.train.do and preset_named(args.words)[0] == "own":
+        _train_own(config, args)
+        return
     if config.train.do:
         run_and_print(runs.CLASSIFICATION, config, args, _accuracies)
         return
@@ -64,6 +76,26 @@ def train(args: argparse.Namespace) -> None:
         result = runs.evaluate_file(config.pretrained.filename, config, args.data_dir)
         if rank() == 0:
             print(*_accuracies(result), sep="\n")
+
+
+def _train_own(config: Config, args: argparse.Namespace) -> None:
+    """Train on one's own images, with the batch that notebook 05 takes."""
+    from terminator.classification.runs import CLASSIFICATION
+    from terminator.runtime.distributed import processes, rank
+    from terminator.runtime.progress import say
+
+    if not _names(args.words, "dataset.name") and config.dataset.name == DatasetConfig().name:
+        raise ConfigError(
+            "preset=own trains on your images: say where they are, dataset.name=FOLDER, a folder "
+            "or archive with a folder per class (CLASS/*.jpg, or train/CLASS/* and test/CLASS/*)"
+        )
+    with processes(config.train):
+        data = CLASSIFICATION.load_data(config, args.data_dir)
+        asked = _names(args.words, "train.batch_size") or args.config is not None
+        config, line = fit_batch(config, data.info.train_size, asked)
+        if line and rank() == 0:
+            say(line)
+        run_and_print(CLASSIFICATION, config, args, _accuracies, data=data)
 
 
 def evaluate(args: argparse.Namespace) -> None:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from terminator.classification.networks import load
 from terminator.data.augment import normalize
-from terminator.data.decoding import decode
 from terminator.data.files import read_file
+from terminator.data.pixels import decode
 from terminator.model import Terminator
 from terminator.standardization import is_calibrated
 

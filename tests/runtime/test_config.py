@@ -229,6 +229,7 @@ def test_where_it_runs_is_no_part_of_the_identity():
         "train.num_nodes=2",
         "train.avail_gpus=3",
         "train.do=true",
+        "dataset.on_error=skip",
     )
     assert identity(config) == {}
 
@@ -239,7 +240,16 @@ def test_where_it_runs_is_no_part_of_the_identity():
         f"{group.name}.{f.name}"
         for group in dataclasses.fields(Config)
         for f in dataclasses.fields(group.default_factory)
-        if f.name not in ("do", "device", "distributed", "num_nodes", "avail_gpus")
+        if f.name
+        not in (
+            "do",
+            "device",
+            "distributed",
+            "num_nodes",
+            "avail_gpus",
+            "checkpoint_minutes",
+            "on_error",
+        )
     ],
 )
 def test_every_other_setting_is(field):
