@@ -22,6 +22,7 @@ from terminator.data.sources import DatasetNotFound
 from terminator.data.summary import announce
 from terminator.model import Terminator
 from terminator.runs import records
+from terminator.runs.leavings import leave
 from terminator.runs.study import default_seeds
 from terminator.runs.system import FinishedRun, System
 from terminator.runtime.distributed import barrier, choose_device, processes, rank
@@ -365,13 +366,19 @@ def own_images(
     few images still give some steps. The record is nobody's evidence: it is kept where the command
     line keeps its own, and beside it lie the curves and a page of the run.
     """
+    from terminator.plots.run_curves import run_curves
+
     config = preset("own", **changes).updated(dataset={"name": os.fspath(folder)})
     data = CLASSIFICATION.load_data(config)
     asked = "batch_size" in changes.get("train", {})
     config, line = fit_batch(config, data.info.train_size, asked)
     if line:
         say(line)
-    return CLASSIFICATION.run(config, records.OWN, profile, data=data, need_model=True)
+    run = CLASSIFICATION.run(config, records.OWN, profile, data=data, need_model=True)
+    if not run.trained:
+        say("finished before, nothing trained")
+    leave(run, run_curves)
+    return run
 
 
 # -- model files ----------------------------------------------------------------------------------

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from terminator.data.files import check_memory, few, read_files
+from terminator.data.decoder import is_picture
+from terminator.data.files import check_memory, few, list_files, read_files
 from terminator.data.folders import Plan
 from terminator.data.leakage import digest
 from terminator.data.pixels import fitted, open_as
@@ -123,3 +124,15 @@ def skipped(wrong: dict[str, str], plan: Plan, source: Path) -> tuple[Plan, list
     shown = ", ".join(visible(name) for name in names[:MAX_NOTED])
     note = f"{len(names)} pictures that cannot be read were left out: {shown}{more}"
     return replace(plan, train=train, test=test), [note]
+
+
+def picture_files(given: Iterable[Path]) -> list[Path]:
+    """The files that are meant: each as it is, of a folder all pictures below it, by name.
+
+    A folder without a picture stands for itself, and costs its own row.
+    """
+    found: list[Path] = []
+    for path in given:
+        names = sorted(filter(is_picture, list_files(path))) if path.is_dir() else []
+        found += [path / name for name in names] or [path]
+    return found

@@ -283,7 +283,7 @@ def test_interrupt_lock_kill_and_continue(tmp_path):
     book(notebooks, "01_waiting", WAIT)
     book(notebooks, "02_counting", COUNT)
 
-    process, kernel = start_and_wait(notebooks, results)
+    process, kernel = start_and_wait(notebooks, results, "--jobs", "1")
     assert (
         "00_counting.html" in (results / "index.html").read_text()
     )  # from the first finished notebook on
@@ -306,7 +306,7 @@ def test_interrupt_lock_kill_and_continue(tmp_path):
     assert "Traceback" not in text
 
     process, kernel = start_and_wait(
-        notebooks, results
+        notebooks, results, "--jobs", "1"
     )  # killed outright: neither kernel nor lock stay behind
     process.kill()
     process.communicate(timeout=40)
