@@ -204,7 +204,9 @@ def show_scores(model: Terminator, found: Iterable[Answer], folder: Path) -> lis
     for answer in (answer for answer in found if answer.top):
         parts = model(read_image(answer.image, model)[None], return_parts=True)
         picture = open_as(read_file(answer.image), str(answer.image), model.config.in_channels)
-        shown = np.asarray(resize_image(picture, max(SHOWN, model.config.size)).convert("RGB"))
+        shown = np.asarray(
+            resize_image(picture, max(SHOWN, model.config.sizes.size)).convert("RGB")
+        )
         scores = [block.slow_score[0].mean(0).numpy() for block in parts.blocks]
         title = ", ".join(f"{name} {p:.0%}" for name, p in answer.top[:3])
         figure = scores_over(shown, scores, f"{answer.image.name}: {title}")

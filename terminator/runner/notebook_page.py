@@ -48,15 +48,17 @@ def notebook_page(notebook: Any, name: str, folder: str, names: Sequence[str]) -
 
 def _bar(name: str, names: Sequence[str]) -> str:
     """Links to all results, and to the notebooks before and after this one."""
-    links = ['<a style="color: #0b5394" href="../../index.html">\u2190 all results</a>']
+    links = [_to("../../index.html", "\u2190 all results")]
     at = list(names).index(name) if name in names else None
     for step, words in ((-1, "before: {}"), (1, "next: {}")):
         if at is not None and 0 <= at + step < len(names):
             other = names[at + step]
-            links.append(
-                f'<a style="color: #0b5394" href="{other}.html">{html(words.format(other))}</a>'
-            )
+            links.append(_to(f"{other}.html", words.format(other)))
     return BAR.format(links="".join(links))
+
+
+def _to(address: str, words: str) -> str:
+    return f'<a style="color: #0b5394" href="{address}">{html(words)}</a>'
 
 
 def _exporter() -> Any:

@@ -80,6 +80,7 @@ def test_every_room_brings_its_commands():
         "fewshot-evaluate",
         "benchmark",
         "tables",
+        "notebooks",
         "presets",
     }
     assert TRAINING == ["train", "segmentation", "gan", "longrange", "fewshot"]

@@ -144,7 +144,7 @@ def test_formulas_need_no_network():
 
 
 def test_a_formula_that_cannot_be_read_is_shown_as_code():
-    assert mathml(r"\frac{1", "inline") == r"<code>\frac{1</code>"
+    assert mathml("x_1_2 & y", "inline") == "<code>x_1_2 &amp; y</code>"
     assert mathml("a<b", "inline").startswith("<math")
 
 
@@ -164,4 +164,6 @@ def test_every_formula_of_our_notebooks_is_mathml(path):
         if cell["cell_type"] == "markdown":
             text = "".join(cell["source"])
             for tex in re.findall(r"\$\$(.+?)\$\$|(?<![\\\w])\$([^$\n]+?)\$", text, re.DOTALL):
-                assert mathml(tex[0] or tex[1], "inline").startswith("<math"), tex
+                found = mathml(tex[0] or tex[1], "inline")
+                assert found.startswith("<math"), tex
+                assert "\\" not in found, tex  # no word that the converter does not know

@@ -5,9 +5,11 @@ import sys
 import types
 from urllib.parse import unquote
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from places import ROOT
 
 from terminator.__main__ import main
 from terminator.classification.presets import preset
@@ -81,11 +83,12 @@ def test_a_record_without_its_model_says_so(call):
 
 def test_names_in_a_page_are_text(call, tmp_path):
     folder = tmp_path / "<b>pictures"
-    for name in ("dark<i>", "light"):
+    random = np.random.default_rng(0)
+    for name, low in (("dark<i>", 0), ("light", 120)):
         (folder / name).mkdir(parents=True)
         for i in range(12):
-            shade = 9 * i + (120 if name == "light" else 0)
-            Image.new("RGB", (8, 8), (shade, shade, shade)).save(folder / name / f"{i}.png")
+            pixels = random.integers(low, low + 130, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
     words = [word for word in SMALL if not word.startswith(("dataset", "train.batch"))]
     assert call("train", "preset=own", f"dataset.name={folder}", *words)[::2] == (0, "")
     (record,) = records.load_records("cli")
@@ -195,3 +198,32 @@ def test_without_tensorboard_nothing_is_trained(call, monkeypatch):
     assert status == 2
     assert "pip install tensorboard" in err
     assert not records.load_records()
+
+
+def test_the_documented_callbacks_work(monkeypatch, writer):
+    """The examples of docs/callbacks.md, with stand-ins for the services."""
+    calls = []
+
+    def service(name, *functions):
+        module = types.ModuleType(name)
+        for function in functions:
+            setattr(module, function, lambda *a, f=function, **k: calls.append((name, f, a, k)))
+        monkeypatch.setitem(sys.modules, name, module)
+
+    service("wandb", "init", "log")
+    service("mlflow", "set_experiment", "start_run", "log_metrics")
+    text = (ROOT / "docs" / "callbacks.md").read_text(encoding="utf8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 4
+    names = {"small": small()}
+    for number, block in enumerate(blocks):
+        block = block.replace('"mine"', f'"mine{number}"')
+        exec(block.replace('preset("digits")', "small"), names)
+    logged = [call for call in calls if call[1] in ("log", "log_metrics")]
+    assert [k["step"] for _, _, _, k in logged] == [1, 2, 1, 2]
+    assert all("test_accuracy" in a[0] for _, _, a, _ in logged)
+    assert [call[1] for call in calls if "start" in call[1] or "init" in call[1]] == [
+        "init",
+        "start_run",
+    ]
+    assert [entry for entry in writer if entry[0] == "loss"]
