@@ -61,10 +61,11 @@ def test_the_best_of_every_system_is_computed_from_its_index(kept):
     for row in rows:
         if row["model"] == "Terminator":
             key = (row["profile"], row["setting"])
-            groups.setdefault(key, []).append(float(row["accuracy_released"]))
+            groups.setdefault(key, {})[row["seed"]] = float(row["accuracy_released"])
     most = max(map(len, groups.values()))
-    mean = max(np.mean(values) for values in groups.values() if len(values) == most)
-    assert found["Terminator", "digits (8x8)"][3].startswith(f"{mean:.2f}")
+    mean = max(np.mean(list(of.values())) for of in groups.values() if len(of) == most)
+    assert found["Terminator", "digits (8x8)"][3].startswith(f"{mean:.2f} ± ")
+    assert not [data for _, data in found if "held-out" in data]
     assert {system for system, _ in found} == set(verdicts.INDICES)
 
 
