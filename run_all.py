@@ -4,13 +4,15 @@
     python run_all.py                        every notebook in the smoke profile, minutes on two
         cores
     python run_all.py --only '00*' 11        some of them, by name
-    python run_all.py --profile laptop --jobs 2 --data-dir ~/data
+    python run_all.py --profile laptop --jobs 4 --data-dir ~/data
     python run_all.py --list                 what there is, its parameters, what is done
 
 The executed notebooks and an HTML copy of each go to results/notebooks/<profile>/;
 results/index.html links everything. A notebook that ran to its end is skipped by later calls until
 its source, its parameters, the data folder or the package changes; what failed or was interrupted
-runs again. Notebooks from 90 on read the records of all others: they wait for them, and run again
+runs again. As many notebooks run at a time as there are cores, each with its share of threads;
+those that need the same run wait for the first of them, as long as others can go before. Notebooks
+from 90 on read the records of all others: they wait for them, and run again
 when a record has changed. TERMINATOR_RESULTS names another results folder, TERMINATOR_DATA the data
 folders. Kernels find TERMINATOR_HEADLESS=1 set. Exit status: 0 all well, 1 a notebook failed, 2
 refused before anything started, 130 interrupted.
@@ -36,6 +38,7 @@ from terminator.runner import (
 )  # none of these needs torch, so that --list is instant
 from terminator.runner import notebooks as books
 from terminator.runner import results_page as pages
+from terminator.runner.notebook_page import notebook_page
 from terminator.runtime import locks, paths, text
 
 ROOT = Path(__file__).resolve().parent
@@ -165,7 +168,6 @@ def explain(failure, job):
 def finish(notebook, job, index, error, raised):
     """Say in the notebook how its run ended, then write it and its HTML copy."""
     import nbformat
-    from nbconvert import HTMLExporter
 
     notebook.metadata.pop(
         "papermill", None
@@ -189,8 +191,7 @@ def finish(notebook, job, index, error, raised):
         note.metadata["tags"] = [MARKER]
         notebook.cells.insert(0, note)
     nbformat.write(notebook, "executed.ipynb")
-    resources = {"metadata": {"name": job["name"], "path": job["source_folder"]}}
-    page, _ = HTMLExporter(embed_images=True).from_notebook_node(notebook, resources=resources)
+    page = notebook_page(notebook, job["name"], job["source_folder"], job["names"])
     Path("executed.html").write_text(page, encoding="utf-8")
 
 
@@ -206,9 +207,8 @@ def parse_arguments(argv):
     add = parser.add_argument
     add("--profile", choices=PROFILES, default="smoke", help="how much is run (default: smoke)")
     add("--only", nargs="+", metavar="PATTERN", help="only notebooks of that name: '00*', tour")
-    add(
-        "--jobs", type=int, default=1, metavar="N", help="notebooks at a time; they share the cores"
-    )
+    text = "notebooks at a time; they share the cores (default: one per core; paper profile: 1)"
+    add("--jobs", type=int, metavar="N", help=text)
     add("--seeds", type=int, nargs="+", metavar="SEED", help="default: the profile's own")
     add("--data-dir", metavar="DIR", help="where data sets lie (several: joined as in PATH)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -233,6 +233,7 @@ def parse_arguments(argv):
         help="another folder of notebooks",
     )
     args = parser.parse_args(argv)
+    args.jobs = headless.default_jobs(args.profile) if args.jobs is None else args.jobs
     if args.jobs < 1:
         parser.error(f"--jobs {args.jobs}: at least 1")
     if args.seeds is not None and (min(args.seeds) < 0 or len(set(args.seeds)) < len(args.seeds)):

@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     commands = [command for of_room in rooms.values() for command in of_room]
     args = parse(whole, [command.name for command in commands], argv)
     try:
-        _run(args, commands)
+        return _run(args, commands)
     except BrokenPipeError:  # the reader of a pipe, `head` say, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError) as error:  # ConfigError among them
@@ -106,14 +106,14 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _run(args: Any, commands: list[Command]) -> None:
+def _run(args: Any, commands: list[Command]) -> int:
     command: Command = args.command
     if command.settings:
         check_presets(command, args.words, commands)
     if command.config and args.print_config:
         print_config(command.config(args))
-    else:
-        command.action(args)
+        return 0
+    return command.action(args) or 0
 
 
 def _errors_of_training() -> tuple[type[Exception], ...]:

@@ -188,6 +188,8 @@ def released_factor(step: int, total: int, warmup: int) -> float:
     peak exceeds the nominal learning rate: by 1.9 % for 8 of 100 epochs of warm-up, by 85 % for 2
     of 6 epochs of ten steps each (and by up to 100 % for 2 of 6 longer ones).
     """
+    if total == 1:  # its one step is the top of the warm-up
+        return 1.0
     phase = math.pi / (total - warmup)
     cosine = (1 + math.cos(phase * (step - warmup + 1))) / (1 + math.cos(phase * (warmup - 1)))
     return cosine * (1e-8 + (1 - 1e-8) * step / warmup if step < warmup else 1.0)

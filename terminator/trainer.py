@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from terminator.config import Trainable, Training, TrainingInSteps
 from terminator.runtime.checkpoint import Checkpoints, moment, own_share
 from terminator.runtime.distributed import choose_device, gather, rank, world_size, wrap
+from terminator.runtime.errors import OneLine
 from terminator.runtime.memory import keep_freed_memory
 from terminator.runtime.progress import Pace, bar, say
 from terminator.runtime.provenance import Stretch
@@ -25,9 +26,10 @@ from terminator.runtime.settings import ConfigError, identity
 
 C = TypeVar("C", bound=Trainable)  # the settings of an experiment
 Row = dict[str, float]  # an epoch's numbers
+Callback = Callable[[list[Row]], None]  # called with the rows so far
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingDiverged(OneLine, RuntimeError):
     """The loss is no finite number any more."""
 
 
@@ -48,7 +50,8 @@ class Loop(Generic[C]):
         config: the settings of the experiment.
         data: with info.fingerprint.
         folder: where the checkpoint is kept (checkpoint.pt), or None for none.
-        callbacks: each is called with the epochs' rows so far, after every epoch.
+        callbacks: each is called with the epochs' rows so far, after every epoch, once its
+            checkpoint is written; of several processes, in the first one (docs/callbacks.md).
 
     Raises:
         ConfigError: if batch, processes and data do not fit together.
@@ -58,7 +61,7 @@ class Loop(Generic[C]):
     config: C
     data: Any
     folder: Path | None = None
-    callbacks: Sequence[Callable[[list[Row]], None]] = field(default=(), kw_only=True)
+    callbacks: Sequence[Callback] = field(default=(), kw_only=True)
 
     unit = "images"  # what train.batch_size counts
     tested = "test"  # the split that is looked at after every epoch

@@ -2,12 +2,14 @@
 
 import argparse
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from terminator.classification.config import Config
+from terminator.classification.config import Config, DatasetConfig
+from terminator.classification.fitting import check_warmup, fit_batch
 from terminator.runs.command_line import (
     Command,
     Settings,
@@ -18,6 +20,7 @@ from terminator.runs.command_line import (
     run_and_print,
     training_options,
 )
+from terminator.runs.model_files import model_file
 from terminator.runtime.settings import ConfigError
 from terminator.runtime.text import terminal
 
@@ -37,9 +40,17 @@ def build_config(words: list[str], file: Path | None = None) -> Config:
     Without preset, file or dataset.name it is the preset "digits", which needs no data set.
     """
     name, changes = preset_named(words)
-    if not name and not file and any(word.startswith("dataset.name=") for word in changes):
-        return Config().updated(*changes)
-    return SETTINGS.start(name, file).updated(*changes)
+    if not name and not file and _names(changes, "dataset.name"):
+        config = Config().updated(*changes)
+    else:
+        config = SETTINGS.start(name, file).updated(*changes)
+    if _names(changes, "scheduler.warmup_epochs"):
+        check_warmup(config)
+    return config
+
+
+def _names(words: Iterable[str], key: str) -> bool:
+    return any(word.startswith(f"{key}=") for word in words)
 
 
 def _config(args: argparse.Namespace) -> Config:
@@ -49,11 +60,15 @@ def _config(args: argparse.Namespace) -> Config:
 def train(args: argparse.Namespace) -> None:
     """Train, or with train.do=False test a model; print both evaluations."""
     from terminator.classification import runs
+    from terminator.plots.run_curves import run_curves
     from terminator.runtime.distributed import processes, rank
 
     config = _config(args)
+    if config.train.do and preset_named(args.words)[0] == "own":
+        _train_own(config, args)
+        return
     if config.train.do:
-        run_and_print(runs.CLASSIFICATION, config, args, _accuracies)
+        run_and_print(runs.CLASSIFICATION, config, args, _accuracies, run_curves)
         return
     if not config.pretrained.load:
         raise ConfigError(
@@ -66,11 +81,33 @@ def train(args: argparse.Namespace) -> None:
             print(*_accuracies(result), sep="\n")
 
 
+def _train_own(config: Config, args: argparse.Namespace) -> None:
+    """Train on one's own images, with the batch that notebook 05 takes."""
+    from terminator.classification.runs import CLASSIFICATION
+    from terminator.plots.run_curves import run_curves
+    from terminator.runtime.distributed import processes, rank
+    from terminator.runtime.progress import say
+
+    if not _names(args.words, "dataset.name") and config.dataset.name == DatasetConfig().name:
+        raise ConfigError(
+            "preset=own trains on your images: say where they are, dataset.name=FOLDER, a folder "
+            "or archive with a folder per class (CLASS/*.jpg, or train/CLASS/* and test/CLASS/*)"
+        )
+    with processes(config.train):
+        data = CLASSIFICATION.load_data(config, args.data_dir)
+        asked = _names(args.words, "train.batch_size") or args.config is not None
+        config, line = fit_batch(config, data.info.train_size, asked)
+        if line and rank() == 0:
+            say(line)
+        run_and_print(CLASSIFICATION, config, args, _accuracies, run_curves, data=data)
+
+
 def evaluate(args: argparse.Namespace) -> None:
     """Test a model file, on the data that it was trained with or on others."""
     from terminator.classification import runs
 
-    config = runs.CLASSIFICATION.load(args.model)[1]
+    file = model_file(args.model, "classification")
+    config = runs.CLASSIFICATION.load(file)[1]
     if config is None or any(word.startswith("preset=") for word in args.words):
         config = build_config(args.words)
     else:
@@ -79,7 +116,7 @@ def evaluate(args: argparse.Namespace) -> None:
         ):  # other data, in the same form
             config = config.updated(dataset={"train_size": None, "test_size": None})
         config = config.updated(*args.words)
-    print(*_accuracies(runs.evaluate_file(args.model, config, args.data_dir)), sep="\n")
+    print(*_accuracies(runs.evaluate_file(file, config, args.data_dir)), sep="\n")
 
 
 def _accuracies(result: dict[str, Any]) -> Iterator[str]:
@@ -95,11 +132,30 @@ def _accuracies(result: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def predict(args: argparse.Namespace) -> None:
-    """Class and probability of image files."""
-    from terminator.classification.predict import predict_files
+def predict(args: argparse.Namespace) -> int:
+    """The most probable classes of image files; 1 if some of them could not be read."""
+    from terminator.classification import predict as answering
+    from terminator.data.reading import picture_files
+    from terminator.runs.records import write_csv, write_json
 
-    print(terminal(predict_files(args.model, args.images).to_string(index=False)))
+    model = answering.load_predictor(model_file(args.model, "classification"))
+    found = list(answering.answers(model, picture_files(args.images)))
+    print(terminal(answering.answer_lines(found)))
+    if args.csv:
+        print(f"written: {terminal(write_csv(args.csv, answering.answer_table(found)))}")
+    if args.json:
+        write_json(args.json, answering.answer_json(found))
+        print(f"written: {terminal(args.json)}")
+    if args.show:
+        shown = answering.show_scores(model, found, args.show)
+        print(f"written: {len(shown)} pictures with their slow scores in {terminal(args.show)}")
+    wrong = [answer for answer in found if answer.error]
+    if len(wrong) == len(found):
+        raise ValueError(f"none of {len(found)} files could be read: {wrong[0].error}")
+    if wrong:
+        line = f"error: {len(wrong)} of {len(found)} files could not be read, see their rows"
+        print(line, file=sys.stderr)
+    return 1 if wrong else 0
 
 
 def datasets(args: argparse.Namespace) -> None:
@@ -118,13 +174,20 @@ def datasets(args: argparse.Namespace) -> None:
 
 
 def _evaluate_options(parser: argparse.ArgumentParser) -> None:
-    model_option(parser, "a .safetensors file of this kit, or a released checkpoint")
+    model_option(
+        parser, "a .safetensors file of this kit, a run's folder, or a released checkpoint"
+    )
     data_option(parser)
 
 
 def _predict_options(parser: argparse.ArgumentParser) -> None:
-    model_option(parser, "a .safetensors file of this kit")
+    model_option(parser, "a .safetensors file of this kit, a run's folder or an experiment")
     images_option(parser)
+    for name, what in (("csv", "a table"), ("json", "JSON")):
+        parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"write {what} as well")
+    parser.add_argument(
+        "--show", type=Path, metavar="DIR", help="write each picture with its slow scores over it"
+    )
 
 
 COMMANDS = (
@@ -161,9 +224,13 @@ COMMANDS = (
     Command(
         "predict",
         predict,
-        "classify single image files with a saved, calibrated model",
+        "classify image files with a saved, calibrated model",
         _predict_options,
-        examples=(("model.safetensors cat.jpg dog.jpg", "class and probability of each"),),
+        examples=(
+            ("model.safetensors cat.jpg dog.jpg", "the most probable classes of each"),
+            ("results/runs/cli photos/ --csv answers.csv", "the last model, a folder of pictures"),
+            ("model.safetensors cat.jpg --show scores", "what it looks at"),
+        ),
     ),
     Command(
         "datasets",

@@ -96,9 +96,12 @@ class DatasetConfig:
     permutation_seed: int = 0  # of the random order of view=permuted
     crop_padding: int = 4  # random crop after mirroring so many pixels on each side; 0: none
     flip: bool = True  # random horizontal flip
+    # pictures that cannot be read: refuse (they are listed), skip (left out, and noted)
+    on_error: str = "refuse"
 
     def __post_init__(self) -> None:
         require_one_of("dataset.view", self.view, ("image", "sequence", "permuted"))
+        require_one_of("dataset.on_error", self.on_error, ("refuse", "skip"))
         require(
             self.channels in (None, 1, 3), "dataset.channels", self.channels, "1, 3, or nothing"
         )

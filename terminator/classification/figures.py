@@ -1,5 +1,5 @@
 """Figures of a training seen from inside: numbers over epochs in small multiples, distributions of
-features.
+features; and slow scores over a picture.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from terminator.plots.charts import line_look
-from terminator.plots.style import new_figure
+from terminator.plots.style import SIGNED, new_figure
 from terminator.runtime.text import figure as plain
 
 
@@ -117,4 +117,33 @@ def ridgelines(
     figure.legend(
         handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, len(handles))
     )
+    return figure
+
+
+def scores_over(
+    picture: np.ndarray, scores: Sequence[np.ndarray], title: str | None = None
+) -> Figure:
+    """A picture, and over it in grey the slow scores of every block: red above 0, blue below, the
+    stronger the less is seen of the picture; each block has a scale of its own.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        scores: per block (h, w), spread over the whole picture.
+    """
+    columns = min(3, 1 + len(scores))
+    rows = -(-(1 + len(scores)) // columns)
+    figure = new_figure(2.6 * columns, 2.75 * rows + 0.3, title)
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    grey = picture.mean(2)
+    for axis in axes:
+        axis.set_axis_off()
+    axes[0].imshow(picture)
+    axes[0].set_title("picture", fontsize=9)
+    for number, (axis, score) in enumerate(zip(axes[1:], scores, strict=False), start=1):
+        top = float(np.quantile(np.abs(score), 0.985)) or 1.0
+        place = (-0.5, picture.shape[1] - 0.5, picture.shape[0] - 0.5, -0.5)
+        axis.imshow(grey, cmap="gray", vmin=0, vmax=255)
+        strength = np.clip(np.abs(score) / top, 0, 1) * 0.8
+        axis.imshow(score, cmap=SIGNED, vmin=-top, vmax=top, alpha=strength, extent=place)
+        axis.set_title(f"slow scores, block {number}", fontsize=9)
     return figure

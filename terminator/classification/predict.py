@@ -1,18 +1,26 @@
-"""Single image files through a saved, calibrated model."""
+"""Image files through a saved, calibrated model: classes, probabilities, slow scores."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from terminator.classification.networks import load
 from terminator.data.augment import normalize
-from terminator.data.decoding import decode
 from terminator.data.files import read_file
+from terminator.data.pixels import decode, open_as, resize_image
 from terminator.model import Terminator
+from terminator.runtime.paths import atomic_path
 from terminator.standardization import is_calibrated
+
+TOP = 5  # classes of an answer
+BATCH = 32  # files that are read before they are answered
+SHOWN = 384  # pixels a side of a picture under its slow scores
 
 
 def load_predictor(model_path: str | Path) -> Terminator:
@@ -94,3 +102,125 @@ def predict_files(model_path: str | Path, images: Sequence[str | Path]) -> pd.Da
         name = model.info["data"]["classes"][index.item()]
         rows.append({"image": str(path), "class": name, "probability": probability.item()})
     return pd.DataFrame(rows)
+
+
+# -- many files, some of which cannot be read ------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one file.
+
+    Attributes:
+        image: the file.
+        top: the most probable classes with their probabilities, the first one first.
+        error: why there is no answer, "" where there is one.
+    """
+
+    image: Path
+    top: tuple[tuple[str, float], ...] = ()
+    error: str = ""
+
+
+@torch.no_grad()
+def answers(model: Terminator, paths: Sequence[Path], top: int = TOP) -> Iterator[Answer]:
+    """What a model says of every file, in order; a file that cannot be read has an error."""
+    classes = model.info["data"]["classes"]
+    for start in range(0, len(paths), BATCH):
+        read: dict[Path, Tensor] = {}
+        wrong: dict[Path, str] = {}
+        for path in paths[start : start + BATCH]:
+            try:
+                read[path] = read_image(path, model)
+            except (OSError, ValueError) as error:
+                wrong[path] = str(error)
+        best = model(torch.stack(list(read.values()))).softmax(1).sort(1, True) if read else None
+        row = dict(zip(read, range(len(read))))
+        for path in paths[start : start + BATCH]:
+            if path in wrong or best is None:
+                yield Answer(path, error=wrong[path])
+                continue
+            order = zip(best.indices[row[path]].tolist(), best.values[row[path]].tolist())
+            yield Answer(path, tuple((classes[i], p) for i, p in list(order)[:top]))
+
+
+def answer_table(found: Iterable[Answer]) -> pd.DataFrame:
+    """A row per file: image, class, probability, class_2, probability_2, ..., error."""
+    rows = []
+    for answer in found:
+        row: dict[str, Any] = {"image": str(answer.image), "class": None, "probability": None}
+        for i, (name, probability) in enumerate(answer.top, start=1):
+            end = f"_{i}" if i > 1 else ""
+            row |= {f"class{end}": name, f"probability{end}": probability}
+        rows.append({**row, "error": answer.error})
+    frame = pd.DataFrame(rows)
+    return frame[[*(c for c in frame.columns if c != "error"), "error"]]
+
+
+def answer_lines(found: Iterable[Answer]) -> str:
+    """The same for a terminal: the first class, and in one column those that come after it."""
+    rows = [
+        {
+            "image": str(answer.image),
+            "class": answer.top[0][0] if answer.top else "-",
+            "probability": f"{answer.top[0][1]:.3f}" if answer.top else "-",
+            "then": answer.error or ", ".join(f"{name} {p:.3f}" for name, p in answer.top[1:]),
+        }
+        for answer in found
+    ]
+    return pd.DataFrame(rows).to_string(index=False, max_colwidth=None)
+
+
+def answer_json(found: Iterable[Answer]) -> list[dict[str, Any]]:
+    """The same for programs: image, top (class and probability each), error (null for none)."""
+    return [
+        {
+            "image": str(answer.image),
+            "top": [{"class": name, "probability": p} for name, p in answer.top],
+            "error": answer.error or None,
+        }
+        for answer in found
+    ]
+
+
+# -- what it looks at ------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def show_scores(model: Terminator, found: Iterable[Answer], folder: Path) -> list[Path]:
+    """Write every answered picture with its slow scores over it, block by block, as PNG.
+
+    Returns:
+        the files, called like the pictures.
+
+    Raises:
+        ValueError: if the model makes no slow scores.
+    """
+    from terminator.classification.figures import scores_over
+
+    if not isinstance(model, Terminator) or model.config.global_mixer != "hyperzzw":
+        raise ValueError("this model makes no slow scores, so none can be shown: leave out --show")
+    written: list[Path] = []
+    for answer in (answer for answer in found if answer.top):
+        parts = model(read_image(answer.image, model)[None], return_parts=True)
+        picture = open_as(read_file(answer.image), str(answer.image), model.config.in_channels)
+        shown = np.asarray(
+            resize_image(picture, max(SHOWN, model.config.sizes.size)).convert("RGB")
+        )
+        scores = [block.slow_score[0].mean(0).numpy() for block in parts.blocks]
+        title = ", ".join(f"{name} {p:.0%}" for name, p in answer.top[:3])
+        figure = scores_over(shown, scores, f"{answer.image.name}: {title}")
+        path = _free(folder / f"{answer.image.stem}.png", written)
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, dpi=110, metadata={"Software": None})
+        written.append(path)
+    return written
+
+
+def _free(path: Path, taken: Sequence[Path]) -> Path:
+    """The path, or with a number where another picture has the same name."""
+    free, number = path, 1
+    while free in taken:
+        number += 1
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return free

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from terminator.classification import networks
 from terminator.classification.config import Config
+from terminator.classification.fitting import fit_batch, fit_warmup, warmup_line
 from terminator.classification.presets import IMAGES, SUBSTITUTES, TOUR, preset
 from terminator.classification.trainer import Trainer
 from terminator.config import SHAPE, ModelConfig
@@ -21,6 +22,7 @@ from terminator.data.sources import DatasetNotFound
 from terminator.data.summary import announce
 from terminator.model import Terminator
 from terminator.runs import records
+from terminator.runs.leavings import leave
 from terminator.runs.study import default_seeds
 from terminator.runs.system import FinishedRun, System
 from terminator.runtime.distributed import barrier, choose_device, processes, rank
@@ -104,6 +106,7 @@ class ClassificationSystem(System):
             held_out=use.held_out,
             view=use.view,
             permutation_seed=use.permutation_seed,
+            on_error=use.on_error,
         )
         if rank() == 0:
             barrier()
@@ -128,8 +131,8 @@ class ClassificationSystem(System):
         return config.updated(dataset={"name": chosen})
 
     def resolve(self, config: Config, data: ImageData) -> Config:
-        """With the data's shape and classes in the model; or with the model that `pretrained`
-        names.
+        """With the data's shape and classes in the model, or with the model that `pretrained`
+        names; and with a warm-up that fits.
 
         Raises:
             ConfigError: if the model was set to another shape than the data have, or the pretrained
@@ -151,7 +154,10 @@ class ClassificationSystem(System):
                 )
         model = dataclasses.replace(config.model, **found)
         model = model if config.network.name in networks.BASELINES else model.resolved()
-        return _adopt_pretrained(dataclasses.replace(config, model=model), asked=config)
+        fitted = fit_warmup(config, data.info.train_size)
+        if rank() == 0 and (line := warmup_line(config, fitted)):
+            say(line)
+        return _adopt_pretrained(dataclasses.replace(fitted, model=model), asked=config)
 
     def resolve_like(self, config: Config, record: dict[str, Any]) -> Config:
         """With the record's shape where none is asked for, and its data set if that is a
@@ -165,6 +171,7 @@ class ClassificationSystem(System):
         }
         if theirs.dataset.name == SUBSTITUTES.get(config.dataset.name):
             config = config.updated(dataset={"name": theirs.dataset.name})
+        config = fit_warmup(config, record["data"]["train_size"])
         return dataclasses.replace(config, model=dataclasses.replace(config.model, **shape))
 
     def identity(self, config: Config) -> dict[str, Any]:
@@ -355,16 +362,23 @@ def own_images(
         folder: {train,test}/<class>/* or <class>/*.
         changes: settings, as for presets.preset.
 
-    A batch is at most a quarter of the training images, so that few images still give some steps.
-    The record is nobody's evidence: it is kept where the command line keeps its own.
+    A batch is at most a quarter of the training images, unless changes say how large it is, so that
+    few images still give some steps. The record is nobody's evidence: it is kept where the command
+    line keeps its own, and beside it lie the curves and a page of the run.
     """
+    from terminator.plots.run_curves import run_curves
+
     config = preset("own", **changes).updated(dataset={"name": os.fspath(folder)})
     data = CLASSIFICATION.load_data(config)
-    batch = max(2, min(config.train.batch_size, data.info.train_size // 4))
-    if batch < config.train.batch_size:
-        say(f"{data.info.train_size} training images: train.batch_size={batch}")
-    config = config.updated(train={"batch_size": batch})
-    return CLASSIFICATION.run(config, records.OWN, profile, data=data, need_model=True)
+    asked = "batch_size" in changes.get("train", {})
+    config, line = fit_batch(config, data.info.train_size, asked)
+    if line:
+        say(line)
+    run = CLASSIFICATION.run(config, records.OWN, profile, data=data, need_model=True)
+    if not run.trained:
+        say("finished before, nothing trained")
+    leave(run, run_curves)
+    return run
 
 
 # -- model files ----------------------------------------------------------------------------------

@@ -1,5 +1,4 @@
-"""Image files to arrays: bring to one size and channel count, split, shuffle once, keep in the
-cache.
+"""Class folders to arrays: bring to one channel count, split, shuffle once, keep in the cache.
 
 The cache holds one uncompressed .npz per source and request, so that an archive is decoded only
 once.
@@ -13,25 +12,18 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from terminator.data.decoder import open_picture
-from terminator.data.files import base_name, check_memory, few, list_source, read_files
+from terminator.data.files import base_name, few, list_source
 from terminator.data.folders import plan_layout
-from terminator.data.leakage import apart, digest
+from terminator.data.leakage import apart
+from terminator.data.pixels import resize_image
+from terminator.data.reading import decode_all, skipped
 from terminator.data.sources import RawSplits, stratified_choice
 from terminator.runtime.paths import atomic_path, cache_dir
-from terminator.runtime.progress import bar
 
 SPLIT_SEED = 0  # the 80/20 split and the order of the samples, fixed for ever
 CACHE_VERSION = 3  # raise it when decoding, splitting or notes change
-
-
-def resize_image(image: Image.Image, size: int) -> Image.Image:
-    """Resize the shorter side to `size` (bilinear, antialiased) and crop the centre to a square."""
-    if image.size == (size, size):
-        return image
-    return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
 
 
 def convert_channels(images: np.ndarray, channels: int | None, name: str) -> np.ndarray:
@@ -65,37 +57,6 @@ def resize_stack(images: np.ndarray, size: int | None) -> np.ndarray:
     return out.reshape(*images.shape[:2], size, size)  # (N, C, size, size)
 
 
-def decode(
-    data: bytes, where: str, image_size: int | None, channels: int | None
-) -> tuple[np.ndarray, bool]:
-    """Decode one image file.
-
-    Args:
-        where: what errors call it; image_size, channels: see images.load; None keeps the file's
-            own.
-
-    Returns:
-        uint8, (C, H, W) with C 1 or 3; and whether it was resized.
-
-    Raises:
-        as decoder.open_picture.
-        ValueError: if, without image_size, it is not square.
-    """
-    image = open_picture(data, where)
-    if channels is not None:
-        image = image.convert("L" if channels == 1 else "RGB")
-    size = image.size
-    if image_size is not None:
-        image = resize_image(image, image_size)
-    elif image.width != image.height:
-        raise ValueError(
-            f"{where} is not square ({image.width}x{image.height}): pass dataset.image_size=.."
-        )
-    pixels = np.asarray(image)
-    pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)  # (C, H, W)
-    return pixels, image.size != size
-
-
 def write_class_folders(
     root: Path, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]
 ) -> int:
@@ -112,47 +73,24 @@ def write_class_folders(
     return len(images)
 
 
-def _decode_all(
-    source: Path, wanted: set[str], image_size: int | None, channels: int | None
-) -> tuple[dict[str, np.ndarray], dict[str, bytes], bool]:
-    """Decode every wanted file: {name: (C, H, W)}, all of one size, not always of one C;
-    digests; and if resized.
-    """
-    images: dict[str, np.ndarray] = {}
-    digests: dict[str, bytes] = {}
-    first, resized = None, False
-    with bar(len(wanted), f"decoding {source.name}", "image") as progress:
-        for name, data in read_files(source, wanted):
-            image, changed = decode(data, f"{name} in {source}", image_size, channels)
-            resized |= changed
-            digests[name] = digest(data)
-            first = first or (name, image.shape[-1])
-            if image.shape[-1] != first[1]:
-                raise ValueError(
-                    f"images in {source} differ in size: {first[0]} has {first[1]} pixels a side, "
-                    f"{name} has {image.shape[-1]}: pass dataset.image_size=.."
-                )
-            images[name] = image
-            if len(images) == 1:
-                check_memory(len(wanted), image.nbytes, source, "dataset.image_size=..")
-            progress.update()
-    return images, digests, resized
-
-
-def _build(source: Path, image_size: int | None, channels: int | None) -> RawSplits:
+def _build(
+    source: Path, image_size: int | None, channels: int | None, on_error: str = "refuse"
+) -> RawSplits:
     """Decode a folder or archive into arrays."""
     found = list_source(source)
     plan = plan_layout(found.files, source, found.folders)
-    images, digests, resized = _decode_all(
-        source, set(plan.train) | set(plan.test), image_size, channels
-    )
+    decoded = decode_all(source, set(plan.train) | set(plan.test), image_size, channels, on_error)
+    images, digests = decoded.images, decoded.digests
     depth = channels or max(image.shape[0] for image in images.values())
     again = [name for name, count in Counter(found.files).items() if count > 1]
     notes = [*plan.notes, *(f"left out: {link}" for link in found.lost)]
+    if decoded.wrong:
+        plan, said = skipped(decoded.wrong, plan, source)
+        notes += said
     notes += [
         f"{len(again)} names stand more than once in the archive ({few(again)}): the last counts"
     ] * bool(again)
-    notes += [*([f"resized to {image_size} pixels"] if resized else [])]
+    notes += [*([f"resized to {image_size} pixels"] if decoded.resized else [])]
     if any(image.shape[0] != depth for image in images.values()):
         notes.append("grey images among coloured ones repeated to three channels")
     train, test = list(plan.train.items()), list(plan.test.items())
@@ -198,12 +136,15 @@ def _stack(
     return stack, np.array([items[chosen][1] for chosen in order], dtype=np.int64)
 
 
-def cache_file(source: Path, image_size: int | None, channels: int | None) -> Path:
+def cache_file(
+    source: Path, image_size: int | None, channels: int | None, on_error: str = "refuse"
+) -> Path:
     """Return where the decoded arrays are kept: a new name whenever path, size, date or request
     change.
     """
     stats = [(".", source.stat())]
     key: list[object] = [str(source.resolve()), image_size, channels, CACHE_VERSION]
+    key += [] if on_error == "refuse" else [on_error]
     if source.is_dir():
         found = list_source(source)
         stats = [(name, (source / name).stat()) for name in found.files]
@@ -233,21 +174,24 @@ def _from_cache(path: Path) -> RawSplits | None:
 
 
 def load_class_folders(
-    source: Path, image_size: int | None = None, channels: int | None = None
+    source: Path,
+    image_size: int | None = None,
+    channels: int | None = None,
+    on_error: str = "refuse",
 ) -> RawSplits:
     """Return the images of a class folder or archive, decoded once and then taken from the cache.
 
     Args:
-        source: folder or archive; image_size, channels: see images.load.
+        source: folder or archive; image_size, channels, on_error: see images.load.
 
     Raises:
         ValueError or DatasetCorrupt: naming the file at fault.
     """
-    cached = cache_file(source, image_size, channels)
+    cached = cache_file(source, image_size, channels, on_error)
     splits = _from_cache(cached)
     if splits is not None:
         return splits
-    splits = _build(source, image_size, channels)
+    splits = _build(source, image_size, channels, on_error)
     try:
         with atomic_path(cached) as temporary:
             np.savez(

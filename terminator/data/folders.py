@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from terminator.data.decoder import is_picture
 from terminator.data.files import few, is_archive, is_data, is_source, list_files, read_files
-from terminator.data.sources import DatasetCorrupt
+from terminator.data.sources import DatasetCorrupt, LayoutError
 
 LAYOUT = (
     "{train,test}/<class>/*.png|jpg|..., or <class>/*.png|jpg|..., possibly below one top folder"
@@ -86,7 +86,7 @@ def _split_folders(images: Paths, source: Path) -> dict[str, str]:
     """{role: its top folder}: of train, test and val; nothing if the top folders are classes.
 
     Raises:
-        ValueError: for two folders of one role.
+        LayoutError: for two folders of one role.
     """
     tops = {path[0] for path in images.values() if len(path) > 1}
     named = sorted(top for top in tops if top.lower() in ROLES)
@@ -98,7 +98,7 @@ def _split_folders(images: Paths, source: Path) -> dict[str, str]:
     for top in named:
         role = ROLES[top.lower()]
         if role in found:
-            raise ValueError(
+            raise LayoutError(
                 f"{source} has the folders {found[role]} and {top}, both for {role}: expected one, "
                 f"{LAYOUT}"
             )
@@ -107,7 +107,7 @@ def _split_folders(images: Paths, source: Path) -> dict[str, str]:
 
 
 def _refuse_parts(images: Paths, source: Path) -> None:
-    """Raise ValueError if top folders hold the same folders, as the parts of a split do and
+    """Raise LayoutError if top folders hold the same folders, as the parts of a split do and
     classes do not.
     """
     inside: dict[str, set[str]] = {}
@@ -116,7 +116,7 @@ def _refuse_parts(images: Paths, source: Path) -> None:
             inside.setdefault(path[0], set()).add(path[1])
     for first, second in itertools.combinations(sorted(inside), 2):
         if len(same := sorted(inside[first] & inside[second])) > 1:
-            raise ValueError(
+            raise LayoutError(
                 f"{source} has the folders {first} and {second}, which both hold {few(same)}: are "
                 f"they parts of a split, called by other names? Expected {LAYOUT}"
             )
@@ -126,7 +126,7 @@ def _by_class(images: Paths, source: Path) -> dict[str, str]:
     """Return {name: class}: the first folder; an image beside the class folders is an error."""
     for name, path in images.items():
         if len(path) < 2:
-            raise ValueError(f"{name} in {source} lies in no class folder: expected {LAYOUT}")
+            raise LayoutError(f"{name} in {source} lies in no class folder: expected {LAYOUT}")
     return {name: path[0] for name, path in images.items()}
 
 
@@ -138,7 +138,7 @@ def plan_layout(names: list[str], source: Path, folders: Iterable[str] = ()) -> 
         folders: that are known, so that empty classes are noticed.
 
     Raises:
-        ValueError: if there are no images, fewer than two classes, a test class that is not in
+        LayoutError: if there are no images, fewer than two classes, a test class that is not in
             train, images outside of class folders, or a top level that is neither splits nor
             classes.
     """
@@ -146,7 +146,7 @@ def plan_layout(names: list[str], source: Path, folders: Iterable[str] = ()) -> 
     images = {name: path for name, path in everything.items() if is_picture(name)}
     if not images:
         suffixes = _suffixes(everything)
-        raise ValueError(
+        raise LayoutError(
             f"no images found in {source}: expected "
             f"{LAYOUT}{f'; found {suffixes}' if suffixes else ''}"
         )
@@ -171,7 +171,7 @@ def _of_splits(
 ) -> tuple[dict[str, str], dict[str, str], list[tuple[str, ...]]]:
     """{name: class} to train and to test, and the folders that hold class folders."""
     if "train" not in splits:
-        raise ValueError(
+        raise LayoutError(
             f"{source} has a test or val folder but no train folder: expected {LAYOUT}"
         )
     role = next((role for role in ("test", "val") if role in splits), None)
@@ -197,13 +197,13 @@ def _checked_classes(
 ) -> tuple[str, ...]:
     classes = tuple(sorted(set(train.values())))
     if unknown := sorted(set(test.values()) - set(classes)):
-        raise ValueError(f"{source} has test classes that are not in train: {', '.join(unknown)}")
+        raise LayoutError(f"{source} has test classes that are not in train: {', '.join(unknown)}")
     if len(classes) < 2:
-        raise ValueError(
+        raise LayoutError(
             f"{source} has only one class ({classes[0]}), two are needed: expected {LAYOUT}"
         )
     if wrong := [name for name in classes if not _is_text(name)]:
-        raise ValueError(
+        raise LayoutError(
             f"{source} has the class folder {wrong[0]!r}, whose name is not UTF-8: rename it"
         )
     if test and (absent := sorted(set(classes) - set(test.values()))):

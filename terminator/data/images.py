@@ -92,6 +92,7 @@ def load(
     held_out: int = 0,
     view: str = "image",
     permutation_seed: int = 0,
+    on_error: str = "refuse",
     download: bool = True,
 ) -> ImageData:
     """Load a data set by name.
@@ -108,6 +109,8 @@ def load(
             what a setting may be chosen on.
         view: "image", "sequence" (pixels in reading order) or "permuted" (in one fixed random
             order, the same for both splits, drawn with permutation_seed).
+        on_error: what pictures of a class folder that cannot be read mean: "refuse" (an error
+            that lists them) or "skip" (they are left out, and named in the notes).
         download: whether torchvision may fetch what is not on this machine.
 
     Raises:
@@ -122,7 +125,9 @@ def load(
         title = pathfinder.PathfinderSettings(pathfinder.PICTURES[name]).title
         splits = pathfinder.load_pictures(name, train_size, test_size)
     else:
-        splits, name, title = _find_and_read(name, data_dir, image_size, channels, download)
+        splits, name, title = _find_and_read(
+            name, data_dir, image_size, channels, on_error, download
+        )
     notes = list(splits.notes)
     parts: list[Tensor] = []
     for split, wanted in (("train", train_size), ("test", test_size)):
@@ -175,6 +180,7 @@ def _find_and_read(
     data_dir: str | os.PathLike | None,
     image_size: int | None,
     channels: int | None,
+    on_error: str,
     download: bool,
 ) -> tuple[RawSplits, str, str]:
     """Return (arrays, name, title) from the first source that has the data set."""
@@ -186,8 +192,8 @@ def _find_and_read(
             name,
             STANDARD[name].title,
         )
-    path = _class_folder_path(name, data_dir)
-    splits = load_class_folders(path, image_size, channels)
+    path = class_folder_path(name, data_dir)
+    splits = load_class_folders(path, image_size, channels, on_error)
     name = files.base_name(path)  # no machine's paths in a record
     title, note = _copy_of(name)
     return (replace(splits, notes=(note, *splits.notes)) if note else splits), name, title
@@ -240,8 +246,13 @@ def _how(name: str) -> str:
     )
 
 
-def _class_folder_path(name: str, data_dir: str | os.PathLike | None) -> Path:
-    """Return the class folder or archive called `name`: in a data folder, else as a path."""
+def class_folder_path(name: str, data_dir: str | os.PathLike | None = None) -> Path:
+    """Return the class folder or archive called `name`: in a data folder, else as a path.
+
+    Raises:
+        DatasetNotFound: naming the places tried, and what may have been meant.
+        ValueError: for a file that is no archive.
+    """
     places = data_dirs(data_dir)
     path = Path(name).expanduser()
     is_path = files.is_path(name)
@@ -249,7 +260,7 @@ def _class_folder_path(name: str, data_dir: str | os.PathLike | None) -> Path:
     if found or files.is_source(path):
         return (found or path).absolute()
     if path.is_file():
-        raise ValueError(
+        raise sources.LayoutError(
             f"{path} is no archive: its name must end with {', '.join(files.ARCHIVE_SUFFIXES)}"
         )
     if is_path:
@@ -406,5 +417,6 @@ __all__ = [
     "DatasetRow",
     "ImageData",
     "available",
+    "class_folder_path",
     "load",
 ]

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from terminator.runtime.errors import OneLine
 from terminator.runtime.paths import cache_dir
 
 DIGITS_SEED = 0  # fixed for ever: it decides which 360 digits are the test images
@@ -39,14 +40,20 @@ _DOWNLOAD_ERRORS = (
 )
 
 
-class DatasetNotFound(FileNotFoundError):
+class DatasetNotFound(OneLine, FileNotFoundError):
     """A data set is neither on this machine nor could it be downloaded; the message says what to
     do.
     """
 
 
-class DatasetCorrupt(ValueError):
+class DatasetCorrupt(OneLine, ValueError):
     """A data set was found but a file of it cannot be read; the message names the file."""
+
+
+class LayoutError(OneLine, ValueError):
+    """A folder or archive was found, but is laid out in no way that is known; the message names
+    what is expected.
+    """
 
 
 @dataclass(frozen=True, eq=False)

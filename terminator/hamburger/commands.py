@@ -14,6 +14,7 @@ from terminator.runs.command_line import (
     run_and_print,
     training_options,
 )
+from terminator.runs.model_files import model_file
 from terminator.runtime.text import terminal
 
 
@@ -36,8 +37,9 @@ GAN_SETTINGS = Settings("gan", _gan_presets, "digits")
 def segmentation(args: argparse.Namespace) -> None:
     """Train a network that labels every pixel; print mIoU and accuracy of every split."""
     from terminator.hamburger.segmentation.runs import SEGMENTATION
+    from terminator.plots.run_curves import run_curves
 
-    run_and_print(SEGMENTATION, SEGMENTATION_SETTINGS.config(args), args, _overlaps)
+    run_and_print(SEGMENTATION, SEGMENTATION_SETTINGS.config(args), args, _overlaps, run_curves)
 
 
 def _overlaps(record: dict[str, Any]) -> Iterator[str]:
@@ -50,18 +52,26 @@ def _overlaps(record: dict[str, Any]) -> Iterator[str]:
 
 def segment(args: argparse.Namespace) -> None:
     """Label every pixel of image files; print each class's share."""
+    from terminator.data.reading import picture_files
     from terminator.hamburger.segmentation.predict import segment_files
 
-    table = segment_files(args.model, args.images, args.out, args.multi_scale)
+    model = model_file(args.model, "segmentation")
+    table = segment_files(model, picture_files(args.images), args.out, args.multi_scale)
     print(terminal(table.to_string(index=False, float_format=lambda value: f"{value:.1f} %")))
 
 
 def gan(args: argparse.Namespace) -> None:
     """Train a GAN; print the Frechet distance of its samples."""
     from terminator.hamburger.gan.runs import GAN
+    from terminator.plots.run_curves import run_curves
 
     run_and_print(
-        GAN, GAN_SETTINGS.config(args), args, _distance, "record, metrics, samples and model"
+        GAN,
+        GAN_SETTINGS.config(args),
+        args,
+        _distance,
+        run_curves,
+        "record, metrics, samples and model",
     )
 
 
@@ -75,7 +85,7 @@ def _distance(record: dict[str, Any]) -> Iterator[str]:
 
 
 def _segment_options(parser: argparse.ArgumentParser) -> None:
-    model_option(parser, "a .safetensors file of the command segmentation")
+    model_option(parser, "a .safetensors file of the command segmentation, or its run's folder")
     images_option(parser)
     parser.add_argument(
         "--out", type=Path, help="a folder for the label maps (PNG, one class index per pixel)"

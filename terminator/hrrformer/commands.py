@@ -28,8 +28,9 @@ SETTINGS = Settings("longrange", _presets, "digits-sequence")  # needs no data s
 def longrange(args: argparse.Namespace) -> None:
     """Train a network on long sequences; print accuracy and cross entropy of every split."""
     from terminator.hrrformer.longrange.runs import LONG_RANGE
+    from terminator.plots.run_curves import run_curves
 
-    run_and_print(LONG_RANGE, SETTINGS.config(args), args, _accuracies)
+    run_and_print(LONG_RANGE, SETTINGS.config(args), args, _accuracies, run_curves)
 
 
 def _accuracies(record: dict[str, Any]) -> Iterator[str]:

@@ -55,13 +55,14 @@ def _experiment(args: argparse.Namespace) -> tuple[Any, Any, Path | None, tuple[
 def fewshot(args: argparse.Namespace) -> None:
     """Train a few-shot learner; print the accuracy of every split."""
     from terminator.hypertransformer.fewshot.runs import FEW_SHOT
+    from terminator.plots.run_curves import run_curves
     from terminator.runtime.distributed import processes, rank
 
     config, data, folder, remarks = _experiment(args)
     with processes(config.train):
         if rank() == 0:
             print(*remarks, sep="\n", end="\n" * bool(remarks))
-        run_and_print(FEW_SHOT, config, args, _accuracies, data=data, folder=folder)
+        run_and_print(FEW_SHOT, config, args, _accuracies, run_curves, data=data, folder=folder)
 
 
 def _accuracies(record: dict[str, Any]) -> Iterator[str]:

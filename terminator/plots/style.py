@@ -66,16 +66,19 @@ def new_figure(width: float, height: float, title: str | None = None) -> Figure:
 def save(figure: Figure, name: str, profile: str) -> Figure:
     """Write the figure to results/figures/<profile>/<name>.png and .svg, each whole or not at all.
 
-    The same figure gives the same bytes: no date, fixed ids.
+    The same figure gives the same bytes: no date, fixed ids. Its title stands in both files'
+    metadata, from where the results page takes it.
 
     Returns:
         the figure, so that a cell which ends with this call shows it.
     """
     folder = results_dir() / "figures" / profile
+    title = {"Title": " ".join(figure.get_suptitle().replace(r"\$", "$").split())}
+    title = title if title["Title"] else {}
     with matplotlib.rc_context(SETTINGS):
         for suffix, options in (
-            ("png", {"metadata": {"Software": None}}),
-            ("svg", {"metadata": {"Date": None}}),
+            ("png", {"metadata": {"Software": None, **title}}),
+            ("svg", {"metadata": {"Date": None, **title}}),
         ):
             with atomic_path(folder / f"{name}.{suffix}") as temporary:
                 figure.savefig(temporary, **options)

@@ -1,8 +1,11 @@
 """The command line's part of the report: everything that is made from records, made afresh."""
 
 import argparse
+import shlex
+from pathlib import Path
 
 from terminator.runs.command_line import Command
+from terminator.runtime.text import terminal
 
 
 def tables(args: argparse.Namespace) -> None:
@@ -23,11 +26,46 @@ def _write_all() -> None:
             print(path)
 
 
+def notebooks(args: argparse.Namespace) -> None:
+    """Copy the notebooks to work in; print what opens them."""
+    from terminator.report.workshop import copy_notebooks
+
+    copied, kept = copy_notebooks(args.folder, args.again)
+    print(f"{len(copied)} notebooks copied to {terminal(args.folder)}")
+    if kept:
+        print(f"kept as they are there: {', '.join(kept)} (--again NAME replaces one)")
+    print(f"to work in them:  jupyter lab {shlex.quote(terminal(args.folder))}")
+
+
+def _notebooks_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        default=Path("my-notebooks"),
+        help="where to (default: my-notebooks, which git ignores)",
+    )
+    parser.add_argument(
+        "--again",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="replace the copy of this notebook, e.g. 05; may be repeated",
+    )
+
+
 COMMANDS = (
     Command(
         "tables",
         tables,
         "write indices, RESULTS.md, REPRODUCIBILITY.md and the blocks of README.md and "
         "docs/speed.md afresh from the records",
+    ),
+    Command(
+        "notebooks",
+        notebooks,
+        "copy the notebooks to work in: JupyterLab saves as it goes, and the project's stay",
+        _notebooks_options,
+        examples=(("", "to my-notebooks"), ("work --again 05", "the 05 afresh")),
     ),
 )

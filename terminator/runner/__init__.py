@@ -1,3 +1,3 @@
-"""For run_all.py alone: notebooks on disk, locks, progress, the results page. Nothing here imports
-torch.
+"""For run_all.py: notebooks on disk, locks, progress; and the pages of results, notebooks and runs.
+Nothing here imports torch.
 """

@@ -92,9 +92,13 @@ class Runner:
         try:
             while (waiting or self.running) and not self.interrupted():
                 while waiting and len(self.running) < jobs:
-                    if waiting[0].reads_records and self.running:
+                    notebook = books.next_to_start(
+                        list(waiting), [item.notebook for item in self.running.values()]
+                    )
+                    if notebook is None:
                         break
-                    self.start(waiting.popleft(), scratch, environment)
+                    waiting.remove(notebook)
+                    self.start(notebook, scratch, environment)
                 try:
                     if self.running:
                         self.handle(*self.events.get(timeout=0.2))
@@ -118,6 +122,7 @@ class Runner:
         folder.mkdir()
         job = {"name": name, "source_folder": str(notebook.path.parent), "cwd": str(self.home)}
         job |= {"parameters": parameters, "cell_timeout": self.args.cell_timeout}
+        job |= {"names": books.names_in(notebook.path.parent)}
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         (folder / "input.ipynb").write_bytes(notebook.content)
         with open(

@@ -1,6 +1,5 @@
 """What a headless run of the notebooks needs around it: an environment, and last words.
 
-Standard library only.
 Used by: execution, and the worker in run_all.py.
 """
 
@@ -10,7 +9,10 @@ import json
 import os
 import sys
 
+from terminator.runtime.machine import memory_bytes
+
 KERNEL = "terminator-run-all"
+KERNEL_BYTES = 2 * 2**30  # of memory, that a notebook is expected to need
 
 
 def kernel_environment(scratch, jobs, results, data):
@@ -38,6 +40,8 @@ def kernel_environment(scratch, jobs, results, data):
         "TERMINATOR_HEADLESS": "1",
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
+        # a thread that waits for others sleeps: else a busy neighbour slows all of them down
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else each kernel warns about frozen modules
     }
     environment.pop(
@@ -59,12 +63,26 @@ def _cores_each(jobs):
     """Threads for each of `jobs` kernels: the usable cores, or OMP_NUM_THREADS if less, shared
     out.
     """
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    total = min(int(asked), cores) if asked.isdigit() else cores
+    total = min(int(asked), cores()) if asked.isdigit() else cores()
     return max(1, total // jobs)
+
+
+def cores():
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def default_jobs(profile):
+    """Notebooks at a time: one per core, as far as memory goes; in the paper profile one alone,
+    which has the machine, and its GPU, to itself.
+    """
+    if profile == "paper":
+        return 1
+    memory = memory_bytes()
+    return max(1, min(cores(), cores() if memory is None else memory // KERNEL_BYTES))
 
 
 def post_mortem(log, code):

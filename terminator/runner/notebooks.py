@@ -25,6 +25,16 @@ from pathlib import Path
 from terminator.runtime.provenance import package_hash
 
 COMMON = ("profile", "seeds", "device")  # parameters that every notebook knows
+# Calls by which notebooks train: the experiment whose runs they share with others. Outside smoke
+# the tour's model is one of the images' runs.
+SHARED = {
+    "runs.tour(": "images",
+    "images(profile": "images",
+    "studies.slow_neural_loss(": "inside",
+    "studies.feature_statistics(": "inside",
+    "studies.ablations(": "ablations",
+    "studies.global_mixers(": "ablations",
+}
 FIRST_READER = 90  # notebooks from this number on read what the others recorded
 
 
@@ -43,6 +53,7 @@ class Notebook:
     parameters: dict
     source_hash: str
     content: bytes = field(repr=False)
+    trains: frozenset = frozenset()  # experiments that other notebooks train runs of, too
 
     @property
     def name(self):
@@ -85,7 +96,9 @@ def read_notebook(path):
     digest = hashlib.sha256(
         json.dumps(sources).encode()
     ).hexdigest()  # without outputs, which always change
-    return Notebook(path, title, read_parameters(tagged[0], path), digest, content)
+    code = "\n".join(text for kind, text, _ in sources if kind == "code")
+    trains = frozenset(experiment for call, experiment in SHARED.items() if call in code)
+    return Notebook(path, title, read_parameters(tagged[0], path), digest, content, trains)
 
 
 def read_parameters(source, where):
@@ -114,6 +127,11 @@ def read_parameters(source, where):
     return found
 
 
+def names_in(folder):
+    """The names of the notebooks NN_name.ipynb in a folder, in order."""
+    return sorted(path.stem for path in folder.glob("*.ipynb") if re.match(r"\d\d_", path.name))
+
+
 def find_notebooks(folder, patterns):
     """The notebooks NN_name.ipynb of a folder, in order.
 
@@ -126,7 +144,7 @@ def find_notebooks(folder, patterns):
     Raises:
         Refusal: if there are none, or if a pattern matches none.
     """
-    paths = sorted(path for path in folder.glob("*.ipynb") if re.match(r"\d\d_", path.name))
+    paths = [folder / f"{name}.ipynb" for name in names_in(folder)]
     if not paths:
         raise Refusal(f"no notebooks NN_name.ipynb in {folder}")
     chosen = set()
@@ -139,6 +157,23 @@ def find_notebooks(folder, patterns):
             raise Refusal(f"no notebook matches --only {pattern}; there are: {names}")
         chosen |= matches
     return [read_notebook(path) for path in paths if path in chosen]
+
+
+def next_to_start(waiting, running):
+    """Which notebook to start beside those that run.
+
+    Args:
+        waiting: in order, at least one; running: maybe none.
+
+    Returns:
+        the first whose runs nobody else is training; if there is none, the first of all, which
+        waits for them itself; None where only readers wait, and others still write.
+    """
+    writers = [notebook for notebook in waiting if not notebook.reads_records]
+    if not writers:
+        return None if running else waiting[0]
+    busy = frozenset().union(*(notebook.trains for notebook in running))
+    return next((notebook for notebook in writers if not notebook.trains & busy), writers[0])
 
 
 def fits(value, default):

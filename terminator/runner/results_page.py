@@ -2,17 +2,17 @@
 
 The page is made afresh from the files that are there and loads nothing from elsewhere, so that it
 can be read offline, sent along with the folder, or served as it is. Standard library only. Used by:
-run_all.py, at the end of each call.
+run_all.py, after every notebook, and whoever trains a run of their own.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import os
 from pathlib import Path
-from urllib.parse import quote
 
+from terminator.runner import gallery, run_page, verdicts
+from terminator.runner.html_page import folded, link, page, table
 from terminator.runtime.text import html, terminal
 
 ENTRY = {
@@ -26,37 +26,9 @@ ENTRY = {
     "output": str | None,
 }  # of the state, per notebook
 HEADLINE = ("experiment", "dataset", "profile", "metric", "value", "spread", "n_seeds")
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff;
-       max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
-h1, h2, h3 { line-height: 1.2; font-weight: 600 }
-h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd }
-a { color: #0b5394 } .note { color: #666 }
-table { border-collapse: collapse; margin: .5rem 0 1rem }
-th, td { padding: .25rem .8rem .25rem 0; text-align: left; border-bottom: 1px solid #eee }
-td.number { text-align: right; font-variant-numeric: tabular-nums }
-.ok { color: #00694a } .failed { color: #a33000; font-weight: 600 }
-.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); gap: 1rem }
-figure { margin: 0; border: 1px solid #eee; padding: .5rem }
-figure img { width: 100%; height: 11rem; object-fit: contain }
-figcaption { font-size: .85rem; overflow-wrap: anywhere }
-"""
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Terminator: results</title>
-<style>{style}</style>
-</head>
-<body>
-<h1>Terminator: results</h1>
-<p class="note">Made by run_all.py from the files in this folder. The smoke profile shows that
-everything works; its numbers stand for nothing else.</p>
-{body}
-</body>
-</html>
-"""
+NOTE = """<p class="note">Made from the files in this folder. The smoke profile shows that
+everything works; its numbers stand for nothing else.</p>"""
+SHOWN_RUNS = 20  # own runs that are not folded away
 
 
 def load_state(folder):
@@ -165,85 +137,106 @@ def index_page(results):
     Returns:
         the page as text; the caller writes it.
     """
-    profiles = sorted(path for path in (results / "notebooks").glob("*") if path.is_dir())
-    parts = [_headline_table(results), *(_notebooks(results, folder) for folder in profiles)]
-    parts += [_figures(results), _tables(results), _runs(results)]
-    return PAGE.format(style=STYLE, body="\n".join(filter(None, parts)))
+    sections = {
+        "What holds": verdicts.verdict_section(results),
+        "What was reached": verdicts.best_section(results),
+        "Headline results": _headline_table(results),
+        "Notebooks": _notebooks(results),
+        "Your own runs": _own_runs(results),
+        "Figures": gallery.gallery(results),
+        "Tables": _tables(results),
+        "Run records": _runs(results),
+    }
+    sections = {name: body for name, body in sections.items() if body}
+    items = "".join(f'<li><a href="#{_anchor(name)}">{html(name)}</a></li>' for name in sections)
+    parts = ["<h1>Terminator: results</h1>", NOTE, f"<nav><ul>{items}</ul></nav>"]
+    parts += [
+        f'<h2 id="{_anchor(name)}">{html(name)}</h2>\n{body}' for name, body in sections.items()
+    ]
+    return page("Terminator: results", "\n".join(parts))
 
 
-def _link(results, path, text):
-    """A link from the page to a file of the results folder."""
-    return f'<a href="{_address(results, path)}">{html(text)}</a>'
-
-
-def _address(results, path):
-    """The address of a file of the results folder, whatever bytes its name holds."""
-    return quote(os.fsencode(path.relative_to(results).as_posix()))
-
-
-def _table(head, rows):
-    """A table; cells are HTML already."""
-    lines = ["<tr>" + "".join(f"<th>{html(cell)}</th>" for cell in head) + "</tr>"]
-    for row in rows:
-        cells = (cell if cell.startswith("<td") else f"<td>{cell}</td>" for cell in row)
-        lines.append("<tr>" + "".join(cells) + "</tr>")
-    return "<table>\n" + "\n".join(lines) + "\n</table>"
+def _anchor(name):
+    return name.lower().replace(" ", "-")
 
 
 def _headline_table(results):
     rows = [[html(row[column]) for column in HEADLINE] for row in headline(results)]
-    return "<h2>Headline results</h2>\n" + _table(HEADLINE, rows) if rows else ""
+    return table(HEADLINE, rows) if rows else ""
 
 
-def _notebooks(results, folder):
-    """The executed notebooks of one profile, with how their last run ended."""
-    state, rows = load_state(folder), []
-    found = {path.stem for path in folder.glob("*.ipynb") if not path.name.startswith(".")}
-    for name in sorted(found | set(state)):
-        entry = state.get(name, {})
-        page, source = folder / f"{name}.html", folder / f"{name}.ipynb"
-        best = page if page.is_file() else source
-        status, seconds = str(entry.get("status", "not recorded")), entry.get("seconds")
-        kind = status if status in ("ok", "failed") else "note"
-        cells = [
-            _link(results, best, name) if best.is_file() else html(name),
-            html(entry.get("title", "")),
-            f'<td class="{kind}">{html(status)}</td>',
-            f'<td class="number">{seconds:.1f} s</td>' if isinstance(seconds, int | float) else "",
-            html(entry.get("finished", "")),
-            _link(results, source, "ipynb") if source.is_file() else "",
-        ]
-        rows.append(cells)
-    head = ("notebook", "title", "status", "time", "finished", "")
-    return f"<h2>Notebooks, {html(folder.name)} profile</h2>\n" + _table(head, rows) if rows else ""
-
-
-def _figures(results):
-    """Each figure once: one that lies there as both SVG and PNG is shown as SVG, with links to
-    both.
+def _notebooks(results):
+    """The executed notebooks, a part per profile, the profile that ran last first; folded away what
+    no run is recorded of.
     """
-    groups: dict[Path, dict[str, Path]] = {}
-    for path in sorted((results / "figures").rglob("*")):
-        if (
-            path.suffix in (".svg", ".png", ".pdf")
-            and not path.name.startswith(".")
-            and path.is_file()
-        ):
-            groups.setdefault(path.with_suffix(""), {})[path.suffix] = path
-    blocks = []
-    for stem, files in groups.items():
-        shown = files.get(".svg") or files.get(".png")
-        address = _address(results, shown) if shown else ""
-        image = f'<img loading="lazy" src="{address}" alt="{html(stem.name)}">'
-        image = f'<a href="{address}">{image}</a>' if shown else ""
-        links = " ".join(_link(results, path, suffix[1:]) for suffix, path in files.items())
-        name = html(stem.relative_to(results / "figures").as_posix())
-        blocks.append(f"<figure>{image}<figcaption>{name} {links}</figcaption></figure>")
-    return (
-        '<h2>Figures</h2>\n<div class="figures">\n' + "\n".join(blocks) + "\n</div>"
-        if blocks
-        else ""
+    profiles = [
+        (folder, load_state(folder))
+        for folder in sorted((results / "notebooks").glob("*"))
+        if folder.is_dir()
+    ]
+    profiles.sort(key=lambda pair: _last(pair[1]), reverse=True)
+    return "\n".join(filter(None, (_of_profile(results, *pair) for pair in profiles)))
+
+
+def _last(state):
+    return max((entry.get("finished", "") for entry in state.values()), default="")
+
+
+def _of_profile(results, folder, state):
+    found = {path.stem for path in folder.glob("*.ipynb") if not path.name.startswith(".")}
+    rows = {
+        name: _notebook_row(results, folder, name, state) for name in sorted(found | set(state))
+    }
+    head = ("notebook", "title", "status", "time", "finished", "")
+    known = [row for name, row in rows.items() if name in state]
+    rest = [row for name, row in rows.items() if name not in state]
+    parts = [f"<h3>{html(folder.name)} profile</h3>"] if rows else []
+    parts += [table(head, known)] if known else []
+    parts += (
+        [folded(f"{len(rest)} notebooks without a recorded run", table(head, rest))] if rest else []
     )
+    return "\n".join(parts)
+
+
+def _notebook_row(results, folder, name, state):
+    entry = state.get(name, {})
+    shown, source = folder / f"{name}.html", folder / f"{name}.ipynb"
+    best = shown if shown.is_file() else source
+    status, seconds = str(entry.get("status", "not recorded")), entry.get("seconds")
+    kind = status if status in ("ok", "failed") else "note"
+    return [
+        link(best, name, results) if best.is_file() else html(name),
+        html(entry.get("title", "")),
+        f'<td class="{kind}">{html(status)}</td>',
+        f'<td class="number">{seconds:.1f} s</td>' if isinstance(seconds, int | float) else "",
+        html(entry.get("finished", "").replace("T", " ").removesuffix("+00:00")),
+        link(source, "ipynb", results) if source.is_file() else "",
+    ]
+
+
+def _own_runs(results):
+    """The runs that have a page of their own, the last one first."""
+    rows = []
+    for path in (results / "runs").glob(f"*/*/{run_page.PAGE}"):
+        try:
+            record = json.loads((path.parent / "record.json").read_text(encoding="utf-8"))
+            cells = [
+                link(path, f"{record['model']} on {record['data']['title']}", results),
+                html(run_page.reached(record)),
+                html(f"{record['profile']}, seed {record['seed']}"),
+                html(record["experiment"]),
+                html(record["finished"].replace("T", " ").removesuffix("+00:00")),
+            ]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            continue  # a damaged record must not hide the others
+        rows.append((record["finished"], cells))
+    rows = [cells for _, cells in sorted(rows, key=lambda row: row[0], reverse=True)]
+    if not rows:
+        return ""
+    head = ("run", "reached", "profile", "experiment", "finished")
+    rest = rows[SHOWN_RUNS:]
+    more = folded(f"{len(rest)} earlier runs", table(head, rest)) if rest else ""
+    return table(head, rows[:SHOWN_RUNS]) + more
 
 
 def _tables(results):
@@ -258,23 +251,24 @@ def _tables(results):
         except (OSError, csv.Error):  # a damaged table must not hide all else
             count = "not readable"
         name = path.relative_to(results / "tables").as_posix()
-        rows.append([_link(results, path, name), f'<td class="number">{count}</td>'])
-    return "<h2>Tables</h2>\n" + _table(("table", ""), rows) if rows else ""
+        rows.append([link(path, name, results), f'<td class="number">{count}</td>'])
+    return folded(f"{len(rows)} tables", table(("table", ""), rows)) if rows else ""
 
 
 def _runs(results):
     """The index of all run records, the published numbers, and how many runs each experiment
     has.
     """
-    names = [name for name in ("index.csv", "literature.csv") if (results / name).is_file()]
+    names = [path for path in sorted(results.glob("index*.csv"))]
+    names += [path for path in (results / "literature.csv",) if path.is_file()]
     counts: dict[Path, int] = {}
     for record in sorted((results / "runs").glob("*/*/record.json")):
         counts[record.parent.parent] = counts.get(record.parent.parent, 0) + 1
     rows = []
     for folder, count in counts.items():
-        rows.append([_link(results, folder, folder.name), f'<td class="number">{count}</td>'])
+        rows.append([link(folder, folder.name, results), f'<td class="number">{count}</td>'])
     if not names and not rows:
         return ""
-    links = " · ".join(_link(results, results / name, name) for name in names)
-    table = _table(("experiment", "runs"), rows) if rows else ""
-    return f"<h2>Run records</h2>\n<p>{links}</p>\n{table}"
+    links = " · ".join(link(path, path.name, results) for path in names)
+    found = folded(f"{len(rows)} experiments", table(("experiment", "runs"), rows)) if rows else ""
+    return f"<p>{links}</p>\n{found}"

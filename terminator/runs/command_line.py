@@ -70,7 +70,8 @@ class Command:
 
     Attributes:
         name: what is typed.
-        action: what it does with the parsed command line; raises the user's errors.
+        action: what it does with the parsed command line; raises the user's errors; returns an exit
+            status other than 0, if there is one.
         help: what it does, in a line.
         options: adds its own options to its parser.
         takes: what it reads as `args.words`: "settings" (KEY=VALUE), "flags" (any) or nothing.
@@ -81,7 +82,7 @@ class Command:
     """
 
     name: str
-    action: Callable[[argparse.Namespace], None]
+    action: Callable[[argparse.Namespace], int | None]
     help: str
     options: Callable[[argparse.ArgumentParser], None] = _nothing
     takes: str = ""
@@ -179,6 +180,11 @@ def training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="train again, even if a finished record is there"
     )
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="every epoch's numbers for TensorBoard as well, in the run's folder",
+    )
     config_option(parser)
     parser.add_argument(
         "--print-config",
@@ -194,7 +200,7 @@ def model_option(parser: argparse.ArgumentParser, of: str) -> None:
 
 def images_option(parser: argparse.ArgumentParser) -> None:
     """The image files that a command reads."""
-    parser.add_argument("images", nargs="+", type=Path, help="image files")
+    parser.add_argument("images", nargs="+", type=Path, help="image files, or folders of them")
 
 
 def run_and_print(
@@ -202,21 +208,27 @@ def run_and_print(
     config: Any,
     args: argparse.Namespace,
     lines: Callable[[dict[str, Any]], Iterable[str]],
+    draw: Callable[[Any, str], Any],
     files: str = "record, metrics and model",
     **options: Any,
 ) -> None:
-    """Run an experiment, or read its record; print what was reached and where it lies.
+    """Run an experiment, or read its record; print what was reached and where it lies, the model's
+    file last.
 
     Args:
         system: whose `run` is called.
         config: the experiment.
         args: with the options of `training_options`.
         lines: what is said of a record.
+        draw: plots.run_curves.run_curves, which stands above this.
         files: what its folder holds.
         options: for `run`, beside those of the command line.
     """
+    from terminator.runs.leavings import TensorBoard, leave
+    from terminator.runs.model_files import MODEL
     from terminator.runtime.distributed import processes, rank
 
+    callbacks = [TensorBoard()] if args.tensorboard else []
     with processes(config.train):  # the rank is known for as long as the processes are joined
         run = system.run(
             config,
@@ -224,12 +236,21 @@ def run_and_print(
             args.profile,
             data_dir=args.data_dir,
             force=args.force,
+            callbacks=callbacks,
             **options,
         )
-        if rank() == 0:
-            for line in lines(run.record):
-                print(line)
-            print(f"{files}: {run.folder}")
+        if rank() > 0:
+            return
+        for line in lines(run.record):
+            print(line)
+        if not run.trained:
+            print("finished before, nothing trained (--force trains again)")
+        print(f"{files}: {run.folder}")
+        if args.tensorboard and run.trained:
+            print(f"to look at its epochs: tensorboard --logdir {callbacks[0].folder}")
+        print(f"page: {leave(run, draw)}")
+        there = "" if run.has_model else " (not on this machine; --force trains it)"
+        print(f"model: {run.folder / MODEL}{there}")
 
 
 def presets_command(commands: Iterable[Command]) -> Command:

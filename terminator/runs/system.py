@@ -38,16 +38,20 @@ from terminator.runtime.settings import (
     require_one_of,
     to_dict,
 )
-from terminator.trainer import Loop, Row
+from terminator.trainer import Callback, Loop, Row
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run: its record, folder and system; on demand its settings, epochs and network."""
+    """A finished run: its record, folder and system; on demand its settings, epochs and network.
+
+    trained: whether this call trained it, or found it finished.
+    """
 
     record: dict[str, Any]
     folder: Path
     system: "System"
+    trained: bool = False
 
     @property
     def config(self) -> Any:
@@ -332,6 +336,7 @@ class System(ABC):
         folder: Path | None = None,
         need_model: bool = False,
         force: bool = False,
+        callbacks: Sequence[Callback] = (),
     ) -> Any:
         """Read the record of this experiment, go on with it, or train it.
 
@@ -343,6 +348,8 @@ class System(ABC):
             folder: instead of the run's own.
             need_model: train again if only the record is here, not the weights.
             force: train again in any case.
+            callbacks: called with the rows so far after every epoch; see trainer.Loop. One that has
+                a method `start` is told the run's id and folder before.
 
         A record of this configuration is enough even where its data are not.
 
@@ -370,10 +377,13 @@ class System(ABC):
             name = self.run_id(config, data, profile)
             folder = folder or self.run_folder(config, data, experiment, profile)
 
+            trained: list[bool] = []
+
             def train() -> dict[str, Any]:
                 with deterministic_algorithms(config.train.deterministic):
+                    trained.append(True)
                     return self._train(
-                        config, data, experiment, profile, folder, keep_record=not force
+                        config, data, experiment, profile, folder, not force, callbacks
                     )
 
             record = once(folder, train, need_model, force)
@@ -382,11 +392,13 @@ class System(ABC):
                     f"{folder} holds the finished run {record['run_id']} of other settings or data "
                     f"than {name}; allowed: another folder, or --force to replace it"
                 )
-            return self.of_record(record, folder)
+            return self.of_record(record, folder, bool(trained))
 
-    def of_record(self, record: dict[str, Any], folder: Path | None = None) -> Any:
+    def of_record(
+        self, record: dict[str, Any], folder: Path | None = None, trained: bool = False
+    ) -> Any:
         """The finished run of a record of this system, from its own folder or another."""
-        return self.run_type(record, folder or self.folder_of(record), self)
+        return self.run_type(record, folder or self.folder_of(record), self, trained)
 
     def run_id(self, config: Any, data: Any, profile: str) -> str:
         """`<names>-<profile>-s<seed>-<hash>`, of a resolved configuration."""
@@ -455,7 +467,14 @@ class System(ABC):
         return results_dir() / "runs" / record["experiment"] / record["run_id"]
 
     def _train(
-        self, config: Any, data: Any, experiment: str, profile: str, folder: Path, keep_record: bool
+        self,
+        config: Any,
+        data: Any,
+        experiment: str,
+        profile: str,
+        folder: Path,
+        keep_record: bool,
+        callbacks: Sequence[Callback] = (),
     ) -> dict[str, Any]:
         """Train, evaluate, write model and record; a record that is there already is kept, if so
         wished.
@@ -481,7 +500,10 @@ class System(ABC):
             }
             records.write_record(folder / "record.json", json.loads(json.dumps(record)))
 
-        trainer.callbacks = (*trainer.callbacks, so_far)
+        for call in callbacks if rank() == 0 else ():
+            if start := getattr(call, "start", None):
+                start(name, folder)
+        trainer.callbacks = (*trainer.callbacks, so_far, *callbacks)
         rows = (
             trainer.fit() if count_parameters(trainer.model) else []
         )  # nothing to train: only tested

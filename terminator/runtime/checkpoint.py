@@ -16,13 +16,14 @@ import numpy as np
 import torch
 
 from terminator.runtime.distributed import broadcast, gather, rank, world_size
+from terminator.runtime.errors import OneLine
 from terminator.runtime.paths import atomic_path
 from terminator.runtime.progress import say
 
 FORMAT = "terminator checkpoint 1"
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(OneLine, RuntimeError):
     """A checkpoint that cannot be written, read or continued; the message says what to do."""
 
 

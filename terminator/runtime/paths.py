@@ -61,6 +61,14 @@ def results_dir() -> Path:
     return (project_root() or Path.cwd()) / "results"
 
 
+def shown(path: str | os.PathLike) -> str:
+    """A path as it is said where others read it: from the project's folder, if it lies below it."""
+    path, root = Path(path), project_root()
+    if root is not None and path.is_relative_to(root):
+        return path.relative_to(root).as_posix()
+    return str(path)
+
+
 def data_dirs(explicit: str | os.PathLike | None = None) -> list[Path]:
     """Return the folders to search for data sets, in order: `explicit`, then those of
     TERMINATOR_DATA.

@@ -13,6 +13,8 @@ from typing import Any, Self, cast
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from terminator.runtime.errors import OneLine
+
 PROFILES = (
     "smoke",
     "laptop",
@@ -20,7 +22,7 @@ PROFILES = (
 )  # embedded data in minutes; reduced real data; the full settings
 
 
-class ConfigError(ValueError):
+class ConfigError(OneLine, ValueError):
     """A setting that does not exist, has the wrong type or cannot be used; the message names it."""
 
 
@@ -109,17 +111,20 @@ WHERE_KEYS = (
     "avail_gpus",
     "checkpoint_minutes",
 )  # of train: where it runs, not what
+READING_KEYS = ("on_error",)  # of dataset: how it is read; what came of it, its fingerprint says
 
 
 def identity(config: Any) -> dict[str, Any]:
     """What makes an experiment this one: the settings that differ from the defaults, but not where
-    it runs.
+    it runs, nor how unreadable files are met.
 
     A setting that a later version adds, at its default, leaves the identity as it was.
     """
     changes = changed_settings(config, type(config)())
     for key in WHERE_KEYS:
         changes.get("train", {}).pop(key, None)
+    for key in READING_KEYS:
+        changes.get("dataset", {}).pop(key, None)
     return {group: values for group, values in changes.items() if values}
 
 

@@ -264,9 +264,7 @@ def test_the_cache_is_used_and_follows_changes(tmp_path, monkeypatch):
     source = pack(tmp_path / "set.zip", class_files())
     first = load(str(source))
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "terminator.data.decoding.read_files", lambda *_: pytest.fail("decoded again")
-        )
+        patch.setattr("terminator.data.reading.read_files", lambda *_: pytest.fail("decoded again"))
         assert load(str(source)).info == first.info
         assert load(str(source), train_size=3).info.train_size == 3
     assert load(str(source), image_size=4).info.shape == (3, 4, 4)

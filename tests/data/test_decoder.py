@@ -15,9 +15,9 @@ from torchvision import datasets
 
 from terminator.data import DatasetCorrupt, load
 from terminator.data.decoder import FORMATS, SUFFIXES, open_labels, open_picture
-from terminator.data.decoding import decode
 from terminator.data.episodes.sources import load_classes
 from terminator.data.pictures.segmentation import load_segmentation
+from terminator.data.pixels import decode
 from terminator.hamburger.segmentation.predict import read_photograph
 
 __all__ = ["own_places"]  # a fixture that every test here uses

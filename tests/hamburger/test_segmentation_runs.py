@@ -290,8 +290,8 @@ def test_the_command_line_trains_segments_and_reads_again(call, street, tmp_path
     words = ["segmentation", "preset=camvid", *TINY, "--data-dir", street, "--profile", "smoke"]
     status, out, _ = call(*words)
     assert status == 0
-    assert "mIoU" in out.splitlines()[-2]
-    folder = out.splitlines()[-1].split(": ")[1]
+    assert "mIoU" in out.splitlines()[-4]
+    folder = out.splitlines()[-1].split("model: ")[1].removesuffix("/model.safetensors")
     status, again, _ = call(*words)
     assert status == 0
     assert "epoch" not in again

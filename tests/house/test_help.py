@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -79,6 +80,7 @@ def test_every_room_brings_its_commands():
         "fewshot-evaluate",
         "benchmark",
         "tables",
+        "notebooks",
         "presets",
     }
     assert TRAINING == ["train", "segmentation", "gan", "longrange", "fewshot"]
@@ -280,7 +282,7 @@ def test_a_file_with_some_settings_changes_a_preset_or_the_defaults(call, tmp_pa
 def test_a_record_is_a_file_of_settings_and_its_run_is_found_again(call):
     status, out, _ = call("train", *SMALL, "train.seed=4", "--profile", "smoke")
     assert status == 0
-    folder = out.strip().splitlines()[-1].split(": ", 1)[1]
+    folder = Path(out.strip().splitlines()[-1].split("model: ", 1)[1]).parent
     status, again, err = call("train", "--config", f"{folder}/record.json", "--profile", "smoke")
     assert (status, err) == (0, "")
     assert again.splitlines()[-3:] == out.splitlines()[-3:]

@@ -85,7 +85,7 @@ def test_a_wheel_trains_and_predicts_from_an_empty_folder(tmp_path):
     where = call(python, "-c", "import terminator; print(terminator.__file__)").strip()
     assert Path(where).is_relative_to(site)
     out = call(python, "-m", "terminator", "train", *TINY)
-    folder = Path(out.strip().splitlines()[-1].split(": ", 1)[1])
+    folder = Path(out.strip().splitlines()[-1].split("model: ", 1)[1]).parent
     assert folder.is_relative_to(home / "results")
     write = (
         "from terminator.data import load; from terminator.data.decoding import "

@@ -10,6 +10,7 @@ from terminator.classification.config import DatasetConfig, TestConfig, TrainCon
 from terminator.classification.presets import PRESETS, preset
 from terminator.config import OptimizerConfig, SchedulerConfig
 from terminator.runtime.settings import (
+    READING_KEYS,
     WHERE_KEYS,
     changed_settings,
     from_dict,
@@ -230,6 +231,7 @@ def test_where_it_runs_is_no_part_of_the_identity():
         "train.num_nodes=2",
         "train.avail_gpus=3",
         "train.do=true",
+        "dataset.on_error=skip",
     )
     assert identity(config) == {}
 
@@ -240,7 +242,7 @@ def test_where_it_runs_is_no_part_of_the_identity():
         f"{group.name}.{f.name}"
         for group in dataclasses.fields(Config)
         for f in dataclasses.fields(group.default_factory)
-        if f.name not in WHERE_KEYS
+        if f.name not in (*WHERE_KEYS, *READING_KEYS)
     ],
 )
 def test_every_other_setting_is(field):

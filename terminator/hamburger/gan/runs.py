@@ -17,6 +17,7 @@ from terminator.hamburger.gan.networks import Gan, build
 from terminator.hamburger.gan.trainer import GanImages, GanTrainer
 from terminator.runs.system import FinishedRun, System
 from terminator.runtime.settings import from_dict
+from terminator.trainer import Callback
 
 NAMES = {
     "none": "without context",
@@ -94,10 +95,11 @@ class GanSystem(System):
         profile: str,
         folder: Path,
         keep_record: bool,
+        callbacks: Sequence[Callback] = (),
     ) -> dict[str, Any]:
         """As for every system, once the classifier is there that judges what is generated."""
         data = data if data.judge else replace(data, judge=judge_of(config, data.images, profile))
-        return super()._train(config, data, experiment, profile, folder, keep_record)
+        return super()._train(config, data, experiment, profile, folder, keep_record, callbacks)
 
     def results(self, trainer: GanTrainer) -> dict[str, dict[str, Any]]:
         return trainer.results()

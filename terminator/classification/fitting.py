@@ -1,0 +1,73 @@
+"""Settings that are made to fit: a warm-up to the length of a training, a batch to few images."""
+
+from terminator.classification.config import Config
+from terminator.runtime.settings import ConfigError
+
+PARTS = 4  # of one's own images: a batch is at most one of so many, so that an epoch has some steps
+
+
+def fit_warmup(config: Config, images: int) -> Config:
+    """The configuration with a warm-up that leaves half of the training to the schedule's descent,
+    where the one that is set would not end before the training does.
+
+    Args:
+        images: to train on.
+    """
+    steps = images // config.train.batch_size
+    total = config.train.epochs * steps
+    limit = _limit(config, total)
+    warmup = config.scheduler.warmup_epochs
+    if not steps or warmup is None or limit is None or round(warmup * steps) < limit:
+        return config
+    return config.updated(scheduler={"warmup_epochs": total // 2 / steps})
+
+
+def _limit(config: Config, total: float) -> float | None:
+    """What a warm-up has to stay below, of a training of this length; None: nothing."""
+    return {"cosine": total, "released": (total + 1) / 2}.get(config.scheduler.name)
+
+
+def warmup_line(asked: Config, fitted: Config) -> str:
+    """What was done to the warm-up, "" where nothing was."""
+    before, after = asked.scheduler.warmup_epochs, fitted.scheduler.warmup_epochs
+    if before == after:
+        return ""
+    return (
+        f"scheduler.warmup_epochs={after:g}: a warm-up of {before:g} epochs does not fit "
+        f"train.epochs={asked.train.epochs}"
+    )
+
+
+def check_warmup(config: Config) -> None:
+    """Refuse a warm-up that somebody asked for and that is no shorter than the training.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    limit, warmup = _limit(config, config.train.epochs), config.scheduler.warmup_epochs
+    if warmup is not None and limit is not None and warmup >= limit:
+        raise ConfigError(
+            f"scheduler.warmup_epochs is {warmup:g}; allowed: fewer than {limit:g} for "
+            f"train.epochs={config.train.epochs} and scheduler.name={config.scheduler.name}"
+        )
+
+
+def fit_batch(config: Config, images: int, asked: bool = False) -> tuple[Config, str]:
+    """The configuration with a batch that one's own images fill at least four times, and what is to
+    be said of it: how large it is, how many images an epoch leaves out; "" for nothing.
+
+    Args:
+        images: to train on.
+        asked: the batch size was asked for, and stays.
+    """
+    size, part = config.train.batch_size, config.train.accumulate
+    batch = size
+    if not asked and images // PARTS < size:
+        batch = max(2, part, images // PARTS // part * part)
+    left = images % batch if batch <= images else 0
+    if batch == size and not left:
+        return config, ""
+    fits = f" (a quarter of them at most; {size} are set)" if batch < size else ""
+    rest = f"; {left} of them, others every time, are left out of an epoch" if left else ""
+    line = f"{images} training images: train.batch_size={batch}{fits}{rest}"
+    return config.updated(train={"batch_size": batch}), line

@@ -1,0 +1,48 @@
+"""A working copy of the notebooks: JupyterLab saves what runs, and the repository's copies, whose
+outputs are compared, stay as they are.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from terminator.runtime.paths import atomic_write, project_root
+from terminator.runtime.settings import ConfigError
+
+
+def copy_notebooks(folder: Path, again: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+    """Copy the project's notebooks into a folder; those that are there already stay.
+
+    Args:
+        folder: is made if it is missing.
+        again: parts of names; a notebook with one of them is replaced.
+
+    Returns:
+        names of those that were copied, and of those that stayed though the project's are others.
+
+    Raises:
+        ConfigError: outside the project, or for the project's own folder, or for a part that no
+            name has.
+    """
+    root = project_root()
+    if root is None:
+        raise ConfigError(
+            "the notebooks are no part of the installed package; allowed: in a clone of the project"
+        )
+    folder = folder.expanduser().absolute()
+    source = root / "notebooks"
+    if folder.resolve() == source.resolve():
+        raise ConfigError(f"the folder is {folder}, the project's own; allowed: any other")
+    books = sorted(source.glob("[0-9][0-9]_*.ipynb"))
+    for part in again:
+        if not any(part in book.name for book in books):
+            names = ", ".join(book.stem for book in books)
+            raise ConfigError(f"--again is {part!r}; allowed: a part of {names}")
+    copied, kept = [], []
+    for book in books:
+        target, content = folder / book.name, book.read_bytes()
+        if target.exists() and not any(part in book.name for part in again):
+            kept += [book.name] if target.read_bytes() != content else []
+            continue
+        atomic_write(target, content)
+        copied.append(book.name)
+    return copied, kept

@@ -1,0 +1,101 @@
+"""Where a model is meant: a file, a run's folder, or the folder or name of an experiment."""
+
+import sys
+from pathlib import Path
+
+from terminator.runtime.errors import OneLine
+from terminator.runtime.paths import results_dir
+from terminator.runtime.text import terminal
+
+MODEL = "model.safetensors"
+_BESIDE = "what it reached stands in the record.json beside it"
+USES = {  # what the commands do with a model of each task
+    "classification": "python -m terminator predict FILE IMAGE..., or evaluate FILE",
+    "segmentation": "python -m terminator segment FILE IMAGE...",
+    "few-shot": f"it classifies episodes, no single image; {_BESIDE}, and python -m terminator "
+    "fewshot-evaluate tests the checkpoints of a training",
+    "long-range": f"it takes sequences of tokens, no image; {_BESIDE}, and python -m terminator "
+    "longrange trains and tests such models",
+    "gan": f"it draws images; {_BESIDE}, and python -m terminator gan trains and tests such models",
+}
+
+
+class OtherSystem(OneLine, ValueError):
+    """A model file of another system than the one that was asked; the message says whom to ask."""
+
+
+def model_file(given: str | Path, task: str) -> Path:
+    """The model file that is meant; of several runs the one that was finished last, which is said.
+
+    Args:
+        given: a model file; the folder of a run, of an experiment, or of several; or the name of an
+            experiment below results/runs.
+        task: of the system that is to read it.
+
+    Raises:
+        FileNotFoundError: naming what was looked for.
+        OtherSystem: if it is of another system.
+    """
+    path = Path(given).expanduser()
+    if not path.exists() and (named := results_dir() / "runs" / path).is_dir():
+        path = named
+    if path.is_dir():
+        path = _newest(path, task)
+    if path.suffix == ".safetensors":
+        check_task(path, task)
+    return path
+
+
+def _newest(folder: Path, task: str) -> Path:
+    if (folder / MODEL).is_file():
+        return folder / MODEL
+    found = {path: _finished(path.parent) for path in sorted(folder.rglob(MODEL))}
+    if not found:
+        raise FileNotFoundError(
+            f"no {MODEL} in the folder {folder}, or below it; allowed: a model file, or the folder "
+            "of a run or an experiment that has one (weights stay on the machine that trained them)"
+        )
+    ours = {path: when for path, (of, when) in found.items() if of == task}
+    if not ours:
+        others = sorted({of for of, _ in found.values() if of})
+        raise OtherSystem(
+            f"{folder} holds no {task} model, but {', '.join(others) or 'models without a record'}"
+            + "".join(f"; {of}: {USES[of]}" for of in others if of in USES)
+        )
+    newest = max(ours, key=lambda path: (ours[path], str(path)))
+    if len(ours) > 1:
+        line = f"{folder} holds {len(ours)} models; taken is the last one, {newest.parent.name}"
+        print(terminal(line), file=sys.stderr)
+    return newest
+
+
+def _finished(run: Path) -> tuple[str, str]:
+    """Task of a run, and when it was finished; nothing where that is not recorded."""
+    from terminator.runs import records  # with pandas, which help does without
+
+    try:
+        record = records.read_record(run / "record.json")
+    except ValueError:
+        return "", ""
+    return records.task_of(record), record.get("finished", "")
+
+
+def check_task(path: Path, task: str) -> None:
+    """Say whom to ask, where a model file is of another system.
+
+    Raises:
+        OtherSystem: naming the command that takes the file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise FileNotFoundError(f"no model file at {path}")
+    try:
+        with safe_open(path, "pt") as file:
+            form = (file.metadata() or {}).get("format", "")
+    except (SafetensorError, OSError, ValueError):
+        return  # whoever reads it says what is wrong
+    of = form.removeprefix("terminator").strip() or "classification"
+    of = of if of in USES else "classification"
+    if form.startswith("terminator") and of != task:
+        raise OtherSystem(f"{path} holds a {of} model, not one of {task}; to use it: {USES[of]}")

@@ -1,0 +1,203 @@
+"""Files in, answers out: folders, tables, files that cannot be read, slow scores, other models."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from terminator.__main__ import main
+from terminator.classification.predict import answer_table, answers, load_predictor, predict_files
+from terminator.data.reading import picture_files
+from terminator.runs import records
+from terminator.runs.model_files import USES, OtherSystem, model_file
+from terminator.runtime import weights
+
+SMALL = [
+    "dataset.channels=3",
+    "dataset.train_size=64",
+    "dataset.test_size=40",
+    "model.factors=[4,1]",
+    "model.global_hidden=4",
+    "model.local_hidden=4",
+    "train.batch_size=16",
+    "train.epochs=1",
+    "train.device=cpu",
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A results folder with two runs of an experiment; its run folders."""
+    results = tmp_path_factory.mktemp("trained") / "results"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TERMINATOR_RESULTS", str(results))
+        patch.setenv("TERMINATOR_CACHE", str(results / "cache"))
+        patch.setenv("TERMINATOR_HEADLESS", "1")
+        for seed in (0, 1):
+            words = [*SMALL, f"train.seed={seed}", "--profile", "smoke", "--experiment", "mine"]
+            assert main(["train", *words]) == 0
+    return results
+
+
+@pytest.fixture
+def call(capsys, trained, monkeypatch):
+    monkeypatch.setenv("TERMINATOR_RESULTS", str(trained))
+
+    def run(*words):
+        capsys.readouterr()
+        status = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of pictures, one below another folder."""
+    random = np.random.default_rng(1)
+    (tmp_path / "photos" / "more").mkdir(parents=True)
+    for name in ("a.png", "b.jpg", "more/a.png"):
+        pixels = random.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / name)
+    (tmp_path / "photos" / "notes.txt").write_text("no picture")
+    return tmp_path / "photos"
+
+
+def runs_of(trained):
+    return sorted(path.parent for path in (trained / "runs" / "mine").glob("*/record.json"))
+
+
+def test_a_file_a_run_and_an_experiment_are_models(trained, call, photos, monkeypatch, tmp_path):
+    first, second = runs_of(trained)
+    model = second / "model.safetensors"
+    monkeypatch.chdir(tmp_path)
+    for given in (model, second, trained / "runs" / "mine", "mine"):
+        assert model_file(given, "classification") == model
+    status, out, err = call("predict", "mine", photos)
+    assert status == 0
+    assert f"holds 2 models; taken is the last one, {second.name}" in err
+    assert call("predict", first, photos)[2] == ""
+    assert out == call("predict", second, photos)[1]
+    status, out, _ = call("evaluate", second)
+    assert status == 0
+    assert "of 40 images" in out
+
+
+def test_folders_tables_and_the_five_best(trained, call, photos, tmp_path):
+    model = runs_of(trained)[0]
+    words = ["--csv", tmp_path / "out" / "a.csv", "--json", tmp_path / "out" / "a.json"]
+    status, out, _ = call("predict", model, photos, *words)
+    assert status == 0
+    files = picture_files([photos])
+    assert [path.relative_to(photos).as_posix() for path in files] == [
+        "a.png",
+        "b.jpg",
+        "more/a.png",
+    ]
+    assert all(str(path) in out for path in files)
+    table = pd.read_csv(tmp_path / "out" / "a.csv")
+    assert list(table["image"]) == [str(path) for path in files]
+    single = predict_files(model / "model.safetensors", files)
+    assert list(table["class"].astype(str)) == list(single["class"])
+    assert np.allclose(table["probability"], single["probability"], atol=1e-5)
+    found = json.loads((tmp_path / "out" / "a.json").read_text())
+    for row, answer in zip(table.itertuples(), found, strict=True):
+        odds = [entry["probability"] for entry in answer["top"]]
+        assert len(odds) == 5
+        assert odds == sorted(odds, reverse=True)
+        assert 0 < sum(odds) <= 1 + 1e-6
+        assert odds[1] == pytest.approx(row.probability_2)
+        assert answer["error"] is None
+
+
+def test_a_file_that_cannot_be_read_costs_its_own_row(trained, call, photos, tmp_path):
+    model = runs_of(trained)[0]
+    (photos / "aa.png").write_bytes((photos / "a.png").read_bytes()[:50])
+    status, out, err = call(
+        "predict", model, photos, photos / "gone.png", tmp_path, "--json", tmp_path / "a.json"
+    )
+    assert status == 1
+    # aa.png twice: by its folder, and by the folder above it
+    assert err.splitlines() == ["error: 3 of 9 files could not be read, see their rows"]
+    assert "aa.png is corrupt or truncated" in out
+    assert "no image file at" in out
+    found = {entry["image"]: entry for entry in json.loads((tmp_path / "a.json").read_text())}
+    assert found[str(photos / "aa.png")]["top"] == []
+    assert found[str(photos / "a.png")]["error"] is None
+    status, _, err = call("predict", model, photos / "gone.png")
+    assert status == 2
+    assert "gone.png" in err
+
+
+def test_answers_do_not_depend_on_the_files_beside_them(trained, photos):
+    model = load_predictor(runs_of(trained)[0] / "model.safetensors")
+    files = picture_files([photos])
+    together = answer_table(answers(model, files))
+    alone = pd.concat([answer_table(answers(model, [path])) for path in files])
+    assert np.allclose(together["probability"], alone["probability"], atol=1e-5)
+    assert list(together["error"]) == [""] * 3
+
+
+def test_pictures_with_their_slow_scores(trained, call, photos, tmp_path):
+    status, out, _ = call("predict", runs_of(trained)[0], photos, "--show", tmp_path / "shown")
+    assert status == 0
+    assert "3 pictures with their slow scores" in out
+    assert sorted(path.name for path in (tmp_path / "shown").iterdir()) == [
+        "a-2.png",
+        "a.png",
+        "b.png",
+    ]
+    for path in (tmp_path / "shown").iterdir():
+        pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+        red, blue = pixels[..., 0], pixels[..., 2]
+        assert (red - blue > 60).any()
+        assert (blue - red > 60).any()
+
+
+# -- models of other systems -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", [task for task in USES if task != "classification"])
+def test_a_model_of_another_system_sends_to_its_own_command(call, tmp_path, photos, task):
+    path = tmp_path / "other.safetensors"
+    weights.write(path, {}, {"format": f"terminator {task}", "config": "{}", "info": "{}"})
+    status, _, err = call("predict", path, photos)
+    assert status == 2
+    assert f"holds a {task} model, not one of classification" in err
+    named = {"segmentation": "segment", "few-shot": "fewshot-evaluate", "long-range": "longrange"}
+    assert f"python -m terminator {named.get(task, task)}" in err
+    assert "networks.load" not in err
+
+
+def test_every_task_has_its_use_and_its_commands_exist():
+    from terminator.__main__ import find_commands
+    from terminator.report.tables import SYSTEMS
+
+    assert set(USES) == {system.task for system in SYSTEMS}
+    names = {command.name for commands in find_commands().values() for command in commands}
+    for use in USES.values():
+        said = use.split("python -m terminator ")[1].split()[0]
+        assert said in names
+
+
+def test_segment_sends_back(call, trained, photos):
+    status, _, err = call("segment", runs_of(trained)[0], photos)
+    assert status == 2
+    assert "python -m terminator predict FILE IMAGE..." in err
+
+
+def test_folders_without_a_model(call, trained, photos, tmp_path):
+    status, _, err = call("predict", tmp_path, photos)
+    assert status == 2
+    assert f"no model.safetensors in the folder {tmp_path}" in err
+    assert call("predict", "nowhere", photos)[0] == 2
+    run = runs_of(trained)[0]
+    shutil.copytree(run, tmp_path / "cli" / "a")
+    record = records.read_record(tmp_path / "cli" / "a" / "record.json")
+    records.write_record(tmp_path / "cli" / "a" / "record.json", record | {"task": "gan"})
+    with pytest.raises(OtherSystem, match="holds no classification model, but gan"):
+        model_file(tmp_path / "cli", "classification")
