@@ -285,6 +285,17 @@ class ModelConfig:
         return tuple(widths)
 
 
+KNOWN_DATA = (  # names of data sets that need no place
+    "digits",
+    "MNIST",
+    "FashionMNIST",
+    "CIFAR10",
+    "CIFAR100",
+    "STL10",
+    "pathfinder-easy",
+    "pathfinder-intermediate",
+    "pathfinder-hard",
+)
 SHAPE = ("dimensions", "size", "in_channels", "classes")  # of the model: what the data decide
 BETAS = {
     "Kar3": (0.5, 0.95),

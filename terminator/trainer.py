@@ -21,7 +21,7 @@ from terminator.runtime.distributed import choose_device, gather, rank, world_si
 from terminator.runtime.memory import keep_freed_memory
 from terminator.runtime.progress import Pace, bar, say
 from terminator.runtime.provenance import Stretch
-from terminator.runtime.settings import ConfigError, identity
+from terminator.runtime.settings import ConfigError, identity, without_places
 
 C = TypeVar("C", bound=Trainable)  # the settings of an experiment
 Row = dict[str, float]  # an epoch's numbers
@@ -293,7 +293,7 @@ class Loop(Generic[C]):
     def _resume(self) -> tuple[list[Row], dict[str, Any] | None]:
         """The epochs that a checkpoint has, and where in the next one it was written."""
         path = self.folder / "checkpoint.pt" if self.folder is not None else None
-        what = {**identity(self.config), "data": self.data.info.fingerprint}
+        what = {**identity(without_places(self.config)), "data": self.data.info.fingerprint}
         self._checkpoints = Checkpoints(path, what, self.config.train.checkpoint_minutes)
         saved = self._checkpoints.load()
         if saved is None:

@@ -5,7 +5,14 @@ beside the model's.
 import dataclasses
 from dataclasses import dataclass, field
 
-from terminator.config import SHAPE, ModelConfig, OptimizerConfig, SchedulerConfig, Training
+from terminator.config import (
+    KNOWN_DATA,
+    SHAPE,
+    ModelConfig,
+    OptimizerConfig,
+    SchedulerConfig,
+    Training,
+)
 from terminator.mixers.registry import MAP_MIXERS
 from terminator.runtime.settings import (
     Experiment,
@@ -83,6 +90,8 @@ class NetworkConfig:
 @dataclass(frozen=True)
 class DatasetConfig:
     """Which images, in what form."""
+
+    PLACES = {"name": KNOWN_DATA}
 
     # digits, MNIST, CIFAR10, CIFAR100, STL10, ... (datasets), or a folder, an archive
     name: str = "digits"
@@ -177,6 +186,8 @@ class TestConfig:
 @dataclass(frozen=True)
 class PretrainedConfig:
     """A model to start from or to test."""
+
+    PLACES = {"filename": ()}
 
     load: bool = False  # start from the model in pretrained.filename, or test it (train.do=False)
     # a model saved by this kit (.safetensors) or a released checkpoint (.ckpt, .pt, .pth)

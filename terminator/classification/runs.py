@@ -33,6 +33,7 @@ from terminator.runtime.settings import (
     identity,
     require_one_of,
     to_dict,
+    without_places,
 )
 from terminator.slow_net import forget_kernels
 from terminator.standardization import is_calibrated
@@ -225,7 +226,7 @@ class ClassificationSystem(System):
 
     def save(self, path: Path, model: Any, config: Config, **info: Any) -> None:
         """Write the model's own kind of file, which holds the changed settings in its `info`."""
-        model.save(path, **info, config=identity(config))
+        model.save(path, **info, config=identity(without_places(config)))
 
     def load(self, path: str | os.PathLike) -> tuple[Any, Config | None]:
         """The network in a file of this kit or a released checkpoint, and its configuration.

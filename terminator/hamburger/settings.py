@@ -132,6 +132,8 @@ class HamburgerSettings(HamSettings):
 class HamNetSettings:
     """The network around the context; the defaults are the release's for PASCAL VOC."""
 
+    PLACES = {"weights": ()}
+
     # resnet18, resnet34, resnet50, resnet101, resnet152; none: the pixels
     backbone: str = "resnet101"
     stem: str = "deep"  # deep (three 3x3 convolutions), plain (torchvision's 7x7)

@@ -37,6 +37,8 @@ from terminator.runtime.settings import (
     identity,
     require_one_of,
     to_dict,
+    with_places,
+    without_places,
 )
 from terminator.trainer import Loop, Row
 
@@ -48,11 +50,13 @@ class FinishedRun:
     record: dict[str, Any]
     folder: Path
     system: "System"
+    asked: Any = None  # the configuration that it was asked for by, if any: it knows paths
 
     @property
     def config(self) -> Any:
         """The resolved configuration."""
-        return from_dict(self.system.config, self.record["config"])
+        config = from_dict(self.system.config, self.record["config"])
+        return config if self.asked is None else with_places(config, self.asked)
 
     def model(self) -> Any:
         """The trained network, in evaluation mode."""
@@ -188,7 +192,7 @@ def describe(trainer: Loop, rows: Sequence[dict[str, float]]) -> dict[str, Any]:
         "seed": config.train.seed,
         "model": type(trainer.model).__name__,
         "parameters": count_parameters(trainer.model),
-        "config": to_dict(config),
+        "config": to_dict(without_places(config)),
         "data": dataclasses.asdict(trainer.data.info),
         "epochs": list(rows),
         "wall_s": round(sum(row["seconds"] for row in rows), 2),
@@ -288,8 +292,8 @@ class System(ABC):
         return {}
 
     def identity(self, config: Any) -> dict[str, Any]:
-        """What makes an experiment this one; see config.identity."""
-        return identity(config)
+        """What makes an experiment this one, wherever its data lie; see settings.identity."""
+        return identity(without_places(config))
 
     @abstractmethod
     def method(self, config: Any) -> str:
@@ -382,11 +386,13 @@ class System(ABC):
                     f"{folder} holds the finished run {record['run_id']} of other settings or data "
                     f"than {name}; allowed: another folder, or --force to replace it"
                 )
-            return self.of_record(record, folder)
+            return self.of_record(record, folder, config)
 
-    def of_record(self, record: dict[str, Any], folder: Path | None = None) -> Any:
+    def of_record(
+        self, record: dict[str, Any], folder: Path | None = None, asked: Any = None
+    ) -> Any:
         """The finished run of a record of this system, from its own folder or another."""
-        return self.run_type(record, folder or self.folder_of(record), self)
+        return self.run_type(record, folder or self.folder_of(record), self, asked)
 
     def run_id(self, config: Any, data: Any, profile: str) -> str:
         """`<names>-<profile>-s<seed>-<hash>`, of a resolved configuration."""
@@ -431,9 +437,8 @@ class System(ABC):
         if records.task_of(record) != self.task:
             return False
         with contextlib.suppress(ConfigError):
-            return identity(from_dict(self.config, record["config"])) == identity(
-                self.resolve_like(config, record)
-            )
+            theirs = without_places(from_dict(self.config, record["config"]))
+            return identity(theirs) == identity(without_places(self.resolve_like(config, record)))
         return False
 
     def but_seed(self, record: dict[str, Any]) -> str:
@@ -441,7 +446,8 @@ class System(ABC):
         JSON.
         """
         standard = self.config().train.seed
-        what = identity(from_dict(self.config, record["config"]).updated(train={"seed": standard}))
+        config = without_places(from_dict(self.config, record["config"]))
+        what = identity(config.updated(train={"seed": standard}))
         return json.dumps([what, record["data"]["fingerprint"]], sort_keys=True)
 
     def setting(self, record: dict[str, Any]) -> str:
@@ -515,7 +521,7 @@ class System(ABC):
             model.state_dict(),
             {
                 "format": f"terminator {self.task}",
-                "config": json.dumps(to_dict(config)),
+                "config": json.dumps(to_dict(without_places(config))),
                 "info": json.dumps(info),
             },
         )

@@ -9,7 +9,7 @@ import random
 import time
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -122,9 +122,16 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") 
             b, dict
         ):  # a group all of whose settings are defaults is left out
             found += differences(ours.get(key, {}), theirs.get(key, {}), f"{prefix}{key}.")
-        elif a != b:
+        elif a != b and not _one_place(a, b):
             found.append(f"{prefix}{key}: {b!r} -> {a!r}")
     return found
+
+
+def _one_place(ours: Any, theirs: Any) -> bool:
+    """Whether a value is the name of what the other, of an older checkpoint, has with its path."""
+    if not (isinstance(ours, str) and isinstance(theirs, str)):
+        return False
+    return bool(ours) and ours.removeprefix("./") == PurePath(theirs).name
 
 
 class Checkpoints:

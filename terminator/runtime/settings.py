@@ -8,7 +8,8 @@ import difflib
 import sys
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import PurePath
 from typing import Any, Self
 
 from terminator.runtime import words
@@ -138,6 +139,43 @@ def changed_settings(config: Any, default: Any) -> dict[str, Any]:
         elif value != _plain(standard):
             found[key] = value
     return found
+
+
+def without_places(config: Any) -> Any:
+    """The configuration as records, models and checkpoints hold it: of a path, the name stays.
+
+    A group's PLACES says which settings name files or folders, {key: names that need no place}. A
+    path that ends in such a name becomes ./NAME, since it is something else.
+    """
+    return _places(config, lambda group, key, known: _place_name(getattr(group, key), known))
+
+
+def with_places(config: Any, asked: Any) -> Any:
+    """A record's configuration with the paths of the one that was asked for."""
+    named = {
+        (type(group), key): getattr(group, key)
+        for group in (getattr(asked, f.name) for f in dataclasses.fields(asked))
+        for key in getattr(group, "PLACES", {})
+    }
+    return _places(config, lambda group, key, known: named[type(group), key])
+
+
+def _places(config: Any, change: Callable[[Any, str, Iterable[str]], str]) -> Any:
+    """The configuration with another value for every setting that names a place."""
+    groups = {}
+    for f in dataclasses.fields(config):
+        group = getattr(config, f.name)
+        new = {
+            key: change(group, key, known) for key, known in getattr(group, "PLACES", {}).items()
+        }
+        if any(getattr(group, key) != value for key, value in new.items()):
+            groups[f.name] = dataclasses.replace(group, **new)
+    return dataclasses.replace(config, **groups) if groups else config
+
+
+def _place_name(path: str, known: Iterable[str]) -> str:
+    name = PurePath(path).name
+    return path if not name or name == path else f"./{name}" if name in known else name
 
 
 def _plain(value: Any) -> Any:

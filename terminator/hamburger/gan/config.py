@@ -6,7 +6,7 @@ Source: arXiv 2109.04553 and its released code.
 
 from dataclasses import dataclass, field, replace
 
-from terminator.config import TrainingInSteps
+from terminator.config import KNOWN_DATA, TrainingInSteps
 from terminator.runtime.settings import ConfigError, Experiment, at_least, require
 
 CONTEXTS = ("none", "attention", "NMF", "VQ", "CD")  # NMF, VQ, CD: a Hamburger with that ham
@@ -16,6 +16,8 @@ SMALLEST = 4  # pixels a side where the generator starts and the discriminator e
 @dataclass(frozen=True)
 class GanData:
     """Which images."""
+
+    PLACES = {"name": KNOWN_DATA}
 
     name: str = "digits"  # digits, MNIST, CIFAR10, ..., or a class folder or archive
     image_size: int = 128  # pixels a side: 4 times a power of 2

@@ -21,6 +21,8 @@ MSFLIP = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # the release's scales, each plain a
 class PictureConfig:
     """Which pictures, in what form."""
 
+    PLACES = {"name": TRAINED}
+
     name: str = "voc2012"  # context, shapes, camvid, voc2012, or a folder or archive like CamVid's
     # voc2012: train, trainaug, trainval; camvid: train, trainval; else train
     train: str = "trainaug"
@@ -82,6 +84,8 @@ class PolyOptimizer:
 @dataclass(frozen=True)
 class SegmentationTrain(TrainingInSteps):
     """A training of a segmentation network; the ham stays in float32."""
+
+    PLACES = {"start_from": ()}
 
     train_steps: int = 60_000
     steps_between_saves: int = 1_000

@@ -10,7 +10,7 @@ Source: arXiv 2305.19534 and its released code.
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from terminator.config import Training
+from terminator.config import KNOWN_DATA, Training
 from terminator.data.pathfinder_settings import PathfinderSettings
 from terminator.data.sequences.settings import ListOpsSettings
 from terminator.hrrformer.settings import (
@@ -50,6 +50,8 @@ MIXER_SIZES = {
 @dataclass(frozen=True)
 class LongRangeData:
     """Which sequences, how many, how long."""
+
+    PLACES = {"name": KNOWN_DATA}
 
     # listops, pathfinder: generated; imdb, imdb_halves (pairs); or the user's files
     kind: str = "pixels"

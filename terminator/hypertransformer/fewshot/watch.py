@@ -17,7 +17,7 @@ from terminator.runs import records
 from terminator.runtime import checkpoint
 from terminator.runtime.checkpoint import CheckpointError
 from terminator.runtime.progress import say
-from terminator.runtime.settings import ConfigError, identity
+from terminator.runtime.settings import ConfigError, identity, without_places
 
 
 def watch(
@@ -101,7 +101,7 @@ def _newest(trainer: EpisodeTrainer, folder: Path) -> int | None:
         if path.is_file():
             raise
         return None  # the training ended, and removed it, just now
-    ours = {**identity(trainer.config), "data": trainer.data.info.fingerprint}
+    ours = {**identity(without_places(trainer.config)), "data": trainer.data.info.fingerprint}
     if changed := checkpoint.differences(ours, saved["identity"]):
         raise CheckpointError(
             f"{path} belongs to another configuration: {'; '.join(changed)}. Give the same flags "
