@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from terminator.config import Trainable, Training, TrainingInSteps
-from terminator.runtime.checkpoint import Checkpoints, moment, own_share
+from terminator.runtime import checkpoint_forms as forms
+from terminator.runtime.checkpoint import Checkpoints, moment, own_share, unusable
 from terminator.runtime.distributed import choose_device, gather, rank, world_size, wrap
 from terminator.runtime.memory import keep_freed_memory
 from terminator.runtime.progress import Pace, bar, say
@@ -290,6 +291,23 @@ class Loop(Generic[C]):
             **({} if within is None else {"within": within}),
         )
 
+    def _problem(self, saved: dict[str, Any]) -> str:
+        """What is wrong with a checkpoint's content, "" for nothing."""
+        epochs, rows, within = self.config.train.epochs, saved.get("rows"), saved.get("within")
+
+        def steps() -> int:
+            done = sum(self._steps(epoch) for epoch in range(len(saved["rows"])))
+            return done + (within["step"] if within else 0)
+
+        return forms.first(
+            lambda: forms.of_rows(rows, epochs),
+            lambda: forms.of_moment(within, self._steps(len(saved["rows"]))),
+            lambda: forms.of_weights(saved.get("model"), self.model.state_dict()),
+            lambda: forms.of_optimizer(saved.get("optimizer"), self.optimizer, steps()),
+            lambda: forms.of_history(saved.get("stretches") or [], len(saved["rows"])),
+            lambda: forms.of_observed(saved.get("observed", []), epochs),
+        )
+
     def _resume(self) -> tuple[list[Row], dict[str, Any] | None]:
         """The epochs that a checkpoint has, and where in the next one it was written."""
         path = self.folder / "checkpoint.pt" if self.folder is not None else None
@@ -298,6 +316,8 @@ class Loop(Generic[C]):
         saved = self._checkpoints.load()
         if saved is None:
             return [], None
+        if problem := self._problem(saved):
+            raise unusable(path, problem)
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.observed = saved.get("observed", [])

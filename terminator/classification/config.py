@@ -36,6 +36,8 @@ NETWORKS = {
 class NetworkConfig:
     """Which network: Terminator, whose shape and switches are the group `model`, or a baseline."""
 
+    LARGEST, MOST = 2**20, {"blocks": 1_000}  # of integers, see settings
+
     name: str = "terminator"  # terminator; resnet18, ccnn, cnn (see baselines.py); host (host.py)
     hidden: int = 140  # channels of ccnn's blocks
     blocks: int = 4  # blocks of ccnn; 4 x 140 and 6 x 380 have been published
@@ -91,6 +93,13 @@ class NetworkConfig:
 class DatasetConfig:
     """Which images, in what form."""
 
+    MOST = {
+        "image_size": 2**14,
+        "crop_padding": 2**14,
+        "train_size": 2**24,
+        "test_size": 2**24,
+        "held_out": 2**24,
+    }
     PLACES = {"name": KNOWN_DATA}
 
     # digits, MNIST, CIFAR10, CIFAR100, STL10, ... (datasets), or a folder, an archive

@@ -23,6 +23,7 @@ from terminator.model import Terminator
 from terminator.runs import records
 from terminator.runs.study import default_seeds
 from terminator.runs.system import FinishedRun, System
+from terminator.runtime import weights
 from terminator.runtime.distributed import barrier, choose_device, processes, rank
 from terminator.runtime.paths import results_dir
 from terminator.runtime.progress import say
@@ -194,6 +195,9 @@ class ClassificationSystem(System):
             return networks.load(config.pretrained.filename)
         return networks.build(config)
 
+    def sketch(self, config: Config) -> nn.Module:
+        return weights.sketch(lambda: networks.build(config))
+
     def trainer(
         self, model: nn.Module, config: Config, data: ImageData, folder: Path | None = None
     ) -> Trainer:
@@ -241,7 +245,8 @@ class ClassificationSystem(System):
         """
         model = networks.load(Path(path))
         saved = getattr(model, "info", {}).get("config")
-        return model, None if saved is None else from_dict(Config, saved)
+        with weights.understood(path):
+            return model, None if saved is None else from_dict(Config, saved)
 
     # -- tables
 
@@ -404,6 +409,8 @@ def _as_trained(data: ImageData, model: nn.Module, path: str | os.PathLike) -> I
     saved = getattr(model, "info", {}).get("data")
     if saved is None:
         return data
+    if missing := [name for name in ("classes", "mean", "std") if name not in saved]:
+        raise ValueError(f"{path} does not say {', '.join(missing)} of the data it was trained on")
     if list(saved["classes"]) != list(data.info.classes):
         raise ValueError(
             f"{path} knows the classes {', '.join(saved['classes'])}; {data.info.title} has "

@@ -205,6 +205,7 @@ def _merge(config: Any, values: Mapping[str, Any], prefix: str) -> Any:
             changes[key] = _merge(current, value, f"{prefix}{key}.")
         else:
             changes[key] = _coerce(prefix + key, value, hints[key])
+            _check_largest(config, key, changes[key], prefix)
     return dataclasses.replace(config, **changes)
 
 
@@ -253,6 +254,16 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
     if hint is int:
         require(abs(value) < words.MAX_INTEGER, key, value, "an integer below 2**32")
     return value
+
+
+def _check_largest(group: Any, key: str, value: Any, prefix: str) -> None:
+    """Refuse an integer, or one of a list, above what its group says: LARGEST, of all its integers,
+    or MOST, of this one.
+    """
+    most = getattr(group, "MOST", {}).get(key, getattr(group, "LARGEST", None))
+    for item in value if isinstance(value, tuple) else (value,):
+        if most is not None and isinstance(item, int) and not isinstance(item, bool):
+            require(item <= most, prefix + key, value, f"integers up to {most:,}")
 
 
 def _text(key: str, value: Any) -> str:

@@ -44,6 +44,7 @@ CORE = {
     "optim",
     "trainer",
     "config",
+    "description",
 }
 MODULES = {
     path.relative_to(PACKAGE)

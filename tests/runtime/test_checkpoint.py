@@ -9,6 +9,7 @@ import textwrap
 import numpy as np
 import pytest
 import torch
+from saved import same
 
 from terminator.classification.trainer import Trainer
 from terminator.runtime import checkpoint
@@ -23,16 +24,6 @@ def content():
         "model": {"w": torch.arange(500.0)},
         "random": [checkpoint.random_states()],
     }
-
-
-def same(a, b):
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    return a == b
 
 
 def test_round_trip_replaces_the_old_one(content, tmp_path):

@@ -17,6 +17,7 @@ SMALLEST = 4  # pixels a side where the generator starts and the discriminator e
 class GanData:
     """Which images."""
 
+    MOST = {"image_size": 2**14, "train_size": 2**24, "test_size": 2**24}
     PLACES = {"name": KNOWN_DATA}
 
     name: str = "digits"  # digits, MNIST, CIFAR10, ..., or a class folder or archive
@@ -50,6 +51,8 @@ class GanData:
 @dataclass(frozen=True)
 class GanModel:
     """Both networks; channels are multiples of the width."""
+
+    LARGEST = 2**20  # of all integers here, see settings
 
     width: int = 64  # channels at full resolution, doubled with every halving
     latent: int = 128  # random numbers that an image is made from (z)
@@ -138,6 +141,8 @@ class GanTest:
     """The Frechet distance, in the features of a small classifier that is trained on the same
     data.
     """
+
+    LARGEST = 2**20  # of all integers here, see settings
 
     __test__ = False  # not a test case
 

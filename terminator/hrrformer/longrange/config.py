@@ -51,6 +51,13 @@ MIXER_SIZES = {
 class LongRangeData:
     """Which sequences, how many, how long."""
 
+    MOST = {
+        "length": 2**20,
+        "image_size": 2**14,
+        "train_size": 2**24,
+        "test_size": 2**24,
+        "val_size": 2**24,
+    }
     PLACES = {"name": KNOWN_DATA}
 
     # listops, pathfinder: generated; imdb, imdb_halves (pairs); or the user's files
@@ -104,6 +111,8 @@ class LongRangeData:
 @dataclass(frozen=True)
 class LongRangeNetwork:
     """One of the paper's networks, and what is changed in it; nothing: as the task has it."""
+
+    LARGEST, MOST = 2**20, {"layers": 1_000}  # of integers, see settings
 
     task: str = "image"  # whose network: listops, text, retrieval, image, pathfinder, pathx, ember
     mixer: str = "hrrformer"  # one of mixers.registry.TOKEN_MIXERS, or none (branch removed)
