@@ -6,6 +6,7 @@ Commands stand in the `commands.py` of the system that they belong to, and are f
 import argparse
 import importlib
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -101,7 +102,13 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 130
-    except _errors_of_training() as error:
+    except MemoryError as error:
+        return _say_memory(error)
+    except RuntimeError as error:
+        if _is_out_of_memory(error):
+            return _say_memory(error)
+        if not isinstance(error, _errors_of_training()):
+            raise
         return _say(error)
     return 0
 
@@ -122,6 +129,25 @@ def _errors_of_training() -> tuple[type[Exception], ...]:
     from terminator.trainer import TrainingDiverged
 
     return CheckpointError, TrainingDiverged
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    from terminator.runtime.memory import is_out_of_memory  # as above
+
+    return is_out_of_memory(error)
+
+
+def _say_memory(error: BaseException) -> int:
+    """One line for what Python, NumPy and torch say in many when there is no memory left."""
+    said = next(iter(str(error).splitlines()), "")
+    asked = re.search(r"(tried to allocate|allocate) [\d.,]+ ?\w+", said, re.IGNORECASE)
+    return _say(
+        MemoryError(
+            f"there is not enough memory{f' ({asked[0]})' if asked else ''}; take smaller batches "
+            "(train.batch_size, test.batch_size), images (image_size) or networks, or fewer "
+            "processes at once"
+        )
+    )
 
 
 def _say(error: Exception) -> int:

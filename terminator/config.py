@@ -12,6 +12,8 @@ from typing import NamedTuple, Protocol
 
 from terminator.runtime.settings import at_least, require, require_one_of
 
+MAX_BLOCKS = 64
+
 
 @dataclass(frozen=True)
 class Training:
@@ -106,6 +108,8 @@ class ModelConfig:
 
     `size`, `in_channels`, `classes` and `factors` may stay None: the data set's, or the release's.
     """
+
+    LARGEST = 2**20  # of all integers here, see settings
 
     dimensions: int = 2  # 2: images, 1: sequences
     size: int | None = None  # pixels a side, or sequence length; None: 32
@@ -205,10 +209,11 @@ class ModelConfig:
             f"the default, since model.global_mixer={self.global_mixer} takes its place",
         )
         require(
-            self.factors is None or (len(self.factors) > 0 and all(f >= 1 for f in self.factors)),
+            self.factors is None
+            or (0 < len(self.factors) <= MAX_BLOCKS and all(f >= 1 for f in self.factors)),
             "model.factors",
             self.factors,
-            "at least one positive integer",
+            f"at least one positive integer, at most {MAX_BLOCKS}",
         )
 
     def resolved(self) -> "ModelConfig":
@@ -285,6 +290,17 @@ class ModelConfig:
         return tuple(widths)
 
 
+KNOWN_DATA = (  # names of data sets that need no place
+    "digits",
+    "MNIST",
+    "FashionMNIST",
+    "CIFAR10",
+    "CIFAR100",
+    "STL10",
+    "pathfinder-easy",
+    "pathfinder-intermediate",
+    "pathfinder-hard",
+)
 SHAPE = ("dimensions", "size", "in_channels", "classes")  # of the model: what the data decide
 BETAS = {
     "Kar3": (0.5, 0.95),

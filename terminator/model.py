@@ -13,14 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from terminator.config import ModelConfig
+from terminator.description import described
 from terminator.layers import computing_type, listed, mean_over
 from terminator.link import check_hyper_kernel, evaluating
 from terminator.ops.layout import channels_outermost
 from terminator.runtime import weights
-from terminator.runtime.settings import ConfigError, from_dict, to_dict
+from terminator.runtime.settings import from_dict, to_dict
 from terminator.sfne import RGU, BlockParts, SFNEBlock, product_scale
 from terminator.slow_net import SlowNet, coordinates
-from terminator.standardization import is_calibrated, set_evaluation
+from terminator.standardization import is_calibrated
 
 
 class Parts(NamedTuple):
@@ -303,15 +304,7 @@ class Terminator(Connectable):
                 f"{path} is no Terminator: its metadata says format={metadata['format']}; "
                 "terminator.networks.load reads it"
             )
-        try:
-            model = cls(from_dict(ModelConfig, json.loads(metadata["model"])))
-            model.load_state_dict(tensors)
-            model.info = json.loads(metadata["info"])
-        except (ConfigError, KeyError, RuntimeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} does not hold a whole model: {error}") from error
-        if json.loads(metadata.get("calibrated", "false")):
-            set_evaluation(model, "calibrated")
-        return model.eval()
+        return described(path, tensors, metadata, cls)
 
 
 def _channel_slow_nets(block: SFNEBlock) -> list[SlowNet]:

@@ -41,7 +41,9 @@ class SinusoidalFilter(Pointwise):
         super().__init__(dimensions, hidden)
         with torch.no_grad():
             nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-            gamma = torch.distributions.Gamma(alpha / (index + 1), beta).sample(self.weight.shape)
+            # unchecked: a check would read values, and a sketch on the meta device has none
+            drawn = torch.distributions.Gamma(alpha / (index + 1), beta, validate_args=False)
+            gamma = drawn.sample(self.weight.shape)
             self.weight.mul_(2 * math.pi * omega_0 * gamma)
 
     def forward(self, coords: Tensor) -> Tensor:

@@ -16,13 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from terminator.config import Trainable, Training, TrainingInSteps
-from terminator.runtime.checkpoint import Checkpoints, moment, own_share
+from terminator.runtime import checkpoint_forms as forms
+from terminator.runtime.checkpoint import Checkpoints, moment, own_share, unusable
 from terminator.runtime.distributed import choose_device, gather, rank, world_size, wrap
 from terminator.runtime.errors import OneLine
 from terminator.runtime.memory import keep_freed_memory
 from terminator.runtime.progress import Pace, bar, say
 from terminator.runtime.provenance import Stretch
-from terminator.runtime.settings import ConfigError, identity
+from terminator.runtime.settings import ConfigError, identity, without_places
 
 C = TypeVar("C", bound=Trainable)  # the settings of an experiment
 Row = dict[str, float]  # an epoch's numbers
@@ -293,14 +294,33 @@ class Loop(Generic[C]):
             **({} if within is None else {"within": within}),
         )
 
+    def _problem(self, saved: dict[str, Any]) -> str:
+        """What is wrong with a checkpoint's content, "" for nothing."""
+        epochs, rows, within = self.config.train.epochs, saved.get("rows"), saved.get("within")
+
+        def steps() -> int:
+            done = sum(self._steps(epoch) for epoch in range(len(saved["rows"])))
+            return done + (within["step"] if within else 0)
+
+        return forms.first(
+            lambda: forms.of_rows(rows, epochs),
+            lambda: forms.of_moment(within, self._steps(len(saved["rows"]))),
+            lambda: forms.of_weights(saved.get("model"), self.model.state_dict()),
+            lambda: forms.of_optimizer(saved.get("optimizer"), self.optimizer, steps()),
+            lambda: forms.of_history(saved.get("stretches") or [], len(saved["rows"])),
+            lambda: forms.of_observed(saved.get("observed", []), epochs),
+        )
+
     def _resume(self) -> tuple[list[Row], dict[str, Any] | None]:
         """The epochs that a checkpoint has, and where in the next one it was written."""
         path = self.folder / "checkpoint.pt" if self.folder is not None else None
-        what = {**identity(self.config), "data": self.data.info.fingerprint}
+        what = {**identity(without_places(self.config)), "data": self.data.info.fingerprint}
         self._checkpoints = Checkpoints(path, what, self.config.train.checkpoint_minutes)
         saved = self._checkpoints.load()
         if saved is None:
             return [], None
+        if problem := self._problem(saved):
+            raise unusable(path, problem)
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.observed = saved.get("observed", [])

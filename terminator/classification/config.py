@@ -5,7 +5,14 @@ beside the model's.
 import dataclasses
 from dataclasses import dataclass, field
 
-from terminator.config import SHAPE, ModelConfig, OptimizerConfig, SchedulerConfig, Training
+from terminator.config import (
+    KNOWN_DATA,
+    SHAPE,
+    ModelConfig,
+    OptimizerConfig,
+    SchedulerConfig,
+    Training,
+)
 from terminator.mixers.registry import MAP_MIXERS
 from terminator.runtime.settings import (
     Experiment,
@@ -28,6 +35,8 @@ NETWORKS = {
 @dataclass(frozen=True)
 class NetworkConfig:
     """Which network: Terminator, whose shape and switches are the group `model`, or a baseline."""
+
+    LARGEST, MOST = 2**20, {"blocks": 1_000}  # of integers, see settings
 
     name: str = "terminator"  # terminator; resnet18, ccnn, cnn (see baselines.py); host (host.py)
     hidden: int = 140  # channels of ccnn's blocks
@@ -83,6 +92,15 @@ class NetworkConfig:
 @dataclass(frozen=True)
 class DatasetConfig:
     """Which images, in what form."""
+
+    MOST = {
+        "image_size": 2**14,
+        "crop_padding": 2**14,
+        "train_size": 2**24,
+        "test_size": 2**24,
+        "held_out": 2**24,
+    }
+    PLACES = {"name": KNOWN_DATA}
 
     # digits, MNIST, CIFAR10, CIFAR100, STL10, ... (datasets), or a folder, an archive
     name: str = "digits"
@@ -180,6 +198,8 @@ class TestConfig:
 @dataclass(frozen=True)
 class PretrainedConfig:
     """A model to start from or to test."""
+
+    PLACES = {"filename": ()}
 
     load: bool = False  # start from the model in pretrained.filename, or test it (train.do=False)
     # a model saved by this kit (.safetensors) or a released checkpoint (.ckpt, .pt, .pth)

@@ -1,7 +1,7 @@
 """The networks by name (network.name): made from a configuration, or read from a model file."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -9,10 +9,10 @@ from terminator.classification.baselines import CCNN, Baseline, ResNet18, SmallC
 from terminator.classification.config import Config, NetworkConfig
 from terminator.classification.host import Host
 from terminator.config import ModelConfig
+from terminator.description import described
 from terminator.model import Terminator
 from terminator.runtime import weights
-from terminator.runtime.settings import ConfigError, from_dict
-from terminator.standardization import set_evaluation
+from terminator.runtime.settings import from_dict, to_dict
 
 BASELINES: dict[str, type[Baseline]] = {
     "resnet18": ResNet18,
@@ -24,9 +24,7 @@ BASELINES: dict[str, type[Baseline]] = {
 
 def build(config: Config) -> nn.Module:
     """A new network of a resolved configuration, initialised from torch's random state."""
-    if config.network.name in BASELINES:
-        return BASELINES[config.network.name](config.model, config.network)
-    return Terminator(config.model)
+    return _made(config.model, config.network)
 
 
 def network_of(model: nn.Module) -> NetworkConfig:
@@ -49,17 +47,45 @@ def load(path: str | Path) -> nn.Module:
 
         return released.load(path)
     tensors, metadata = weights.read(path)
-    if "network" not in metadata:
-        return Terminator.load(path)
-    try:
-        network = from_dict(NetworkConfig, json.loads(metadata["network"]))
-        model = BASELINES[network.name](
-            from_dict(ModelConfig, json.loads(metadata["model"])), network
+    if (kind := metadata["format"]) not in ("terminator", "terminator baseline"):
+        raise ValueError(
+            f"{path} is no model that classifies images or sequences: its metadata says "
+            f"format={kind}"
         )
-        model.load_state_dict(tensors)
-        model.info = json.loads(metadata["info"])
-        if json.loads(metadata["calibrated"]):
-            set_evaluation(model, "calibrated")
-    except (ConfigError, KeyError, RuntimeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} does not hold a whole model: {error}") from error
-    return model.eval()
+    with weights.understood(path):
+        network = NetworkConfig()
+        if kind == "terminator baseline":
+            network = from_dict(NetworkConfig, weights.values(metadata["network"], "network"))
+            if network.name not in BASELINES:
+                raise ValueError(f"its network is {network.name}; allowed: {', '.join(BASELINES)}")
+        model = described(path, tensors, metadata, lambda config: _made(config, network))
+        _check_settings(model)
+    return model
+
+
+def _made(config: ModelConfig, network: NetworkConfig) -> nn.Module:
+    if network.name in BASELINES:
+        return BASELINES[network.name](config, network)
+    return Terminator(config)
+
+
+def _check_settings(model: Any) -> None:
+    """Check that the settings in a model's `info` describe the network that its file describes.
+
+    Raises:
+        ValueError: for the first difference.
+    """
+    saved = model.info.get("config")
+    if saved is None:
+        return
+    settings = from_dict(Config, saved)
+    pairs = [(to_dict(settings.network), to_dict(network_of(model)), "network")]
+    if "model" in saved:
+        pairs.append((to_dict(settings.model), to_dict(model.config), "model"))
+    for theirs, ours, group in pairs:
+        for key, value in ours.items():
+            # a model may be kept at another size than it was trained at
+            if theirs[key] != value and (group, key) not in (("model", "size"),):
+                raise ValueError(
+                    f"it describes itself twice, with {group}.{key}={value!r} and {theirs[key]!r}"
+                )

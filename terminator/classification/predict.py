@@ -31,7 +31,8 @@ def load_predictor(model_path: str | Path) -> Terminator:
             description.
     """
     model = load(model_path)
-    if not getattr(model, "info", {}).get("data") or model.config.dimensions != 2:
+    said = getattr(model, "info", {}).get("data", {})
+    if not {"classes", "mean", "std"} <= said.keys() or model.config.dimensions != 2:
         raise ValueError(
             f"{model_path} was saved without the description of its data, or is no image model; "
             "predict needs classes and normalisation"

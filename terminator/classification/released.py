@@ -11,12 +11,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from terminator.config import ModelConfig
 from terminator.model import Terminator
-from terminator.runtime.checkpoint import load_checked
+from terminator.runtime.checkpoint import NotOnlyTensors, load_checked
+from terminator.runtime.progress import say
+from terminator.runtime.weights import is_finite, sketch
 
+# what wrappers put before keys: DataParallel, torch.compile, Lightning modules
+_WRAPPERS = re.compile(r"(?:(?:module|_orig_mod|model|network)\.)*")
 # our name -> released name, applied in this order to every one of our keys
 _RENAMES = (
     (r"^classifier\.", "out_layer."),
@@ -43,6 +48,9 @@ _RENAMES = (
 )
 
 
+FEW = 4  # keys in a message
+
+
 def released_key(key: str) -> str:
     """The released code's name of one of our parameters."""
     for pattern, replacement in _RENAMES:
@@ -53,37 +61,70 @@ def released_key(key: str) -> str:
 def read(path_or_state: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
     """The released state dict in a file (Lightning checkpoint or plain), or in a mapping.
 
+    What wrappers put before the keys (module., _orig_mod., model., network.) is left out, and said.
+
     Raises:
         FileNotFoundError: as its message says.
         ValueError: if the file is no checkpoint, or unsafe to unpickle.
     """
-    state: Any = path_or_state
-    if not isinstance(state, Mapping):
-        if not Path(state).is_file():
-            raise FileNotFoundError(f"no checkpoint file at {path_or_state}")
+    state, where = path_or_state, "the state dict"
+    if not isinstance(path_or_state, Mapping):
+        where = str(path_or_state)
+        if not Path(path_or_state).is_file():
+            raise FileNotFoundError(f"no checkpoint file at {where}")
         try:
-            state = load_checked(state)
+            state = load_checked(path_or_state)
+        except NotOnlyTensors as error:
+            raise ValueError(_conversion(where, error)) from error
         except ValueError as error:
             raise ValueError(
-                f"{path_or_state} is no checkpoint that can be read safely (weights_only=True): "
-                f"{error}"
+                f"{where} is no checkpoint that can be read safely (weights_only=True): {error}"
             ) from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if (
         not isinstance(state, Mapping)
         or not state
-        or not all(isinstance(v, Tensor) for v in state.values())
+        or not all(isinstance(key, str) and isinstance(v, Tensor) for key, v in state.items())
     ):
-        raise ValueError(
-            f"{path_or_state if isinstance(path_or_state, (str, Path)) else 'the mapping'} holds "
-            "no state dict: a mapping from names to tensors was expected"
-        )
-    return {
-        key.removeprefix("network."): value
-        for key, value in state.items()
-        if not key.endswith("train_length")
-    }
+        raise ValueError(f"{where} holds no state dict, a mapping of names to tensors")
+    return _without_wrappers(state, where)
+
+
+def _conversion(path: str, error: ValueError) -> str:
+    """What to do with a file that holds more than tensors: two lines for where it was made."""
+    new = f"{Path(path).stem}-weights.pt"
+    return (
+        f"{path} is no checkpoint that can be read safely (weights_only=True): {error}. If you "
+        "made it, or trust whoever did, convert it there, where reading it may run its code, by "
+        "the two "
+        f"lines: state = torch.load({path!r}, map_location='cpu', weights_only=False)['state_dict']"
+        f" and torch.save(dict(state), {new!r}); {new} can be read here"
+    )
+
+
+def _without_wrappers(state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """The state dict by the released keys, without bookkeeping.
+
+    Raises:
+        ValueError: if two keys become one.
+    """
+    found: dict[str, Tensor] = {}
+    seen: dict[str, str] = {}
+    left_out: dict[str, int] = {}
+    for key, value in state.items():
+        before = _WRAPPERS.match(key)
+        bare = key[before.end() :].replace("_orig_mod.", "") if before else key
+        if bare.endswith("train_length"):
+            continue
+        if bare in found:
+            raise ValueError(f"{where} has {bare} twice, as {seen[bare]} and as {key}")
+        found[bare], seen[bare] = value, key
+        if before and before[0]:
+            left_out[before[0]] = left_out.get(before[0], 0) + 1
+    for prefix, count in left_out.items():
+        say(f"note: {where}: {prefix!r} before {count} of {len(state)} keys is left out")
+    return found
 
 
 def infer_config(state: Mapping[str, Tensor]) -> ModelConfig:
@@ -123,8 +164,11 @@ def infer_config(state: Mapping[str, Tensor]) -> ModelConfig:
             **{name: state[key].shape[1] for name, key in hidden.items()},
         )
     except (KeyError, ValueError, IndexError) as error:
+        keys = sorted(state)
         raise ValueError(
-            f"the state dict is not one of the released 2-D model; missing or misshapen: {error}"
+            "the state dict is not one of the released 2-D model; missing or misshapen: "
+            f"{error}. It has {len(keys)} keys: {', '.join(keys[:FEW])}"
+            f"{', ...' if len(keys) > FEW else ''}"
         ) from error
 
 
@@ -141,9 +185,10 @@ def load(
         ValueError: that lists missing, unexpected and misshapen keys by name.
     """
     state = read(path_or_state)
-    model = Terminator(config or infer_config(state))
+    config = config or infer_config(state)
+    found = sketch(lambda: Terminator(config))  # compared before anything takes memory
     problems, weights = [], {}
-    expected = {released_key(name): (name, p) for name, p in model.named_parameters()}
+    expected = {released_key(name): (name, p) for name, p in found.named_parameters()}
     problems += [f"missing: {key}" for key in expected if key not in state]
     problems += [f"unexpected: {key}" for key in state if key not in expected]
     for key, (name, parameter) in expected.items():
@@ -151,14 +196,28 @@ def load(
             problems.append(
                 f"misshapen: {key} is {tuple(state[key].shape)}, expected {tuple(parameter.shape)}"
             )
+        elif key in state and (wrong := _unusable(state[key])):
+            problems.append(f"of no use: {key} {wrong}")
         elif key in state:
             weights[name] = state[key].reshape(parameter.shape)
     if problems:
         raise ValueError(
             "the released state dict does not fit the model:\n  " + "\n  ".join(problems)
         )
+    model = Terminator(config)
     model.load_state_dict(weights, strict=False)
     return model.eval()
+
+
+def _unusable(value: Tensor) -> str:
+    """What is wrong with a weight; nothing if it can be used."""
+    if not value.is_floating_point():
+        return f"is of type {str(value.dtype).removeprefix('torch.')}; allowed: floating point"
+    if value.layout != torch.strided:
+        return f"is {value.layout}; allowed: dense weights"
+    if value.untyped_storage().nbytes() < value.numel() * value.element_size():
+        return "is not stored whole"
+    return "" if is_finite(value) else "holds NaN or infinite numbers"
 
 
 def _shape(tensor: Tensor) -> list[int]:

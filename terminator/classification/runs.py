@@ -25,6 +25,7 @@ from terminator.runs import records
 from terminator.runs.leavings import leave
 from terminator.runs.study import default_seeds
 from terminator.runs.system import FinishedRun, System
+from terminator.runtime import weights
 from terminator.runtime.distributed import barrier, choose_device, processes, rank
 from terminator.runtime.paths import results_dir
 from terminator.runtime.progress import say
@@ -35,6 +36,7 @@ from terminator.runtime.settings import (
     identity,
     require_one_of,
     to_dict,
+    without_places,
 )
 from terminator.slow_net import forget_kernels
 from terminator.standardization import is_calibrated
@@ -200,6 +202,9 @@ class ClassificationSystem(System):
             return networks.load(config.pretrained.filename)
         return networks.build(config)
 
+    def sketch(self, config: Config) -> nn.Module:
+        return weights.sketch(lambda: networks.build(config))
+
     def trainer(
         self, model: nn.Module, config: Config, data: ImageData, folder: Path | None = None
     ) -> Trainer:
@@ -232,7 +237,7 @@ class ClassificationSystem(System):
 
     def save(self, path: Path, model: Any, config: Config, **info: Any) -> None:
         """Write the model's own kind of file, which holds the changed settings in its `info`."""
-        model.save(path, **info, config=identity(config))
+        model.save(path, **info, config=identity(without_places(config)))
 
     def load(self, path: str | os.PathLike) -> tuple[Any, Config | None]:
         """The network in a file of this kit or a released checkpoint, and its configuration.
@@ -247,7 +252,8 @@ class ClassificationSystem(System):
         """
         model = networks.load(Path(path))
         saved = getattr(model, "info", {}).get("config")
-        return model, None if saved is None else from_dict(Config, saved)
+        with weights.understood(path):
+            return model, None if saved is None else from_dict(Config, saved)
 
     # -- tables
 
@@ -417,6 +423,8 @@ def _as_trained(data: ImageData, model: nn.Module, path: str | os.PathLike) -> I
     saved = getattr(model, "info", {}).get("data")
     if saved is None:
         return data
+    if missing := [name for name in ("classes", "mean", "std") if name not in saved]:
+        raise ValueError(f"{path} does not say {', '.join(missing)} of the data it was trained on")
     if list(saved["classes"]) != list(data.info.classes):
         raise ValueError(
             f"{path} knows the classes {', '.join(saved['classes'])}; {data.info.title} has "

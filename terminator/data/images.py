@@ -25,6 +25,7 @@ from terminator.data.sources import (
     DatasetCorrupt,
     DatasetNotFound,
     RawSplits,
+    own_names,
     stratified_choice,
 )
 from terminator.data.views import permutation, permute, to_sequence
@@ -41,7 +42,8 @@ class DatasetInfo:
 
     shape:       (C, H, W), or (C, L) for a sequence view.
     mean, std:   per channel, of the training images in [0, 1]; a constant channel has std 1.
-    fingerprint: SHA-256 over shapes, images and labels of both splits.
+    fingerprint: SHA-256 over shapes, images and labels of both splits, and over names of classes
+                 that are the user's own (sources.own_names).
     notes:       what a reader of the numbers has to know: lossy copy, own split, resizing.
     """
 
@@ -120,7 +122,7 @@ def load(
             image_size.
     """
     _check_arguments(name, image_size, channels, train_size, test_size, view)
-    name = os.fspath(name)
+    name = asked = os.fspath(name)
     if name in pathfinder.PICTURES:
         title = pathfinder.PathfinderSettings(pathfinder.PICTURES[name]).title
         splits = pathfinder.load_pictures(name, train_size, test_size)
@@ -145,7 +147,10 @@ def load(
         order = permutation(parts[0].shape[-1], permutation_seed)
         parts[0], parts[2] = permute(parts[0], order), permute(parts[2], order)
         notes.append(f"pixels permuted (seed {permutation_seed})")
-    return ImageData(*parts, info=_describe(name, title, parts, splits.classes, notes))
+    return ImageData(
+        *parts,
+        info=_describe(name, title, parts, splits.classes, notes, own_names(asked, splits.classes)),
+    )
 
 
 def _check_arguments(
@@ -316,7 +321,12 @@ def _hold_out(parts: list[Tensor], count: int) -> list[Tensor]:
 
 
 def _describe(
-    name: str, title: str, parts: list[Tensor], classes: tuple[str, ...], notes: list[str]
+    name: str,
+    title: str,
+    parts: list[Tensor],
+    classes: tuple[str, ...],
+    notes: list[str],
+    own_classes: bytes,
 ) -> DatasetInfo:
     images = parts[0]
     levels = torch.arange(256, dtype=torch.float64) / 255
@@ -332,6 +342,7 @@ def _describe(
     for part in parts:
         digest.update(f"{part.dtype} {tuple(part.shape)}\n".encode())
         digest.update(part.contiguous().numpy().data)
+    digest.update(own_classes)
     return DatasetInfo(
         name,
         title,

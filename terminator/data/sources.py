@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import http.client
+import json
 import os
 import shutil
 import socket
@@ -87,6 +88,39 @@ STANDARD = {
     "CIFAR100": StandardSet("CIFAR-100", (3, 32, 32), 100, "cifar-100-python/{train,test,meta}"),
     "STL10": StandardSet("STL-10", (3, 96, 96), 10, "stl10_binary/{train,test}_{X,y}.bin"),
 }
+
+
+COPIES = {  # class folders of standard data, whose fingerprints stand in records: their class names
+    "cifar10-jpeg": (
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    )
+}
+
+
+def own_names(name: str, classes: tuple[str, ...]) -> bytes:
+    """What class names add to a fingerprint, so that a renamed class is other data.
+
+    Nothing is added where the names follow from the data set's: those of standard data, and of
+    class folders that are called in COPIES and have its names.
+
+    Args:
+        name: of the data set, as it is asked for: a known name, or what names a class folder.
+    """
+    if name in (*STANDARD, "digits") or name.startswith("pathfinder-"):
+        return b""
+    copy = Path(name).name.lower().split(".")[0]
+    if COPIES.get(copy) == tuple(classes):
+        return b""
+    return f"classes {json.dumps(list(classes))}\n".encode()
 
 
 def stratified_choice(labels: np.ndarray, size: int, seed: int) -> np.ndarray:

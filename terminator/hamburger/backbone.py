@@ -13,6 +13,7 @@ from torchvision.models import resnet
 from terminator.hamburger.settings import BACKBONES
 from terminator.runtime.checkpoint import load_checked
 from terminator.runtime.settings import ConfigError
+from terminator.runtime.weights import fits
 
 MULTI_GRID = (1, 2, 4)  # of the last layer's blocks; the first of them keeps half its dilation
 
@@ -77,13 +78,20 @@ class Backbone(nn.Module):
             raise ConfigError(
                 f"model.weights is {str(path)!r}, which cannot be read: {error}"
             ) from error
+        if not isinstance(found, dict) or not all(
+            isinstance(key, str) and isinstance(value, Tensor) for key, value in found.items()
+        ):
+            raise ConfigError(
+                f"model.weights is {str(path)!r}, which holds no state dict; allowed: ImageNet "
+                "weights of the backbone, tensors by name"
+            )
         found = {key: value for key, value in found.items() if not key.startswith("fc.")}
         own = self.state_dict()
         wrong = sorted(
             key
             for key in own.keys() | found.keys()
             if not key.endswith("num_batches_tracked")
-            and (key not in own or key not in found or own[key].shape != found[key].shape)
+            and (key not in own or key not in found or not fits(found[key], own[key]))
         )
         if wrong:
             raise ConfigError(

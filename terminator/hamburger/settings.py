@@ -31,6 +31,8 @@ STRIDES = (8, 16)
 class HamSettings:
     """One decomposition as a layer; D features and N columns per head, S heads."""
 
+    LARGEST = 2**20  # of all integers here, see settings
+
     kind: str = "NMF"  # the decomposition: NMF, VQ, CD
     # a column is a position (spatial) or a channel (channel); dual: a ham of each
     mode: str = "spatial"
@@ -131,6 +133,9 @@ class HamburgerSettings(HamSettings):
 @dataclass(frozen=True)
 class HamNetSettings:
     """The network around the context; the defaults are the release's for PASCAL VOC."""
+
+    LARGEST = 2**20  # of all integers here, see settings
+    PLACES = {"weights": ()}
 
     # resnet18, resnet34, resnet50, resnet101, resnet152; none: the pixels
     backbone: str = "resnet101"

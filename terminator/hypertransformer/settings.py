@@ -39,6 +39,9 @@ class HyperTransformerSettings:
         ConfigError: from the constructor, for a setting that cannot be used.
     """
 
+    LARGEST = 2**20  # of all integers here, see settings
+    MOST = {"num_layers": 1_000, "warmup_steps": 2**32}
+
     num_labels: int = 20  # n, of the episodes; leave it out; label n means "no label"
     image_size: int = 28  # of the episodes; leave it out
     in_channels: int = 1  # of the data; leave it out

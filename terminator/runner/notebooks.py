@@ -193,8 +193,16 @@ def parse_value(text):
     """A -p value: JSON if it is JSON (NaN and Infinity are not), else the text itself."""
     try:
         return json.loads(text, parse_constant=lambda name: float("not JSON"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
+
+
+def read_value(text, default):
+    """A -p value for a parameter with this default: where that is text, what stands in no quotes
+    is text (007, true).
+    """
+    value = parse_value(text)
+    return text if isinstance(default, str) and not isinstance(value, str) else value
 
 
 def choose_parameters(notebooks, args):
@@ -213,12 +221,13 @@ def choose_parameters(notebooks, args):
     given = {"profile": args.profile, "device": args.device}
     if args.seeds is not None:
         given["seeds"] = args.seeds
+    typed = {}  # what stands there as it was typed
     for name, text in args.parameter:
         if name in COMMON or name in given:
             raise Refusal(
                 f"-p {name} {text}: " + (f"use --{name}" if name in COMMON else "given twice")
             )
-        given[name] = parse_value(text)
+        given[name] = typed[name] = text
     for name in given:
         if not any(name in notebook.parameters for notebook in notebooks):
             known = "\n".join(
@@ -228,7 +237,9 @@ def choose_parameters(notebooks, args):
     chosen = {}
     for notebook in notebooks:
         chosen[notebook.name] = {
-            name: value for name, value in given.items() if name in notebook.parameters
+            name: read_value(value, notebook.parameters[name][0]) if name in typed else value
+            for name, value in given.items()
+            if name in notebook.parameters
         }
         for name, value in chosen[notebook.name].items():
             default = notebook.parameters[name][0]

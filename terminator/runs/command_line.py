@@ -8,9 +8,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from omegaconf import OmegaConf
-
+from terminator.runtime import words
 from terminator.runtime.settings import PROFILES, ConfigError, Experiment, changed_settings, to_dict
+from terminator.runtime.settings_help import typed
 
 
 def _nothing(parser: argparse.ArgumentParser) -> None:
@@ -112,11 +112,11 @@ def read_config(file: Path) -> dict[str, Any]:
         ConfigError: if it is neither.
         OSError: if it cannot be read.
     """
-    text = file.read_text(encoding="utf8", errors="replace")
+    text = file.read_text(encoding="utf8", errors="surrogateescape")
     values: Any
     try:
-        values = json.loads(text) if file.suffix == ".json" else _yaml(text)
-    except Exception as error:  # PyYAML's errors share no base with omegaconf's
+        values = json.loads(text) if file.suffix == ".json" else words.from_yaml(text)
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
     if isinstance(values, dict) and "run_id" in values:
         values = values.get("config")
@@ -130,13 +130,9 @@ def read_config(file: Path) -> dict[str, Any]:
     return values
 
 
-def _yaml(text: str) -> Any:
-    return OmegaConf.to_container(OmegaConf.create(text))
-
-
 def print_config(config: Experiment) -> None:
     """Every setting as YAML, which --config reads."""
-    print(OmegaConf.to_yaml(OmegaConf.create(to_dict(config))), end="")
+    print(words.to_yaml(to_dict(config)), end="")
 
 
 def config_option(parser: argparse.ArgumentParser) -> None:
@@ -269,6 +265,6 @@ def presets_command(commands: Iterable[Command]) -> Command:
             config = module.preset(name)
             for group, values in changed_settings(config, type(config)()).items():
                 for key, value in values.items():
-                    print(f"    {group}.{key}={json.dumps(value)}")
+                    print(f"    {group}.{key}={typed(value)}")
 
     return Command("presets", presets, "list the named configurations", options)

@@ -8,7 +8,7 @@ with its source.
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,37 @@ def write_csv(path: Path, frame: pd.DataFrame) -> Path:
 
 def _digest(record: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def check_writable_record(record: dict[str, Any]) -> dict[str, Any]:
+    """The record as it will be read again: written in memory only, before a training starts.
+
+    Raises:
+        ValueError: naming the field whose value no record can hold.
+    """
+    for field, value in _leaves(record):
+        try:
+            json.dumps(value).encode()
+            str(value).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(
+                f"the record of this run could not be written: its {field} is {value!r:.100}, "
+                f"{error}; rename it, or choose other data or settings"
+            ) from error
+    return json.loads(json.dumps(record))
+
+
+def _leaves(value: Any, field: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value in nested dictionaries and lists with what it is called: data.classes[3]."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield f"{field} key", key
+            yield from _leaves(item, f"{field}.{key}" if field else str(key))
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from _leaves(item, f"{field}[{number}]")
+    else:
+        yield field, value
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:

@@ -28,6 +28,7 @@ from terminator.runs import observations, records
 from terminator.runtime import locks, provenance, weights
 from terminator.runtime.deterministic import deterministic_algorithms
 from terminator.runtime.distributed import broadcast, processes, rank
+from terminator.runtime.machine import memory_bytes
 from terminator.runtime.paths import results_dir
 from terminator.runtime.progress import say
 from terminator.runtime.settings import (
@@ -37,8 +38,12 @@ from terminator.runtime.settings import (
     identity,
     require_one_of,
     to_dict,
+    with_places,
+    without_places,
 )
 from terminator.trainer import Callback, Loop, Row
+
+INDEX_WAIT_S = 60.0  # for another process that writes the same index
 
 
 @dataclass(frozen=True)
@@ -52,11 +57,13 @@ class FinishedRun:
     folder: Path
     system: "System"
     trained: bool = False
+    asked: Any = None  # the configuration that it was asked for by, if any: it knows paths
 
     @property
     def config(self) -> Any:
         """The resolved configuration."""
-        return from_dict(self.system.config, self.record["config"])
+        config = from_dict(self.system.config, self.record["config"])
+        return config if self.asked is None else with_places(config, self.asked)
 
     def model(self) -> Any:
         """The trained network, in evaluation mode."""
@@ -117,16 +124,22 @@ def run_name(what: dict[str, Any], fingerprint: str, profile: str, seed: int, *n
 
 
 def once(
-    folder: Path, train: Callable[[], dict[str, Any]], need_model: bool = False, force: bool = False
+    folder: Path,
+    train: Callable[[], dict[str, Any]],
+    need_model: bool = False,
+    force: bool = False,
+    rebuild_index: Callable[[], Any] = lambda: None,
 ) -> dict[str, Any]:
     """The record in the folder, or what `train` gives, in one process (or group of ranks) at a
-    time.
+    time; what a process that was killed behind its record left to do is done.
 
     Raises:
         PermissionError: if nothing can be written there; whatever `train` raises.
     """
     found = broadcast(_find(folder, need_model, force))
     if found is not None:
+        if rank() == 0:
+            _mend(folder, rebuild_index)
         return found
     if rank() == 0:
         records.check_writable(folder)
@@ -135,6 +148,31 @@ def once(
             None if force else broadcast(_find(folder, need_model, force))
         )  # while this process waited
         return train() if found is None else found
+
+
+def _mend(folder: Path, rebuild_index: Callable[[], Any]) -> None:
+    """Do what is left of a run that was killed between its record and the end: index, checkpoint.
+
+    Another process that trains it again, and holds its lock, is left alone; so is a checkpoint
+    whose model is not there, from which the weights can still be had.
+    """
+    left = [path for path in (folder / "checkpoint.pt", *folder.glob(".*.tmp*")) if path.is_file()]
+    if not left or not (folder / "model.safetensors").is_file():
+        return
+    try:
+        lock = locks.folder_lock(folder)
+        lock.acquire(timeout=0)
+    except (Timeout, OSError):
+        return
+    try:
+        rebuild_index()
+        for path in left:
+            path.unlink(missing_ok=True)
+        say(f"{folder.name}: what an interrupted end had left is put in order")
+    except OSError as error:  # not ours to write, perhaps: the record is there all the same
+        say(f"note: {folder} holds left-overs that cannot be removed ({error.strerror})")
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager
@@ -180,6 +218,46 @@ def finished_record(folder: Path) -> dict[str, Any] | None:
     return found if found is not None and found["status"] == records.FINISHED else None
 
 
+@contextlib.contextmanager
+def _index_alone(path: Path) -> Iterator[None]:
+    """Let one process at a time read all records and write an index, so that the last one written
+    knows all; what one that was killed had half-written goes.
+    """
+    runs = path.parent / "runs"
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        lock = locks.folder_lock(runs)
+        lock.acquire(timeout=INDEX_WAIT_S)
+    except (Timeout, OSError, NotImplementedError):  # a file system without locks, say
+        yield
+        return
+    try:
+        for left in path.parent.glob(f".{path.stem}-*.tmp{path.suffix}"):
+            left.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()
+
+
+def _check_memory(system: "System", config: Any) -> None:
+    """Raise ConfigError for a network that this machine cannot hold, before it is made."""
+    try:
+        found = system.sketch(config)
+    except RuntimeError as error:  # sizes beyond all bounds
+        raise ConfigError(
+            f"the network of these settings is too large: {error}; allowed: smaller settings of it"
+        ) from error
+    count = sum(p.numel() for p in found.parameters())
+    kept = sum(t.numel() * t.element_size() for t in (*found.parameters(), *found.buffers()))
+    needed, memory = 4 * kept, memory_bytes()  # with gradients and an optimiser's two averages
+    if memory is not None and needed > memory:
+        raise ConfigError(
+            f"the network of these settings has {count:,} parameters, which take "
+            f"{needed / 2**30:,.0f} GiB to train; this machine has {memory / 2**30:,.0f} GiB; "
+            "allowed: smaller settings of the network"
+        )
+
+
 # -- records ---------------------------------------------------------------------------------------
 
 
@@ -192,7 +270,7 @@ def describe(trainer: Loop, rows: Sequence[dict[str, float]]) -> dict[str, Any]:
         "seed": config.train.seed,
         "model": type(trainer.model).__name__,
         "parameters": count_parameters(trainer.model),
-        "config": to_dict(config),
+        "config": to_dict(without_places(config)),
         "data": dataclasses.asdict(trainer.data.info),
         "epochs": list(rows),
         "wall_s": round(sum(row["seconds"] for row in rows), 2),
@@ -279,6 +357,10 @@ class System(ABC):
         """The network as training starts."""
         return self.build(config)
 
+    def sketch(self, config: Any) -> nn.Module:
+        """The network of a resolved configuration, without memory; see weights.sketch."""
+        return weights.sketch(lambda: self.build(config))
+
     @abstractmethod
     def trainer(self, model: nn.Module, config: Any, data: Any, folder: Path | None = None) -> Loop:
         """The loop that trains and tests it."""
@@ -292,8 +374,8 @@ class System(ABC):
         return {}
 
     def identity(self, config: Any) -> dict[str, Any]:
-        """What makes an experiment this one; see config.identity."""
-        return identity(config)
+        """What makes an experiment this one, wherever its data lie; see settings.identity."""
+        return identity(without_places(config))
 
     @abstractmethod
     def method(self, config: Any) -> str:
@@ -386,19 +468,23 @@ class System(ABC):
                         config, data, experiment, profile, folder, not force, callbacks
                     )
 
-            record = once(folder, train, need_model, force)
+            record = once(folder, train, need_model, force, self.rebuild_index)
             if record["run_id"] != name:
                 raise ConfigError(
                     f"{folder} holds the finished run {record['run_id']} of other settings or data "
                     f"than {name}; allowed: another folder, or --force to replace it"
                 )
-            return self.of_record(record, folder, bool(trained))
+            return self.of_record(record, folder, config, bool(trained))
 
     def of_record(
-        self, record: dict[str, Any], folder: Path | None = None, trained: bool = False
+        self,
+        record: dict[str, Any],
+        folder: Path | None = None,
+        asked: Any = None,
+        trained: bool = False,
     ) -> Any:
         """The finished run of a record of this system, from its own folder or another."""
-        return self.run_type(record, folder or self.folder_of(record), self, trained)
+        return self.run_type(record, folder or self.folder_of(record), self, trained, asked)
 
     def run_id(self, config: Any, data: Any, profile: str) -> str:
         """`<names>-<profile>-s<seed>-<hash>`, of a resolved configuration."""
@@ -443,9 +529,8 @@ class System(ABC):
         if records.task_of(record) != self.task:
             return False
         with contextlib.suppress(ConfigError):
-            return identity(from_dict(self.config, record["config"])) == identity(
-                self.resolve_like(config, record)
-            )
+            theirs = without_places(from_dict(self.config, record["config"]))
+            return identity(theirs) == identity(without_places(self.resolve_like(config, record)))
         return False
 
     def but_seed(self, record: dict[str, Any]) -> str:
@@ -453,7 +538,8 @@ class System(ABC):
         JSON.
         """
         standard = self.config().train.seed
-        what = identity(from_dict(self.config, record["config"]).updated(train={"seed": standard}))
+        config = without_places(from_dict(self.config, record["config"]))
+        what = identity(config.updated(train={"seed": standard}))
         return json.dumps([what, record["data"]["fingerprint"]], sort_keys=True)
 
     def setting(self, record: dict[str, Any]) -> str:
@@ -481,6 +567,7 @@ class System(ABC):
         """
         if rank() == 0:
             self.announce(data)
+        _check_memory(self, config)
         began = {"provenance": provenance.provenance(), "started": provenance.now()}
         name = self.run_id(config, data, profile)
         trainer = self.trainer(self.start(config, data), config, data, folder)
@@ -500,6 +587,7 @@ class System(ABC):
             }
             records.write_record(folder / "record.json", json.loads(json.dumps(record)))
 
+        records.check_writable_record({**head, **describe(trainer, []), **began})
         for call in callbacks if rank() == 0 else ():
             if start := getattr(call, "start", None):
                 start(name, folder)
@@ -537,7 +625,7 @@ class System(ABC):
             model.state_dict(),
             {
                 "format": f"terminator {self.task}",
-                "config": json.dumps(to_dict(config)),
+                "config": json.dumps(to_dict(without_places(config))),
                 "info": json.dumps(info),
             },
         )
@@ -554,12 +642,10 @@ class System(ABC):
             raise ValueError(
                 f"{path} is no {self.task} model: its metadata says format={metadata['format']}"
             )
-        try:
-            config = from_dict(self.config, json.loads(metadata["config"]))
-            model = self.build(config)
-            model.load_state_dict(tensors)
-        except (ConfigError, KeyError, RuntimeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} does not hold a whole model: {error}") from error
+        with weights.understood(path):
+            config = from_dict(self.config, weights.values(metadata["config"], "config"))
+            weights.values(metadata.get("info", "{}"), "info")
+            model = weights.fitted(path, lambda: self.build(config), tensors)
         return model.eval(), config
 
     def runs_table(self, found: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -586,7 +672,10 @@ class System(ABC):
 
     def rebuild_index(self) -> Path | None:
         """Write the index, one row per run that is evidence; nothing where there is none."""
-        found = records.evidence(self.task)
-        return (
-            records.write_csv(results_dir() / self.index, self.runs_table(found)) if found else None
-        )
+        with _index_alone(results_dir() / self.index):
+            found = records.evidence(self.task)
+            return (
+                records.write_csv(results_dir() / self.index, self.runs_table(found))
+                if found
+                else None
+            )

@@ -4,23 +4,30 @@ A checkpoint is written beside the old one and renamed into place, so a kill or 
 the old one whole. Files are read with weights_only=True.
 """
 
+import hashlib
 import pickle
 import random
 import time
 import zipfile
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import torch
 
+from terminator.runtime import checkpoint_forms as forms
 from terminator.runtime.distributed import broadcast, gather, rank, world_size
 from terminator.runtime.errors import OneLine
+from terminator.runtime.memory import is_out_of_memory
 from terminator.runtime.paths import atomic_path
 from terminator.runtime.progress import say
 
 FORMAT = "terminator checkpoint 1"
+
+
+class NotOnlyTensors(ValueError):
+    """A file of torch.save that holds more than tensors and plain values, or none of torch.save."""
 
 
 class CheckpointError(OneLine, RuntimeError):
@@ -65,15 +72,42 @@ def load_checked(path: str | Path) -> Any:
                     raise ValueError(f"{damaged} in it does not match its check sum")
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # torch's own text advises to switch the safety off
-        raise ValueError(
+        raise NotOnlyTensors(
             "it is no file of torch.save, or holds more than tensors and plain values"
         ) from error
     except Exception as error:  # damaged pickles and archives raise all sorts of things
+        if is_out_of_memory(error):
+            raise
         raise ValueError(_first_line(error)) from error
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def digest(content: Any) -> str:
+    """SHA-256 over a checkpoint's content: names, numbers, types and shapes, in order."""
+    found = hashlib.sha256()
+    _add(found, content)
+    return found.hexdigest()
+
+
+def _add(found: Any, value: Any) -> None:
+    if isinstance(value, torch.Tensor):
+        found.update(f"tensor {value.dtype} {tuple(value.shape)}".encode())
+        dense = value.detach().cpu().contiguous()
+        found.update(dense.flatten().view(torch.uint8).numpy().data if dense.numel() else b"")
+    elif isinstance(value, Mapping):
+        found.update(f"mapping {len(value)}".encode())
+        for key, item in value.items():
+            _add(found, key)
+            _add(found, item)
+    elif isinstance(value, list | tuple):
+        found.update(f"list {len(value)}".encode())
+        for item in value:
+            _add(found, item)
+    else:
+        found.update(f"{type(value).__name__} {value!r}\0".encode("utf8", "backslashreplace"))
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
@@ -85,7 +119,7 @@ def write(path: Path, content: dict[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
-            torch.save({"format": FORMAT, **content}, temporary)
+            torch.save({"format": FORMAT, **content, "digest": digest(content)}, temporary)
     except (OSError, RuntimeError) as error:
         kept = "; the previous one is untouched" if path.exists() else ""
         raise CheckpointError(
@@ -111,7 +145,18 @@ def read(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of this kit: it lacks format={FORMAT!r}")
+    del content["format"]
+    known = content.pop("digest", None)  # the first checkpoints have none
+    if known is not None and known != digest(content):
+        raise unusable(path, "its content is not what was written")
     return content
+
+
+def unusable(path: Path | None, reason: str) -> CheckpointError:
+    """The error for a checkpoint that nothing can go on from."""
+    return CheckpointError(
+        f"{path} is no checkpoint to go on from: {reason}. Remove it to start that training afresh."
+    )
 
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
@@ -123,9 +168,16 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") 
             b, dict
         ):  # a group all of whose settings are defaults is left out
             found += differences(ours.get(key, {}), theirs.get(key, {}), f"{prefix}{key}.")
-        elif a != b:
+        elif a != b and not _one_place(a, b):
             found.append(f"{prefix}{key}: {b!r} -> {a!r}")
     return found
+
+
+def _one_place(ours: Any, theirs: Any) -> bool:
+    """Whether a value is the name of what the other, of an older checkpoint, has with its path."""
+    if not (isinstance(ours, str) and isinstance(theirs, str)):
+        return False
+    return bool(ours) and ours.removeprefix("./") == PurePath(theirs).name
 
 
 class Checkpoints:
@@ -163,6 +215,8 @@ class Checkpoints:
         if self.path is None or not self.path.exists():
             return None
         saved = read(self.path)
+        if problem := forms.of_head(saved):
+            raise unusable(self.path, problem)
         if changed := differences(self.identity, saved["identity"]):
             raise CheckpointError(
                 f"{self.path} belongs to another configuration: {'; '.join(changed)}. Remove it, "
@@ -170,7 +224,12 @@ class Checkpoints:
             )
         states = saved["random"]
         if len(states) == world_size():
-            set_random_states(states[rank()])
+            try:
+                set_random_states(states[rank()])
+            except (ValueError, TypeError, RuntimeError, KeyError, OverflowError) as error:
+                raise unusable(
+                    self.path, f"its random states are none ({_first_line(error)})"
+                ) from error
         elif rank() == 0:
             say(
                 f"note: the checkpoint was written by {len(states)} processes, now there are "

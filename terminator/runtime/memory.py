@@ -5,6 +5,14 @@ import ctypes
 import torch
 from torch import Tensor
 
+_OUT = (  # of torch's messages, which are RuntimeErrors without a kind of their own
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "Storage size calculation overflowed",
+    "numel: integer multiplication overflow",
+    "invalid size, cannot reserve",
+)
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of malloc.h
 
 
@@ -32,6 +40,13 @@ def to_device(x: Tensor, device: torch.device | str) -> Tensor:
     if device.type == "cuda" and x.device.type == "cpu":
         x = x.pin_memory()
     return x.to(device, non_blocking=device.type != "cpu")  # the way back has to be waited for
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python, NumPy or torch says that there is not enough memory."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT)
 
 
 def can_be_read(x: Tensor) -> bool:

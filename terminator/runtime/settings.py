@@ -1,18 +1,18 @@
-"""Reading of settings: dataclasses from dot-lists and dictionaries, strictly, and what makes an
+"""Reading of settings: dataclasses from words and dictionaries, strictly, and what makes an
 experiment this one.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import sys
 import types
 import typing
-from collections.abc import Iterable, Mapping
-from typing import Any, Self, cast
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import PurePath
+from typing import Any, Self
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
+from terminator.runtime import words
 from terminator.runtime.errors import OneLine
 
 PROFILES = (
@@ -20,6 +20,9 @@ PROFILES = (
     "laptop",
     "paper",
 )  # embedded data in minutes; reduced real data; the full settings
+
+
+MAX_ITEMS = 1_000  # of a list
 
 
 class ConfigError(OneLine, ValueError):
@@ -66,27 +69,28 @@ class Experiment:
 
 
 def parse_dotlist(dotlist: Iterable[str]) -> dict[str, Any]:
-    """["a.b=1", "c=[2,3]"] as nested dictionaries; values are read as YAML.
+    """["a.b=1", "c=[2,3]"] as nested dictionaries of words, unread: {"a": {"b": "1"}, ...}.
 
     Raises:
-        ConfigError: for an entry without a key or "=", or whose value is no YAML.
+        ConfigError: for an entry without a key or "=", or a key that is both a value and a group.
     """
-    entries = list(dotlist)
-    for entry in entries:
-        if "=" not in entry or not entry.split("=", 1)[0].strip():
+    found: dict[str, Any] = {}
+    for entry in dotlist:
+        key, equals, value = entry.partition("=")
+        *groups, name = (part.strip() for part in key.split("."))
+        if not equals or not all((*groups, name)):
             raise ConfigError(
                 f"cannot read {entry!r}; settings are written KEY=VALUE, e.g. train.epochs=6"
             )
-    try:
-        return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.from_dotlist(entries)))
-    except (OmegaConfBaseException, ValueError, AttributeError, TypeError) as error:
-        raise ConfigError(
-            f"cannot read {' '.join(entries)!r}: {' '.join(str(error).split())}"
-        ) from error
-    except Exception as error:  # PyYAML's errors share no base with the above
-        raise ConfigError(
-            f"cannot read the value in {' '.join(entries)!r}: {' '.join(str(error).split())}"
-        ) from error
+        inside = found
+        for group in groups:
+            inside = inside.setdefault(group, {})
+            if not isinstance(inside, dict):
+                raise ConfigError(f"{entry!r} and {group}={inside!r} cannot both be set")
+        if isinstance(inside.get(name), dict):
+            raise ConfigError(f"{entry!r} and {name}.{next(iter(inside[name]))} cannot both be set")
+        inside[name] = words.Word(value)
+    return found
 
 
 def from_dict(kind: type, values: Mapping[str, Any]) -> Any:
@@ -141,6 +145,43 @@ def changed_settings(config: Any, default: Any) -> dict[str, Any]:
     return found
 
 
+def without_places(config: Any) -> Any:
+    """The configuration as records, models and checkpoints hold it: of a path, the name stays.
+
+    A group's PLACES says which settings name files or folders, {key: names that need no place}. A
+    path that ends in such a name becomes ./NAME, since it is something else.
+    """
+    return _places(config, lambda group, key, known: _place_name(getattr(group, key), known))
+
+
+def with_places(config: Any, asked: Any) -> Any:
+    """A record's configuration with the paths of the one that was asked for."""
+    named = {
+        (type(group), key): getattr(group, key)
+        for group in (getattr(asked, f.name) for f in dataclasses.fields(asked))
+        for key in getattr(group, "PLACES", {})
+    }
+    return _places(config, lambda group, key, known: named[type(group), key])
+
+
+def _places(config: Any, change: Callable[[Any, str, Iterable[str]], str]) -> Any:
+    """The configuration with another value for every setting that names a place."""
+    groups = {}
+    for f in dataclasses.fields(config):
+        group = getattr(config, f.name)
+        new = {
+            key: change(group, key, known) for key, known in getattr(group, "PLACES", {}).items()
+        }
+        if any(getattr(group, key) != value for key, value in new.items()):
+            groups[f.name] = dataclasses.replace(group, **new)
+    return dataclasses.replace(config, **groups) if groups else config
+
+
+def _place_name(path: str, known: Iterable[str]) -> str:
+    name = PurePath(path).name
+    return path if not name or name == path else f"./{name}" if name in known else name
+
+
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return to_dict(value)
@@ -168,6 +209,7 @@ def _merge(config: Any, values: Mapping[str, Any], prefix: str) -> Any:
             changes[key] = _merge(current, value, f"{prefix}{key}.")
         else:
             changes[key] = _coerce(prefix + key, value, hints[key])
+            _check_largest(config, key, changes[key], prefix)
     return dataclasses.replace(config, **changes)
 
 
@@ -182,7 +224,12 @@ def _inside(config: Any, key: str) -> list[str]:
 
 
 def _coerce(key: str, value: Any, hint: Any) -> Any:
-    """Turn a value into the hinted type, where nothing is lost by it."""
+    """Turn a value into the hinted type, where nothing is lost by it; a word is read by it."""
+    if isinstance(value, words.Word):
+        try:
+            value = words.read(value, hint)
+        except words.Unreadable as error:
+            raise ConfigError(f"{key} is {value!r}; allowed: {error}") from None
     if isinstance(hint, types.UnionType):
         if value is None:
             return None
@@ -192,23 +239,48 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
         require(
             isinstance(value, (list, tuple)), key, value, f"a list of {kind.__name__}s, e.g. [1,2]"
         )
+        require(len(value) <= MAX_ITEMS, key, f"{len(value):,} long", f"at most {MAX_ITEMS} items")
         return tuple(_coerce(key, item, kind) for item in value)
-    if hint is float and isinstance(value, str):  # YAML 1.1 reads 5e-5 as a string
-        try:
-            value = float(value)
-        except ValueError:
-            pass
+    if hint is str:
+        return _text(key, value)
+    if hint is float and isinstance(value, str):  # Python and JSON may bring 5e-5 as a string
+        with contextlib.suppress(words.Unreadable):
+            value = words.number(value)
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if hint is float and is_number and abs(value) <= sys.float_info.max:  # integers have no end
         return float(value)
-    if hint is str and isinstance(
-        value, (int, float)
-    ):  # true and false, too: what is allowed is said later
-        return str(value)
     require(
         type(value) is hint and hint is not float,
         key,
         value,
-        {int: "an integer", float: "a finite number", bool: "true or false", str: "text"}[hint],
+        {int: "an integer", float: "a finite number", bool: "true or false"}[hint],
     )
+    if hint is int:
+        require(abs(value) < words.MAX_INTEGER, key, value, "an integer below 2**32")
     return value
+
+
+def _check_largest(group: Any, key: str, value: Any, prefix: str) -> None:
+    """Refuse an integer, or one of a list, above what its group says: LARGEST, of all its integers,
+    or MOST, of this one.
+    """
+    most = getattr(group, "MOST", {}).get(key, getattr(group, "LARGEST", None))
+    for item in value if isinstance(value, tuple) else (value,):
+        if most is not None and isinstance(item, int) and not isinstance(item, bool):
+            require(item <= most, prefix + key, value, f"integers up to {most:,}")
+
+
+def _text(key: str, value: Any) -> str:
+    """Text that a record can hold; numbers from Python or JSON as they are written."""
+    if isinstance(value, (int, float)):  # true and false, too: what is allowed is said later
+        value = str(value)
+    require(isinstance(value, str), key, value, "text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"{key} is {value!r}, which is not UTF-8; allowed: a name that is (rename the file or "
+            "folder)"
+        ) from None
+    require("\0" not in value, key, value, "text without a zero byte")
+    return str(value)

@@ -16,7 +16,7 @@ import pytest
 import torch
 from data_files import class_files, make_mnist, pack, write
 from places import ROOT
-from same import same
+from saved import same
 
 from terminator import Terminator, calibrate
 from terminator.classification.runs import CLASSIFICATION

@@ -9,7 +9,7 @@ import textwrap
 import numpy as np
 import pytest
 import torch
-from same import same
+from saved import same
 
 from terminator.classification.trainer import Trainer
 from terminator.runtime import checkpoint

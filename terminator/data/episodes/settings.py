@@ -65,6 +65,8 @@ class EpisodeSettings:
         ConfigError: from the constructor, for settings that cannot be used.
     """
 
+    LARGEST, MOST = 2**20, {"image_size": 2**14}  # of integers, see settings
+
     num_labels: int = 20  # n, the ways; label n means "no label"
     samples_transformer: int = 20  # support images in all, unlabelled ones included: n (k + u)
     samples_cnn: int = 60  # query images in all

@@ -9,6 +9,8 @@ from terminator.runtime.settings import ConfigError
 class ListOpsSettings:
     """Which trees; the defaults are the long range arena's."""
 
+    MOST = {"min_length": 2**20, "max_length": 2**20, "max_depth": 1_000, "max_arguments": 2**20}
+
     min_length: int = 500  # a tree has more tokens than this
     max_length: int = 2000  # and fewer than this
     max_depth: int = 10  # levels of nested lists

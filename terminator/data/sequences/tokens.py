@@ -249,8 +249,12 @@ def describe(
     vocabulary: int,
     classes: tuple[str, ...],
     notes: Iterable[str] = (),
+    own_classes: bytes = b"",
 ) -> TokenData:
     """The splits, cut to `length`, with what is worth knowing of them.
+
+    Args:
+        own_classes: what class names add to the fingerprint (sources.own_names).
 
     Raises:
         ValueError: for a split without examples, a label without class, or a token outside the
@@ -265,6 +269,7 @@ def describe(
                 digest.update(f"{split} {array.dtype} {tuple(array.shape)} {text.shift}\n".encode())
                 digest.update(array.contiguous().numpy().data)
         digest.update(part.labels.contiguous().numpy().data)
+    digest.update(own_classes)
     median = {split: float(np.median(part.texts[0].lengths.numpy())) for split, part in cut.items()}
     return TokenData(
         cut,

@@ -6,7 +6,7 @@ Source: arXiv 2109.04553 and its released code.
 
 from dataclasses import dataclass, field, replace
 
-from terminator.config import TrainingInSteps
+from terminator.config import KNOWN_DATA, TrainingInSteps
 from terminator.runtime.settings import ConfigError, Experiment, at_least, require
 
 CONTEXTS = ("none", "attention", "NMF", "VQ", "CD")  # NMF, VQ, CD: a Hamburger with that ham
@@ -16,6 +16,9 @@ SMALLEST = 4  # pixels a side where the generator starts and the discriminator e
 @dataclass(frozen=True)
 class GanData:
     """Which images."""
+
+    MOST = {"image_size": 2**14, "train_size": 2**24, "test_size": 2**24}
+    PLACES = {"name": KNOWN_DATA}
 
     name: str = "digits"  # digits, MNIST, CIFAR10, ..., or a class folder or archive
     image_size: int = 128  # pixels a side: 4 times a power of 2
@@ -48,6 +51,8 @@ class GanData:
 @dataclass(frozen=True)
 class GanModel:
     """Both networks; channels are multiples of the width."""
+
+    LARGEST = 2**20  # of all integers here, see settings
 
     width: int = 64  # channels at full resolution, doubled with every halving
     latent: int = 128  # random numbers that an image is made from (z)
@@ -136,6 +141,8 @@ class GanTest:
     """The Frechet distance, in the features of a small classifier that is trained on the same
     data.
     """
+
+    LARGEST = 2**20  # of all integers here, see settings
 
     __test__ = False  # not a test case
 

@@ -21,6 +21,9 @@ MSFLIP = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # the release's scales, each plain a
 class PictureConfig:
     """Which pictures, in what form."""
 
+    MOST = {"size": 2**14, "train_size": 2**24, "test_size": 2**24}
+    PLACES = {"name": TRAINED}
+
     name: str = "voc2012"  # context, shapes, camvid, voc2012, or a folder or archive like CamVid's
     # voc2012: train, trainaug, trainval; camvid: train, trainval; else train
     train: str = "trainaug"
@@ -83,6 +86,8 @@ class PolyOptimizer:
 class SegmentationTrain(TrainingInSteps):
     """A training of a segmentation network; the ham stays in float32."""
 
+    PLACES = {"start_from": ()}
+
     train_steps: int = 60_000
     steps_between_saves: int = 1_000
     batch_size: int = 16  # pictures per step, over all processes
@@ -109,6 +114,8 @@ class SegmentationTrain(TrainingInSteps):
 @dataclass(frozen=True)
 class SegmentationTest:
     """How the mean intersection over union is measured, on whole pictures."""
+
+    MOST = {"repeats": 2**20, "divisor": 2**14}
 
     __test__ = False  # not a test case
 

@@ -42,7 +42,12 @@ def load_segmenter(path: str | Path) -> tuple[nn.Module, SegmentationConfig]:
         ValueError: if the file is damaged or no such model.
     """
     model, config = SEGMENTATION.load(Path(path))
-    class_names(config)
+    names = class_names(config)
+    if config.model.classes != len(names):
+        raise ValueError(
+            f"{path} does not hold a whole model: it has {config.model.classes} classes, and its "
+            f"data, {config.data.name}, have {len(names)}"
+        )
     return model, config
 
 

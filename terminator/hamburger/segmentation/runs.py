@@ -108,7 +108,7 @@ class SegmentationSystem(System):
             if wrong := sorted(
                 key
                 for key in own.keys() | tensors.keys()
-                if key not in own or key not in tensors or own[key].shape != tensors[key].shape
+                if key not in own or key not in tensors or not weights.fits(tensors[key], own[key])
             ):
                 raise ConfigError(
                     f"train.start_from is {path!r}, which differs from this network in "

@@ -10,7 +10,7 @@ Source: arXiv 2305.19534 and its released code.
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from terminator.config import Training
+from terminator.config import KNOWN_DATA, Training
 from terminator.data.pathfinder_settings import PathfinderSettings
 from terminator.data.sequences.settings import ListOpsSettings
 from terminator.hrrformer.settings import (
@@ -50,6 +50,15 @@ MIXER_SIZES = {
 @dataclass(frozen=True)
 class LongRangeData:
     """Which sequences, how many, how long."""
+
+    MOST = {
+        "length": 2**20,
+        "image_size": 2**14,
+        "train_size": 2**24,
+        "test_size": 2**24,
+        "val_size": 2**24,
+    }
+    PLACES = {"name": KNOWN_DATA}
 
     # listops, pathfinder: generated; imdb, imdb_halves (pairs); or the user's files
     kind: str = "pixels"
@@ -102,6 +111,8 @@ class LongRangeData:
 @dataclass(frozen=True)
 class LongRangeNetwork:
     """One of the paper's networks, and what is changed in it; nothing: as the task has it."""
+
+    LARGEST, MOST = 2**20, {"layers": 1_000}  # of integers, see settings
 
     task: str = "image"  # whose network: listops, text, retrieval, image, pathfinder, pathx, ember
     mixer: str = "hrrformer"  # one of mixers.registry.TOKEN_MIXERS, or none (branch removed)

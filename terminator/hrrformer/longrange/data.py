@@ -12,6 +12,7 @@ from terminator.data.sequences.pixels import pixel_splits
 from terminator.data.sequences.text import VOCABULARY as BYTES
 from terminator.data.sequences.text import halves, load_aan, load_imdb
 from terminator.data.sequences.tokens import Sequences, Split, TokenData, describe, split_up
+from terminator.data.sources import own_names
 from terminator.hrrformer.longrange.config import GENERATED, LongRangeConfig
 from terminator.runtime.distributed import barrier, rank
 from terminator.runtime.settings import ConfigError
@@ -83,6 +84,7 @@ def _load(config: LongRangeConfig, data_dir: str | os.PathLike | None) -> TokenD
         vocabulary,
         classes,
         notes,
+        own_names(name, classes) if kind == "pixels" else b"",
     )
 
 

@@ -138,6 +138,8 @@ class FewShotOptimizer:
 class FewShotTrain(TrainingInSteps):
     """A training on episodes."""
 
+    PLACES = {"restore_shared_features_from": ()}
+
     train_steps: int = 4_000_000
     steps_between_saves: int = 50_000
     batch_size: int = 1  # episodes per step, over all processes; the reference takes one

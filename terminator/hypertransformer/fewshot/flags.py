@@ -15,6 +15,8 @@ from typing import Any
 from terminator.hypertransformer.fewshot.config import FewShotConfig
 from terminator.runtime.settings import ConfigError, from_dict
 from terminator.runtime.settings_help import keys_like
+from terminator.runtime.words import Unreadable, Word
+from terminator.runtime.words import read as read_word
 
 FLAGS: dict[str, tuple[str, Any]] = {  # flag: (setting, the flag's own default)
     "samples_transformer": ("episodes.samples_transformer", 32),
@@ -225,11 +227,14 @@ def _read(name: str, text: str, default: Any) -> Any:
         return text
     if default is None and not text:
         return None
+    kind = float if isinstance(default, float) else int
     try:
-        return float(text) if isinstance(default, float) else int(text)
-    except ValueError:
-        allowed = "a number" if isinstance(default, float) else "an integer"
-        raise ConfigError(f"--{name} is {text!r}; allowed: {allowed}") from None
+        return read_word(Word(text), kind)
+    except Unreadable:
+        allowed = "a number" if kind is float else "an integer"
+        raise ConfigError(
+            f"--{name} is {text!r}; allowed: {allowed} in decimal digits, without a leading zero"
+        ) from None
 
 
 def _put(values: dict[str, dict[str, Any]], path: str, value: Any) -> None:

@@ -74,7 +74,7 @@ class FewShot(System):
             }
             own = model.state_dict()
             if not found or any(
-                key not in own or own[key].shape != value.shape for key, value in found.items()
+                key not in own or not weights.fits(value, own[key]) for key, value in found.items()
             ):
                 raise ConfigError(
                     f"train.restore_shared_features_from is {path!r}, whose shared features are "

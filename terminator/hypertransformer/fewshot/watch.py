@@ -15,9 +15,10 @@ from terminator.hypertransformer.fewshot.tasks import build_network
 from terminator.hypertransformer.fewshot.trainer import EpisodeTrainer
 from terminator.runs import records
 from terminator.runtime import checkpoint
+from terminator.runtime import checkpoint_forms as forms
 from terminator.runtime.checkpoint import CheckpointError
 from terminator.runtime.progress import say
-from terminator.runtime.settings import ConfigError, identity
+from terminator.runtime.settings import ConfigError, identity, without_places
 
 
 def watch(
@@ -101,7 +102,10 @@ def _newest(trainer: EpisodeTrainer, folder: Path) -> int | None:
         if path.is_file():
             raise
         return None  # the training ended, and removed it, just now
-    ours = {**identity(trainer.config), "data": trainer.data.info.fingerprint}
+    head = forms.of_head(saved) or forms.of_rows(saved.get("rows"), trainer.config.train.epochs)
+    if problem := head or forms.of_weights(saved.get("model"), trainer.model.state_dict()):
+        raise checkpoint.unusable(path, problem)
+    ours = {**identity(without_places(trainer.config)), "data": trainer.data.info.fingerprint}
     if changed := checkpoint.differences(ours, saved["identity"]):
         raise CheckpointError(
             f"{path} belongs to another configuration: {'; '.join(changed)}. Give the same flags "

@@ -1,4 +1,4 @@
-"""Whether two nested structures of tensors and plain values are the same, bit for bit."""
+"""Whether what was saved came back."""
 
 import torch
 
