@@ -2,7 +2,7 @@
 
 The released model's keys are mapped to ours name by name. Its `train_length` entries are
 bookkeeping and are ignored. Its slow nets' output weights are taken as they were in use (see
-docs/limits.md).
+README, limits).
 Source: keys and shapes of the released CIFAR-10 model.  Golden: terminator_model_small.
 """
 
@@ -94,12 +94,11 @@ def read(path_or_state: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
 def _conversion(path: str, error: ValueError) -> str:
     """What to do with a file that holds more than tensors: two lines for where it was made."""
     new = f"{Path(path).stem}-weights.pt"
+    load = f"state = torch.load({path!r}, map_location='cpu', weights_only=False)['state_dict']"
     return (
         f"{path} is no checkpoint that can be read safely (weights_only=True): {error}. If you "
         "made it, or trust whoever did, convert it there, where reading it may run its code, by "
-        "the two "
-        f"lines: state = torch.load({path!r}, map_location='cpu', weights_only=False)['state_dict']"
-        f" and torch.save(dict(state), {new!r}); {new} can be read here"
+        f"the two lines: {load} and torch.save(dict(state), {new!r}); {new} can be read here"
     )
 
 
@@ -115,13 +114,13 @@ def _without_wrappers(state: Mapping[str, Tensor], where: str) -> dict[str, Tens
     for key, value in state.items():
         before = _WRAPPERS.match(key)
         bare = key[before.end() :].replace("_orig_mod.", "") if before else key
+        if before and before[0]:
+            left_out[before[0]] = left_out.get(before[0], 0) + 1
         if bare.endswith("train_length"):
             continue
         if bare in found:
             raise ValueError(f"{where} has {bare} twice, as {seen[bare]} and as {key}")
         found[bare], seen[bare] = value, key
-        if before and before[0]:
-            left_out[before[0]] = left_out.get(before[0], 0) + 1
     for prefix, count in left_out.items():
         say(f"note: {where}: {prefix!r} before {count} of {len(state)} keys is left out")
     return found

@@ -1,6 +1,4 @@
-"""What a checkpoint has to be like: each function says what is wrong with a part, "" for
-nothing.
-"""
+"""What a checkpoint has to be like; each function says what is wrong with a part of it, or ""."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping

@@ -2,12 +2,14 @@
 
 import csv
 import os
+import re
 
 import pytest
 import torch
 from places import GOLDEN
 
 from terminator import ConfigError, Terminator
+from terminator.__main__ import main
 from terminator.classification import released
 
 KEYS = GOLDEN / "terminator_released_state_dict.csv"
@@ -164,3 +166,86 @@ def test_files_that_are_no_checkpoints(state, tmp_path):
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(ValueError, match="list.pt holds no state dict"):
         released.load(tmp_path / "list.pt")
+
+
+# -- what wrappers leave behind --------------------------------------------------------------------
+
+PREFIXES = [
+    "module.",
+    "_orig_mod.",
+    "model.",
+    "network.",
+    "module._orig_mod.",
+    "_orig_mod.module.network.",
+    "model.model.",
+]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_what_wrappers_put_before_keys_is_left_out_and_said(prefix, state, tmp_path, capsys):
+    path = tmp_path / "wrapped.ckpt"
+    torch.save({"state_dict": {prefix + key: value for key, value in state.items()}}, path)
+    assert same(released.load(path), state)
+    said = capsys.readouterr().out
+    assert said == (
+        f"note: {path}: {prefix!r} before {len(state)} of {len(state)} keys is left out\n"
+    )
+    released.load(state)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_compiled_part_inside_is_read_too(state):
+    inside = {key.replace("blocks.1.", "blocks.1._orig_mod."): v for key, v in state.items()}
+    assert same(released.load(inside), state)
+
+
+def test_two_keys_that_become_one_are_refused(state):
+    twice = state | {"module.out_layer.bias": state["out_layer.bias"]}
+    with pytest.raises(ValueError, match="has out_layer.bias twice, as .* and as module.out_layer"):
+        released.load(twice)
+
+
+def test_other_keys_are_shown(state):
+    other = {f"backbone.{key}": value for key, value in state.items()}
+    with pytest.raises(
+        ValueError, match=r"It has \d+ keys: backbone.blocks.0.bias, backbone.*\.\.\."
+    ):
+        released.load(other)
+
+
+def test_more_than_tensors_is_refused_with_the_lines_that_convert_it(state, tmp_path, capsys):
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": state, "callbacks": Trap(tmp_path / "sprung")}, path)
+    assert main(["evaluate", str(path), "dataset.name=digits"]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / "sprung").exists()
+    lines = re.search(
+        r"two lines: (state = .*) and (torch.save\(.*\)); last-weights.pt can be", said
+    )
+    monkey = tmp_path / "where_it_was_made"
+    monkey.mkdir()
+    code = f"import torch, os; os.chdir({str(monkey)!r})\n{lines[1]}\n{lines[2]}"
+    exec(code, {})
+    assert same(released.load(monkey / "last-weights.pt"), state)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v.to(torch.int64), "of no use: out_layer.bias is of type int64"),
+        (lambda v: torch.full_like(v, float("nan")), "out_layer.bias holds NaN"),
+        (lambda v: torch.zeros(1).expand(10), "out_layer.bias is not stored whole"),
+        (lambda v: v.to_sparse(), "out_layer.bias is torch.sparse_coo"),
+    ],
+)
+def test_weights_of_no_use_are_refused(state, change, message):
+    with pytest.raises(ValueError, match=message):
+        released.load(state | {"out_layer.bias": change(state["out_layer.bias"])})
+
+
+def test_a_size_that_no_memory_holds_is_refused_before_any_is_taken(state):
+    name = "blocks.0.fast_multi_branch.slow_net_g.Kernel.bias_p"
+    huge = state | {name: torch.zeros(1).expand(1, 1, 200_000, 200_000)}
+    with pytest.raises(ValueError, match="misshapen"):
+        released.load(huge)
