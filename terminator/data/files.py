@@ -118,6 +118,15 @@ def find(name: str, folders: list[Path]) -> Path | None:
     return None
 
 
+def check_source(source: Path) -> None:
+    """Raise DatasetCorrupt unless a path is a folder or a file: to open a pipe is to wait."""
+    if (kind := kind_of(source)) not in ("a file", "a folder"):
+        raise DatasetCorrupt(
+            f"{source} is {kind or 'not there'}; allowed: a folder, or an archive "
+            f"({', '.join(ARCHIVE_SUFFIXES)})"
+        )
+
+
 def find_source(
     names: tuple[str, ...], data_dir: str | os.PathLike | None, what: str, layout: str
 ) -> Path:
@@ -204,6 +213,7 @@ def list_source(
         DatasetCorrupt: if the source is damaged, or something under a wanted name is no file that
             can be read.
     """
+    check_source(source)
     with readable(source):
         if source.is_dir():
             return _list_folder(source, limit, wanted)

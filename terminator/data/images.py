@@ -228,8 +228,10 @@ def _standard_root(name: str, data_dir: str | os.PathLike | None, download: bool
 def _why_not(name: str, folder: Path) -> str:
     if not os.path.isdir(folder):
         return f"is {kind}, no folder" if (kind := kind_of(folder)) else "no such folder"
-    if not os.access(folder, os.R_OK | os.X_OK):
-        return "no permission to read it: chmod u+rx"
+    inside = {path.parent for path in sources.standard_files(name, folder)}
+    for place in (folder, *sorted(inside)):
+        if os.path.isdir(place) and not os.access(place, os.R_OK | os.X_OK):
+            return f"no permission to read {place}: chmod u+rx"
     packed = getattr(sources.torchvision_class(name), "filename", None)
     if packed and os.path.isfile(folder / packed):
         return f"{packed} is there but not unpacked: unpack it in that folder"

@@ -75,6 +75,8 @@ def is_file(path: Path) -> bool:
 def hints(name: str, place: Path) -> str:
     """What is called like a folder of arrays and is none, for the error that nothing was found."""
     kind = kind_of(place / name)
+    if kind == "a folder" and not os.access(place / name, os.R_OK | os.X_OK):
+        return f" ({place / name}: no permission to read it: chmod u+rx)"
     if kind == "a folder":
         return f" ({place / name} has no {' or '.join(SUFFIXES)})"
     return f" ({place / name} is {kind}, not a folder of arrays)" if kind else ""

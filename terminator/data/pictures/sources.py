@@ -344,6 +344,8 @@ def _voc_list(root: Path, image_set: str) -> Any:
     with _naming(listed):
         found = VOCSegmentation(root, "2012", image_set, download=False)
     _check_inside([*found.images, *found.masks], root)
+    if not found.images:
+        raise DatasetCorrupt(f"{listed} names no pictures; needed: one name a line")
     return found
 
 
@@ -369,6 +371,8 @@ def _trainaug(
     if listed.is_file() and (folder / "SegmentationClassAug").is_dir():
         with _naming(listed):
             names = files.read_file(listed).decode().split()
+            if not names:
+                raise ValueError("it names no pictures; needed: one name a line")
         pairs = [
             (folder / "JPEGImages" / f"{name}.jpg", folder / "SegmentationClassAug" / f"{name}.png")
             for name in names
