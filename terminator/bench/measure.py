@@ -176,6 +176,9 @@ _START = """
 import json, sys, types
 from importlib.machinery import PathFinder
 given = json.load(sys.stdin)
+if sys.platform == "linux":
+    import ctypes
+    ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL: it ends with who asked for it
 
 class OneKit:
     def find_spec(name, path=None, target=None):

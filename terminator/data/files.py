@@ -21,9 +21,10 @@ from typing import BinaryIO, NamedTuple
 
 from terminator.data import archives
 from terminator.data.decoder import is_picture
+from terminator.data.places import kind_of, tried
 from terminator.data.sources import DatasetCorrupt, DatasetNotFound
 from terminator.runtime.machine import memory_bytes
-from terminator.runtime.paths import DATA_VARIABLE, data_dirs
+from terminator.runtime.paths import data_dirs
 
 ARCHIVE_SUFFIXES = (".tar.xz", ".tar.gz", ".tar.bz2", ".tar", ".tgz", ".txz", ".tbz2", ".zip")
 MAX_FILE_BYTES = 2**28  # of one file, unpacked; a small archive can hold files that fill the memory
@@ -96,7 +97,8 @@ def base_name(path: Path) -> str:
 
 def is_source(path: Path) -> bool:
     """Whether a path is a folder, or a regular file that is called like an archive."""
-    return path.is_dir() or (path.is_file() and is_archive(path))
+    # of os.path: they raise nothing where a folder above may not be entered
+    return os.path.isdir(path) or (os.path.isfile(path) and is_archive(path))
 
 
 def is_path(name: str) -> bool:
@@ -114,6 +116,15 @@ def find(name: str, folders: list[Path]) -> Path | None:
             if is_source(path):
                 return path
     return None
+
+
+def check_source(source: Path) -> None:
+    """Raise DatasetCorrupt unless a path is a folder or a file: to open a pipe is to wait."""
+    if (kind := kind_of(source)) not in ("a file", "a folder"):
+        raise DatasetCorrupt(
+            f"{source} is {kind or 'not there'}; allowed: a folder, or an archive "
+            f"({', '.join(ARCHIVE_SUFFIXES)})"
+        )
 
 
 def find_source(
@@ -136,17 +147,23 @@ def find_source(
         within = [path.parent] if is_path(name) else [*places, Path()]
         if (found := find(path.name, within)) is not None:
             return found.absolute()
-        if is_path(name) and path.exists():
+        if is_path(name) and (kind := kind_of(path)):
             raise DatasetNotFound(
                 f"{what}: {path} is neither a folder nor an archive "
-                f"({', '.join(ARCHIVE_SUFFIXES)}). Expected: {layout}"
+                f"({', '.join(ARCHIVE_SUFFIXES)}), but {kind}. Expected: {layout}"
             )
-    tried = ", ".join(map(str, places)) or f"no data folder given (--data-dir, {DATA_VARIABLE})"
     packed = [path for place in places for name in names for path in packed_beside(place / name)]
     hint = f" ({', '.join(map(str, packed))} is there, but not unpacked)" if packed else ""
     raise DatasetNotFound(
-        f"{what} was not found. Tried {' or '.join(names)} in: {tried}{hint}. Expected: {layout}"
+        f"{what} was not found. Tried {' or '.join(names)} in: {tried(places)}{hint}. Expected: "
+        f"{layout}"
     )
+
+
+def entries(place: Path) -> list[Path]:
+    """What lies in a data folder, sorted; nothing where it is none that can be read."""
+    readable_folder = os.path.isdir(place) and os.access(place, os.R_OK | os.X_OK)
+    return sorted(place.iterdir()) if readable_folder else []
 
 
 def packed_beside(path: Path) -> list[Path]:
@@ -155,7 +172,7 @@ def packed_beside(path: Path) -> list[Path]:
     """
     ends = (".gz", ".xz", ".bz2", ".zst", ".7z", ".rar", *ARCHIVE_SUFFIXES)
     found = (path.with_name(f"{path.name}{end}") for end in ends)
-    return [packed for packed in found if packed.is_file()]
+    return [packed for packed in found if os.path.isfile(packed)]
 
 
 # -- their names -----------------------------------------------------------------------------------
@@ -196,6 +213,7 @@ def list_source(
         DatasetCorrupt: if the source is damaged, or something under a wanted name is no file that
             can be read.
     """
+    check_source(source)
     with readable(source):
         if source.is_dir():
             return _list_folder(source, limit, wanted)
@@ -343,11 +361,20 @@ def open_regular(path: Path, where: str) -> Iterator[BinaryIO]:
             path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         )
     except OSError as error:
-        raise DatasetCorrupt(f"{where} cannot be read ({error.strerror})") from error
+        raise DatasetCorrupt(
+            f"{where} cannot be read ({error.strerror}){_permission(error)}"
+        ) from error
+    if not stat.S_ISREG(mode := os.fstat(number).st_mode):
+        os.close(number)
+        kind = "folder" if stat.S_ISDIR(mode) else "device or pipe"
+        raise DatasetCorrupt(f"{where} is a {kind}; allowed: regular files")
     with open(number, "rb") as file:
-        if not stat.S_ISREG(os.fstat(number).st_mode):
-            raise DatasetCorrupt(f"{where} is a device or pipe; allowed: regular files")
         yield file
+
+
+def _permission(error: OSError) -> str:
+    """What to do where it is a question of permission."""
+    return ": chmod u+rX gives it to its owner" if isinstance(error, PermissionError) else ""
 
 
 def _check_size(name: str, source: Path, size: int, allowed: int) -> None:
@@ -370,14 +397,18 @@ def check_memory(count: int, size: int, source: Path, remedy: str) -> None:
 
 
 @contextmanager
-def readable(source: Path) -> Iterator[None]:
+def readable(source: Path, fails: str = "cannot be read") -> Iterator[None]:
     """Turn whatever a damaged archive raises into one error that names it."""
     try:
         yield
     except DatasetCorrupt:
         raise
+    except PermissionError as error:
+        raise DatasetCorrupt(
+            f"{error.filename or source} cannot be read (no permission){_permission(error)}"
+        ) from error
     except _DAMAGE as error:
         raise DatasetCorrupt(
-            f"{source} cannot be read ({' '.join(str(error).split())}). If it is truncated or "
+            f"{source} {fails} ({' '.join(str(error).split())}). If it is truncated or "
             "damaged, copy or download it again."
         ) from error

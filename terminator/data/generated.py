@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from terminator.runtime.orphans import end_with
 from terminator.runtime.paths import atomic_path, atomic_write, cache_dir
 from terminator.runtime.progress import bar
 
@@ -94,8 +95,19 @@ def _made(
         ):  # in rounds, so that a kill loses no more than one
             numbers = missing[first : first + processes]
             yield from zip(
-                numbers, pool(joblib.delayed(make)(settings, number) for number in numbers)
+                numbers,
+                pool(
+                    joblib.delayed(_in_child)(os.getpid(), make, settings, number)
+                    for number in numbers
+                ),
             )
+
+
+def _in_child(
+    parent: int, make: Callable[[Any, int], Arrays], settings: Any, number: int
+) -> Arrays:
+    end_with(parent)
+    return make(settings, number)
 
 
 def _keep(path: Path, part: Arrays, settings: Any) -> None:

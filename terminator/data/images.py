@@ -20,6 +20,7 @@ from torch import Tensor
 
 from terminator.data import files, folders, pathfinder, sources
 from terminator.data.decoding import convert_channels, load_class_folders, resize_stack
+from terminator.data.places import kind_of, tried
 from terminator.data.sources import (
     STANDARD,
     DatasetCorrupt,
@@ -218,11 +219,11 @@ def _standard_root(name: str, data_dir: str | os.PathLike | None, download: bool
     """Return the folder from which torchvision can read `name`, downloading it if allowed and
     needed.
     """
-    tried = []
+    looked_in = []
     for folder in (*data_dirs(data_dir), sources.download_root(name)):
         if sources.is_present(name, folder):
             return folder
-        tried.append(f"{folder} ({_why_not(name, folder)})")
+        looked_in.append(f"{folder} ({_why_not(name, folder)})")
     failure = "download not allowed"
     if download:
         try:
@@ -230,16 +231,20 @@ def _standard_root(name: str, data_dir: str | os.PathLike | None, download: bool
         except ConnectionError as error:
             failure = f"failed: {error}"
     raise DatasetNotFound(
-        f"data set {name!r} was not found. Tried: {'; '.join(tried)}; torchvision's download "
+        f"data set {name!r} was not found. Tried: {'; '.join(looked_in)}; torchvision's download "
         f"({failure}). To get it: {_how(name)}."
     )
 
 
 def _why_not(name: str, folder: Path) -> str:
-    if not folder.is_dir():
-        return "no such folder"
+    if not os.path.isdir(folder):
+        return f"is {kind}, no folder" if (kind := kind_of(folder)) else "no such folder"
+    inside = {path.parent for path in sources.standard_files(name, folder)}
+    for place in (folder, *sorted(inside)):
+        if os.path.isdir(place) and not os.access(place, os.R_OK | os.X_OK):
+            return f"no permission to read {place}: chmod u+rx"
     packed = getattr(sources.torchvision_class(name), "filename", None)
-    if packed and (folder / packed).is_file():
+    if packed and os.path.isfile(folder / packed):
         return f"{packed} is there but not unpacked: unpack it in that folder"
     return f"no {STANDARD[name].layout}"
 
@@ -264,12 +269,14 @@ def class_folder_path(name: str, data_dir: str | os.PathLike | None = None) -> P
     found = None if is_path else files.find(name, places)
     if found or files.is_source(path):
         return (found or path).absolute()
-    if path.is_file():
+    kind = kind_of(path)
+    if kind == "a file":
         raise sources.LayoutError(
             f"{path} is no archive: its name must end with {', '.join(files.ARCHIVE_SUFFIXES)}"
         )
     if is_path:
-        raise DatasetNotFound(f"no such folder or archive: {path}")
+        but = f", which is {kind}" if kind else ""
+        raise DatasetNotFound(f"no such folder or archive: {path}{but}")
     known = [
         "digits",
         *pathfinder.PICTURES,
@@ -281,13 +288,10 @@ def class_folder_path(name: str, data_dir: str | os.PathLike | None = None) -> P
         lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=2, cutoff=0.5)
     ]
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
-    tried = (
-        ", ".join(str(place) for place in places)
-        or f"no data folder given (--data-dir, {DATA_VARIABLE})"
-    )
     raise DatasetNotFound(
         f"unknown data set {name!r}.{hint} Known: {', '.join(known)}. Any class folder or archive "
-        f"of one is found by its path, or by its name in a data folder. Tried: {tried}. Layout: "
+        f"of one is found by its path, or by its name in a data folder. Tried: {tried(places)}. "
+        f"Layout: "
         f"{folders.LAYOUT}."
     )
 
@@ -407,7 +411,7 @@ def _class_folder_rows(places: list[Path]) -> list[DatasetRow]:
     """
     rows: dict[str, DatasetRow] = {}
     for place in places:
-        for path in sorted(place.iterdir()) if place.is_dir() else ():
+        for path in files.entries(place):
             name = files.base_name(path)
             if (
                 name in rows

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from terminator.data.places import kind_of
 from terminator.runtime.errors import OneLine
 from terminator.runtime.paths import cache_dir
 
@@ -199,7 +200,7 @@ def standard_files(name: str, root: Path) -> dict[Path, str | None]:
 def _stored(path: Path) -> Path:
     """The file itself, or the .gz beside it where only that is there."""
     packed = path.with_name(f"{path.name}.gz")
-    return packed if not path.is_file() and packed.is_file() else path
+    return packed if not os.path.isfile(path) and os.path.isfile(packed) else path
 
 
 def _read_idx(path: Path) -> np.ndarray:
@@ -229,7 +230,9 @@ def _idx_fault(path: Path) -> str | None:
     """Return what is wrong with an IDX file of bytes (header against size), or None."""
     try:
         _read_idx(path)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
+    except (EOFError, zlib.error, ValueError) as error:
         return str(error)
     return None
 
@@ -241,8 +244,10 @@ def _faults(name: str, root: Path) -> list[str]:
     faults = []
     for path, md5 in standard_files(name, root).items():
         path = _stored(path) if name.endswith("MNIST") else path
-        if not path.is_file():
-            faults.append(f"{path} is missing")
+        if not os.path.isfile(path):
+            faults.append(f"{path} is {kind_of(path) or 'missing'}")
+        elif not os.access(path, os.R_OK):
+            faults.append(f"{path} cannot be read (no permission: chmod u+r)")
         elif md5 is not None and not check_integrity(path, md5):
             faults.append(f"{path} does not have the published MD5 sum")
         elif md5 is None and (fault := _idx_fault(path)):
@@ -258,7 +263,7 @@ def missing_files(name: str, root: Path) -> list[str]:
     return [
         path.name
         for path in found
-        if not (_stored(path) if name.endswith("MNIST") else path).is_file()
+        if not os.path.isfile(_stored(path) if name.endswith("MNIST") else path)
     ]
 
 

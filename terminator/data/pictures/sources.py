@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,8 +31,8 @@ from terminator.data.pictures.batches import (
     Pictures,
     StackedPictures,
 )
+from terminator.data.places import kind_of, tried
 from terminator.data.sources import DatasetCorrupt, DatasetNotFound
-from terminator.runtime.paths import DATA_VARIABLE
 from terminator.runtime.progress import bar
 
 CAMVID = (
@@ -87,9 +88,10 @@ def check_labels(labels: np.ndarray, classes: int, void: int, where: str) -> np.
     Raises:
         ValueError: naming the first value that is neither a class nor void.
     """
-    if labels.ndim != 2:
+    if labels.ndim != 2 or labels.dtype.kind not in "bui":
         raise ValueError(
-            f"{where} has shape {labels.shape}; allowed: (H, W), one class index per pixel"
+            f"{where} has type {labels.dtype} and shape {labels.shape}; allowed: integers (H, W), "
+            "one class index per pixel"
         )
     strange = np.setdiff1d(labels, [*range(classes), void])
     if len(strange):
@@ -155,8 +157,9 @@ def _find_camvid(name: str, places: list[Path]) -> Path:
     if files.is_path(name):
         if files.is_source(path):
             return path.absolute()
+        but = f", but {kind}" if (kind := kind_of(path)) else ""
         raise DatasetNotFound(
-            f"data.name is {name!r}, where there is no folder or archive; allowed: context, "
+            f"data.name is {name!r}, where there is no folder or archive{but}; allowed: context, "
             f"shapes, camvid, voc2012, or the path of {CAMVID_LAYOUT}"
         )
     if name != "camvid":
@@ -165,13 +168,12 @@ def _find_camvid(name: str, places: list[Path]) -> Path:
             f"folder or archive {CAMVID_LAYOUT}"
         )
     for place in places:
-        for found in sorted(place.iterdir()) if place.is_dir() else ():
+        for found in files.entries(place):
             if found.name.lower().startswith("camvid") and files.is_source(found):
                 return found
-    tried = ", ".join(map(str, places)) or f"no data folder given (--data-dir, {DATA_VARIABLE})"
     raise DatasetNotFound(
-        f"camvid was not found. Tried: {tried}. Put CamVid there as a folder or archive whose name "
-        f"begins with camvid: {CAMVID_LAYOUT}"
+        f"camvid was not found. Tried: {tried(places)}. Put CamVid there as a folder or archive "
+        f"whose name begins with camvid: {CAMVID_LAYOUT}"
     )
 
 
@@ -287,17 +289,16 @@ def read_voc(places: list[Path], train: str, size: Sequence[int] | None) -> Foun
     """VOC 2012 through torchvision: pictures are read when they are asked for; val is the
     validation list.
     """
-    root = next((place for place in places if (place / "VOCdevkit" / "VOC2012").is_dir()), None)
+    root = next((place for place in places if os.path.isdir(place / "VOCdevkit/VOC2012")), None)
     if root is None:
-        tried = ", ".join(map(str, places)) or f"no data folder given (--data-dir, {DATA_VARIABLE})"
         names = ("VOCtrainval_11-May-2012", "VOCdevkit", "VOC2012")
         packed = [
             path for place in places for name in names for path in files.packed_beside(place / name)
         ]
-        tried += f" ({', '.join(map(str, packed))} is there, but not unpacked)" if packed else ""
+        hint = f" ({', '.join(map(str, packed))} is there, but not unpacked)" if packed else ""
         raise DatasetNotFound(
-            f"voc2012 was not found. Tried: {tried}. Put VOCdevkit/VOC2012 there, e.g. by "
-            "torchvision.datasets.VOCSegmentation(FOLDER, download=True)"
+            f"voc2012 was not found. Tried: {tried(places)}{hint}. Put VOCdevkit/VOC2012 there, "
+            "e.g. by torchvision.datasets.VOCSegmentation(FOLDER, download=True)"
         )
     lists = {name: _voc_list(root, name) for name in ("train", "val", "trainval")}
     chosen = _trainaug(root, lists, size) if train == "trainaug" else _voc_files(lists[train], size)
@@ -338,9 +339,13 @@ def _once(
 def _voc_list(root: Path, image_set: str) -> Any:
     from torchvision.datasets import VOCSegmentation  # lazy: the other sources do not need it
 
-    with _naming(root / "VOCdevkit/VOC2012/ImageSets/Segmentation" / f"{image_set}.txt"):
+    listed = root / "VOCdevkit/VOC2012/ImageSets/Segmentation" / f"{image_set}.txt"
+    files.read_file(listed)  # raises unless it is a regular file: torchvision would wait for a pipe
+    with _naming(listed):
         found = VOCSegmentation(root, "2012", image_set, download=False)
     _check_inside([*found.images, *found.masks], root)
+    if not found.images:
+        raise DatasetCorrupt(f"{listed} names no pictures; needed: one name a line")
     return found
 
 
@@ -364,7 +369,10 @@ def _trainaug(
     folder = root / "VOCdevkit/VOC2012"
     listed = folder / "ImageSets/Segmentation/trainaug.txt"
     if listed.is_file() and (folder / "SegmentationClassAug").is_dir():
-        names = listed.read_text().split()
+        with _naming(listed):
+            names = files.read_file(listed).decode().split()
+            if not names:
+                raise ValueError("it names no pictures; needed: one name a line")
         pairs = [
             (folder / "JPEGImages" / f"{name}.jpg", folder / "SegmentationClassAug" / f"{name}.png")
             for name in names
@@ -384,6 +392,7 @@ def _trainaug(
         for image, file in zip(lists["train"].images, _voc_files(lists["train"], size))
     }
     for image_set in ("train", "val"):
+        files.read_file(root / "sbd" / f"{image_set}.txt")
         with _naming(root / "sbd" / f"{image_set}.txt"):
             more = SBDataset(str(root / "sbd"), image_set, "segmentation", download=False)
         _check_inside([*more.images, *more.masks], root)
@@ -400,7 +409,7 @@ def _naming(path: Path | str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise DatasetCorrupt(f"{path} cannot be used: {error}") from error
+        raise DatasetCorrupt(f"{path} cannot be used: {' '.join(str(error).split())}") from error
 
 
 def _check_inside(paths: Sequence[str | Path], root: Path) -> None:

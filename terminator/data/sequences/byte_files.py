@@ -12,15 +12,17 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 import numpy as np
 import torch
 
-from terminator.data.files import find_source, list_files, open_files
+from terminator.data.files import few, find_source, list_files, open_files
 from terminator.data.folders import ROLES
 from terminator.data.leakage import digest
+from terminator.data.places import kind_of
 from terminator.data.sequences.tokens import Sequences, Split, apart
 from terminator.data.sources import DatasetCorrupt, DatasetNotFound, stratified_choice
 from terminator.runtime.progress import bar
@@ -80,8 +82,21 @@ def _labelled(source: Path, names: list[str]) -> dict[str, list[tuple[str, int]]
     for split, files in splits.items():
         for label, kind in enumerate(CLASSES):
             if not any(label == other for _, other in files):
-                raise DatasetNotFound(f"{source / split / kind} has no files; expected: {LAYOUT}")
+                where = source / split / kind
+                but = "" if kind_of(where) in ("", "a folder") else f", it is {kind_of(where)}"
+                raise DatasetNotFound(f"{where} has no files{but}; expected: {LAYOUT}")
     return splits
+
+
+def refuse_empty(parts: Mapping[str, bytes], source: Path) -> None:
+    """Raise DatasetCorrupt, with their names, if some contents are empty: nothing could be learnt
+    from them but that they are.
+    """
+    if empty := [name for name, content in parts.items() if not content]:
+        raise DatasetCorrupt(
+            f"{source} has {len(empty)} files without content ({few(empty)}): remove them, or copy "
+            "them again"
+        )
 
 
 Keys = list[
@@ -98,6 +113,7 @@ def _read(source: Path, files: list[tuple[str, int]], length: int) -> tuple[Spli
             parts[name], stored = read_bytes(file, length, str(source / name))
             keys[name] = size, digest(stored)
             progress.update()
+    refuse_empty(parts, source)
     names = [files[i][0] for i in order]
     labels = torch.tensor([files[i][1] for i in order])
     return Split((Sequences.of([parts[name] for name in names], 1),), labels), [

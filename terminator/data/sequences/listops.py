@@ -202,11 +202,26 @@ def read_file(source: Path, name: str) -> Split:
                 f"{source / name}, line {number}: {text.strip()[:60]!r}; allowed: an expression, a "
                 "tab and its value 0..9"
             )
-        ids.append(encode(columns[0]))
+        ids.append(_known(columns[0], f"{source / name}, line {number}"))
         labels.append(int(columns[1]))
     if not labels:
-        raise DatasetCorrupt(f"{source / name} has no examples")
+        raise DatasetCorrupt(
+            f"{source / name} has no examples behind its heading; needed: lines of an expression, "
+            "a tab and its value 0..9"
+        )
     return Split((Sequences.of(ids),), torch.tensor(labels, dtype=torch.int64))
+
+
+def _known(expression: str, where: str) -> bytes:
+    """The ids of an expression that somebody else wrote: of known tokens, at least one."""
+    ids = encode(expression)
+    if not ids or UNKNOWN in ids:
+        odd = words(expression)[ids.index(UNKNOWN)] if ids else expression
+        raise DatasetCorrupt(
+            f"{where}: {odd[:60]!r} is no {'token of ListOps' if ids else 'expression'}; allowed: "
+            f"{' '.join(TOKENS)}, parted by blanks"
+        )
+    return ids
 
 
 def read_released(source: Path) -> dict[str, Split]:

@@ -36,15 +36,20 @@ def read_splits(
         DatasetNotFound: if the training or the test file is missing.
         DatasetCorrupt: naming file and line.
     """
-    names = files.list_files(source, wanted=lambda name: name.removesuffix(PACKED).endswith(".tsv"))
+    found = files.list_source(
+        source, wanted=lambda name: name.removesuffix(PACKED).endswith(".tsv")
+    )
+    names = found.files
     splits = {}
     for split, possible in ends.items():
         name = next(filter(None, (_find(source, names, end) for end in possible)), None)
         if name is not None:
             splits[split] = read(source, name)
         elif split != "val":
+            folders = [name for name in found.folders if name.endswith(tuple(possible))]
+            but = f" ({files.few(folders)} is a folder)" if folders else ""
             raise DatasetNotFound(
-                f"{source} has no *{possible[0]}; {what} need a train and a test file"
+                f"{source} has no *{possible[0]}{but}; {what} need a train and a test file"
             )
     splits = apart(splits, what)
     if "val" not in splits:
@@ -88,10 +93,12 @@ def lines(source: Path, name: str) -> Iterator[tuple[int, bytes]]:
                         empty = False
                         yield number, line.rstrip(b"\r\n")
         except (OSError, EOFError, zlib.error) as error:
-            raise DatasetCorrupt(f"{where} cannot be read: {error}") from error
+            raise DatasetCorrupt(
+                f"{where} cannot be read: {error}. Copy or download it again"
+            ) from error
         break
     if empty:
-        raise DatasetCorrupt(f"{where} has no examples")
+        raise DatasetCorrupt(f"{where} has no examples: it is empty; copy or download it again")
 
 
 def _numbered(file: BinaryIO, where: str, allowed: int) -> Iterator[tuple[int, bytes]]:
@@ -105,6 +112,6 @@ def _numbered(file: BinaryIO, where: str, allowed: int) -> Iterator[tuple[int, b
             )
         if number == 1:
             if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
-                raise DatasetCorrupt(f"{where} is in UTF-16; allowed: UTF-8")
+                raise DatasetCorrupt(f"{where} is in UTF-16; allowed: UTF-8. Save it as that")
             line = line.removeprefix(b"\xef\xbb\xbf")
         yield number, line

@@ -68,6 +68,7 @@ def read_reviews(source: Path) -> dict[str, Split]:
     """The reviews of a folder or archive, see load_imdb. Reviews that are tested on leave the
     training part, except of the published 25,000 + 25,000, where it is said.
     """
+    files.check_source(source)
     stat = source.stat()
     names = (
         files.list_files(source, wanted=is_review) if source.is_dir() else []
@@ -150,6 +151,11 @@ def _read_reviews(source: Path, names: list[str]) -> dict[str, np.ndarray]:
                     "folder"
                 )
             progress.update()
+    if empty := [name for name, content in texts.items() if not content.strip()]:
+        raise DatasetCorrupt(
+            f"{source} has {len(empty)} reviews without text ({files.few(empty)}): remove them, or "
+            "copy them again"
+        )
     unread = [
         name
         for name in names
@@ -224,6 +230,10 @@ def read_pairs(source: Path, name: str) -> Split:
                 f"{columns[0][:20].decode(errors='replace')!r}; allowed: label (0 or 1), id1, id2, "
                 "text1, text2, parted by tabs"
             )
+        if not (columns[3].strip() or columns[4].strip()):
+            raise DatasetCorrupt(
+                f"{source / name}, line {number}: both texts are empty; remove the line"
+            )
         labels.append(int(float(columns[0])))
         first.append(columns[3][:LONGEST_ENCODED])
         second.append(columns[4][:LONGEST_ENCODED])
@@ -240,7 +250,7 @@ def load_aan(
 
     Raises:
         DatasetNotFound: as its message says.
-        DatasetCorrupt: .
+        DatasetCorrupt: naming file and line.
     """
     source = files.find_source(
         (os.fspath(folder),), data_dir, "AAN", "*{train,eval,test}.tsv in a folder or an archive"
