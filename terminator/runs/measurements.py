@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from terminator.runs import records
-from terminator.runs.system import once
+from terminator.runs.folders import once
 from terminator.runtime import provenance
 from terminator.runtime.distributed import choose_device
 from terminator.runtime.paths import results_dir

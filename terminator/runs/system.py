@@ -11,23 +11,23 @@ import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
 import torch
-from filelock import Timeout
 from torch import nn
 
 from terminator.data.sources import DatasetNotFound
 from terminator.data.summary import announce_notes
 from terminator.model import count_parameters
 from terminator.runs import observations, records
-from terminator.runtime import locks, provenance, weights
+from terminator.runs.folders import finished_record, index_alone, once
+from terminator.runtime import provenance, weights
 from terminator.runtime.deterministic import deterministic_algorithms
-from terminator.runtime.distributed import broadcast, processes, rank
+from terminator.runtime.distributed import processes, rank
 from terminator.runtime.machine import memory_bytes
 from terminator.runtime.paths import results_dir
 from terminator.runtime.progress import say
@@ -42,8 +42,6 @@ from terminator.runtime.settings import (
     without_places,
 )
 from terminator.trainer import Callback, Loop, Row
-
-INDEX_WAIT_S = 60.0  # for another process that writes the same index
 
 
 @dataclass(frozen=True)
@@ -118,125 +116,6 @@ def run_name(what: dict[str, Any], fingerprint: str, profile: str, seed: int, *n
     text = json.dumps([what, fingerprint, profile], sort_keys=True)
     readable = "-".join("".join(c if c.isalnum() else "-" for c in name.lower()) for name in names)
     return f"{readable}-{profile}-s{seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-# -- one process at a time trains a run ------------------------------------------------------------
-
-
-def once(
-    folder: Path,
-    train: Callable[[], dict[str, Any]],
-    need_model: bool = False,
-    force: bool = False,
-    rebuild_index: Callable[[], Any] = lambda: None,
-) -> dict[str, Any]:
-    """The record in the folder, or what `train` gives, in one process (or group of ranks) at a
-    time; what a process that was killed behind its record left to do is done.
-
-    Raises:
-        PermissionError: if nothing can be written there; whatever `train` raises.
-    """
-    found = broadcast(_find(folder, need_model, force))
-    if found is not None:
-        if rank() == 0:
-            _mend(folder, rebuild_index)
-        return found
-    if rank() == 0:
-        records.check_writable(folder)
-    with _alone(folder):
-        found = (
-            None if force else broadcast(_find(folder, need_model, force))
-        )  # while this process waited
-        return train() if found is None else found
-
-
-def _mend(folder: Path, rebuild_index: Callable[[], Any]) -> None:
-    """Do what is left of a run that was killed between its record and the end: index, checkpoint.
-
-    Another process that trains it again, and holds its lock, is left alone; so is a checkpoint
-    whose model is not there, from which the weights can still be had.
-    """
-    left = [path for path in (folder / "checkpoint.pt", *folder.glob(".*.tmp*")) if path.is_file()]
-    if not left or not (folder / "model.safetensors").is_file():
-        return
-    try:
-        lock = locks.folder_lock(folder)
-        lock.acquire(timeout=0)
-    except (Timeout, OSError):
-        return
-    try:
-        rebuild_index()
-        for path in left:
-            path.unlink(missing_ok=True)
-        say(f"{folder.name}: what an interrupted end had left is put in order")
-    except OSError as error:  # not ours to write, perhaps: the record is there all the same
-        say(f"note: {folder} holds left-overs that cannot be removed ({error.strerror})")
-    finally:
-        lock.release()
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one process (or one group of ranks) at a time train in this folder; others wait."""
-    if rank() > 0:
-        yield
-        return
-    lock = locks.folder_lock(folder)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        say(f"{folder.name}: another process is training it; waiting for its end")
-        lock.acquire()
-    for left in folder.glob(".*.tmp*"):  # of a process that was killed while it wrote
-        left.unlink(missing_ok=True)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _find(folder: Path, need_model: bool, force: bool) -> dict[str, Any] | None:
-    """The record in the folder, if it is all that is needed; with `force` the folder's old
-    checkpoint goes.
-    """
-    if rank() > 0:
-        return None
-    if force:
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
-        return None
-    if need_model and not (folder / "model.safetensors").is_file():
-        return None
-    return finished_record(folder)
-
-
-def finished_record(folder: Path) -> dict[str, Any] | None:
-    """The record of a finished run in the folder, or None where it is missing or the run goes
-    on.
-    """
-    path = folder / "record.json"
-    found = records.read_record(path) if path.is_file() else None
-    return found if found is not None and found["status"] == records.FINISHED else None
-
-
-@contextlib.contextmanager
-def _index_alone(path: Path) -> Iterator[None]:
-    """Let one process at a time read all records and write an index, so that the last one written
-    knows all; what one that was killed had half-written goes.
-    """
-    runs = path.parent / "runs"
-    try:
-        runs.mkdir(parents=True, exist_ok=True)
-        lock = locks.folder_lock(runs)
-        lock.acquire(timeout=INDEX_WAIT_S)
-    except (Timeout, OSError, NotImplementedError):  # a file system without locks, say
-        yield
-        return
-    try:
-        for left in path.parent.glob(f".{path.stem}-*.tmp{path.suffix}"):
-            left.unlink(missing_ok=True)
-        yield
-    finally:
-        lock.release()
 
 
 def _check_memory(system: "System", config: Any) -> None:
@@ -672,7 +551,7 @@ class System(ABC):
 
     def rebuild_index(self) -> Path | None:
         """Write the index, one row per run that is evidence; nothing where there is none."""
-        with _index_alone(results_dir() / self.index):
+        with index_alone(results_dir() / self.index):
             found = records.evidence(self.task)
             return (
                 records.write_csv(results_dir() / self.index, self.runs_table(found))

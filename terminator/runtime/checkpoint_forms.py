@@ -33,9 +33,10 @@ def of_rows(rows: Any, epochs: int) -> str:
     if numbers != list(range(1, len(rows) + 1)):
         return f"its epochs are numbered {numbers[:8]}, not 1 to {len(rows)}"
     for row in rows:
-        if not all(isinstance(name, str) and _is_number(value) for name, value in row.items()):
+        known = {name: value for name, value in row.items() if value is not None}
+        if not all(isinstance(name, str) and _is_number(value) for name, value in known.items()):
             return f"epoch {row['epoch']} has values that are no numbers"
-        if "seconds" not in row:
+        if "seconds" not in known:
             return f"epoch {row['epoch']} lacks its seconds"
     return ""
 
@@ -97,8 +98,12 @@ def _is_like(theirs: Any, ours: Any) -> bool:
         return True
     if _is_pair(ours):
         return _is_pair(theirs) and len(theirs) == len(ours)
-    if isinstance(ours, bool) or isinstance(ours, str):
+    if isinstance(ours, bool):  # a switch, which may follow the device
+        return theirs is None or isinstance(theirs, bool)
+    if isinstance(ours, str):
         return theirs == ours
+    if isinstance(theirs, Tensor) and theirs.numel() == 1:
+        return bool(theirs.isfinite().all())
     return _is_number(theirs) and math.isfinite(theirs)
 
 

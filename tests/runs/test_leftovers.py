@@ -11,7 +11,7 @@ import pytest
 from terminator.__main__ import main
 from terminator.classification.runs import CLASSIFICATION
 from terminator.classification.trainer import Trainer
-from terminator.runs import records, system
+from terminator.runs import folders, records
 from terminator.runtime import checkpoint, locks
 from terminator.runtime.paths import results_dir
 
@@ -94,7 +94,7 @@ def test_an_index_is_read_and_written_by_one_at_a_time(run, monkeypatch):
     first = run()
     lock = locks.folder_lock(results_dir() / "runs")
     lock.acquire()
-    monkeypatch.setattr(system, "INDEX_WAIT_S", 0.0)
+    monkeypatch.setattr(folders, "INDEX_WAIT_S", 0.0)
     CLASSIFICATION.rebuild_index()  # another that hangs stops nobody for good
     lock.release()
     assert index() == [first.record["run_id"]]

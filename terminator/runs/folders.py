@@ -1,0 +1,133 @@
+"""A run's folder and the index beside it: one process at a time works there, and what one that was
+killed had left is put in order.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import Timeout
+
+from terminator.runs import records
+from terminator.runtime import locks
+from terminator.runtime.distributed import broadcast, rank
+from terminator.runtime.progress import say
+
+INDEX_WAIT_S = 60.0  # for another process that writes the same index
+
+
+def once(
+    folder: Path,
+    train: Callable[[], dict[str, Any]],
+    need_model: bool = False,
+    force: bool = False,
+    rebuild_index: Callable[[], Any] = lambda: None,
+) -> dict[str, Any]:
+    """The record in the folder, or what `train` gives, in one process (or group of ranks) at a
+    time; what a process that was killed behind its record left to do is done.
+
+    Raises:
+        PermissionError: if nothing can be written there; whatever `train` raises.
+    """
+    found = broadcast(_find(folder, need_model, force))
+    if found is not None:
+        if rank() == 0:
+            _mend(folder, rebuild_index)
+        return found
+    if rank() == 0:
+        records.check_writable(folder)
+    with _alone(folder):
+        found = (
+            None if force else broadcast(_find(folder, need_model, force))
+        )  # while this process waited
+        return train() if found is None else found
+
+
+def _mend(folder: Path, rebuild_index: Callable[[], Any]) -> None:
+    """Do what is left of a run that was killed between its record and the end: index, checkpoint.
+
+    Another process that trains it again, and holds its lock, is left alone; so is a checkpoint
+    whose model is not there, from which the weights can still be had.
+    """
+    left = [path for path in (folder / "checkpoint.pt", *folder.glob(".*.tmp*")) if path.is_file()]
+    if not left or not (folder / "model.safetensors").is_file():
+        return
+    try:
+        lock = locks.folder_lock(folder)
+        lock.acquire(timeout=0)
+    except (Timeout, OSError):
+        return
+    try:
+        rebuild_index()
+        for path in left:
+            path.unlink(missing_ok=True)
+        say(f"{folder.name}: what an interrupted end had left is put in order")
+    except OSError as error:  # not ours to write, perhaps: the record is there all the same
+        say(f"note: {folder} holds left-overs that cannot be removed ({error.strerror})")
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process (or one group of ranks) at a time train in this folder; others wait."""
+    if rank() > 0:
+        yield
+        return
+    lock = locks.folder_lock(folder)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"{folder.name}: another process is training it; waiting for its end")
+        lock.acquire()
+    for left in folder.glob(".*.tmp*"):  # of a process that was killed while it wrote
+        left.unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _find(folder: Path, need_model: bool, force: bool) -> dict[str, Any] | None:
+    """The record in the folder, if it is all that is needed; with `force` the folder's old
+    checkpoint goes.
+    """
+    if rank() > 0:
+        return None
+    if force:
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        return None
+    if need_model and not (folder / "model.safetensors").is_file():
+        return None
+    return finished_record(folder)
+
+
+def finished_record(folder: Path) -> dict[str, Any] | None:
+    """The record of a finished run in the folder, or None where it is missing or the run goes
+    on.
+    """
+    path = folder / "record.json"
+    found = records.read_record(path) if path.is_file() else None
+    return found if found is not None and found["status"] == records.FINISHED else None
+
+
+@contextlib.contextmanager
+def index_alone(path: Path) -> Iterator[None]:
+    """Let one process at a time read all records and write an index, so that the last one written
+    knows all; what one that was killed had half-written goes.
+    """
+    runs = path.parent / "runs"
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        lock = locks.folder_lock(runs)
+        lock.acquire(timeout=INDEX_WAIT_S)
+    except (Timeout, OSError, NotImplementedError):  # a file system without locks, say
+        yield
+        return
+    try:
+        for left in path.parent.glob(f".{path.stem}-*.tmp{path.suffix}"):
+            left.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()
