@@ -4,15 +4,16 @@ Observations are of features, slow scores and hyper-kernels; everything that rea
 table, made by `gathered`. See observations.py for what its quantities mean.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from terminator.classification.runs import CLASSIFICATION
-from terminator.runs.comparison import mean_and_spread
+from terminator.runs.comparison import deviation
 from terminator.runs.literature import literature
+from terminator.runs.outcomes import Sample, Terms, values_text
+from terminator.runs.proof import compare
 
 ZERO = 0.1  # a mean below this share of the standard deviation is called zero
 STABLE = 1.5  # a deviation that changes by less than this factor during training is called stable
@@ -64,33 +65,23 @@ def score_table(table: pd.DataFrame) -> pd.DataFrame:
 
 def score_verdict(table: pd.DataFrame, with_loss: str, without: str) -> str:
     """Whether slow scores single out the object, more than the activations alone, and what the loss
-    changes.
+    changes: AUROC (%), means over blocks, compared seed by seed.
     """
     last = select(table, "auroc", "slow score", "input", last=True)
-    means = last.groupby(["network", "part", "seed"])["value"].mean()  # over blocks
-    lines = []
+    means = 100 * last.groupby(["network", "part", "seed"])["value"].mean()  # over blocks
+    terms, lines = Terms(floors={"chance": 50.0}), []
     for label in (with_loss, without):
-        score, control = means[label, "slow score"], means[label, "input"]
-        lines.append(
-            f"{label}: |S| is larger on the object than beside it with probability "
-            f"{score.mean():.3f} (mean over blocks; |Z| alone: {control.mean():.3f}). What the "
-            f"hyper-kernels add: {_with_error(score - control)}."
-        )
-    effect = means[with_loss, "slow score"] - means[without, "slow score"]
-    lines.append(f"The loss changes that probability by {_with_error(effect)}.")
+        score, control = (_samples(means[label, part]) for part in ("slow score", "input"))
+        found = compare(score, control, ("AUROC of |S|", "of |Z| alone"), terms)
+        lines.append(f"{label}: hyper-kernels add to what activations say: {found.said}; {found}.")
+    sides = [_samples(means[label, "slow score"]) for label in (with_loss, without)]
+    found = compare(sides[0], sides[1], ("with the loss", "without"), terms)
+    lines.append(f"The loss raises the AUROC of |S|: {found.said}; {found}.")
     return "\n".join(lines)
 
 
-def _with_error(differences: pd.Series) -> str:
-    """A mean over seeds with its standard error and what it lets one say."""
-    if len(differences) < 2:
-        return f"{differences.mean():+.3f} (one seed: nothing can be said of chance)"
-    error = differences.std(ddof=1) / math.sqrt(len(differences))
-    clear = abs(differences.mean()) > 2 * error
-    return (
-        f"{differences.mean():+.3f} (standard error over {len(differences)} seeds {error:.3f}: "
-        f"{'more' if clear else 'no more'} than two of them)"
-    )
+def _samples(by_seed: pd.Series) -> list[Sample]:
+    return [Sample(int(seed), float(value), "", 0.0) for seed, value in by_seed.items()]
 
 
 # -- hyper-kernels ---------------------------------------------------------------------------------
@@ -199,8 +190,8 @@ GROUP = [
 
 
 def summary_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """One row per setting: mean and standard deviation of the last epoch's accuracies (%) over
-    seeds.
+    """One row per setting: mean and standard deviation of the last accuracies (%) over seeds
+    (of three or more), and the same in words: fewer values stand one by one.
     """
     runs = CLASSIFICATION.runs_table(list(records))
     if runs.empty:
@@ -211,7 +202,8 @@ def summary_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
         for protocol in ("released", "calibrated"):
             values = group[f"accuracy_{protocol}"]
             row[protocol] = round(values.mean(), 2)
-            row[f"{protocol}_sd"] = round(values.std(ddof=1), 2) if len(values) > 1 else None
+            row[f"{protocol}_sd"] = round(deviation(list(values)), 2)
+            row[f"{protocol}_text"] = values_text(list(values))
         row["device"] = "; ".join(sorted(set(group["device"])))
         row["minutes"] = round(group["wall_s"].mean() / 60, 1)
         row["images_per_s"] = round(group["images_per_s"].mean(), 1)
@@ -226,7 +218,7 @@ def table_beside_published(
     it is from.
 
     Ours are last-epoch means over seeds, as released (statistics of the test batch), with standard
-    deviation.
+    deviation; fewer than three values stand one by one.
     """
     columns = [
         "dataset",
@@ -245,7 +237,7 @@ def table_beside_published(
             "model": r.model,
             "parameters": r.parameters,
             "epochs": r.epoch,
-            "accuracy": mean_and_spread(r.value, None),
+            "accuracy": f"{r.value:.2f}",
             "calibrated": "-",
             "kind": r.kind,
             "source": r.source,
@@ -259,8 +251,8 @@ def table_beside_published(
                 "model": r.model,
                 "parameters": r.parameters,
                 "epochs": r.epochs,
-                "accuracy": mean_and_spread(r.released, r.released_sd),
-                "calibrated": mean_and_spread(r.calibrated, r.calibrated_sd),
+                "accuracy": r.released_text,
+                "calibrated": r.calibrated_text,
                 "kind": f"ours, {r.profile}, {r.seeds} seed{'s' if r.seeds > 1 else ''}",
                 "source": f"results/runs/{r.experiment}",
             }

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from terminator.classification import networks
+from terminator.classification import networks, studies
 from terminator.classification.config import Config
 from terminator.classification.fitting import fit_batch, fit_warmup, warmup_line
 from terminator.classification.presets import IMAGES, SUBSTITUTES, TOUR, preset
@@ -218,6 +218,10 @@ class ClassificationSystem(System):
         count = trainer.calibrate() if calibrate else None
         results["calibrated"] = {**trainer.evaluate("calibrated"), "calibration_images": count}
         return results
+
+    def variants(self, experiment: str, profile: str) -> Mapping[str, Any]:
+        """As System.variants: of the studies."""
+        return studies.named(experiment, profile)
 
     def judged_by(self, record: dict[str, Any]) -> str:
         return "released"

@@ -6,6 +6,7 @@ profile.
 
 from typing import Any
 
+from terminator.classification.config import Config
 from terminator.classification.presets import preset
 from terminator.mixers.registry import MAP_MIXERS
 from terminator.runs.study import Contest, Study, default_seeds, of_profile
@@ -326,3 +327,43 @@ def global_mixers(profile: str) -> Study:
         label: base.updated(model={"global_mixer": name}) for label, name in GLOBAL_MIXERS.items()
     }
     return Study("ablations", variants, (0,) if profile == "smoke" else _ABLATION_SEEDS[profile])
+
+
+# -- names -----------------------------------------------------------------------------------------
+
+
+def named(experiment: str, profile: str) -> dict[str, Config]:
+    """{what a reader calls it: configuration} of an experiment's variants, at every rate where
+    rates are compared.
+    """
+    found: dict[str, Config] = {}
+    for make in (
+        ablations,
+        global_mixers,
+        sequences,
+        slow_neural_loss,
+        feature_statistics,
+        mixers,
+        precision,
+    ):
+        study = make(profile)
+        if study.experiment == experiment:
+            found |= {_name(label): config for label, config in study.variants.items()}
+    for hold in (networks, optimizers):
+        contest = hold(profile)
+        first = {label: rates[0] for label, rates in contest.rates.items()}
+        for label, rates in contest.rates.items():
+            for rate in rates:
+                made = contest.final({**first, label: rate})
+                if made.experiment == experiment:
+                    found[f"{label}, rate {rate:g}"] = made.variants[label]
+        if (sweep := contest.sweep()).experiment == experiment:
+            found |= {
+                f"{label}, rate {rate:g}": config
+                for (label, rate), config in sweep.variants.items()
+            }
+    return found
+
+
+def _name(label: Any) -> str:
+    return label if isinstance(label, str) else ", ".join(map(str, label))

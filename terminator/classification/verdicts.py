@@ -1,36 +1,53 @@
 """Verdicts on claims about classification, from records: functions that make `Claim.verdict`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from statistics import mean
 from typing import Any
 
-import pandas as pd
-
-from terminator.classification import report
+from terminator.classification import studies
 from terminator.classification.config import Config
 from terminator.classification.runs import CLASSIFICATION
-from terminator.runs import literature, observations
-from terminator.runs.claims import SEEDS, Records, Verdict, by_seed, described, deviation, spread
-from terminator.runs.comparison import HOLDS, NOT, NOT_RUN, PARTLY, UNSETTLED
+from terminator.runs import comparison, literature
+from terminator.runs.against import against_number
+from terminator.runs.claims import (
+    PROFILES,
+    Records,
+    Verdict,
+    by_seed,
+    described,
+    everywhere,
+    of_outcome,
+)
+from terminator.runs.comparison import accuracy_of, accuracy_terms
+from terminator.runs.outcomes import (
+    HOLDS,
+    NO_WORSE,
+    NOT,
+    NOT_RUN,
+    UNDECIDED,
+    Outcome,
+    Terms,
+    sampled,
+)
+from terminator.runs.proof import compare
+from terminator.runs.study import Study
 from terminator.runtime.settings import from_dict, identity, to_dict
 
-CLOSE, NEAR = (
-    0.5,
-    2.0,
-)  # points of accuracy below a published number that still count as reached, and as partly
+CLOSE = 0.5  # points of accuracy below a published number that still count as reached
 
 
-def against(values: list[float], published: float, runs: Records) -> Verdict:
-    """Of accuracies (%) over seeds and a published one; see CLOSE and NEAR."""
-    evidence = f"{spread(values)} % against {published:g} %, {described(runs)}"
-    if len(values) < SEEDS:
-        return Verdict(UNSETTLED, evidence)
-    ours = mean(values)
-    return Verdict(
-        HOLDS if ours >= published - CLOSE else PARTLY if ours >= published - NEAR else NOT,
-        evidence,
-    )
+def published_number(
+    runs: Records, published: float, measure: Callable[[Any], float] = accuracy_of
+) -> Verdict:
+    """Do accuracies (%) of runs in the published setting reach the number, less CLOSE, by their
+    interval?
+    """
+    if not runs:
+        return Verdict(NOT_RUN)
+    names = (f"ours ({described(runs)})", "the published")
+    terms = Terms(CLOSE, CLOSE, ceiling=None, digits=2)
+    return of_outcome(against_number(sampled(runs, measure), published, names, terms))
 
 
 def reaches(
@@ -43,8 +60,7 @@ def reaches(
     experiment: str = "images",
     protocol: str = "released",
 ) -> Callable[[Records], Verdict]:
-    """Is Terminator's mean accuracy (%) over seeds, after so many epochs, that of the published
-    number?
+    """Is Terminator's accuracy (%), after so many epochs, that of the published number?
 
     Args:
         data: the data set's name in a record.
@@ -52,41 +68,62 @@ def reaches(
         profile: only of this one.
 
     Where runs of several settings fit, the setting with most seeds counts; the others are not
-    pooled with it.
+    pooled with it. A copy, a part or another size of the data is another setting: such runs are
+    named, and count as none.
     """
 
     def verdict(found: Records) -> Verdict:
-        runs = [
+        runs = [r for r in found if r["model"] == "Terminator" and r["experiment"] == experiment]
+        fits = [
             r
-            for r in found
+            for r in runs
             if r["data"]["name"] == data
             and r["config"]["train"]["epochs"] == epochs
-            and r["model"] == "Terminator"
-            and r["experiment"] == experiment
             and profile in (None, r["profile"])
+            and not reduced(r)
         ]
-        if not runs:
-            return Verdict(NOT_RUN)
-        runs = max(_by_setting(runs).values(), key=len)
-        return against([_accuracy(r, at, protocol) for r in runs], published, runs)
+        if not fits:
+            near = {_differs(r) for r in runs if r["data"]["name"].lower().startswith(data.lower())}
+            said = f"; not the published setting: {'; '.join(sorted(near))}" if near else ""
+            return Verdict(NOT_RUN, f"no record yet{said}")
+        fits = max(by_setting(fits).values(), key=len)
+        return published_number(fits, published, lambda r: _accuracy(r, at, protocol))
 
     return verdict
 
 
-def _accuracy(record: dict[str, Any], epoch: int | None, protocol: str) -> float:
+def reduced(record: Mapping[str, Any]) -> bool:
+    """Whether a run's data are a part, a lossy copy or another size of those that were
+    published.
+    """
+    return any(
+        " of " in note and "images" in note or note.startswith("resized") or "lossy" in note
+        for note in record["data"]["notes"]
+    )
+
+
+def _differs(record: Mapping[str, Any]) -> str:
+    data, epochs = record["data"], record["config"]["train"]["epochs"]
+    return f"{data['title']}, {', '.join(data['notes'])}, {epochs} epochs, {record['profile']}"
+
+
+def _accuracy(record: Mapping[str, Any], epoch: int | None, protocol: str) -> float:
     if epoch is None:
-        return record["results"][protocol]["accuracy"]
+        return accuracy_of(record, protocol)
     return next(
         row["test_accuracy"] for row in record["epochs"] if row["epoch"] == epoch
     )  # as released
 
 
-def _by_setting(runs: Records) -> dict[str, list[dict[str, Any]]]:
-    """Runs that differ in their seed alone, one per seed."""
+def by_setting(runs: Records) -> dict[str, list[dict[str, Any]]]:
+    """Runs that differ in their seed alone."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
         groups.setdefault(CLASSIFICATION.setting(run), []).append(run)
-    return {key: list(by_seed(group).values()) for key, group in groups.items()}
+    return groups
+
+
+# -- parts and settings ----------------------------------------------------------------------------
 
 
 def better_with(
@@ -97,84 +134,116 @@ def better_with(
 
     Args:
         key: a dot-list key, e.g. "optimizer.name".
-        free: a group of settings that may differ as well, say "optimizer", where each side has its
-            own best setting.
+        free: a group of settings that may differ as well, say "optimizer": each side's setting with
+            most seeds counts, among equals the one with the lowest training loss.
 
-    Two seeds of each at least. A difference is clear where it exceeds both standard deviations: the
-    claim holds if it is clear everywhere, partly if somewhere, does not if only the opposite is
-    clear, else it is not settled.
+    The ablations are a table of many variants against one network, and judged as such (as in
+    notebook 13).
     """
 
     def verdict(found: Records) -> Verdict:
-        groups: dict[str, dict[bool, dict[str, list[dict[str, Any]]]]] = {}
+        places: dict[str, Outcome] = {}
+        groups: dict[str, tuple[list, list]] = {}
         where: dict[str, str] = {}
         for r in found:
             config = from_dict(Config, r["config"]).updated(train={"seed": Config().train.seed})
             has = _value(config, key)
-            if has in (value, other):
+            if has in (value, other) and not _elsewhere_judged(r):
                 open_part = free or key
                 rest = config.updated(**_nested(open_part, _value(Config(), open_part)))
-                same = repr(identity(rest)) + r["data"]["fingerprint"]
-                where[same] = _place(r)
-                side = groups.setdefault(same, {True: {}, False: {}})[has == value]
-                side.setdefault(repr(config), []).append(r)
-        pairs = {}
+                same = repr(identity(rest)) + r["data"]["fingerprint"] + r["profile"]
+                where[same] = place_of(r)
+                groups.setdefault(same, ([], []))[has != value].append(r)
         for same, sides in groups.items():
-            several = [
-                [
-                    values
-                    for runs in sides[which].values()
-                    if len(values := _accuracies(runs)) >= SEEDS
-                ]
-                for which in (True, False)
-            ]
-            if all(several):
-                pairs[where[same]] = [max(side, key=mean) for side in several]
-        return _of_pairs(pairs, value, other)
+            if all(sides):
+                ours, theirs = (_chosen(side) for side in sides)
+                names = (_named(key, value), _named(key, other))
+                places[where[same]] = compare(
+                    sampled(ours, accuracy_of),
+                    sampled(theirs, accuracy_of),
+                    names,
+                    accuracy_terms(ours[0]),
+                )
+        return everywhere(_in_ablations(found, key, value, other) | places)
 
     return verdict
 
 
-def _of_pairs(pairs: dict[str, list[list[float]]], value: Any, other: Any) -> Verdict:
-    """The verdict of better_with from {place: [accuracies with value, with other]}."""
-    if not pairs:
-        return Verdict(NOT_RUN, "no two seeds of records that differ in this alone")
-    lead = [(mean(a) - mean(b), max(deviation(a), deviation(b))) for a, b in pairs.values()]
-    better = [difference > noise for difference, noise in lead]
-    worse = [difference < -noise for difference, noise in lead]
-    text = "; ".join(
-        f"{spread(a)} % with {value}, {spread(b)} % with {other} ({place})"
-        for place, (a, b) in pairs.items()
-    )
-    word = HOLDS if all(better) else PARTLY if any(better) else NOT if any(worse) else UNSETTLED
-    return Verdict(word, text)
+def _named(key: str, value: Any) -> str:
+    return value if isinstance(value, str) else f"{key}={value}"
 
 
-def _accuracies(runs: Records) -> list[float]:
-    return [run["results"]["released"]["accuracy"] for run in by_seed(runs).values()]
+def _elsewhere_judged(record: Mapping[str, Any]) -> bool:
+    """Runs of the tables of parts, and those that chose learning rates on held-out images."""
+    return record["experiment"] == _PARTS or record["experiment"].endswith("-rates")
+
+
+def _chosen(runs: Records) -> list[dict[str, Any]]:
+    """The runs of one setting; which is not decided by test images."""
+    groups = by_setting(runs).values()
+    return max(groups, key=lambda group: (len(by_seed(group)), -mean(map(_training_loss, group))))
+
+
+def _training_loss(record: Mapping[str, Any]) -> float:
+    return record["epochs"][-1].get("loss", 0.0)
+
+
+def _in_ablations(found: Records, key: str, value: Any, other: Any) -> dict[str, Outcome]:
+    """What the tables of parts say of one setting, by place; a part helps where the network without
+    it is worse.
+    """
+    places = {}
+    for profile in PROFILES:
+        for make in (studies.ablations, studies.global_mixers):
+            study = make(profile)
+            name, full = next(iter(study.variants.items()))
+            changed = full.updated(**_nested(key, other))
+            label = next((n for n, config in study.variants.items() if config == changed), None)
+            if label is None or _value(full, key) != value:
+                continue
+            runs = [r for r in found if (r["profile"], r["experiment"]) == (profile, _PARTS)]
+            groups = by_setting(runs)
+            by_label = {n: groups[key] for n, key in _labelled(study, groups).items()}
+            if name in by_label and label in by_label:
+                outcome = comparison.family(by_label, name).outcomes[label].turned()
+                places[place_of(by_label[name][0])] = outcome
+                break
+    return places
+
+
+_LABELLED: dict[tuple[Any, ...], dict[str, str]] = {}  # every claim on parts asks for the same
+
+
+def _labelled(study: Study, groups: Mapping[str, Records]) -> dict[str, str]:
+    """{variant: the setting of its runs} of a study, for runs by setting."""
+    key = (tuple(study.variants), *groups)
+    if key not in _LABELLED:
+        first = [group[0] for group in groups.values()]
+        of = CLASSIFICATION.records_of(study.variants, first)
+        _LABELLED[key] = {n: CLASSIFICATION.setting(found[0]) for n, found in of.items() if found}
+    return _LABELLED[key]
+
+
+_PARTS = "ablations"  # the experiment of both tables
 
 
 def keeps_accuracy_when_calibrated(found: Records) -> Verdict:
-    """Are fixed statistics as good as those of the test batch? Within CLOSE points, in the 2-D
-    table's settings.
+    """Are fixed statistics no worse than those of the test batch? Within CLOSE points, in the 2-D
+    table's settings, run by run.
     """
     runs = [r for r in found if r["experiment"] == "images" and "calibrated" in r["results"]]
-    groups = [group for group in _by_setting(runs).values() if len(group) >= SEEDS]
-    if not groups:
-        return Verdict(NOT_RUN, "no two seeds of one setting")
-    gains = [
-        mean(
-            r["results"]["calibrated"]["accuracy"] - r["results"]["released"]["accuracy"]
-            for r in group
+    places = {}
+    for group in by_setting(runs).values():
+        first = accuracy_terms(group[0])
+        terms = Terms(CLOSE, CLOSE, first.floors, ceiling=None, digits=2)
+        places[place_of(group[0])] = compare(
+            sampled(group, lambda r: accuracy_of(r, "calibrated")),
+            sampled(group, accuracy_of),
+            ("calibrated", "as released"),
+            terms,
+            NO_WORSE,
         )
-        for group in groups
-    ]
-    good = [gain >= -CLOSE for gain in gains]
-    text = "; ".join(
-        f"{group[0]['data']['title']} {gain:+.2f} points ({described(group)})"
-        for group, gain in zip(groups, gains, strict=True)
-    )
-    return Verdict(HOLDS if all(good) else PARTLY if any(good) else NOT, text)
+    return everywhere(places)
 
 
 def sequences_reach(titles: dict[str, tuple[str, str]], model: str) -> Callable[[Records], Verdict]:
@@ -189,7 +258,7 @@ def sequences_reach(titles: dict[str, tuple[str, str]], model: str) -> Callable[
     def verdict(found: Records) -> Verdict:
         table = literature.literature("sequences")
         published = table[table["model"] == model].set_index("dataset")["value"]
-        single = []
+        single: list[tuple[str, str, Verdict]] = []
         for title, of in titles.items():
             runs = [
                 r
@@ -198,75 +267,27 @@ def sequences_reach(titles: dict[str, tuple[str, str]], model: str) -> Callable[
                 and r["profile"] == "paper"
                 and (r["config"]["dataset"]["name"], r["config"]["dataset"]["view"]) == of
             ]
-            for group in _by_setting(runs).values():
-                got = against(
-                    [r["results"]["released"]["accuracy"] for r in group], published[title], group
-                )
+            for group in by_setting(runs).values():
+                got = published_number(group, published[title])
                 single.append((title, from_dict(Config, group[0]["config"]).model.operator, got))
         if not single:
             return Verdict(NOT_RUN, "no record of full length yet")
+        text = "; ".join(f"{title}, {reading}: {got.evidence}" for title, reading, got in single)
+        if missing := [title for title in titles if title not in {t for t, _, _ in single}]:
+            return Verdict(UNDECIDED, f"{text}; nothing on {', '.join(missing)}")
         best = {
             title: min((got.word for t, _, got in single if t == title), key=_RANK.index)
-            for title, _, _ in single
+            for title in titles
         }
-        text = "; ".join(f"{title}, {reading}: {got.evidence}" for title, reading, got in single)
-        if len(best) < len(titles):
-            return Verdict(
-                UNSETTLED, f"{text}; nothing on {', '.join(titles.keys() - best.keys())}"
-            )
-        words = set(best.values())
-        return Verdict(
-            words.pop()
-            if len(words) == 1
-            else PARTLY
-            if HOLDS in words
-            else max(words, key=_RANK.index),
-            text,
-        )
+        return Verdict(max(best.values(), key=_RANK.index), text)
 
     return verdict
 
 
-_RANK = [HOLDS, PARTLY, UNSETTLED, NOT]
+_RANK = [HOLDS, UNDECIDED, NOT]  # the better reading counts, and the worst task
 
 
-def features_keep_mean_zero(found: Records) -> Verdict:
-    """Do features keep a mean below report.ZERO standard deviations, in every epoch, block and
-    seed?
-    """
-    watched = [
-        r
-        for r in found
-        if r["config"]["train"].get("observe")
-        and r["model"] == "Terminator"
-        and (CLASSIFICATION.folder_of(r) / "observations.csv").is_file()
-    ]
-    groups = [group for group in _by_setting(watched).values() if len(group) >= SEEDS]
-    if not groups:
-        return Verdict(NOT_RUN, "no two seeds of one training that was watched from inside")
-    good, texts = [], []
-    for group in groups:
-        table = report.feature_table(
-            pd.concat(
-                [
-                    observations.read_numbers(CLASSIFICATION.folder_of(r)).assign(
-                        network="Terminator", seed=r["seed"]
-                    )
-                    for r in group
-                ],
-                ignore_index=True,
-            )
-        )
-        largest = table.set_index("features")["largest |mean| / sd"]
-        good += list(largest < report.ZERO)
-        each = ", ".join(f"{part} {value:.2f}" for part, value in largest.items())
-        texts.append(
-            f"largest |mean| in deviations: {each} ({_place(group[0])}, {described(group)})"
-        )
-    return Verdict(HOLDS if all(good) else PARTLY if any(good) else NOT, "; ".join(texts))
-
-
-def _place(record: dict[str, Any]) -> str:
+def place_of(record: Mapping[str, Any]) -> str:
     """What was trained on, in short: "MNIST, 1,000 images of 14 pixels, 3 epochs, laptop"."""
     data = record["data"]
     return (

@@ -10,7 +10,7 @@ Source: arXiv 2305.19534.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -271,18 +271,6 @@ def image_weights(
     if order is None:
         return weights_over(network, tokens, layer)
     return weights_over(network, tokens[:, order], layer)[..., torch.argsort(order)]
-
-
-def best_heads(
-    table: pd.DataFrame, trained: str, controls: Sequence[str], column: str
-) -> tuple[float, float]:
-    """The largest contrast of a structure_table's column: of the trained network's heads, of all
-    its controls'.
-    """
-    return (
-        float(table[table["network"] == trained][column].max()),
-        float(table[table["network"].isin(controls)][column].max()),
-    )
 
 
 def position_similarity(network: Hrrformer) -> Tensor:

@@ -23,7 +23,9 @@ from terminator.hrrformer.longrange import report
 from terminator.hrrformer.longrange.presets import SEEDS
 from terminator.hrrformer.longrange.tasks import build_network
 from terminator.runs import literature, measurements
-from terminator.runs.comparison import HOLDS, NOT, UNSETTLED
+from terminator.runs.against import against_number
+from terminator.runs.outcomes import HOLDS, NOT, UNDECIDED, Outcome, Sample, Terms
+from terminator.runs.proof import compare
 from terminator.runtime.settings import require_one_of
 
 EXPERIMENT = "hrr_inside"
@@ -346,24 +348,29 @@ def _range(values: Sequence[int]) -> str:
 
 
 def claims(
-    costs: pd.DataFrame, structure_rows: pd.DataFrame, branches: pd.DataFrame, curve: pd.DataFrame
+    costs: pd.DataFrame, structure_rows: pd.DataFrame, layers: pd.DataFrame, curve: pd.DataFrame
 ) -> pd.DataFrame:
-    """Claims that need no accuracy, the evidence for each, and a verdict computed from it."""
+    """Claims that need no accuracy, the evidence for each, and a verdict computed from it: by seed
+    where networks were trained.
+
+    Args:
+        structure_rows, layers: see `structure` and `recorded`.
+    """
     rows: list[dict[str, str]] = []
 
     def claim(text: str, evidence: str, word: str) -> None:
         rows.append({"claim": text, "evidence": evidence, "verdict": word})
 
-    found = mixer_tables.token_growth(costs).loc["hrrformer"]
-    lengths = f"from T = {int(found['from'])} to {int(found['to'])}"
+    growth = mixer_tables.token_growth(costs).loc["hrrformer"]
+    lengths = f"from T = {int(growth['from'])} to {int(growth['to'])}"
     for what in ("time", "memory"):
         known = (
-            what == "memory" or found["from"] >= mixer_tables.FAR
+            what == "memory" or growth["from"] >= mixer_tables.FAR
         )  # below, times are those of calls
         claim(
             f"{what} grows in proportion to the sequence",
-            f"power {found[what]:.2f} {lengths}",
-            _judged(abs(found[what] - 1) <= 0.1) if known else UNSETTLED,
+            f"power {growth[what]:.2f} {lengths}",
+            _judged(abs(growth[what] - 1) <= 0.1) if known else UNDECIDED,
         )
     for other in ("softmax_explicit", "softmax_fused"):
         ratio, length = _at_longest(costs, other, "low")
@@ -382,17 +389,13 @@ def claims(
         ("mean maps of the weights show rows beyond those of the controls", "row_contrast"),
         ("and do so where only positions can make them", "row_contrast_shuffled"),
     ):
-        best, ceiling = anatomy.best_heads(structure_rows, TRAINED, CONTROLS, column)
-        claim(
-            what,
-            f"row contrast, best head {best:+.2f}, best head of any control {ceiling:+.2f}",
-            _judged(best > ceiling),
-        )
-    before, after = branches.loc["branch_ratio"].mean()
+        found = _beyond_controls(structure_rows, column)
+        claim(what, str(found), found.said)
+    found = _branch(layers)
     claim(
         "the attention branch has a say in the residual stream once trained (a tenth of it)",
-        f"{before:.2%} before, {after:.2%} after training",
-        _judged(after >= 0.1),
+        str(found),
+        found.said,
     )
     held = capacity.pairs_held(curve)
     width = min(held.columns, key=lambda w: abs(w - 64))
@@ -402,6 +405,29 @@ def claims(
         _judged(bool(held[width].max() >= 1000)),
     )
     return pd.DataFrame(rows)
+
+
+def _beyond_controls(table: pd.DataFrame, column: str) -> Outcome:
+    """The best head of a trained network against the best one of its untrained start, by seed; the
+    best head trained on permuted pixels is what either has to beat.
+    """
+    best = table.groupby(["network", "seed"])[column].max()
+    floors = {PERMUTED: float(best[PERMUTED].max())} if PERMUTED in best.index else {}
+    terms = Terms(None, 0.1, floors, ceiling=None, unit="of contrast", digits=2)
+    names = ("row contrast of the best head", UNTRAINED)
+    return compare(_samples(best[TRAINED]), _samples(best[UNTRAINED]), names, terms)
+
+
+def _branch(layers: pd.DataFrame) -> Outcome:
+    """Whether the branch is a tenth of the residual stream after training, mean over layers."""
+    rows = layers[(layers["quantity"] == "branch_ratio") & (layers["network"] == TRAINED)]
+    shares = 100 * rows.groupby("seed")["value"].mean()
+    names = ("branch over residual (%)", "a tenth,")
+    return against_number(_samples(shares), 10.0, names, Terms(None, ceiling=None))
+
+
+def _samples(by_seed: pd.Series) -> list[Sample]:
+    return [Sample(int(seed), float(value), "", 0.0) for seed, value in by_seed.items()]
 
 
 def _judged(holds: bool) -> str:

@@ -4,12 +4,11 @@
 
 from collections.abc import Callable
 
-from terminator.classification.verdicts import against
+from terminator.classification.verdicts import published_number
 from terminator.hypertransformer.fewshot import contrasts
 from terminator.hypertransformer.fewshot.presets import preset, study
 from terminator.hypertransformer.fewshot.runs import FEW_SHOT
-from terminator.runs.claims import Claim, Records, Verdict, by_seed, finished, first_of
-from terminator.runs.comparison import NOT_RUN
+from terminator.runs.claims import Claim, Records, Verdict, finished, first_of
 from terminator.runs.system import FinishedRun
 
 NOTEBOOK = "22_hypertransformer"
@@ -24,7 +23,7 @@ def contrast(text: str) -> Callable[[Records], Verdict]:
     """The verdict on one of contrasts.contrasts."""
 
     def verdict(found: Records) -> Verdict:
-        def judge(profile: str) -> tuple[str, str]:
+        def judge(profile: str) -> Verdict:
             case = next(case for case in contrasts.contrasts(profile) if case.text == text)
             return contrasts.settle(case, {case.study: _runs(found, case.study, profile)})
 
@@ -47,12 +46,8 @@ def reaches(published: float, name: str) -> Callable[[Records], Verdict]:
 
     def verdict(found: Records) -> Verdict:
         of_profile = [r for r in found if r["profile"] == "paper"]
-        runs = list(by_seed(FEW_SHOT.records_of({name: preset(name)}, of_profile)[name]).values())
-        return (
-            against([r["results"]["test"]["accuracy"] for r in runs], published, runs)
-            if runs
-            else Verdict(NOT_RUN)
-        )
+        runs = FEW_SHOT.records_of({name: preset(name)}, of_profile)[name]
+        return published_number(runs, published, lambda r: r["results"]["test"]["accuracy"])
 
     return verdict
 
@@ -84,7 +79,7 @@ CLAIMS = [
             PAPER,
             NOTEBOOK,
             contrast(case.text),
-            "laptop: two seeds or more of both sides; for the published sizes, paper runs",
+            "settled at this size; for the published sizes, paper runs with three seeds",
             FEW_SHOT.task,
         )
         for case in contrasts.contrasts("paper")
@@ -95,7 +90,7 @@ CLAIMS = [
         CONTINUAL,
         NOTEBOOK,
         forgetting,
-        "two seeds or more that learn the first task well above chance",
+        "three seeds that learn the first task well above chance",
         FEW_SHOT.task,
     ),
 ]

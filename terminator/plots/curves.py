@@ -133,15 +133,15 @@ def rate_sweep(table: pd.DataFrame, title: str | None = None) -> Figure:
 def difference_dots(
     table: pd.DataFrame, kinds: Mapping[str, str], title: str | None = None
 ) -> Figure:
-    """Difference of every variant to the reference (points): dot, two standard errors; clear ones
-    are filled.
+    """Difference of every variant to the reference (points): dot, 95 % interval; better or worse
+    ones are filled.
 
     Args:
         table: comparison.difference_table, the reference's row included.
         kinds: {variant: kind}, which decides order, colour and marker; rows without a kind (the
             reference) and without runs are left out.
     """
-    _require_columns("table", table, ("variant", "difference", "standard_error", "clear"))
+    _require_columns("table", table, ("variant", "difference", "low", "high", "clear"))
     rows = table[table["variant"].isin(kinds) & table["difference"].notna()]
     names = list(dict.fromkeys(kinds.values()))
     rows = rows.assign(order=rows["variant"].map(kinds).map(names.index)).sort_values(
@@ -158,7 +158,10 @@ def difference_dots(
         axis.errorbar(
             group["difference"],
             at,
-            xerr=2 * group["standard_error"].fillna(0.0),
+            xerr=[
+                (group["difference"] - group["low"]).fillna(0.0),
+                (group["high"] - group["difference"]).fillna(0.0),
+            ],
             fmt="none",
             capsize=3,
             ecolor=look["color"],
@@ -180,7 +183,7 @@ def difference_dots(
     axis.set_yticks(range(len(rows)), rows["variant"].map(plain))
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.set_xlabel(
-        "difference in test accuracy (points)\nbars: 2 standard errors; filled: beyond them"
+        "difference in test accuracy (points)\nbars: 95 % interval; filled: better or worse"
     )
     axis.grid(False, axis="y")
     figure.legend(loc="outside lower center", ncols=3)

@@ -18,7 +18,8 @@ from terminator.hamburger.segmentation.runs import SEGMENTATION
 from terminator.hrrformer.longrange.runs import LONG_RANGE
 from terminator.hrrformer.studies import pathfinder_pictures
 from terminator.hypertransformer.fewshot.runs import FEW_SHOT
-from terminator.runs import comparison, literature, records
+from terminator.runs import literature, records
+from terminator.runs.outcomes import values_text
 from terminator.runs.system import System
 from terminator.runtime import text
 from terminator.runtime.settings import PROFILES, from_dict, identity
@@ -120,41 +121,12 @@ def _rows(experiment: str, found: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def named(experiment: str, profile: str) -> dict[str, Config]:
-    """{what a reader calls it: configuration} of a study's variants, at every rate where rates are
-    compared.
+    """{what a reader calls it: configuration} of a study's variants, see studies.named; and of what
+    sees Pathfinder as pictures.
     """
-    found: dict[str, Config] = {}
-    for make in (
-        studies.ablations,
-        studies.global_mixers,
-        studies.sequences,
-        studies.slow_neural_loss,
-        studies.feature_statistics,
-        studies.mixers,
-        studies.precision,
-        pathfinder_pictures,
-    ):
-        study = make(profile)
-        if study.experiment == experiment:
-            found |= {_label(label): config for label, config in study.variants.items()}
-    for hold in (studies.networks, studies.optimizers):
-        contest = hold(profile)
-        first = {label: rates[0] for label, rates in contest.rates.items()}
-        for label, rates in contest.rates.items():
-            for rate in rates:
-                made = contest.final({**first, label: rate})
-                if made.experiment == experiment:
-                    found[f"{label}, rate {rate:g}"] = made.variants[label]
-        if (sweep := contest.sweep()).experiment == experiment:
-            found |= {
-                f"{label}, rate {rate:g}": config
-                for (label, rate), config in sweep.variants.items()
-            }
-    return found
-
-
-def _label(label: Any) -> str:
-    return label if isinstance(label, str) else ", ".join(map(str, label))
+    study = pathfinder_pictures(profile)
+    more = study.variants if study.experiment == experiment else {}
+    return {**studies.named(experiment, profile), **more}
 
 
 def classification_table(experiment: str, found: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -209,8 +181,8 @@ def _classification_row(group: Sequence[dict[str, Any]], name: str) -> dict[str,
         "training images": f"{data['train_size']:,} of {size}",
         "epochs": first["config"]["train"]["epochs"],
         SEEDS: len({r["seed"] for r in group}),
-        "accuracy (%)": comparison.mean_and_spread(released.mean(), released.std(ddof=1)),
-        "calibrated (%)": comparison.mean_and_spread(calibrated.mean(), calibrated.std(ddof=1)),
+        "accuracy (%)": values_text(list(released)),
+        "calibrated (%)": values_text(list(calibrated)),
         "published (%)": "-" if published is None else f"{published:g}",
         "difference": "-" if published is None else f"{released.mean() - published:+.2f}",
         "parameters": first["parameters"],
@@ -264,10 +236,8 @@ def system_table(system: System, found: Sequence[dict[str, Any]]) -> pd.DataFram
         averaged = system.measures or {name: name for name in each.select_dtypes("floating")}
         for name in each:
             if name in averaged:
-                values = pd.to_numeric(each[name])
-                measured[averaged[name]] = comparison.mean_and_spread(
-                    values.mean(), values.std(ddof=1)
-                )
+                values = pd.to_numeric(each[name]).dropna()
+                measured[averaged[name]] = values_text(list(values))
             elif each[name].astype(str).nunique() == 1:
                 cells[name] = each[name].iloc[0]
         measured = {

@@ -2,21 +2,35 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-from terminator.runs.comparison import NOT_RUN, Gap, mean_and_spread
+from terminator.runs.outcomes import (
+    HOLDS,
+    NOT,
+    NOT_LEARNED,
+    NOT_RUN,
+    SAME,
+    UNDECIDED,
+    Outcome,
+    count_of_seeds,
+)
+from terminator.runs.power import LEVEL
 from terminator.runs.system import System
 
-SEEDS = 2  # fewer give no verdict
 Records = Sequence[dict[str, Any]]
 
 
 class Verdict(NamedTuple):
-    """One of comparison.WORDS, and its evidence; where there is some, with the number of runs."""
+    """One of outcomes.WORDS, and its evidence.
+
+    said: the word with the size that belongs to it;  settles: what would settle it, computed; empty
+    where that is not known.
+    """
 
     word: str
     evidence: str = "no record yet"
+    said: str = ""
+    settles: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,21 +61,59 @@ PROFILES = ("paper", "laptop")  # the first whose runs say anything speaks
 def finished(
     system: System, variants: Mapping[Any, Any], found: Records, profile: str
 ) -> dict[Any, list[Any]]:
-    """The runs of named configurations among some records, {label: one per seed}."""
+    """The runs of named configurations among some records of a profile, {label: runs}."""
     of_profile = [r for r in found if r["profile"] == profile]
     return {
-        label: [system.of_record(r) for r in by_seed(group).values()]
+        label: [system.of_record(r) for r in group]
         for label, group in system.records_of(variants, of_profile).items()
     }
 
 
-def first_of(judge: Callable[[str], tuple[str, str]]) -> Verdict:
-    """The verdict of the first profile that has one; judge: profile to a word and the evidence."""
+def first_of(judge: Callable[[str], Verdict]) -> Verdict:
+    """The verdict of the first profile that has one; judge: of a profile."""
     for profile in PROFILES:
-        word, evidence = judge(profile)
-        if word != NOT_RUN:
-            return Verdict(word, f"{evidence}, {profile}")
-    return Verdict(NOT_RUN, evidence)
+        verdict = judge(profile)
+        if verdict.word != NOT_RUN:
+            return verdict._replace(evidence=f"{verdict.evidence}, {profile}")
+    return verdict
+
+
+def of_outcome(found: Outcome) -> Verdict:
+    """The verdict of one comparison."""
+    if found.word == NOT_RUN:
+        return Verdict(NOT_RUN, "no runs of both sides yet")
+    return Verdict(found.word, str(found), found.said, found.settles)
+
+
+def everywhere(places: Mapping[str, Outcome]) -> Verdict:
+    """Of a claim that is made of every place: one where it does not hold (Bonferroni's correction
+    over places) refutes it, it holds if it does in all. Places without a verdict for want of seeds
+    or learning are told, and count if there is no other.
+    """
+    if not places:
+        return Verdict(NOT_RUN, "no runs of both sides yet")
+    if len(places) == 1:
+        ((place, found),) = places.items()
+        verdict = of_outcome(found)
+        return verdict._replace(evidence=f"{verdict.evidence} ({place})")
+    tested = {place: f for place, f in places.items() if f.test and f.word != NOT_LEARNED}
+    voting = tested or dict(places)
+    words = {found.word for found in voting.values()}
+    refuted = [f for f in voting.values() if f.word == NOT and _surely(f, len(voting))]
+    word = NOT if refuted else words.pop() if len(words) == 1 else UNDECIDED
+    word = UNDECIDED if word == NOT and not refuted else word
+    open_ones = {place: f for place, f in voting.items() if f.word == UNDECIDED}
+    evidence = "; ".join(f"{place}: {f.said}, {f}" for place, f in places.items())
+    said = next((f.said for f in voting.values() if f.word == word == SAME), "")
+    settles = "; ".join(f"{place}: {f.settles}" for place, f in open_ones.items() if f.settles)
+    return Verdict(word, evidence, said or word, "" if word in (HOLDS, NOT) else settles)
+
+
+def _surely(found: Outcome, places: int) -> bool:
+    """Whether a refutation stands when so many places are looked at."""
+    if found.test is None:
+        return False
+    return found.test.clear and not found.test.p * places >= LEVEL
 
 
 def ahead(
@@ -69,29 +121,24 @@ def ahead(
     variants: Callable[[str], Mapping[Any, Any]],
     a: Any,
     b: Any,
-    compare: Callable[[list[Any], list[Any]], Gap],
+    compare: Callable[[Mapping[Any, list[Any]], Any, Any], Outcome],
+    also: Sequence[Any] = (),
 ) -> Callable[[Records], Verdict]:
-    """Is variant a ahead of b? variants: of a profile;  compare: runs of both, from the better
-    side's view.
+    """Is variant a ahead of b? variants: of a profile;  compare: runs by label, a and b;  also:
+    labels beside these that it looks at.
     """
 
     def verdict(found: Records) -> Verdict:
-        def judge(profile: str) -> tuple[str, str]:
-            here = {label: config for label, config in variants(profile).items() if label in (a, b)}
-            runs = finished(system, here, found, profile)
+        def judge(profile: str) -> Verdict:
+            wanted = {name: c for name, c in variants(profile).items() if name in (a, b, *also)}
+            runs = finished(system, wanted, found, profile)
             if not runs.get(a) or not runs.get(b):
-                return NOT_RUN, "no runs of both sides yet"
-            gap = compare(runs[a], runs[b])
-            return gap.word, f"{a} against {b}: {gap}"
+                return Verdict(NOT_RUN, "no runs of both sides yet")
+            return of_outcome(compare(runs, a, b))
 
         return first_of(judge)
 
     return verdict
-
-
-def never_run(found: Records) -> Verdict:
-    """For a claim whose test has no record yet that could speak to it."""
-    return Verdict(NOT_RUN)
 
 
 def by_seed(runs: Records) -> dict[int, dict[str, Any]]:
@@ -101,17 +148,7 @@ def by_seed(runs: Records) -> dict[int, dict[str, Any]]:
     return {run["seed"]: run for run in sorted(runs, key=lambda run: run["finished"])}
 
 
-def spread(values: Sequence[float]) -> str:
-    """ "98.12 ± 0.30", mean and standard deviation over seeds."""
-    return mean_and_spread(mean(values), deviation(values) if len(values) > 1 else None)
-
-
-def deviation(values: Sequence[float]) -> float:
-    """Standard deviation over seeds; 0 where one seed leaves none."""
-    return stdev(values) if len(values) > 1 else 0.0
-
-
 def described(runs: Records) -> str:
     """ "3 seeds, laptop"."""
     seeds, profiles = len(by_seed(runs)), ", ".join(sorted({run["profile"] for run in runs}))
-    return f"{seeds} seed{'s' if seeds > 1 else ''}, {profiles}"
+    return f"{count_of_seeds(seeds)}, {profiles}"

@@ -2,32 +2,64 @@
 from the numbers.
 
 Tables take {label: records}, as `study.study_records` gives them; accuracies are of the last
-epoch, in percent, as released. WORDS are the verdicts that can be given on a claim, in every
-system.
+epoch, in percent, as released. Verdicts follow the rule of proof.py.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import mean, stdev
-from typing import Any, NamedTuple
+from statistics import mean
+from typing import Any
 
 import pandas as pd
 
+from terminator.runs import families
+from terminator.runs.outcomes import (
+    EQUAL,
+    HOLDS,
+    NOT,
+    NOT_LEARNED,
+    SAME,
+    SEEDS,
+    UNDECIDED,
+    Outcome,
+    Sample,
+    Terms,
+    sampled,
+    values_text,
+)
+from terminator.runs.power import LEVEL
+from terminator.runs.proof import compare
+
 Records = Mapping[Any, Sequence[dict[str, Any]]]
-WORDS = ("holds", "partly", "does not", "not settled", "not run")
-HOLDS, PARTLY, NOT, UNSETTLED, NOT_RUN = WORDS
-# a difference is called clear from here on; chance alone gets there once in twenty
-STANDARD_ERRORS = 2.0
+
+
+def accuracy_of(record: Mapping[str, Any], protocol: str = "released") -> float:
+    """Test accuracy (%) of a run."""
+    return float(record["results"][protocol]["accuracy"])
 
 
 def accuracies(records: Sequence[dict[str, Any]], protocol: str = "released") -> pd.Series:
     """Test accuracies (%) of some runs."""
-    return pd.Series([record["results"][protocol]["accuracy"] for record in records], dtype=float)
+    return pd.Series([accuracy_of(record, protocol) for record in records], dtype=float)
+
+
+def accuracy_terms(record: Mapping[str, Any]) -> Terms:
+    """What is fixed for accuracies on a record's data: chance is the floor, its test images the
+    step.
+    """
+    classes = record.get("data", {}).get("classes", ())
+    floors = {"chance": 100 / len(classes)} if classes else {}
+    return Terms(floors=floors, examples=record["results"]["released"].get("images"))
+
+
+def deviation(values: Sequence[float]) -> float:
+    """Standard deviation over seeds; nan for fewer than SEEDS, whose values are to be shown."""
+    return float(pd.Series(values, dtype=float).std(ddof=1)) if len(values) >= SEEDS else math.nan
 
 
 def variant_table(records: Records) -> pd.DataFrame:
-    """One row per label: seeds, mean and standard deviation of the accuracies, parameters, seconds,
-    images/s.
+    """One row per label: seeds, mean and standard deviation of the accuracies (of SEEDS or more),
+    parameters, seconds, images/s, and the accuracies in words.
 
     A label without runs (all diverged) keeps its row, with no numbers.
     """
@@ -39,39 +71,25 @@ def variant_table(records: Records) -> pd.DataFrame:
                 "variant": label,
                 "seeds": len(group),
                 "accuracy": released.mean(),
-                "sd": released.std(ddof=1),
+                "sd": deviation(released),
                 "calibrated": calibrated.mean(),
-                "calibrated_sd": calibrated.std(ddof=1),
+                "calibrated_sd": deviation(calibrated),
                 "parameters": group[0]["parameters"] if group else None,
                 "seconds": pd.Series([record["wall_s"] for record in group], dtype=float).mean(),
                 "images_per_s": pd.Series(
                     [record["images_per_s"] for record in group], dtype=float
                 ).mean(),
+                "values": values_text(list(released)),
             }
         )
     return pd.DataFrame(rows).astype({"parameters": "Int64"})
 
 
-def pooled_spread(table: pd.DataFrame) -> tuple[float, int]:
-    """Standard deviation over seeds, pooled over all rows of a variant_table, and its degrees of
-    freedom.
-
-    Returns:
-        (nan, 0) if no variant has two seeds.
-    """
-    several = table[table["seeds"] > 1]
-    freedom = int((several["seeds"] - 1).sum())
-    if not freedom:
-        return math.nan, 0
-    return math.sqrt(((several["seeds"] - 1) * several["sd"] ** 2).sum() / freedom), freedom
+# -- differences to a reference --------------------------------------------------------------------
 
 
-def difference_table(records: Records, reference: Any) -> pd.DataFrame:
-    """variant_table with the difference to the reference (points), its standard error, and whether
-    it is clear.
-
-    The standard error comes from the spread over seeds, pooled over all variants: two seeds alone
-    say little.
+def family(records: Records, reference: Any, method: str = families.DUNNETT) -> families.Family:
+    """Every variant's accuracy against the reference's, see families.against_reference.
 
     Raises:
         ValueError: if the reference is no label, or has no runs.
@@ -81,48 +99,93 @@ def difference_table(records: Records, reference: Any) -> pd.DataFrame:
             f"reference is {reference!r}, which has no runs; allowed: "
             f"{', '.join(str(label) for label, group in records.items() if group)}"
         )
-    table = variant_table(records)
-    spread, _ = pooled_spread(table)
-    base = table[table["variant"] == reference].iloc[0]
-    table["difference"] = table["accuracy"] - base["accuracy"]
-    table["standard_error"] = [
-        spread * math.sqrt(1 / n + 1 / base["seeds"]) if n and label != reference else math.nan
-        for label, n in zip(table["variant"], table["seeds"], strict=True)
-    ]
-    table["clear"] = table["difference"].abs() > STANDARD_ERRORS * table["standard_error"]
+    samples = {label: sampled(group, accuracy_of) for label, group in records.items()}
+    others = {label: found for label, found in samples.items() if label != reference}
+    terms = accuracy_terms(records[reference][0])
+    return families.against_reference(others, samples[reference], reference, terms, method)
+
+
+def difference_table(
+    records: Records, reference: Any, method: str = families.DUNNETT
+) -> pd.DataFrame:
+    """variant_table with the difference to the reference (points), its 95 % interval, and what that
+    says of the claim that the variant is better; of runs on one machine, all tests together at 5 %.
+
+    Raises:
+        ValueError: if the reference is no label, or has no runs.
+    """
+    found, table = family(records, reference, method), variant_table(records)
+    rows = [_difference(found.outcomes.get(label)) for label in table["variant"]]
+    table = table.join(pd.DataFrame(rows, index=table.index))
+    table.loc[table["variant"] == reference, "difference"] = 0.0
     return table
+
+
+def _difference(found: Outcome | None) -> dict[str, Any]:
+    """The columns that one outcome fills; without a test the difference of the means alone."""
+    if found is None:
+        nothing = {"difference": math.nan, "low": math.nan, "high": math.nan, "clear": False}
+        return {**nothing, "word": "", "verdict": "", "test": "", "what would settle it": ""}
+    test, both = found.test, all(found.values)
+    difference = mean(found.values[0]) - mean(found.values[1]) if both else math.nan
+    return {
+        "difference": test.difference if test else difference,
+        "low": test.low if test else math.nan,
+        "high": test.high if test else math.nan,
+        "clear": found.word in (HOLDS, NOT),
+        "word": found.word,
+        "verdict": found.said,
+        "test": test.kind if test else "; ".join(found.notes),
+        "what would settle it": found.settles,
+    }
+
+
+_SAID = {
+    HOLDS: "better",
+    NOT: "worse",
+    SAME: "no difference beyond 1 points",
+    UNDECIDED: "undecided",
+    NOT_LEARNED: "not learned",
+}
 
 
 def verdict(table: pd.DataFrame, reference: Any) -> str:
     """What a difference_table lets one say, in sentences."""
-    spread, freedom = pooled_spread(table)
-    others = table[(table["variant"] != reference) & (table["seeds"] > 0)]
     lines = [f"{label}: every training diverged" for label in table[table["seeds"] == 0]["variant"]]
-    if not freedom:
-        return "\n".join(
-            [*lines, "One seed per variant: no spread, so no difference can be told from chance."]
-        )
+    others = table[(table["variant"] != reference) & (table["seeds"] > 0)]
+    tests = sorted({kind.split(",")[0] for kind in others["test"][others["low"].notna()]})
     lines.append(
-        f"Seeds alone move an accuracy by {spread:.2f} points (pooled standard deviation, "
-        f"{freedom} degrees of freedom)."
+        f"{len(others)} variants against the {reference} (seeds: "
+        f"{', '.join(sorted({str(n) for n in table['seeds']}))}), "
+        + (f"tests: {', '.join(tests)}, wrong in at most one of 20 such tables." if tests else "")
+        + ("" if tests else f"none with {SEEDS} seeds on both sides: no verdict.")
     )
-    clear = others[others["clear"]].sort_values("difference")
-    lines.append(
-        f"{len(clear)} of {len(others)} differences to the {reference} exceed {STANDARD_ERRORS:g} "
-        f"standard errors; about {0.05 * len(others):.1f} would by chance."
-    )
-    for word, group in (
-        ("worse", clear[clear["difference"] < 0]),
-        ("better", clear[clear["difference"] > 0]),
-    ):
+    for word, said in _SAID.items():
+        group = others[others["word"] == word].sort_values("difference")
         for row in group.itertuples():
-            lines.append(f"  {word}: {row.variant} ({row.difference:+.2f} points)")
-    unclear = others[~others["clear"]]["variant"]
-    if len(unclear):
-        lines.append(
-            "No difference was found, which is not to say that there is none, for: "
-            f"{', '.join(unclear)}."
-        )
+            lines.append(f"  {said}: {row.variant}{_numbers(row)}")
+    return "\n".join(lines)
+
+
+def _numbers(row: Any) -> str:
+    if pd.isna(row.low):
+        return f" ({row.values}; {row.test})"
+    text = f" ({row.difference:+.2f} points, {row.low:+.2f} to {row.high:+.2f})"
+    return text + (f", {row.verdict}" if row.word == UNDECIDED else "")
+
+
+def sameness(records: Records, reference: Any, margin: float = 1.0) -> str:
+    """Whether every other variant is as accurate as the reference, within a margin (points, TOST),
+    in sentences; precisions may differ.
+    """
+    terms = accuracy_terms(records[reference][0])
+    terms = Terms(margin, margin, terms.floors, examples=terms.examples)
+    base, lines = sampled(records[reference], accuracy_of, whatever_precision=True), []
+    for label, group in records.items():
+        if label != reference:
+            side = sampled(group, accuracy_of, whatever_precision=True)
+            found = compare(side, base, (str(label), str(reference)), terms, EQUAL)
+            lines.append(f"as accurate within {margin:g} points: {found.said}; {found}")
     return "\n".join(lines)
 
 
@@ -178,29 +241,26 @@ def _ranked(table: pd.DataFrame) -> pd.DataFrame:
 
 def ranking(records: Records) -> str:
     """Final accuracies from best to worst, and whether the first is clear of the second, in
-    sentences.
+    sentences; Bonferroni's correction is over all pairs, since the numbers chose these two.
     """
     table = (
         variant_table(records).dropna(subset="accuracy").sort_values("accuracy", ascending=False)
     )
-    spread, freedom = pooled_spread(
-        table[:2]
-    )  # theirs: one that hardly trains would hide all others' differences
-    lines = [
-        f"{row.variant}: {row.accuracy:.2f} %" + (f" ± {row.sd:.2f}" if row.seeds > 1 else "")
-        for row in table.itertuples()
-    ]
-    if len(table) > 1 and freedom:
-        first, second = table.iloc[0], table.iloc[1]
-        error = spread * math.sqrt(1 / first["seeds"] + 1 / second["seeds"])
-        lead = first["accuracy"] - second["accuracy"]
-        clear = lead > STANDARD_ERRORS * error
-        lines.append(
-            f"{first['variant']} leads {second['variant']} by {lead:.2f} points, "
-            f"{'' if clear else 'no '}more than {STANDARD_ERRORS:g} standard errors of {error:.2f}."
-        )
-    elif len(table) > 1:
-        lines.append("One seed each: the order may be chance.")
+    lines = [f"{row.variant}: {row.values} %" for row in table.itertuples()]
+    if len(table) < 2:
+        return "\n".join(lines)
+    first, second = table["variant"].iloc[:2]
+    sides: list[list[Sample]] = [sampled(records[label], accuracy_of) for label in (first, second)]
+    found = compare(
+        sides[0], sides[1], (str(first), str(second)), accuracy_terms(records[first][0])
+    )
+    pairs = len(table) * (len(table) - 1) // 2
+    if found.test is None or found.word not in (HOLDS, NOT):
+        lines.append(f"{first} ahead of {second}: {found.said}; {found}")
+    else:
+        clear = found.test.p * pairs < LEVEL
+        word = HOLDS if clear else UNDECIDED
+        lines.append(f"{first} ahead of {second}: {word} (Bonferroni over {pairs} pairs); {found}")
     return "\n".join(lines)
 
 
@@ -231,54 +291,3 @@ def epochs_to(curves: Mapping[Any, Sequence[pd.DataFrame]], share: float = 0.9) 
         for label, mean in means.items()
     ]
     return pd.DataFrame(rows).astype({"epoch": "Int64"})
-
-
-# -- two sides of a claim, in any measure ----------------------------------------------------------
-
-
-class Gap(NamedTuple):
-    """Difference of two means, how much of it chance explains (half-width of 95 %), and seeds on
-    the smaller side.
-    """
-
-    difference: float
-    spread: float
-    seeds: int
-
-    @property
-    def word(self) -> str:
-        """Whether the first side is above the second; a single seed on a side settles nothing."""
-        if self.seeds < 2 or abs(self.difference) <= self.spread:
-            return UNSETTLED
-        return HOLDS if self.difference > 0 else NOT
-
-    def __str__(self) -> str:
-        return f"{self.difference:+.1f} ± {self.spread:.1f} points, {seeds(self.seeds)}"
-
-
-def gap(a: Sequence[float], b: Sequence[float], noise: tuple[float, float] = (0.0, 0.0)) -> Gap:
-    """Compare what the seeds of two settings reached, a against b.
-
-    Args:
-        noise: half-width (95 %) that the test examples alone leave to each mean, the least that
-            chance does.
-    """
-    spreads = [
-        max(1.96 * stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0, least)
-        for values, least in zip((a, b), noise, strict=True)
-    ]
-    return Gap(mean(a) - mean(b), math.hypot(*spreads), min(len(a), len(b)))
-
-
-def seeds(count: int) -> str:
-    """ "3 seeds", "one seed"."""
-    return f"{count} seeds" if count > 1 else "one seed"
-
-
-def mean_and_spread(mean: float, spread: float | None, digits: int = 2) -> str:
-    """ "98.12 ± 0.30", or "98.12" where one seed leaves no spread."""
-    if mean is None or pd.isna(mean):
-        return "-"
-    return f"{mean:.{digits}f}" + (
-        "" if spread is None or pd.isna(spread) else f" ± {spread:.{digits}f}"
-    )

@@ -185,6 +185,13 @@ def file_record(
     return record
 
 
+def _alike(record: Mapping[str, Any]) -> str:
+    """What a record says of its settings and data, but for the seed."""
+    config = record["config"]
+    train = {key: value for key, value in config["train"].items() if key != "seed"}
+    return json.dumps([config | {"train": train}, record.get("data")], sort_keys=True)
+
+
 # -- systems --------------------------------------------------------------------------------------
 
 
@@ -398,11 +405,16 @@ class System(ABC):
         """Which of these records are of named configurations, {label: one or more, of any seed};
         trains nothing.
         """
-        found = list(found)
-        return {
-            label: [r for r in found if self._is_of(r, config.updated(train={"seed": r["seed"]}))]
-            for label, config in variants.items()
-        }
+        groups: dict[str, list[dict[str, Any]]] = {}  # alike but for the seed: one speaks for all
+        for record in found:
+            if records.task_of(record) == self.task:
+                groups.setdefault(_alike(record), []).append(record)
+        chosen: dict[Any, list[dict[str, Any]]] = {label: [] for label in variants}
+        for label, config in variants.items():
+            for first, *rest in groups.values():
+                if self._is_of(first, config.updated(train={"seed": first["seed"]})):
+                    chosen[label] += [first, *rest]
+        return chosen
 
     def _is_of(self, record: dict[str, Any], config: Any) -> bool:
         if records.task_of(record) != self.task:
@@ -549,12 +561,28 @@ class System(ABC):
             "finished": record["finished"],
         }
 
+    def variants(self, experiment: str, profile: str) -> Mapping[str, Any]:
+        """What a reader calls the configurations of an experiment, {name: configuration}."""
+        return {}
+
+    def index_table(self, found: Sequence[dict[str, Any]]) -> pd.DataFrame:
+        """`runs_table` with the name of every run's variant in its last column."""
+        names: dict[int, str] = {}
+        groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for record in found:
+            groups.setdefault((record["experiment"], record["profile"]), []).append(record)
+        for of, group in groups.items():
+            for name, config in self.variants(*of).items():
+                group = [record for record in group if id(record) not in names]
+                for record in self.records_of({name: config}, group)[name]:
+                    names[id(record)] = name
+        variant = [names.get(id(record)) or self.label(record) for record in found]
+        return self.runs_table(found).assign(variant=variant)
+
     def rebuild_index(self) -> Path | None:
         """Write the index, one row per run that is evidence; nothing where there is none."""
         with index_alone(results_dir() / self.index):
             found = records.evidence(self.task)
-            return (
-                records.write_csv(results_dir() / self.index, self.runs_table(found))
-                if found
-                else None
-            )
+            if not found:
+                return None
+            return records.write_csv(results_dir() / self.index, self.index_table(found))

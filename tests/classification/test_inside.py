@@ -49,21 +49,21 @@ def test_gain_is_what_the_hyper_kernel_adds_after_training():
     assert table.loc[("with", 2), ("auroc", "gain")] == pytest.approx(0.15)
 
 
-@pytest.mark.parametrize(("spread", "word"), [(0.001, "more than two"), (0.2, "no more than two")])
-def test_an_effect_is_clear_against_its_standard_error(spread, word):
+@pytest.mark.parametrize(("spread", "word"), [(0.001, "holds"), (0.05, "undecided (this study")])
+def test_an_effect_is_told_from_chance_seed_by_seed(spread, word):
     runs = [scores("with", seed, 0.8 + spread * (seed - 1), 0.7) for seed in range(3)]
     runs += [scores("without", seed, 0.7, 0.7) for seed in range(3)]
     text = report.score_verdict(joined(*runs), "with", "without")
-    assert "+0.100" in text.splitlines()[-1]
-    assert word in text.splitlines()[-1]
-    assert "probability 0.800" in text
+    assert "+10.0 points" in text.splitlines()[-1]
+    assert f"The loss raises the AUROC of |S|: {word}" in text.splitlines()[-1]
+    assert "AUROC of |S| 80.0 ± " in text
 
 
 def test_one_seed_says_nothing_of_chance():
     text = report.score_verdict(
         joined(scores("a", 0, 0.8, 0.7), scores("b", 0, 0.6, 0.7)), "a", "b"
     )
-    assert "+0.200 (one seed" in text
+    assert "undecided; with the loss 80.0 against without 60.0; one seed, no verdict" in text
 
 
 def kernels(cosine, rms):

@@ -243,8 +243,8 @@ def errors(values):
     ("values", "verdicts"),
     [
         ([0.9, 0.3, 0.12, 0.10], ["holds", "holds"]),
-        ([0.9, 0.3, 0.35, 0.10], ["does not", "does not"]),
-        ([0.9, 0.8, 0.70, 0.10], ["holds", "does not"]),
+        ([0.9, 0.3, 0.35, 0.10], ["does not hold", "does not hold"]),
+        ([0.9, 0.8, 0.70, 0.10], ["holds", "does not hold"]),
     ],
 )
 def test_verdicts_on_convergence(values, verdicts):
@@ -271,19 +271,20 @@ def test_verdicts_on_gradients():
     )
     assert [row["verdict"] for row in report._gradients(table)] == [
         "holds",
-        "does not",
+        "does not hold",
         "holds",
-        "not settled",
+        "undecided",
     ]
     table.loc[0, "full_off"] = 0.1
-    assert report._gradients(table)[0]["verdict"] == "does not"
+    assert report._gradients(table)[0]["verdict"] == "does not hold"
 
 
-def gan(frechet, sigma=None):
+def gan(frechet, sigma=None, seed=0, right=80.0):
     return GanRun(
         {
-            "results": {"test": {"frechet": frechet}},
+            "results": {"test": {"frechet": frechet, "right_class": right}},
             "sigmas": sigma and {"generator": sigma, "discriminator": -sigma},
+            "seed": seed,
         },
         Path(),
         GAN,
@@ -293,27 +294,31 @@ def gan(frechet, sigma=None):
 @pytest.mark.parametrize(
     ("without", "nmf", "sigma", "expected"),
     [
-        ([20.0, 21.0], [10.0, 11.0], 0.3, ["holds", "holds"]),
-        ([10.0, 11.0], [20.0, 21.0], 0.3, ["does not", "holds"]),
-        ([10.0, 11.0], [10.2, 11.4], 0.01, ["not settled", "not settled"]),
-        ([20.0], [10.0], 0.3, ["not settled", "holds"]),
+        ([20.0, 21.0, 20.5], [10.0, 11.0, 12.0], 0.3, ["holds", "holds"]),
+        ([10.0, 11.0, 12.0], [20.0, 21.0, 20.5], 0.3, ["does not hold", "holds"]),
+        ([10.0, 11.0, 10.1], [10.2, 11.4, 9.9], 0.01, ["undecided", "does not hold"]),
+        ([20.0, 21.0], [10.0, 11.0], 0.3, ["undecided", "undecided"]),
     ],
 )
 def test_verdicts_on_gans(without, nmf, sigma, expected):
-    gans = {"none": [gan(value) for value in without], "NMF": [gan(value, sigma) for value in nmf]}
-    assert [row["verdict"] for row in report._gan(gans)] == expected
+    gans = {
+        "none": [gan(value, seed=seed) for seed, value in enumerate(without)],
+        "NMF": [gan(value, sigma, seed) for seed, value in enumerate(nmf)],
+    }
+    verdicts = [row["verdict"].partition(" (")[0] for row in report._gan(gans)]
+    assert verdicts == expected
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "expected"),
-    [
-        ([0.5, 1.0], [0.7, 1.1], "holds"),
-        ([0.7, 1.1], [0.5, 1.0], "does not"),
-        ([0.5, 1.0], [0.7, 0.9], "not settled"),
-    ],
-)
-def test_verdicts_on_spectra(before, after, expected):
-    assert report._spectrum({"before": before, "after": after})[0]["verdict"] == expected
+def test_gans_that_draw_other_digits_have_not_learned():
+    gans = {"none": [gan(20.0, right=40.0)], "NMF": [gan(10.0, 0.3, right=30.0)]}
+    assert report._gan(gans)[0]["verdict"] == "not learned"
+
+
+@pytest.mark.parametrize(("after", "more"), [([0.7, 1.1], 2), ([0.4, 1.0], 0)])
+def test_one_networks_spectrum_gives_no_verdict(after, more):
+    (row,) = report._spectrum({"before": [0.5, 1.05], "after": after})
+    assert row["verdict"] == "undecided"
+    assert f"more in {more} of 2 sums" in row["evidence"]
 
 
 # -- figures and bad input -------------------------------------------------------------------------

@@ -231,23 +231,46 @@ def test_the_context_study_its_tables_and_what_is_looked_at(brief):
 
 def fake(mious):
     return [
-        SegmentationRun({"results": {"test": {"miou": value}}}, None, SEGMENTATION)
-        for value in mious
+        SegmentationRun(
+            {
+                "results": {"test": {"miou": value}},
+                "seed": seed,
+                "data": {"classes": ["sky", "road", "tree", "car"]},
+            },
+            None,
+            SEGMENTATION,
+        )
+        for seed, value in enumerate(mious)
     ]
 
 
 def test_verdicts_come_from_seeds():
-    a, b = fake([50.0, 52.0, 54.0]), fake([40.0, 41.0, 42.0])
-    found = report.compare(a, b)
-    assert found == (pytest.approx(11), pytest.approx(1.96 * (4 / 3 + 1 / 3) ** 0.5), 3)
-    assert (found.word, report.compare(b, a).word) == ("holds", "does not")
+    runs = {"a": fake([50.0, 52.0, 54.0]), "b": fake([40.0, 41.0, 42.0])}
+    found = report.compare(runs, "a", "b")
+    assert found.test.difference == pytest.approx(11)
+    assert found.test.kind == "paired by seed, 3 seeds"
+    assert (found.word, report.compare(runs, "b", "a").word) == ("holds", "does not hold")
     table = report.claims(
-        {"NMF, one-step": b, "no context": a, "NMF, BPTT": a},
-        {"with Hamburger": fake([1.0]), "without Hamburger": fake([0.0])},
+        {"NMF, one-step": runs["b"], "no context": runs["a"], "NMF, BPTT": runs["a"]},
+        {"with Hamburger": fake([31.0]), "without Hamburger": fake([30.0])},
     )
-    assert list(table["verdict"]) == ["does not", "does not", "not settled"]
+    assert list(table["verdict"]) == ["does not hold", "does not hold", "undecided"]
     assert "one seed" in table["evidence"].iloc[-1]
     assert report.claims().empty
+
+
+def test_a_context_has_to_beat_a_mere_mean():
+    runs = {
+        "NMF, one-step": fake([50.0, 51.0, 52.0]),
+        "no context": fake([40.0, 41.0, 42.0]),
+        "pooling": fake([60.0, 61.0, 60.5]),
+    }
+    table = report.claims(runs).set_index("claim")
+    assert table["verdict"].tolist() == ["not learned", "does not hold"]
+    assert "not above pooling (60.5)" in table["evidence"].iloc[0]
+    assert "not above one class" in str(
+        report.compare({"a": fake([20.0]), "b": fake([24.0])}, "a", "b")
+    )
 
 
 # -- predictions and commands ----------------------------------------------------------------------

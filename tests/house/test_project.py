@@ -137,7 +137,7 @@ def test_the_index_of_every_system_is_made_from_the_records(monkeypatch, system)
     committed, path = records.evidence(system.task), ROOT / "results" / system.index
     assert path.is_file() == bool(committed)
     if committed:
-        assert path.read_text() == system.runs_table(committed).to_csv(index=False)
+        assert path.read_text() == system.index_table(committed).to_csv(index=False)
 
 
 def test_what_the_limits_say_of_all_records(monkeypatch):

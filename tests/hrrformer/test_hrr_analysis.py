@@ -219,25 +219,6 @@ def test_permuted_pixels_are_put_back():
     assert not torch.equal(order, back)
 
 
-def test_best_heads():
-    table = pd.DataFrame(
-        [
-            {"network": n, "head": h, "row_contrast": c}
-            for n, h, c in (
-                ("trained", 1, 0.4),
-                ("trained", 2, 0.0),
-                ("untrained", 1, 0.05),
-                ("permuted", 1, 0.1),
-                ("other", 1, 0.9),
-            )
-        ]
-    )
-    assert anatomy.best_heads(table, "trained", ["untrained", "permuted"], "row_contrast") == (
-        0.4,
-        0.1,
-    )
-
-
 def test_shuffled_images_keep_their_values_and_lose_their_rows():
     tokens = torch.arange(16).expand(500, -1)
     mixed = anatomy.shuffled(tokens)

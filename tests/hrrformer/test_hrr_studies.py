@@ -105,22 +105,23 @@ def costs(**found):
     return pd.DataFrame(rows)
 
 
-def structure(trained, control, trained_shuffled, control_shuffled):
-    return pd.DataFrame(
-        [
-            {
-                "network": TRAINED,
-                "row_contrast": trained,
-                "row_contrast_shuffled": trained_shuffled,
-            },
-            {
-                "network": PERMUTED,
-                "row_contrast": control,
-                "row_contrast_shuffled": control_shuffled,
-            },
-            {"network": UNTRAINED, "row_contrast": -1.0, "row_contrast_shuffled": -1.0},
-        ]
-    )
+def structure(trained, control, trained_shuffled, control_shuffled, seeds=3):
+    """Rows of networks whose seeds differ a little; the untrained ones at -1."""
+    rows = [
+        {
+            "network": network,
+            "seed": seed,
+            "row_contrast": contrast + 0.001 * seed,
+            "row_contrast_shuffled": shuffled + 0.001 * seed,
+        }
+        for network, contrast, shuffled in (
+            (TRAINED, trained, trained_shuffled),
+            (UNTRAINED, -1.0, -1.0),
+        )
+        for seed in range(seeds)
+    ]
+    permuted = {"row_contrast": control, "row_contrast_shuffled": control_shuffled}
+    return pd.DataFrame([*rows, {"network": PERMUTED, "seed": 0, **permuted}])
 
 
 def test_verdicts_follow_the_numbers():
@@ -130,9 +131,11 @@ def test_verdicts_follow_the_numbers():
         softmax_explicit={4096: (5000, 2e4)},
         softmax_fused={4096: (5000, 2e3), 16_384: (8e4, 8e3)},
     )
-    branches = pd.DataFrame(
-        {"before training": [0.01, 3.0], "after training": [0.2, 5.0]},
-        index=pd.MultiIndex.from_tuples([("branch_ratio", 1), ("weight_spread", 1)]),
+    layers = pd.DataFrame(
+        [
+            {"network": TRAINED, "seed": seed, "quantity": "branch_ratio", "block": 1, "value": v}
+            for seed, v in enumerate((0.2, 0.21, 0.19))
+        ]
     )
     curve = pd.DataFrame(
         [
@@ -140,24 +143,26 @@ def test_verdicts_follow_the_numbers():
             for n in (1, 2, 4)
         ]
     )
-    found = report.claims(table, structure(0.4, 0.1, 0.1, 0.2), branches, curve)
+    found = report.claims(table, structure(0.4, 0.1, 0.1, 0.2), layers, curve)
     assert found["verdict"].tolist() == [
         "holds",
         "holds",
         "holds",
         "holds",
         "holds",
-        "does not",
+        "does not hold",
         "holds",
-        "does not",
+        "not learned",
         "holds",
-        "does not",
+        "does not hold",
     ]
     evidence = found["evidence"].tolist()
     assert evidence[0] == "power 1.00 from T = 4096 to 65536"
     assert evidence[4] == "4.9 times at T = 16384"
     assert evidence[5] == "0.49 times less at T = 16384"
-    assert evidence[6] == "row contrast, best head +0.40, best head of any control +0.10"
+    assert "row contrast of the best head 0.40 ± 0.00 against untrained -1.00" in evidence[6]
+    assert "the better side is not above trained, pixels permuted (0.20)" in evidence[7]
+    assert "branch over residual (%) 20.0 ± 1.0 against a tenth, 10.0" in evidence[8]
     assert evidence[9] == "90 % retrieved up to 2 pairs"
     short = costs(
         **{
@@ -165,9 +170,7 @@ def test_verdicts_follow_the_numbers():
             for name in ("hrrformer", "softmax_explicit", "softmax_fused")
         }
     )
-    assert (
-        report.claims(short, structure(0, 1, 0, 1), branches, curve)["verdict"][0] == "not settled"
-    )
+    assert report.claims(short, structure(0, 1, 0, 1), layers, curve)["verdict"][0] == "undecided"
 
 
 def test_unknown_profiles():

@@ -439,7 +439,8 @@ def test_study_runs_tables_and_verdicts(monkeypatch):
     assert list(claims["claim"]) == [
         "Image: the attention adds something: it beats the network without it"
     ]
-    assert set(claims["verdict"]) <= {"holds", "does not", "not settled"}
+    assert claims["verdict"].tolist() in (["undecided"], ["not learned"])  # of two seeds
+    assert "2 seeds, no verdict with fewer than 3" in claims["evidence"][0]
     run, data = report.main_run("image", "smoke", device="cpu")
     for untrained in (False, True):
         parts, tokens, labels = report.look_inside(run, data, 4, untrained=untrained)

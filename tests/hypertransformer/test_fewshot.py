@@ -713,84 +713,103 @@ def test_speed_counts_episodes(make, data):
         assert row["slowest"] <= row["episodes_per_s"] <= row["fastest"]
 
 
-def finished(accuracies, interval=1.0):
+def finished(accuracies, ways=5):
+    config = to_dict(of_ways(ways))
     return [
-        FinishedRun({"results": {"test": {"accuracy": a, "interval": interval}}}, None, FEW_SHOT)
-        for a in accuracies
+        FinishedRun(
+            {"results": {"test": {"accuracy": a}}, "seed": seed, "config": config}, None, FEW_SHOT
+        )
+        for seed, a in enumerate(accuracies)
     ]
 
 
-def test_differences_are_compared_with_seeds_and_tasks():
-    assert contrasts.compare(finished([60.0]), finished([50.0])) == (
-        10,
-        pytest.approx(math.sqrt(2)),
-        1,
-    )
-    over_seeds = 1.96 * math.sqrt(50) / math.sqrt(2)
-    assert contrasts.compare(finished([60.0, 70.0]), finished([50.0, 50.0])) == (
-        15,
-        pytest.approx(math.hypot(over_seeds, 1 / math.sqrt(2))),
-        2,
-    )
-
-
-def table_of(task_incremental, ways=5):
-    config = FewShotConfig().updated(
+def of_ways(ways):
+    return FewShotConfig().updated(
         episodes={"num_labels": ways, "samples_transformer": ways, "samples_cnn": ways}
     )
+
+
+def test_what_has_to_be_beaten_is_chance_and_the_pixels():
+    runs = {"a": finished([60.0, 61.0, 62.0]), "b": finished([50.0, 51.5, 52.0])}
+    assert contrasts.compare(runs, "a", "b").word == contrasts.HOLDS
+    runs["5-way, nearest mean of pixels"] = finished([63.0])
+    found = contrasts.compare(runs, "a", "b")
+    assert found.word == "not learned"
+    assert "nearest mean of pixels (63.0)" in str(found)
+    poor = {"a": finished([20.0, 20.1, 20.2]), "b": finished([19.0, 19.2, 19.0])}
+    assert "chance (20.0)" in str(contrasts.compare(poor, "a", "b"))
+
+
+def table_of(task_incremental, ways=5, seed=0):
     spread = [[1.0] * len(row) for row in task_incremental]
     results = {"test": {"task_incremental": task_incremental, "task_incremental_interval": spread}}
-    return FinishedRun({"results": results, "config": to_dict(config)}, None, FEW_SHOT)
+    record = {"results": results, "config": to_dict(of_ways(ways)), "seed": seed}
+    return FinishedRun(record, None, FEW_SHOT)
 
 
 @pytest.mark.parametrize(
     ("first", "last", "expected"),
     [
-        (80.0, 60.0, contrasts.NOT),
-        (80.0, 85.0, contrasts.HOLDS),
-        (80.0, 79.5, contrasts.HOLDS),
-        (20.5, 20.0, contrasts.UNSETTLED),
+        (80.0, 60.0, "does not hold"),
+        (80.0, 85.0, "holds"),
+        (80.0, 79.5, "holds"),  # within a point
+        (20.5, 20.0, "not learned"),
     ],
 )
 def test_forgetting_is_judged_where_something_was_learnt(first, last, expected):
-    run = table_of([[first], [last, 50.0]])
-    assert contrasts.forgetting({"continual": {"three tasks": [run, run]}})[0] == expected
-    assert (
-        contrasts.forgetting({"continual": {"three tasks": [run]}})[0] == contrasts.UNSETTLED
-    )  # one seed
-    assert contrasts.forgetting({})[0] == contrasts.NOT_RUN
+    runs = [table_of([[first + s / 9], [last + s / 8, 50.0]], seed=s) for s in range(3)]
+    assert contrasts.forgetting({"continual": {"three tasks": runs}}).word == expected
+    one = contrasts.forgetting({"continual": {"three tasks": runs[:1]}}).word
+    assert one == ("not learned" if expected == "not learned" else "undecided")
+    assert contrasts.forgetting({}).word == contrasts.NOT_RUN
 
 
 @pytest.mark.parametrize("profile", ["smoke", "laptop", "paper"])
 def test_every_contrast_compares_labels_of_its_study(profile):
     for case in contrasts.contrasts(profile):
         labels = study(case.study, profile)
-        assert case.better in labels
-        assert case.than in labels
+        assert all({better, than} <= labels.keys() for _, better, than in case.places)
     assert {case.text for case in contrasts.contrasts(profile)} == {
         case.text for case in contrasts.contrasts("paper")
     }
 
 
-def test_a_contrast_is_settled_by_two_seeds_a_side():
+def test_a_contrast_is_settled_by_three_seeds_a_side():
     case = contrasts.contrasts("smoke")[0]
+    ((place, better, than),) = case.places
 
-    def settled(better, than):
-        return contrasts.settle(
-            case, {case.study: {case.better: finished(better), case.than: finished(than)}}
-        )
+    def settled(ours, theirs):
+        runs = {better: finished(ours), than: finished(theirs)}
+        return contrasts.settle(case, {case.study: runs})
 
-    assert settled([60.0, 61.0], [50.0, 51.0])[0] == contrasts.HOLDS
-    assert settled([50.0, 51.0], [60.0, 61.0])[0] == contrasts.NOT
-    assert settled([60.0, 40.0], [50.0, 51.0])[0] == contrasts.UNSETTLED
-    assert settled([60.0], [50.0, 51.0])[0] == contrasts.UNSETTLED
-    assert settled([60.0], [])[0] == contrasts.NOT_RUN
-    assert "+10.0 ± " in settled([60.0, 61.0], [50.0, 51.0])[1]
-    table = contrasts.table(
-        {case.study: {case.better: finished([60.0, 61.0]), case.than: finished([50.0, 51.0])}},
-        "smoke",
-    )
+    assert settled([60.0, 61.0, 62.0], [50.0, 51.0, 52.4]).word == contrasts.HOLDS
+    assert settled([50.0, 51.0, 52.4], [60.0, 61.0, 62.0]).word == "does not hold"
+    assert settled([60.0, 40.0, 50.0], [50.0, 51.0, 52.0]).word == contrasts.UNDECIDED
+    assert settled([60.0, 61.0], [50.0, 51.0]).word == contrasts.UNDECIDED
+    assert settled([60.0], []).word == contrasts.NOT_RUN
+    assert "+9.9 points" in settled([60.0, 61.0, 62.0], [50.0, 51.0, 52.4]).evidence
+    runs = {better: finished([60.0, 61.0, 62.0]), than: finished([50.0, 51.0, 52.4])}
+    table = contrasts.table({case.study: runs}, "smoke")
     assert table["verdict"].value_counts()[contrasts.NOT_RUN] == len(table) - 1
+
+
+def test_a_contrast_is_of_every_number_of_ways():
+    case = contrasts.contrasts("laptop")[0]
+    assert [what for what, _, _ in case.places] == ["5-way", "20-way"]
+    (_, few, few_than), (_, many, many_than) = case.places
+    ahead, behind = [60.0, 61.0, 62.0], [50.0, 51.0, 52.4]
+
+    def settled(ours, theirs):
+        runs = {few: finished(ahead), few_than: finished(behind)}
+        runs |= {many: finished(ours, 20), many_than: finished(theirs, 20)}
+        return contrasts.settle(case, {case.study: runs})
+
+    assert settled(ahead, behind).word == contrasts.HOLDS
+    assert settled(behind, ahead).word == "does not hold"
+    single = settled(ahead[:1], behind[:1])
+    assert single.word == contrasts.UNDECIDED
+    assert "20-way: 3 seeds of both sides first" in single.settles
+    assert "20-way, all layers 60.0 against 20-way, logits only 50.0" in single.evidence
 
 
 def test_which_runs_take_every_seed(monkeypatch):

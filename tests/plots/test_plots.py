@@ -431,7 +431,8 @@ def test_difference_dots_are_sorted_within_kinds_and_filled_where_clear():
         {
             "variant": ["full", "x", "y", "z", "gone"],
             "difference": [0.0, 1.0, -5.0, 2.0, np.nan],
-            "standard_error": [np.nan, 1.0, 1.0, np.nan, np.nan],
+            "low": [np.nan, -1.0, -7.0, np.nan, np.nan],
+            "high": [np.nan, 3.0, -3.0, np.nan, np.nan],
             "clear": [False, False, True, False, False],
         }
     )

@@ -4,7 +4,7 @@ import pytest
 from places import ROOT
 
 from terminator.report import claims, pages
-from terminator.runs.comparison import HOLDS, NOT, NOT_RUN, UNSETTLED
+from terminator.runs.outcomes import HOLDS, NOT, NOT_RUN, UNDECIDED
 from terminator.runtime.paths import results_dir
 
 
@@ -29,11 +29,11 @@ def rows(system, *verdicts):
 
 
 def test_clear_verdicts_are_named_and_others_counted():
-    found = rows("A", HOLDS, NOT, HOLDS, UNSETTLED, HOLDS, HOLDS) + rows("B", NOT_RUN, UNSETTLED)
+    found = rows("A", HOLDS, NOT, HOLDS, UNDECIDED, HOLDS, HOLDS) + rows("B", NOT_RUN, UNDECIDED)
     first, second, last = pages.verdict_list(found).splitlines()
-    assert first == (f"- **A**: *{HOLDS}*: “A 0”, “A 2”, 2 more; *{NOT}*: “A 1”; 1 *{UNSETTLED}*.")
+    assert first == (f"- **A**: *{HOLDS}*: “A 0”, “A 2”, 2 more; *{NOT}*: “A 1”; 1 *{UNDECIDED}*.")
     assert second.startswith("- **B**: ")
-    assert f"1 *{UNSETTLED}*" in second
+    assert f"1 *{UNDECIDED}*" in second
     assert f"1 *{NOT_RUN}*" in second
     assert last.startswith(f"- All 8 claims: 4 *{HOLDS}*")
 

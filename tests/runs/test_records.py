@@ -9,7 +9,7 @@ from record_files import put, record
 
 from terminator.classification import report
 from terminator.classification.runs import CLASSIFICATION
-from terminator.runs import comparison, literature, records
+from terminator.runs import literature, outcomes, records
 from terminator.runtime import provenance
 from terminator.runtime.paths import results_dir
 
@@ -56,6 +56,7 @@ def test_index_holds_laptop_and_paper_runs_only():
     put(record(0), record(0, profile="paper"), record(0, profile="smoke"))
     index = pd.read_csv(CLASSIFICATION.rebuild_index())
     assert sorted(index["profile"]) == ["laptop", "paper"]
+    assert index.columns[-1] == "variant"
     assert len(records.load_records()) == 3
     assert len(records.load_records("images", "smoke")) == 1
     assert records.load_records("ablations") == []
@@ -104,17 +105,16 @@ def test_provenance_says_what_ran():
 
 
 @pytest.mark.parametrize(
-    ("mean", "spread", "text"),
+    ("values", "text"),
     [
-        (98.123, 0.3, "98.12 ± 0.30"),
-        (98.1, None, "98.10"),
-        (98.1, math.nan, "98.10"),
-        (math.nan, None, "-"),
-        (None, 1, "-"),
+        ((98.0, 98.1, 98.2), "98.10 ± 0.10"),
+        ((98.1,), "98.10"),
+        ((98.1, 97.0), "98.10 and 97.00"),
+        ((), "-"),
     ],
 )
-def test_mean_and_spread_as_text(mean, spread, text):
-    assert comparison.mean_and_spread(mean, spread) == text
+def test_values_as_text(values, text):
+    assert outcomes.values_text(values) == text
 
 
 def test_a_results_folder_that_cannot_be_written(tmp_path):

@@ -4,9 +4,11 @@ verdicts.
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from terminator import ConfigError
 from terminator.classification import networks, runs, studies
@@ -194,42 +196,64 @@ def test_other_errors_are_not_swallowed(tiny_config, monkeypatch):
 # -- tables and verdicts ---------------------------------------------------------------------------
 
 
+def records_of(*values):
+    return [record(value, seed) for seed, value in enumerate(values)]
+
+
 GROUPS = {
-    "full": [record(90.0), record(92.0)],
-    "worse": [record(70.0), record(72.0)],
-    "same": [record(91.0), record(92.0)],
-    "better": [record(99.0), record(98.0)],
+    "full": records_of(90.0, 91.0, 92.0),
+    "worse": records_of(70.0, 71.5, 72.0),
+    "same": records_of(91.0, 92.0, 91.5),
+    "better": records_of(99.0, 98.0, 97.6),
 }
 
 
 def test_difference_table_by_hand():
     table = comparison.difference_table(GROUPS, "full").set_index("variant")
-    assert list(table["accuracy"]) == [91.0, 71.0, 91.5, 98.5]
-    assert list(table["difference"]) == [0.0, -20.0, 0.5, 7.5]
-    pooled = math.sqrt(
-        (2 + 2 + 0.5 + 0.5) / 4
-    )  # variances of two values each, one degree of freedom each
-    assert comparison.pooled_spread(table) == (pytest.approx(pooled), 4)
-    assert table["standard_error"]["worse"] == pytest.approx(pooled)  # sqrt(1/2 + 1/2)
-    assert math.isnan(table["standard_error"]["full"])
-    assert list(table["clear"]) == [False, True, False, True]
+    assert list(table["accuracy"]) == pytest.approx([91.0, 71.1666667, 91.5, 98.2])
+    assert list(table["difference"]) == pytest.approx([0.0, -19.8333333, 0.5, 7.2])
+    expected = stats.dunnett(
+        *(
+            [comparison.accuracy_of(r) for r in GROUPS[name]]
+            for name in ("worse", "same", "better")
+        ),
+        control=[90.0, 91.0, 92.0],
+        rng=np.random.default_rng(0),
+    ).confidence_interval()
+    assert list(table["low"][1:]) == pytest.approx(list(expected.low), abs=0.02)
+    assert list(table["high"][1:]) == pytest.approx(list(expected.high), abs=0.02)
+    assert math.isnan(table["low"]["full"])
+    assert list(table["word"]) == ["", "does not hold", "undecided", "holds"]
+    assert set(table["test"][1:]) == {"Dunnett over 3, 3 and 3 seeds"}
+    assert table["verdict"]["same"].startswith("undecided (this study would have seen ")
 
 
 def test_the_verdict_follows_the_table():
     text = comparison.verdict(comparison.difference_table(GROUPS, "full"), "full")
-    assert "2 of 3 differences to the full exceed 2 standard errors" in text
-    assert "worse: worse (-20.00 points)" in text
-    assert "better: better (+7.50 points)" in text
-    assert text.endswith("for: same.")
-    single = comparison.difference_table(
-        {name: group[:1] for name, group in GROUPS.items()}, "full"
-    )
-    assert comparison.verdict(single, "full").endswith("no difference can be told from chance.")
-    assert not single["clear"].any()
+    assert "3 variants against the full (seeds: 3), tests: Dunnett over 3" in text
+    assert "  worse: worse (-19.83 points, " in text
+    assert "  better: better (+7.20 points, " in text
+    assert "  undecided: same (+0.50 points, " in text
+    few = comparison.difference_table({name: group[:2] for name, group in GROUPS.items()}, "full")
+    said = comparison.verdict(few, "full")
+    assert "none with 3 seeds on both sides: no verdict." in said
+    assert "undecided: worse (70.00 and 71.50; 2 seeds, no verdict with fewer than 3)" in said
+    assert few["sd"].isna().all()
+    assert list(few["values"])[0] == "90.00 and 91.00"
     with pytest.raises(
         ValueError, match="reference is 'whole', which has no runs; allowed: full, worse"
     ):
         comparison.difference_table(GROUPS, "whole")
+
+
+def test_sameness_is_shown_within_a_margin():
+    close = {"float32": records_of(90.0, 91.0, 92.0), "bf16": records_of(90.1, 90.9, 92.1)}
+    for run in close["bf16"]:
+        run["precision"] = "bf16"
+    assert "as accurate within 1 points: holds; bf16 91.0 ± 1.0 against" in comparison.sameness(
+        close, "float32"
+    )
+    assert "undecided" in comparison.sameness(close, "float32", 0.05)
 
 
 def test_rates_are_chosen_by_held_out_accuracy_then_cross_entropy():
@@ -253,15 +277,14 @@ def test_rates_are_chosen_by_held_out_accuracy_then_cross_entropy():
 
 def test_the_ranking_says_when_it_may_be_chance():
     text = comparison.ranking(GROUPS)
-    assert text.splitlines()[0] == "better: 98.50 % ± 0.71"
-    assert (
-        "better leads same by 7.00 points, more than 2 standard errors of 0.71" in text
-    )  # the spread of these two
-    close = {"x": [record(90.0), record(94.0)], "y": [record(91.0), record(94.0)]}
-    assert "y leads x by 0.50 points, no more than 2 standard errors" in comparison.ranking(close)
-    assert comparison.ranking({"x": [record(1.0)], "y": [record(2.0)]}).endswith(
-        "the order may be chance."
-    )
+    assert text.splitlines()[0] == "better: 98.20 ± 0.72 %"
+    assert "better ahead of same: undecided (Bonferroni over 6 pairs); " in text
+    two = {name: GROUPS[name] for name in ("better", "same")}
+    assert "better ahead of same: holds (Bonferroni over 1 pairs)" in comparison.ranking(two)
+    close = {"x": records_of(90.0, 94.0, 92.0), "y": records_of(91.0, 94.0, 92.5)}
+    assert "y ahead of x: undecided (this study would have" in comparison.ranking(close)
+    one = comparison.ranking({"x": [record(1.0)], "y": [record(2.0)]})
+    assert one.endswith("one seed, no verdict with fewer than 3")
 
 
 def test_epochs_to_a_share_of_the_best():
@@ -293,23 +316,3 @@ def test_contests_put_the_rate_last():
         "c", Config(), {"a": {"optimizer": {"name": "SGD", "lr": 7.0}}}, {"a": (0.1,)}, {}, (0,)
     )
     assert contest.final({"a": 0.2}).variants["a"].optimizer.lr == 0.2
-
-
-# -- two sides of a claim --------------------------------------------------------------------------
-
-
-def test_a_gap_needs_two_seeds_and_more_than_chance():
-    found = comparison.gap([60.0, 62.0], [50.0, 51.0, 52.0])
-    assert found.difference == 10
-    assert found.seeds == 2
-    assert found.spread == pytest.approx(1.96 * math.sqrt(2 / 2 + 1 / 3))
-    assert found.word == comparison.HOLDS
-    assert comparison.gap([50.0, 51.0], [60.0, 61.0]).word == comparison.NOT
-    assert comparison.gap([60.0, 40.0], [50.0, 51.0]).word == comparison.UNSETTLED
-    assert (
-        comparison.gap([60.0], [50.0, 51.0]).word == comparison.UNSETTLED
-    )  # however large the difference
-    assert (
-        comparison.gap([60.0, 62.0], [50.0, 51.0], (30.0, 0.0)).word == comparison.UNSETTLED
-    )  # few test examples
-    assert str(comparison.gap([60.0], [50.0], (3.0, 4.0))) == "+10.0 ± 5.0 points, one seed"

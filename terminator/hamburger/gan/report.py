@@ -1,12 +1,15 @@
 """What the notebook on Hamburger shows of HamGAN: its runs and a table of them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
 from terminator.hamburger.gan.presets import SEEDS, study
 from terminator.hamburger.gan.runs import GAN, NAMES, GanRun
-from terminator.runs.comparison import Gap, gap
+from terminator.runs.comparison import deviation
+from terminator.runs.outcomes import Outcome, Terms, sampled, values_text
+from terminator.runs.proof import compare
 
 EXPERIMENT = "gan"
 
@@ -25,8 +28,8 @@ def run_study(
 
 
 def table(study_runs: Mapping[str, Sequence[GanRun]]) -> pd.DataFrame:
-    """One row per kind of context: Frechet distance, mean and standard deviation over seeds, and
-    what goes with it.
+    """One row per kind of context: Frechet distance, mean and standard deviation over seeds (of
+    three or more), what goes with it, and the distances in words.
     """
     rows = []
     for name, found in study_runs.items():
@@ -37,7 +40,7 @@ def table(study_runs: Mapping[str, Sequence[GanRun]]) -> pd.DataFrame:
             {
                 "network": NAMES[name],
                 "Frechet distance": distances.mean(),
-                "sd": distances.std(ddof=1),
+                "sd": deviation(list(distances)),
                 "seeds": len(found),
                 "right class (%)": sum(r.record["results"]["test"]["right_class"] for r in found)
                 / len(found),
@@ -45,6 +48,7 @@ def table(study_runs: Mapping[str, Sequence[GanRun]]) -> pd.DataFrame:
                 "sigma in the generator": sum(sigmas) / len(sigmas) if sigmas else None,
                 "parameters": record["parameters"],
                 "minutes": sum(r.record["wall_s"] for r in found) / 60 / len(found),
+                "distances": values_text(list(distances)),
             }
         )
     return pd.DataFrame(rows).set_index("network")
@@ -68,7 +72,33 @@ def sigma_curves(study_runs: Mapping[str, Sequence[GanRun]]) -> dict[str, pd.Dat
     return curves
 
 
-def nearer(a: Sequence[GanRun], b: Sequence[GanRun]) -> Gap:
-    """Frechet distance of b less that of a: above 0 where a comes nearer to the images."""
-    distances = [[r.record["results"]["test"]["frechet"] for r in runs] for runs in (b, a)]
-    return gap(distances[0], distances[1])
+MOST_RIGHT = (
+    50.0  # % of the generated images that are of the class asked for; a GAN has learned then
+)
+
+
+def nearer(runs: Mapping[str, Sequence[GanRun]], a: str, b: str) -> Outcome:
+    """Whether a comes nearer to the images than b (Frechet distance); not learned where neither
+    generates the class asked for in most cases.
+    """
+    right = {
+        name: sum(r.record["results"]["test"]["right_class"] for r in runs[name]) / len(runs[name])
+        for name in (a, b)
+    }
+    best = max(right.values())
+    few = f"at most {best:.0f} % of the generated images are of the class asked for"
+    terms = Terms(
+        margin=None,
+        worth=0.25,
+        unlearned=few if best <= MOST_RIGHT else "",
+        ceiling=None,
+        lower_is_better=True,
+        unit="of distance",
+        digits=2,
+    )
+    sides = [sampled([r.record for r in runs[name]], _frechet) for name in (a, b)]
+    return compare(sides[0], sides[1], (NAMES[a], NAMES[b]), terms)
+
+
+def _frechet(record: Mapping[str, Any]) -> float:
+    return float(record["results"]["test"]["frechet"])

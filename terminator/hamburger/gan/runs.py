@@ -2,7 +2,7 @@
 of many.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from terminator.data.images import load as load_images
 from terminator.hamburger.gan.config import GanConfig
 from terminator.hamburger.gan.frechet import judge_of
 from terminator.hamburger.gan.networks import Gan, build
+from terminator.hamburger.gan.presets import study
 from terminator.hamburger.gan.trainer import GanImages, GanTrainer
 from terminator.runs.system import FinishedRun, System
 from terminator.runtime.settings import from_dict
@@ -120,6 +121,10 @@ class GanSystem(System):
             f"{record['classifier']['run_id']} (training images: "
             f"{found['train_images']['frechet']:.2f})"
         )
+
+    def variants(self, experiment: str, profile: str) -> Mapping[str, Any]:
+        """As System.variants: of the study."""
+        return {NAMES[name]: config for name, config in study(profile).items()}
 
     def label(self, record: dict[str, Any]) -> str:
         return NAMES[record["config"]["model"]["context"]]

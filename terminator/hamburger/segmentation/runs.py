@@ -3,7 +3,7 @@ many.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import nn
 from terminator.data.pictures.segmentation import SegmentationData, load_segmentation
 from terminator.hamburger.hamnet import HamNet
 from terminator.hamburger.segmentation.config import SegmentationConfig
+from terminator.hamburger.segmentation.presets import camvid_arms, context_arms
 from terminator.hamburger.segmentation.tasks import build_network
 from terminator.hamburger.segmentation.trainer import SegmentationTrainer
 from terminator.runs.system import FinishedRun, System
@@ -87,6 +88,10 @@ class SegmentationSystem(System):
 
     def method(self, config: SegmentationConfig) -> str:
         return method_name(config)
+
+    def variants(self, experiment: str, profile: str) -> Mapping[str, Any]:
+        """As System.variants: of the context task and CamVid."""
+        return {**context_arms(profile), **camvid_arms(profile)}
 
     def judged_by(self, record: dict[str, Any]) -> str:
         """The test pictures, or the last split there is."""

@@ -172,6 +172,13 @@ def ember(length: int) -> LongRangeConfig:
 
 # -- studies ---------------------------------------------------------------------------------------
 
+TITLES = {
+    "listops": "ListOps",
+    "text": "Text",
+    "retrieval": "Retrieval",
+    "image": "Image",
+    "pathfinder": "Pathfinder",
+}
 MAIN = {  # the setting that a study starts from; where there is none, the profile has no such data
     "image": {"smoke": "digits-sequence", "laptop": "image-16px", "paper": "image-1layer"},
     "listops": {"smoke": "listops-tiny", "laptop": "listops-short", "paper": "listops-1layer"},

@@ -18,13 +18,15 @@ from terminator.data.sequences import listops
 from terminator.data.sequences.tokens import Split, TokenData
 from terminator.hrrformer.longrange.config import LongRangeConfig
 from terminator.hrrformer.longrange.data import load_long_range
-from terminator.hrrformer.longrange.presets import MAIN, SEEDS, SEEDS_USED, preset, study
+from terminator.hrrformer.longrange.presets import MAIN, SEEDS, SEEDS_USED, TITLES, preset, study
 from terminator.hrrformer.longrange.runs import LONG_RANGE
 from terminator.hrrformer.longrange.tasks import build_network
 from terminator.hrrformer.network import NetworkParts
 from terminator.hrrformer.studies import pathfinder_pictures
-from terminator.runs import literature, measurements
-from terminator.runs.comparison import Gap, gap
+from terminator.runs import literature, measurements, records
+from terminator.runs.comparison import deviation
+from terminator.runs.outcomes import Outcome, Terms, sampled, values_text
+from terminator.runs.proof import compare as compare_samples
 from terminator.runs.study import run_study as run_variants
 from terminator.runs.system import FinishedRun, run_name
 from terminator.runtime.settings import identity
@@ -32,13 +34,6 @@ from terminator.runtime.settings import identity
 EXPERIMENT = "longrange"
 BASELINES = "longrange_baselines"
 PUBLISHED = "long range arena"  # the table of results/literature.csv
-TITLES = {
-    "listops": "ListOps",
-    "text": "Text",
-    "retrieval": "Retrieval",
-    "image": "Image",
-    "pathfinder": "Pathfinder",
-}
 Runs = Mapping[str, Sequence[FinishedRun]]
 
 
@@ -113,7 +108,7 @@ def table(study_runs: Runs) -> pd.DataFrame:
             {
                 "setting": label,
                 "test": accuracies.mean(),
-                "sd": accuracies.std(ddof=1),
+                "sd": deviation(list(accuracies)),
                 "seeds": len(found),
                 "interval": interval(accuracies.mean(), results[0]["results"]["test"]["examples"]),
                 "best epoch": pd.Series([r["best"]["test_accuracy"] for r in results]).mean(),
@@ -124,6 +119,7 @@ def table(study_runs: Runs) -> pd.DataFrame:
                 "MFLOPs": results[0]["flops_per_example"] / 1e6,
                 "tokens per s": pd.Series([r["tokens_per_s"] for r in results]).mean(),
                 "minutes": pd.Series([r["wall_s"] for r in results]).mean() / 60,
+                "values": values_text(list(accuracies)),
             }
         )
     return pd.DataFrame(rows).set_index("setting") if rows else pd.DataFrame()
@@ -191,16 +187,21 @@ CLAIMS = (  # claim, arm that is better if it is true, arm it is compared with
 )
 
 
-def compare(a: Sequence[FinishedRun], b: Sequence[FinishedRun]) -> Gap:
-    """Test accuracies (%) of a against b; chance is the seeds', and at least that of the test
-    examples.
+def compare(name: str, runs: Runs, a: str, b: str) -> Outcome:
+    """Test accuracies (%) of a against b in a study; what either has to beat are chance and the
+    simple answers whose records are there.
     """
-    values = [[r.accuracy() for r in found] for found in (a, b)]
-    noise = [
-        interval(mean(side), found[0].record["results"]["test"]["examples"])
-        for side, found in zip(values, (a, b), strict=True)
-    ]
-    return gap(values[0], values[1], (noise[0], noise[1]))
+    record = runs[a][0].record
+    classes = record["data"]["classes"]
+    count = classes if isinstance(classes, int) else len(classes)
+    floors = {"chance": 100 / count, **measured_answers(name, record)}
+    terms = Terms(floors=floors, examples=record["results"]["test"]["examples"])
+    sides = [sampled([r.record for r in runs[label]], _test_accuracy) for label in (a, b)]
+    return compare_samples(sides[0], sides[1], (a, b), terms)
+
+
+def _test_accuracy(record: Mapping[str, Any]) -> float:
+    return float(record["results"]["test"]["accuracy"])
 
 
 def claims(studies: Mapping[str, Runs]) -> pd.DataFrame:
@@ -211,12 +212,12 @@ def claims(studies: Mapping[str, Runs]) -> pd.DataFrame:
     for name, runs in studies.items():
         for text, a, b in CLAIMS:
             if runs.get(a) and runs.get(b):
-                found = compare(runs[a], runs[b])
+                found = compare(name, runs, a, b)
                 rows.append(
                     {
                         "claim": f"{TITLES[name]}: {text}",
                         "evidence": str(found),
-                        "verdict": found.word,
+                        "verdict": found.said,
                     }
                 )
     return pd.DataFrame(rows, columns=["claim", "evidence", "verdict"])
@@ -237,8 +238,7 @@ def baselines(name: str, profile: str, device: str = "auto") -> pd.DataFrame:
         study(name, profile)  # an unknown name or profile is an error
         return pd.DataFrame()
     config = preset(MAIN[name][profile])
-    what = _data_settings(config)
-    run_id = run_name(what, "", profile, 0, "baselines", MAIN[name][profile])
+    what, run_id = _data_settings(config), _name_of_answers(name, profile)
 
     def measured() -> dict[str, Any]:
         data = load_long_range(config)
@@ -256,6 +256,21 @@ def baselines(name: str, profile: str, device: str = "auto") -> pd.DataFrame:
             for label, runs in trained.items()
         }
     return pd.DataFrame({"test": found}).rename_axis("answer")
+
+
+def _name_of_answers(name: str, profile: str) -> str:
+    what = _data_settings(preset(MAIN[name][profile]))
+    return run_name(what, "", profile, 0, "baselines", MAIN[name][profile])
+
+
+def measured_answers(name: str, record: Mapping[str, Any]) -> dict[str, float]:
+    """Test accuracy (%) of the simple answers to the task of a run; empty without their record."""
+    profile = record["profile"]
+    if profile not in MAIN.get(name, {}):
+        return {}
+    run_id = _name_of_answers(name, profile)
+    there = records.load_records(BASELINES, profile)
+    return next((dict(found["results"]) for found in there if found["run_id"] == run_id), {})
 
 
 def _data_settings(config: LongRangeConfig) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 many.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import nn
 from terminator.data.sequences.tokens import TokenData
 from terminator.hrrformer.longrange.config import LongRangeConfig
 from terminator.hrrformer.longrange.data import load_long_range
+from terminator.hrrformer.longrange.presets import MAIN, TITLES, study
 from terminator.hrrformer.longrange.tasks import build_network
 from terminator.hrrformer.longrange.trainer import SequenceTrainer
 from terminator.runs.system import System
@@ -75,6 +76,14 @@ class LongRange(System):
 
     def method(self, config: LongRangeConfig) -> str:
         return f"{config.network.task}-{mixer_name(config)}"
+
+    def variants(self, experiment: str, profile: str) -> Mapping[str, Any]:
+        """As System.variants: of every task."""
+        return {
+            f"{TITLES.get(name, name)}: {label}": config
+            for name in MAIN
+            for label, config in study(name, profile).items()
+        }
 
     def label(self, record: dict[str, Any]) -> str:
         return mixer_name(from_dict(LongRangeConfig, record["config"]))

@@ -179,9 +179,9 @@ def study(name: str, profile: str) -> dict[str, FewShotConfig]:
     """
     if profile not in MAIN:
         raise ConfigError(f"profile is {profile!r}; allowed: {', '.join(MAIN)}")
-    if name not in _STUDIES:
-        raise ConfigError(f"study is {name!r}; allowed: {', '.join(_STUDIES)}")
-    return _STUDIES[name](preset(MAIN[profile]), profile)
+    if name not in STUDIES:
+        raise ConfigError(f"study is {name!r}; allowed: {', '.join(STUDIES)}")
+    return STUDIES[name](preset(MAIN[profile]), profile)
 
 
 def _methods(main: FewShotConfig, profile: str) -> dict[str, FewShotConfig]:
@@ -244,7 +244,7 @@ def _continual(main: FewShotConfig, profile: str) -> dict[str, FewShotConfig]:
     return {f"trained on {tasks} tasks": config}
 
 
-_STUDIES = {
+STUDIES = {
     "methods": _methods,
     "widths": _widths,
     "shots": _shots,

@@ -17,6 +17,8 @@ from terminator.hypertransformer.fewshot.runs import FEW_SHOT
 from terminator.hypertransformer.fewshot.speed import episode_speed
 from terminator.hypertransformer.model import HyperTransformer
 from terminator.runs import measurements
+from terminator.runs.comparison import deviation
+from terminator.runs.outcomes import values_text
 from terminator.runs.system import FinishedRun
 from terminator.runtime import provenance
 
@@ -61,8 +63,8 @@ def main_model(
 
 
 def table(study_runs: Mapping[str, Sequence[FinishedRun]]) -> pd.DataFrame:
-    """One row per label: mean over seeds, standard deviation, 95 % interval over one seed's tasks
-    (all in %).
+    """One row per label: mean over seeds, standard deviation (of three or more), 95 % interval over
+    one seed's tasks (all in %), and the values in words.
     """
     rows = []
     for label, found in study_runs.items():
@@ -71,7 +73,7 @@ def table(study_runs: Mapping[str, Sequence[FinishedRun]]) -> pd.DataFrame:
             {
                 "setting": label,
                 "test": part["test"].mean(),
-                "sd": part["test"].std(ddof=1),
+                "sd": deviation(list(part["test"])),
                 "seeds": len(part),
                 "interval": part["interval"].mean(),
                 "train classes": part["train_classes"].mean(),
@@ -79,6 +81,7 @@ def table(study_runs: Mapping[str, Sequence[FinishedRun]]) -> pd.DataFrame:
                 "parameters": part["parameters"].iloc[0],
                 "steps": part["steps"].iloc[0],
                 "minutes": part["wall_s"].mean() / 60,
+                "values": values_text(list(part["test"])),
             }
         )
     return pd.DataFrame(rows).set_index("setting")

@@ -3,7 +3,7 @@ many.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from terminator.hypertransformer.fewshot.config import FewShotConfig
 from terminator.hypertransformer.fewshot.data import EpisodeData, load_episode_data
+from terminator.hypertransformer.fewshot.presets import MAIN, STUDIES, study
 from terminator.hypertransformer.fewshot.tasks import build_network
 from terminator.hypertransformer.fewshot.trainer import EpisodeTrainer
 from terminator.runs.system import System
@@ -55,6 +56,14 @@ class FewShot(System):
 
     def method(self, config: FewShotConfig) -> str:
         return config.method.name
+
+    def variants(self, experiment: str, profile: str) -> Mapping[str, Any]:
+        """As System.variants: of every study, whose labels differ."""
+        found: dict[str, Any] = {}
+        for name in STUDIES if profile in MAIN else ():
+            for label, config in study(name, profile).items():
+                found.setdefault(label, config)
+        return found
 
     def label(self, record: dict[str, Any]) -> str:
         return method_name(from_dict(FewShotConfig, record["config"]))

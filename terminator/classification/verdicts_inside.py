@@ -1,0 +1,88 @@
+"""Verdicts on what is seen inside networks while they train: features, slow scores."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from terminator.classification import report
+from terminator.classification.runs import CLASSIFICATION
+from terminator.classification.verdicts import by_setting, place_of
+from terminator.runs import observations
+from terminator.runs.against import against_number
+from terminator.runs.claims import Records, Verdict, everywhere
+from terminator.runs.outcomes import Terms, sampled
+from terminator.runs.proof import compare
+
+
+def _watched(found: Records) -> dict[str, list[dict[str, Any]]]:
+    """Trainings of Terminator that were watched from inside, by setting."""
+    return by_setting(
+        [
+            r
+            for r in found
+            if r["config"]["train"].get("observe")
+            and r["model"] == "Terminator"
+            and (CLASSIFICATION.folder_of(r) / "observations.csv").is_file()
+        ]
+    )
+
+
+def _seen(record: Mapping[str, Any]) -> pd.DataFrame:
+    table = observations.read_numbers(CLASSIFICATION.folder_of(dict(record)))
+    return table.assign(network="Terminator", seed=record["seed"])
+
+
+def features_keep_mean_zero(found: Records) -> Verdict:
+    """Do the features that a block hands on keep a mean below report.ZERO standard deviations, in
+    every epoch and block? Right after a standardisation they do by construction, which is no
+    finding.
+    """
+    terms = Terms(None, report.ZERO, ceiling=None, unit="deviations", digits=2)
+    names = ("largest |mean| of an output", "the bound")
+    return everywhere(
+        {
+            _named_place(group[0]): against_number(
+                sampled(group, _largest_mean), report.ZERO, names, terms, below=True
+            )
+            for group in _watched(found).values()
+        }
+    )
+
+
+def _largest_mean(record: Mapping[str, Any]) -> float:
+    table = report.feature_table(_seen(record)).set_index("features")
+    return float(table.loc["output", "largest |mean| / sd"])
+
+
+def scores_single_out_the_object(found: Records) -> Verdict:
+    """Are slow scores larger on the object than beside it, and more so than activations alone?
+
+    By AUROC (%), mean over blocks, after the last epoch, where a training says what the object is.
+    Controls beyond |Z| alone (shuffled hyper-kernels, Grad-CAM) have no records.
+    """
+    places = {}
+    terms = Terms(1.0, floors={"chance": 50.0})
+    for group in _watched(found).values():
+        group = [r for r in group if (_seen(r)["quantity"] == "auroc").any()]
+        if group:
+            places[_named_place(group[0])] = compare(
+                sampled(group, lambda r: _auroc(r, "slow score")),
+                sampled(group, lambda r: _auroc(r, "input")),
+                ("AUROC of |S|", "of |Z| alone"),
+                terms,
+            )
+    return everywhere(places)
+
+
+def _auroc(record: Mapping[str, Any], part: str) -> float:
+    return 100 * float(report.select(_seen(record), "auroc", part, last=True)["value"].mean())
+
+
+def _named_place(record: Mapping[str, Any]) -> str:
+    """The place, and by which settings this training differs from others there."""
+    config = record["config"]
+    loss = config["train"]["slow_neural_loss"]
+    view = config["dataset"].get("view", "image")
+    more = "" if view == "image" else f", {view}, {config['model']['operator']}"
+    return f"{place_of(record)}{'' if loss else ', without slow neural loss'}{more}"
