@@ -6,13 +6,19 @@ Commands stand in the `commands.py` of the system that they belong to, and are f
 import argparse
 import importlib
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
 import terminator
-from terminator.runs.command_help import Parser, check_presets, meant, overview, unknown_option
+from terminator.runs.command_help import (
+    Parser,
+    check_presets,
+    error_line,
+    meant,
+    overview,
+    unknown_option,
+)
 from terminator.runs.command_line import Command, presets_command, print_config
 from terminator.runtime.text import terminal
 
@@ -94,22 +100,17 @@ def main(argv: list[str] | None = None) -> int:
         return _run(args, commands)
     except BrokenPipeError:  # the reader of a pipe, `head` say, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, OSError) as error:  # ConfigError among them
-        return _say(error)
     except KeyboardInterrupt:
         print(
             "interrupted; the same command, without --force, goes on from the last finished epoch",
             file=sys.stderr,
         )
         return 130
-    except MemoryError as error:
-        return _say_memory(error)
-    except RuntimeError as error:
-        if _is_out_of_memory(error):
-            return _say_memory(error)
-        if not isinstance(error, _errors_of_training()):
+    except Exception as error:
+        if (line := error_line(error)) is None:
             raise
-        return _say(error)
+        print(terminal(f"error: {line}"), file=sys.stderr)
+        return 2
     return 0
 
 
@@ -121,38 +122,6 @@ def _run(args: Any, commands: list[Command]) -> int:
         print_config(command.config(args))
         return 0
     return command.action(args) or 0
-
-
-def _errors_of_training() -> tuple[type[Exception], ...]:
-    """Loaded when something was raised, so that what needs no torch loads none."""
-    from terminator.runtime.checkpoint import CheckpointError
-    from terminator.trainer import TrainingDiverged
-
-    return CheckpointError, TrainingDiverged
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    from terminator.runtime.memory import is_out_of_memory  # as above
-
-    return is_out_of_memory(error)
-
-
-def _say_memory(error: BaseException) -> int:
-    """One line for what Python, NumPy and torch say in many when there is no memory left."""
-    said = next(iter(str(error).splitlines()), "")
-    asked = re.search(r"(tried to allocate|allocate) [\d.,]+ ?\w+", said, re.IGNORECASE)
-    return _say(
-        MemoryError(
-            f"there is not enough memory{f' ({asked[0]})' if asked else ''}; take smaller batches "
-            "(train.batch_size, test.batch_size), images (image_size) or networks, or fewer "
-            "processes at once"
-        )
-    )
-
-
-def _say(error: Exception) -> int:
-    print(terminal(f"error: {error}"), file=sys.stderr)
-    return 2
 
 
 def entry() -> NoReturn:

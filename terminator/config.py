@@ -209,11 +209,16 @@ class ModelConfig:
             f"the default, since model.global_mixer={self.global_mixer} takes its place",
         )
         require(
-            self.factors is None
-            or (0 < len(self.factors) <= MAX_BLOCKS and all(f >= 1 for f in self.factors)),
+            self.factors is None or (len(self.factors) > 0 and all(f >= 1 for f in self.factors)),
             "model.factors",
             self.factors,
-            f"at least one positive integer, at most {MAX_BLOCKS}",
+            "at least one positive integer",
+        )
+        require(
+            len(self.factors or ()) <= MAX_BLOCKS,
+            "model.factors",
+            self.factors,
+            f"a list of at most {MAX_BLOCKS}",
         )
 
     def resolved(self) -> "ModelConfig":

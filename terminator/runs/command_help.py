@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import json
+import re
 import shutil
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -216,3 +217,26 @@ def unknown_option(
         said = " or ".join(f"{key}={value}" for key in keys)
         return f"{name} is no option; settings are written KEY=VALUE: say {said}"
     return f"unrecognized arguments: {' '.join(rest)}"
+
+
+def error_line(error: Exception) -> str | None:
+    """What is said of an error: of the user's making, of a training, or a lack of memory; None of
+    any other, which is a fault of the program.
+    """
+    if isinstance(error, ValueError | OSError):  # ConfigError among them
+        return str(error)
+    if not isinstance(error, MemoryError | RuntimeError):
+        return None
+    from terminator.runtime.checkpoint import CheckpointError  # what needs no torch loads none
+    from terminator.runtime.memory import is_out_of_memory
+    from terminator.trainer import TrainingDiverged
+
+    if is_out_of_memory(error):
+        said = next(iter(str(error).splitlines()), "")
+        asked = re.search(r"(tried to )?allocate [\d.,]+ ?\w+", said, re.IGNORECASE)
+        return (
+            f"there is not enough memory{f' ({asked[0]})' if asked else ''}; take smaller batches "
+            "(train.batch_size, test.batch_size), images (image_size) or networks, or fewer "
+            "processes at once"
+        )
+    return str(error) if isinstance(error, CheckpointError | TrainingDiverged) else None

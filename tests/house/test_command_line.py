@@ -152,7 +152,7 @@ def test_configuration_of_a_command_line():
         (["train", *SMALL, "optimizer.name=SGD", "optimizer.lr=1e30"], "Try a lower optimizer.lr"),
         (["evaluate", "gone.safetensors"], "gone.safetensors"),
         (["predict", "gone.safetensors", "a.png"], "gone.safetensors"),
-        (["train", "optimizer.betas=[0.5"], "cannot read the value in 'optimizer.betas=[0.5'"),
+        (["train", "optimizer.betas=[0.5"], "optimizer.betas is '[0.5'; allowed: a list of floats"),
         (["benchmark", "--threads", "0"], "threads is 0; allowed: an integer of at least 1"),
         (
             ["benchmark", "--compare", "HEAD", "--rounds", "0"],
