@@ -5,7 +5,7 @@ Source: arXiv 2401.17948.  Golden: terminator_model_small (logits, losses, gradi
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from terminator.config import ModelConfig
-from terminator.description import described
 from terminator.layers import computing_type, listed, mean_over
 from terminator.link import check_hyper_kernel, evaluating
 from terminator.ops.layout import channels_outermost
@@ -21,7 +20,9 @@ from terminator.runtime import weights
 from terminator.runtime.settings import from_dict, to_dict
 from terminator.sfne import RGU, BlockParts, SFNEBlock, product_scale
 from terminator.slow_net import SlowNet, coordinates
-from terminator.standardization import is_calibrated
+from terminator.standardization import is_calibrated, set_evaluation
+
+TINY = 1e-9  # below what an intensity's deviation can be
 
 
 class Parts(NamedTuple):
@@ -327,3 +328,64 @@ def count_parameters(model: nn.Module) -> int:
 
 
 # -- the same for the parts of a Terminator --------------------------------------------------------
+
+
+def described(
+    path: str | Path,
+    tensors: dict[str, Tensor],
+    metadata: dict[str, str],
+    make: Callable[[ModelConfig], Any],
+) -> Any:
+    """The network of a model file that says `model`, `info` and `calibrated`, in evaluation mode.
+
+    Raises:
+        ValueError: naming the file, where description and weights do not go together.
+    """
+    with weights.understood(path):
+        config = from_dict(ModelConfig, weights.values(metadata["model"], "model"))
+        model = weights.fitted(path, lambda: make(config), tensors)
+        model.info = weights.values(metadata["info"], "info")
+        check_info(model.info, model.config)
+        calibrated = json.loads(metadata.get("calibrated", "null"))
+        if calibrated is not None and calibrated is not is_calibrated(model):
+            raise ValueError(
+                f"it says calibrated={calibrated!r}, and its statistics say "
+                f"{is_calibrated(model)}; they do not go together"
+            )
+        if calibrated:
+            set_evaluation(model, "calibrated")
+    return model.eval()
+
+
+def check_info(info: dict[str, Any], config: ModelConfig) -> None:
+    """Check what a model file says of its data, as far as it does.
+
+    Raises:
+        ValueError: for classes, shape or normalisation that are none of this network's.
+    """
+    data = info.get("data", {})
+    if not isinstance(data, dict):
+        raise ValueError(f"its data are {data!r}; allowed: an object")
+    count, channels, classes = config.classes, config.in_channels, data.get("classes")
+    if "classes" in data and not (
+        isinstance(classes, list)
+        and len({name for name in classes if isinstance(name, str)}) == count
+        and len(classes) == count
+    ):
+        raise ValueError(f"its classes are {str(classes)[:80]}; allowed: {count} names")
+    shapes = [
+        [channels, *[size] * config.dimensions] for size in (config.size, config.trained_size)
+    ]
+    if "shape" in data and data["shape"] not in shapes:
+        raise ValueError(f"its data have shape {data['shape']}; the network takes {shapes[0]}")
+    for name, least in (("mean", -TINY), ("std", TINY)):
+        found = data.get(name)
+        if name in data and not (
+            isinstance(found, list)
+            and len(found) == channels
+            and all(type(value) in (int, float) and least < value <= 1 for value in found)
+        ):
+            raise ValueError(
+                f"its {name} is {str(found)[:80]}; allowed: {channels} numbers from 0 to "
+                "1, of intensities"
+            )

@@ -9,8 +9,7 @@ from terminator.classification.baselines import CCNN, Baseline, ResNet18, SmallC
 from terminator.classification.config import Config, NetworkConfig
 from terminator.classification.host import Host
 from terminator.config import ModelConfig
-from terminator.description import described
-from terminator.model import Terminator
+from terminator.model import Terminator, described
 from terminator.runtime import weights
 from terminator.runtime.settings import from_dict, to_dict
 

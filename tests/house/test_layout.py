@@ -44,7 +44,6 @@ CORE = {
     "optim",
     "trainer",
     "config",
-    "description",
 }
 MODULES = {
     path.relative_to(PACKAGE)
