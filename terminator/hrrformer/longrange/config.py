@@ -112,7 +112,7 @@ class LongRangeData:
 class LongRangeNetwork:
     """One of the paper's networks, and what is changed in it; nothing: as the task has it."""
 
-    LARGEST, MOST = 2**20, {"layers": 1_000}  # of integers, see settings
+    LARGEST, MOST = 2**16, {"layers": 1_000}  # of integers, see settings
 
     task: str = "image"  # whose network: listops, text, retrieval, image, pathfinder, pathx, ember
     mixer: str = "hrrformer"  # one of mixers.registry.TOKEN_MIXERS, or none (branch removed)
