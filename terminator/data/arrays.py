@@ -95,6 +95,8 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     """A regular file and its size; whatever is wrong with its content becomes one error."""
     with open_regular(path, str(path)) as file, readable(path, "cannot be used"):
         size = os.fstat(file.fileno()).st_size
+        if not size:
+            raise DatasetCorrupt(f"{path} cannot be used: it is empty. Copy or make it again")
         memory = memory_bytes()
         if memory is not None and size > memory:
             raise DatasetCorrupt(

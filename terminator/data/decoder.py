@@ -138,7 +138,9 @@ def _decoded(data: bytes, where: str) -> tuple[Image.Image, str, str]:
     except MemoryError:
         raise
     except Exception as error:  # decoders raise all sorts of things on damaged input
-        raise DatasetCorrupt(f"{where} is corrupt or truncated: {error}") from error
+        raise DatasetCorrupt(
+            f"{where} is corrupt or truncated: {error}. Replace or remove it"
+        ) from error
 
 
 def _formats() -> list[str]:

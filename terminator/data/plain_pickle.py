@@ -15,7 +15,7 @@ from __future__ import annotations
 import pickletools
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -120,10 +120,10 @@ def decode(file: BinaryIO, size: int) -> Any:
     """
     source, machine = Bounded(file, size), _Machine()
     try:
-        for count, (operation, argument, _) in enumerate(pickletools.genops(source)):
+        for count, (name, argument) in enumerate(_operations(source)):
             if count > MAX_OPERATIONS:
                 raise Foreign(f"more than {MAX_OPERATIONS:,} parts")
-            machine.do(operation.name, argument)
+            machine.do(name, argument)
         if source.left:
             raise ValueError(f"{source.left:,} bytes stand behind its end")
         return machine.result()
@@ -131,6 +131,21 @@ def decode(file: BinaryIO, size: int) -> Any:
         raise ValueError(f"the pickle is damaged ({type(error).__name__})") from error
     except UnicodeError as error:
         raise ValueError("the pickle has text that is damaged, or of Python 2") from error
+
+
+def _operations(source: Bounded) -> Iterator[tuple[str, Any]]:
+    """Name and argument of every operation; pickletools' errors are for those who know pickles."""
+    found = pickletools.genops(source)
+    while True:
+        try:
+            operation, argument, _ = next(found)
+        except StopIteration:
+            return
+        except UnicodeError:
+            raise
+        except ValueError as error:
+            raise ValueError("the pickle is damaged, or cut off") from error
+        yield operation.name, argument
 
 
 def _refuse(what: str) -> Foreign:

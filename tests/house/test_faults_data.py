@@ -307,7 +307,7 @@ def strange_folder(root, files, chance):
         elif kind == 6:
             odd = os.fsencode(path.parent) + b"/\xff\xfe" + os.fsencode(path.suffix)
             with open(odd, "wb") as file:
-                file.write(path.read_bytes() if path.is_file() else b"")
+                file.write(b"no content")
         elif kind == 7:
             new.write_bytes(chance.randbytes(500))
         else:

@@ -66,10 +66,11 @@ def load_classes(
     ]
     hint = "".join(caches.hints(name, place) for place in places)
     hint += f" ({', '.join(map(str, packed))} is there, but not unpacked)" if packed else ""
+    wanted = f"{name}.npy {caches.LAYOUT}, {name}_ch_first.npy or a folder {name}/ of them"
     raise DatasetNotFound(
-        f"few-shot data set {name!r} was not found. Tried: {tried(places)}{hint}. Put {name}.npy "
-        f"{caches.LAYOUT}, {name}_ch_first.npy or a folder {name}/ of them there; digits and "
-        "strokes need none"
+        f"few-shot data set {name!r} was not found. Tried: {tried(places)}{hint}. Put "
+        f"{'omniglot28.npz' if name == 'omniglot28' else wanted} there; digits and strokes need "
+        "none"
     )
 
 

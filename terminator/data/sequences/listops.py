@@ -200,7 +200,7 @@ def read_file(source: Path, name: str) -> Split:
         if len(columns) != 2 or columns[1].strip() not in VALUES:
             raise DatasetCorrupt(
                 f"{source / name}, line {number}: {text.strip()[:60]!r}; allowed: an expression, a "
-                "tab and its value 0..9"
+                "tab and its value 0..9 (a last line that ends early: copy the file again)"
             )
         ids.append(_known(columns[0], f"{source / name}, line {number}"))
         labels.append(int(columns[1]))

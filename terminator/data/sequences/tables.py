@@ -49,7 +49,8 @@ def read_splits(
             folders = [name for name in found.folders if name.endswith(tuple(possible))]
             but = f" ({files.few(folders)} is a folder)" if folders else ""
             raise DatasetNotFound(
-                f"{source} has no *{possible[0]}{but}; {what} need a train and a test file"
+                f"{source} has no *{possible[0]}{but}; {what} need a train and a test file: "
+                "put it there"
             )
     splits = apart(splits, what)
     if "val" not in splits:
