@@ -1,7 +1,7 @@
 """Many variants against one reference, and one pair of networks on the same test images.
 
 Error rates are those of the whole table: Dunnett's test (scipy.stats.dunnett) where spreads are
-alike, else Holm's correction of Welch's tests or of tests in pairs (statsmodels multipletests).
+alike, else Holm's correction of Welch's tests or of tests in pairs.
 """
 
 import math
@@ -58,7 +58,7 @@ def against_reference(
         if method == DUNNETT and not _alike([*sides.values(), _values(base)]):
             method = HOLM
         tests = _dunnett(sides, _values(base), terms) if method == DUNNETT else _corrected(tests)
-        same = _holm([test.p_same for test in tests.values()])
+        same = holm([test.p_same for test in tests.values()])
         for (label, test), p_same in zip(tests.items(), same, strict=True):
             design = test.design._replace(level=LEVEL / len(tests))
             test = test._replace(p_same=p_same, design=design)
@@ -88,10 +88,15 @@ def _values(samples: Sequence[Sample]) -> tuple[float, ...]:
     return tuple(sample.value for sample in samples)
 
 
-def _holm(p: Sequence[float]) -> list[float]:
-    from statsmodels.stats.multitest import multipletests
-
-    return [float(value) for value in multipletests(p, method="holm")[1]]
+def holm(p: Sequence[float]) -> list[float]:
+    """p values corrected for their number, as statsmodels' multipletests does, which collects the
+    garbage of the whole process at every call.
+    """
+    adjusted, least = [0.0] * len(p), 0.0
+    for rank, index in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        least = max(least, min(1.0, (len(p) - rank) * p[index]))
+        adjusted[index] = least
+    return adjusted
 
 
 def _alike(sides: Sequence[Sequence[float]]) -> bool:
@@ -103,7 +108,7 @@ def _alike(sides: Sequence[Sequence[float]]) -> bool:
 
 
 def _corrected(tests: Mapping[Any, Finding]) -> dict[Any, Finding]:
-    adjusted = _holm([test.p for test in tests.values()])
+    adjusted = holm([test.p for test in tests.values()])
     return {
         label: test._replace(p=p, kind=f"{test.kind}, {HOLM} over {len(tests)}")
         for (label, test), p in zip(tests.items(), adjusted, strict=True)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestIndPower, TTestPower
 
 from terminator.runs import families, outcomes, power, proof
@@ -100,7 +101,7 @@ def test_one_machine_only():
     other = samples(10, 11, 12, where="another, 1 threads, float32")
     found = proof.compare(samples(90, 91, 92) + other[:1], samples(80, 81.2, 82))
     assert found.word == HOLDS
-    assert "1 runs on other machines left out" in str(found)
+    assert "1 run on other machines left out" in str(found)
     apart = proof.compare(samples(90, 91, 92), other)
     assert apart.word == UNDECIDED
     assert "not compared: one side ran on a processor" in str(apart)
@@ -242,6 +243,11 @@ def test_many_of_unlike_spread_by_holm():
     assert "Holm over 2" in str(found.outcomes["calm"])
 
 
+def test_holm_is_that_of_statsmodels():
+    p = [0.01, 0.9, 0.04, 0.03, 0.02, 0.5]
+    assert families.holm(p) == pytest.approx(list(multipletests(p, method="holm")[1]))
+
+
 def test_a_family_is_of_one_machine():
     other = "another, 1 threads, float32"
     variants = {
@@ -250,7 +256,7 @@ def test_a_family_is_of_one_machine():
     }
     found = families.against_reference(variants, samples(90, 91, 92.5), "full")
     assert found.outcomes["a"].word == NOT
-    assert "1 runs on other machines left out" in str(found.outcomes["a"])
+    assert "1 run on other machines left out" in str(found.outcomes["a"])
     assert found.outcomes["b"].word == UNDECIDED
     assert found.method == "one comparison"
 
@@ -342,7 +348,7 @@ def test_the_gate_where_nothing_beats_the_trivial_answer(seeds):
 def test_many_against_one_without_a_difference(seeds, method, paired):
     """A table is wrong if any of its rows is."""
     chance, tables = np.random.default_rng(400 + seeds), []
-    for _ in range(DRAWS // 2):
+    for _ in range(2 * DRAWS):
         base = samples(*drawn(chance, seeds))
         variants = {
             i: samples(*drawn(chance, seeds), first=0 if paired else 100 * (i + 1))

@@ -34,7 +34,7 @@ def table(study_runs: Mapping[str, Sequence[GanRun]]) -> pd.DataFrame:
     rows = []
     for name, found in study_runs.items():
         distances = pd.Series([r.record["results"]["test"]["frechet"] for r in found])
-        sigmas = [r.record["sigmas"]["generator"] for r in found if r.record["sigmas"]]
+        sigmas = [abs(r.record["sigmas"]["generator"]) for r in found if r.record["sigmas"]]
         record = found[0].record
         rows.append(
             {
@@ -45,7 +45,7 @@ def table(study_runs: Mapping[str, Sequence[GanRun]]) -> pd.DataFrame:
                 "right class (%)": sum(r.record["results"]["test"]["right_class"] for r in found)
                 / len(found),
                 "training images": record["results"]["train_images"]["frechet"],
-                "sigma in the generator": sum(sigmas) / len(sigmas) if sigmas else None,
+                "|sigma| in the generator": sum(sigmas) / len(sigmas) if sigmas else None,
                 "parameters": record["parameters"],
                 "minutes": sum(r.record["wall_s"] for r in found) / 60 / len(found),
                 "distances": values_text(list(distances)),
