@@ -55,6 +55,7 @@ def test_the_package_imports_what_it_depends_on():
         "terminator"
     }
     light, used = always | BROUGHT | set(sys.stdlib_module_names), set()
+    with_notebooks = WITH_THEM | {distribution(entry) for entry in extra("notebooks")}
     for path in PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf8"))
         for node in ast.walk(tree):
@@ -65,7 +66,7 @@ def test_the_package_imports_what_it_depends_on():
                 names = [node.module]
             tops = {name.partition(".")[0] for name in names}
             used |= tops
-            allowed = light if node in tree.body else light | WITH_THEM | {"ipywidgets", "jinja2"}
+            allowed = light if node in tree.body else light | with_notebooks
             assert tops <= allowed, f"{path} imports {tops - allowed}"
     assert always - used == set()  # and nothing is installed for nothing
 
