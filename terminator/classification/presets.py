@@ -6,7 +6,7 @@ A preset holds only what differs from the defaults, which are the released CIFAR
 from typing import Any
 
 from terminator.classification.config import Config
-from terminator.runtime.settings import ConfigError, from_dict
+from terminator.runtime.settings import from_preset
 
 _DIGITS = {
     "dataset": {"name": "digits", "channels": 3, "crop_padding": 0, "flip": False},
@@ -119,9 +119,7 @@ def preset(name: str, **changes: Any) -> Config:
     Raises:
         ConfigError: for an unknown name, listing the known ones.
     """
-    if name not in PRESETS:
-        raise ConfigError(f"preset is {name!r}; allowed: {', '.join(PRESETS)}")
-    return from_dict(Config, PRESETS[name]).updated(**changes)
+    return from_preset(Config, PRESETS, name, changes)
 
 
 # the same images in another form, where the original is not on this machine

@@ -102,6 +102,19 @@ def from_dict(kind: type, values: Mapping[str, Any]) -> Any:
     return _merge(kind(), values, "")
 
 
+def from_preset(
+    kind: type, presets: Mapping[str, Mapping[str, Any]], name: str, changes: Mapping[str, Any]
+) -> Any:
+    """The named one of a system's presets, as settings of that kind, with changes.
+
+    Raises:
+        ConfigError: for an unknown name, listing the known ones; as `from_dict`.
+    """
+    if name not in presets:
+        raise ConfigError(f"preset is {name!r}; allowed: {', '.join(presets)}")
+    return from_dict(kind, presets[name]).updated(**changes)
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """Nested dictionaries of JSON values; the inverse of from_dict."""
     return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}

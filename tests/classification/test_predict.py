@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from small_command import DIGITS
 
 from terminator.__main__ import main
 from terminator.classification.predict import answer_table, answers, load_predictor, predict_files
@@ -15,17 +16,7 @@ from terminator.runs import records
 from terminator.runs.model_files import USES, OtherSystem, model_file
 from terminator.runtime import weights
 
-SMALL = [
-    "dataset.channels=3",
-    "dataset.train_size=64",
-    "dataset.test_size=40",
-    "model.factors=[4,1]",
-    "model.global_hidden=4",
-    "model.local_hidden=4",
-    "train.batch_size=16",
-    "train.epochs=1",
-    "train.device=cpu",
-]
+SMALL = [*DIGITS, "train.epochs=1", "train.device=cpu"]
 
 
 @pytest.fixture(scope="module")

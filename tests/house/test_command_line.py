@@ -6,26 +6,13 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from small_command import SMALL
 
 from terminator import Config
 from terminator.__main__ import main
 from terminator.classification.commands import build_config
 from terminator.classification.presets import PRESETS, preset
 from terminator.runs import records
-
-SMALL = [
-    "dataset.name=digits",
-    "dataset.channels=3",
-    "dataset.train_size=64",
-    "dataset.test_size=40",
-    "model.factors=[4,1]",
-    "model.global_hidden=4",
-    "model.local_hidden=4",
-    "train.batch_size=16",
-    "train.epochs=1",
-    "train.device=cpu",
-    "scheduler.warmup_epochs=0",
-]
 
 
 @pytest.fixture

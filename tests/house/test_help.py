@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from places import PACKAGE, ROOT
+from small_command import SMALL
 
 import terminator
 from terminator.__main__ import find_commands, main
@@ -24,19 +25,6 @@ from terminator.runtime.settings_help import allowed, keys_like, meanings, setti
 
 COMMANDS = {command.name: command for commands in find_commands().values() for command in commands}
 TRAINING = [name for name, command in COMMANDS.items() if command.config]
-SMALL = [
-    "dataset.name=digits",
-    "dataset.channels=3",
-    "dataset.train_size=64",
-    "dataset.test_size=40",
-    "model.factors=[4,1]",
-    "model.global_hidden=4",
-    "model.local_hidden=4",
-    "train.batch_size=16",
-    "train.epochs=1",
-    "train.device=cpu",
-    "scheduler.warmup_epochs=0",
-]
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from places import ROOT
+from small_command import DIGITS
 
 from terminator.__main__ import main
 from terminator.classification.presets import preset
@@ -18,17 +19,7 @@ from terminator.plots.run_curves import run_curves
 from terminator.runs import records
 from terminator.runs.leavings import TensorBoard
 
-SMALL = [
-    "dataset.channels=3",
-    "dataset.train_size=64",
-    "dataset.test_size=40",
-    "model.factors=[4,1]",
-    "model.global_hidden=4",
-    "model.local_hidden=4",
-    "train.batch_size=16",
-    "train.epochs=2",
-    "train.device=cpu",
-]
+SMALL = [*DIGITS, "train.epochs=2", "train.device=cpu"]
 
 
 @pytest.fixture

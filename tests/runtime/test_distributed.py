@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from places import TESTS
+from small_command import SMALL
 
 from terminator import ConfigError
 from terminator.__main__ import main
@@ -130,24 +131,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(two):
 
 @pytest.mark.slow
 def test_the_command_line_under_torchrun(capsys):
-    words = [
-        "-m",
-        "terminator",
-        "train",
-        "dataset.name=digits",
-        "dataset.channels=3",
-        "dataset.train_size=64",
-        "dataset.test_size=40",
-        "model.factors=[4,1]",
-        "model.global_hidden=4",
-        "model.local_hidden=4",
-        "train.batch_size=16",
-        "train.epochs=1",
-        "train.device=cpu",
-        "scheduler.warmup_epochs=0",
-        "--profile",
-        "smoke",
-    ]
+    words = ["-m", "terminator", "train", *SMALL, "--profile", "smoke"]
     done = torchrun(*words, "train.distributed=True", "train.avail_gpus=2", "train.num_nodes=1")
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("record, metrics and model:") == 1, (

@@ -7,7 +7,7 @@ pixels.
 from typing import Any
 
 from terminator.hamburger.gan.config import GanConfig
-from terminator.runtime.settings import ConfigError, from_dict
+from terminator.runtime.settings import ConfigError, from_preset
 
 
 def _small(
@@ -62,9 +62,7 @@ def preset(name: str, **changes: Any) -> GanConfig:
     Raises:
         ConfigError: for an unknown name, listing the known ones.
     """
-    if name not in PRESETS:
-        raise ConfigError(f"preset is {name!r}; allowed: {', '.join(PRESETS)}")
-    return from_dict(GanConfig, PRESETS[name]).updated(**changes)
+    return from_preset(GanConfig, PRESETS, name, changes)
 
 
 def study(profile: str) -> dict[str, GanConfig]:

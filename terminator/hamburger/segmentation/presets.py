@@ -7,7 +7,7 @@ VOC 2012.
 from typing import Any
 
 from terminator.hamburger.segmentation.config import SegmentationConfig
-from terminator.runtime.settings import ConfigError, from_dict
+from terminator.runtime.settings import ConfigError, from_preset
 
 _CONTEXT = {
     "data": {"name": "context", "train": "train"},
@@ -95,9 +95,7 @@ def preset(name: str, **changes: Any) -> SegmentationConfig:
     Raises:
         ConfigError: for an unknown name, listing the known ones.
     """
-    if name not in PRESETS:
-        raise ConfigError(f"preset is {name!r}; allowed: {', '.join(PRESETS)}")
-    return from_dict(SegmentationConfig, PRESETS[name]).updated(**changes)
+    return from_preset(SegmentationConfig, PRESETS, name, changes)
 
 
 def context_arms(profile: str) -> dict[str, SegmentationConfig]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from terminator.hrrformer.longrange.config import LongRangeConfig
-from terminator.runtime.settings import ConfigError, from_dict
+from terminator.runtime.settings import ConfigError, from_preset
 
 
 def _paper(
@@ -153,9 +153,7 @@ def preset(name: str, **changes: Any) -> LongRangeConfig:
     Raises:
         ConfigError: for an unknown name, listing the known ones.
     """
-    if name not in PRESETS:
-        raise ConfigError(f"preset is {name!r}; allowed: {', '.join(PRESETS)}")
-    return from_dict(LongRangeConfig, PRESETS[name]).updated(**changes)
+    return from_preset(LongRangeConfig, PRESETS, name, changes)
 
 
 def ember(length: int) -> LongRangeConfig:

@@ -7,7 +7,7 @@ script's.
 from typing import Any
 
 from terminator.hypertransformer.fewshot.config import FewShotConfig
-from terminator.runtime.settings import ConfigError, from_dict
+from terminator.runtime.settings import ConfigError, from_preset
 
 
 def _adam(steps: int, rate: float = 1e-3, saves: int = 250, batch: int = 8) -> dict[str, Any]:
@@ -128,9 +128,7 @@ def preset(name: str, **changes: Any) -> FewShotConfig:
     Raises:
         ConfigError: for an unknown name, listing the known ones.
     """
-    if name not in PRESETS:
-        raise ConfigError(f"preset is {name!r}; allowed: {', '.join(PRESETS)}")
-    return from_dict(FewShotConfig, PRESETS[name]).updated(**changes)
+    return from_preset(FewShotConfig, PRESETS, name, changes)
 
 
 MAIN = {"smoke": "strokes", "laptop": "omniglot28-5way", "paper": "omniglot-20way-1shot"}
