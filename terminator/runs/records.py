@@ -231,6 +231,11 @@ def task_of(record: Mapping[str, Any]) -> str:
     return record.get("task", "classification")
 
 
+def is_evidence(record: Mapping[str, Any]) -> bool:
+    """Whether a record is of a run that is kept with the project: see `evidence`."""
+    return record["profile"] != SMOKE and record["experiment"] != OWN
+
+
 def evidence(task: str, status: str = FINISHED) -> list[dict[str, Any]]:
     """The records of a task that are kept with the project: laptop and paper runs of named
     experiments.
@@ -238,7 +243,7 @@ def evidence(task: str, status: str = FINISHED) -> list[dict[str, Any]]:
     return [
         record
         for record in load_records(status=status)
-        if record["profile"] != SMOKE and record["experiment"] != OWN and task_of(record) == task
+        if is_evidence(record) and task_of(record) == task
     ]
 
 

@@ -465,8 +465,8 @@ class System(ABC):
         head = {"run_id": name, "experiment": experiment, "task": self.task, "profile": profile}
 
         def so_far(rows: list[Row]) -> None:
-            """Keep what there is of a run that is not finished, where others can read it."""
-            if len(rows) == config.train.epochs or (keep_record and finished_record(folder)):
+            """Keep what there is of a run that is not finished; never in a finished one's place."""
+            if len(rows) == config.train.epochs or finished_record(folder):
                 return
             record = {
                 **head,
@@ -499,9 +499,9 @@ class System(ABC):
         if rank() > 0:
             return record
         self.save(folder / "model.safetensors", trainer.model, config, **self.about(record))
-        record = file_record(
-            folder, record, rows, keep_record, self.rebuild_index, trainer.observed
-        )
+        in_index = records.is_evidence(record) or not (results_dir() / self.index).is_file()
+        rebuild = self.rebuild_index if in_index else lambda: None  # it takes seconds
+        record = file_record(folder, record, rows, keep_record, rebuild, trainer.observed)
         say(f"{name}: {self.summary(record)}, {record['wall_s']:.0f} s of training")
         return record
 

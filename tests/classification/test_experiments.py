@@ -151,6 +151,23 @@ def test_an_unfinished_run_has_a_record_of_the_epochs_so_far(tiny_config, tiny_d
     assert first["device"] == done.record["device"]
 
 
+def test_a_forced_training_that_stops_loses_no_finished_record(tiny_config, tiny_data, monkeypatch):
+    config, original = tiny_config(train={"epochs": 3}), Trainer._train_epoch
+    done = CLASSIFICATION.run(config, "images", "laptop", data=tiny_data())
+
+    def stop(self, epoch, *rest):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return original(self, epoch, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "_train_epoch", stop)
+        with pytest.raises(KeyboardInterrupt):
+            CLASSIFICATION.run(config, "images", "laptop", data=tiny_data(), force=True)
+    assert records.load_records() == [done.record]
+    assert records.load_records(status="running") == []
+
+
 def test_a_run_that_diverged_leaves_no_record(tiny_config, tiny_data):
     config = tiny_config(optimizer={"name": "SGD", "lr": 1e30})
     with pytest.raises(TrainingDiverged):
