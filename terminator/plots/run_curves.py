@@ -26,7 +26,7 @@ def run_curves(rows: pd.DataFrame, title: str | None = None) -> Figure:
     panels = _panels(rows)
     if rows.empty or not panels:
         raise ValueError("rows has nothing to draw: at least one epoch with one number is needed")
-    figure = new_figure(3.4 * len(panels) + 0.6, 3.4, title)
+    figure = new_figure(3.4 * len(panels) + 0.6, 3.8, title)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (label, columns) in zip(axes, panels.items(), strict=True):
         for i, name in enumerate(columns):
@@ -42,7 +42,7 @@ def run_curves(rows: pd.DataFrame, title: str | None = None) -> Figure:
         axis.set(xlabel="epoch", ylabel=label)
         axis.xaxis.get_major_locator().set_params(integer=True)
         if len(columns) > 1:
-            axis.legend(fontsize=7.5)
+            axis.legend(fontsize=7.5, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.18))
     return figure
 
 
