@@ -15,6 +15,7 @@ from terminator.hamburger import claims
 from terminator.hrrformer import claims as hrrformer
 from terminator.hrrformer.longrange import report
 from terminator.hypertransformer import claims as hypertransformer
+from terminator.runner.verdicts import word_of
 from terminator.runs import records
 from terminator.runs.claims import Claim, Records
 from terminator.runs.outcomes import SEEDS, WORDS
@@ -216,7 +217,9 @@ def answers(rows: Sequence[Mapping[str, str]]) -> list[str]:
         else:
             groups: dict[str, list[str]] = {}
             for row in chosen:
-                groups.setdefault(_word(row), []).append(row["claim"].partition(" (")[0])
+                groups.setdefault(word_of(row["verdict"]), []).append(
+                    row["claim"].partition(" (")[0]
+                )
             answer = "; ".join(f"{word}: {', '.join(of)}" for word, of in groups.items())
         lines.append(f"{len(lines) + 1}. **{question}** {answer}")
     return lines
@@ -227,11 +230,6 @@ def _short(evidence: str, most: int = 240) -> str:
     if len(evidence) <= most:
         return evidence
     return evidence[:most].rpartition("; ")[0] + "; more in the table"
-
-
-def _word(row: Mapping[str, str]) -> str:
-    """The word of outcomes.WORDS that a verdict begins with, the longest that fits."""
-    return max((word for word in WORDS if row["verdict"].startswith(word)), key=len)
 
 
 RULE = (
@@ -253,7 +251,7 @@ def page() -> str:
     """results/REPRODUCIBILITY.md from the records that are evidence."""
     found = evidence()
     rows = claims_table(found)
-    counts = Counter(map(_word, rows))
+    counts = Counter(word_of(row["verdict"]) for row in rows)
     head = list(rows[0])
     lines = [
         "# What the papers claim, and what our records say",

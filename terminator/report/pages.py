@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from terminator.report import claims, tables
+from terminator.runner.verdicts import WORDS, word_of
 from terminator.runs.measurements import load
-from terminator.runs.outcomes import HOLDS, NOT, WORDS
+from terminator.runs.outcomes import HOLDS, NOT
 from terminator.runtime import text as medium
 from terminator.runtime.paths import atomic_write, project_root, results_dir
 
@@ -79,7 +80,7 @@ def verdict_lines() -> str:
 
 def verdict_list(rows: Sequence[Mapping[str, str]]) -> str:
     """As verdict_lines, of the rows of a claims_table."""
-    rows = [{**row, "verdict": _word(row["verdict"])} for row in rows]
+    rows = [{**row, "verdict": word_of(row["verdict"])} for row in rows]
     systems: dict[str, list[Mapping[str, str]]] = {}
     for row in rows:
         systems.setdefault(row["system"], []).append(row)
@@ -90,11 +91,6 @@ def verdict_list(rows: Sequence[Mapping[str, str]]) -> str:
         "[REPRODUCIBILITY.md](results/REPRODUCIBILITY.md)."
     )
     return "\n".join(lines)
-
-
-def _word(verdict: str) -> str:
-    """One of WORDS, without what a verdict says beside it."""
-    return next((word for word in WORDS if verdict.startswith(word)), verdict)
 
 
 def _verdicts(rows: Sequence[Mapping[str, str]]) -> str:

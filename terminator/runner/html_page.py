@@ -31,8 +31,8 @@ pre { background: var(--card); padding: .6rem .8rem; overflow-x: auto; border-ra
 th, td { padding: .3rem .9rem .3rem 0; text-align: left; vertical-align: top;
          border-bottom: 1px solid var(--line) }
 th { font-weight: 600; white-space: nowrap }
-.ok, .holds { color: var(--good) } .failed, .does-not { color: var(--bad); font-weight: 600 }
-.partly { color: var(--half) } .not-settled, .not-run { color: var(--soft) }
+.ok, .holds { color: var(--good) } .failed, .does-not-hold { color: var(--bad); font-weight: 600 }
+.no-difference { color: var(--half) } .undecided, .not-learned, .not-run { color: var(--soft) }
 nav ul { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .2rem 1.1rem }
 details { margin: .5rem 0 } summary { cursor: pointer }
 .cards { display: grid; gap: .8rem; align-items: start;
@@ -44,7 +44,7 @@ details { margin: .5rem 0 } summary { cursor: pointer }
 .bar { display: flex; height: .55rem; border-radius: 4px; overflow: hidden; margin: .5rem 0;
        background: var(--line) }
 .bar i { display: block } .bar .holds { background: var(--good) }
-.bar .partly { background: var(--half) } .bar .does-not { background: var(--bad) }
+.bar .no-difference { background: var(--half) } .bar .does-not-hold { background: var(--bad) }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr)); gap: .8rem }
 figure { margin: 0; background: var(--card); border-radius: 8px; padding: .5rem }
 figure img { width: 100%; height: 9rem; object-fit: contain; background: #fff; border-radius: 4px }

@@ -14,7 +14,8 @@ from terminator.runner.html_page import folded, link, table
 from terminator.runtime.text import html
 
 CARD = "REPRODUCIBILITY.md"
-WORDS = ("holds", "partly", "does not", "not settled", "not run")
+# of a verdict; what they mean: runs/outcomes.py, which stands above this
+WORDS = ("holds", "does not hold", "no difference", "undecided", "not learned", "not run")
 SETTLED = WORDS[:3]
 # system: its index, the name of its own method there, the measure and what to call it, the columns
 # that name data and method
@@ -98,6 +99,11 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return []  # a damaged table must not hide the rest
 
 
+def word_of(verdict: str) -> str:
+    """The one of WORDS that a verdict begins with; the verdict itself where there is none."""
+    return next((word for word in WORDS if verdict.startswith(word)), verdict)
+
+
 def _is_number(text: str | None) -> bool:
     try:
         return text is not None and float(text) == float(text)
@@ -123,24 +129,27 @@ def verdict_section(results: Path) -> str:
 
 
 def _card(system: str, rows: list[dict[str, str]]) -> str:
-    counts = {word: sum(row["verdict"] == word for row in rows) for word in WORDS}
+    counts = {word: sum(word_of(row["verdict"]) == word for row in rows) for word in WORDS}
     bar = "".join(
         f'<i class="{_css(word)}" style="flex: {count}"></i>'
         for word, count in counts.items()
         if count
     )
     said = ", ".join(f"{word}: {count}" for word, count in counts.items() if count)
-    settled = [row for row in rows if row["verdict"] in SETTLED]
-    rest = [row for row in rows if row["verdict"] not in SETTLED]
+    settled = [row for row in rows if word_of(row["verdict"]) in SETTLED]
+    rest = [row for row in rows if row not in settled]
     parts = [folded(f"{len(settled)} settled", _claims(settled))] if settled else []
-    parts += [folded(f"{len(rest)} not settled or not run", _claims(rest))] if rest else []
+    parts += (
+        [folded(f"{len(rest)} undecided, not learned or not run", _claims(rest))] if rest else []
+    )
     return (
         f'<div class="card"><h3>{html(system)}</h3><div class="bar">{bar}</div>'
         f"<p>{html(said)}</p>{''.join(parts)}</div>"
     )
 
 
-def _css(word: str) -> str:
+def _css(verdict: str) -> str:
+    word = word_of(verdict)
     return word.replace(" ", "-") if word in WORDS else "note"
 
 

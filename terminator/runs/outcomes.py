@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
+from terminator.runner.verdicts import WORDS
 from terminator.runs.power import LEVEL, MOST, POWER, Design, core_hours, price
 
-WORDS = ("holds", "does not hold", "no difference", "undecided", "not learned", "not run")
 HOLDS, NOT, SAME, UNDECIDED, NOT_LEARNED, NOT_RUN = WORDS
 SEEDS = 3  # fewer give no verdict, and no spread
 BETTER, EQUAL, NO_WORSE = "better", "equal", "no worse"  # what can be claimed of a side

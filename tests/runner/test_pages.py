@@ -34,7 +34,7 @@ def kept(tmp_path_factory):
 def test_every_claim_of_the_card_is_read(kept):
     rows = verdicts.claims(kept)
     assert len(rows) == len(CLAIMS)
-    assert {row["verdict"] for row in rows} <= set(verdicts.WORDS)
+    assert {verdicts.word_of(row["verdict"]) for row in rows} <= set(verdicts.WORDS)
     assert [row["system"] for row in rows] == [claim.system for claim in CLAIMS]
     assert all("\\" not in row["claim"] and "<" not in row["evidence"] for row in rows)
 
@@ -47,6 +47,8 @@ def test_verdicts_come_first_and_the_rest_is_folded(kept):
     assert listed == re.findall(r'<h2 id="([\w-]+)">', page)
     for system in {claim.system for claim in CLAIMS}:
         assert f"<h3>{system}</h3>" in page
+    counted = re.findall(r'<i class="[\w-]+" style="flex: (\d+)"></i>', page)
+    assert sum(map(int, counted)) == len(CLAIMS)  # each has its place in a system's bar
     assert "notebooks without a recorded run</summary>" in page
     assert "//" not in page
     for link in re.findall(r'(?:href|src)="([^"#]+)"', page):

@@ -40,7 +40,7 @@ def two(tmp_path_factory):
         (["-p", "epochs", "3.5"], "parameter epochs = 3.5 (float)"),
         (["-p", "epochs", "true"], "parameter epochs = true (bool)"),
         (["-p", "epochs", "NaN"], 'parameter epochs = "NaN" (str)'),
-        (["-p", "name", "3"], "parameter name = 3 (int)"),
+        (["-p", "flags", "3"], "parameter flags = 3 (int)"),
         (["-p", "flags", '["a"]'], 'parameter flags = ["a"] (list)'),
         (["-p", "profile", "laptop"], "use --profile"),
         (["-p", "epochs", "3", "-p", "epochs", "4"], "given twice"),
