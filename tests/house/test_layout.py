@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from places import PACKAGE
+from places import PACKAGE, TESTS
 
 import terminator
 
@@ -223,3 +223,8 @@ def test_public_names_exist():
         assert getattr(terminator, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'Terminater'"):
         _ = terminator.Terminater
+
+
+def test_no_two_files_of_tests_have_one_name():
+    names = [path.name for path in TESTS.rglob("test_*.py")]  # pytest imports them by their names
+    assert sorted(names) == sorted(set(names))
