@@ -32,16 +32,12 @@ def kernel_environment(scratch, jobs, results, data):
     kernel = {"argv": command, "display_name": KERNEL, "language": "python"}
     (spec / "kernel.json").write_text(json.dumps(kernel), encoding="utf-8")
     places = [str(scratch / "jupyter"), *filter(None, [os.environ.get("JUPYTER_PATH")])]
-    threads = str(_cores_each(jobs))
     environment = {
         **os.environ,
         "JUPYTER_PATH": os.pathsep.join(places),
         "TERMINATOR_RESULTS": str(results),
         "TERMINATOR_HEADLESS": "1",
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        # a thread that waits for others sleeps: else a busy neighbour slows all of them down
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+        **thread_variables(jobs),
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else each kernel warns about frozen modules
     }
     environment.pop(
@@ -57,6 +53,17 @@ def kernel_environment(scratch, jobs, results, data):
             )
             environment[name] = os.pathsep.join(folders)
     return environment
+
+
+def thread_variables(jobs):
+    """{variable: value} that shares this machine's cores out to `jobs` processes at a time."""
+    threads = str(_cores_each(jobs))
+    return {
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        # a thread that waits for others sleeps: else a busy neighbour slows all of them down
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+    }
 
 
 def _cores_each(jobs):
