@@ -1,5 +1,7 @@
 """What the tests share: tiny models, configurations and data, and folders of their own."""
 
+import os
+
 import pytest
 import torch
 
@@ -19,8 +21,18 @@ TINY = {
 }
 
 
+@pytest.fixture
+def same_folder():
+    """A test that leaves the process in another folder would make those after it fail."""
+    before = os.getcwd()
+    yield
+    after = os.getcwd()
+    os.chdir(before)
+    assert after == before
+
+
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path, monkeypatch):
+def own_folders(same_folder, tmp_path, monkeypatch):
     """Results and cache of every test in its own folder; text instead of progress bars."""
     monkeypatch.setenv("TERMINATOR_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("TERMINATOR_CACHE", str(tmp_path / "cache"))
