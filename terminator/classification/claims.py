@@ -105,7 +105,7 @@ CLAIMS = [
         _claim(
             f"slow scores single out the object better than {what}",
             PAPER,
-            "14_slow_neural_loss",
+            "13_ablations",
             by_controls(lambda record, way=way: control_study.score_beyond(record, way)),
             "more seeds; attention roll-out as a further control, on objects with a mask",
         )

@@ -3,6 +3,7 @@ as a record, and what it says.
 """
 
 from collections.abc import Mapping, Sequence
+from statistics import stdev
 from typing import Any
 
 import pandas as pd
@@ -12,8 +13,9 @@ from terminator.classification import controls, studies
 from terminator.classification.observations import ink
 from terminator.classification.runs import CLASSIFICATION
 from terminator.data.augment import normalize
-from terminator.runs import measurements, records
-from terminator.runs.outcomes import Outcome, Sample, Terms
+from terminator.runs import measurements, power, records
+from terminator.runs.comparison import accuracy_of
+from terminator.runs.outcomes import SEEDS, Outcome, Sample, Terms
 from terminator.runs.proof import compare
 from terminator.runtime.paths import results_dir
 from terminator.runtime.provenance import device_name
@@ -182,3 +184,16 @@ def score_beyond(record: Mapping[str, Any], way: str) -> Outcome:
     ]
     names = (f"AUROC of {controls.SCORE}", f"of {way}")
     return compare(sides[0], sides[1], names, Terms(floors={"chance": 50.0}))
+
+
+def announced(profile: str, full: Sequence[Mapping[str, Any]]) -> str:
+    """The difference that the study of parts can be expected to show, from the spread of the full
+    network's seeds alone.
+    """
+    values = [accuracy_of(record) for record in full]
+    if len(values) < SEEDS:
+        return f"{len(values)} seeds: no verdict, whatever the difference"
+    variants = len(studies.parts(profile).variants) - 1
+    return power.announced(
+        len(values), stdev(values), "of the full network", paired=False, comparisons=variants
+    )

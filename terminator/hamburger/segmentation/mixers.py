@@ -6,10 +6,13 @@ pictures chose nothing.
 """
 
 from collections.abc import Mapping, Sequence
+from statistics import stdev
 from typing import Any
 
 import pandas as pd
+import torch
 
+from terminator.data.pictures.context import CLASSES, RANGE, draw_context, prototypes
 from terminator.hamburger.segmentation.presets import (
     CONVOLUTION,
     LINEAR,
@@ -21,8 +24,9 @@ from terminator.hamburger.segmentation.presets import (
     mixer_arms,
 )
 from terminator.hamburger.segmentation.runs import SEGMENTATION, SegmentationRun
-from terminator.runs.outcomes import Outcome, Terms, sampled
-from terminator.runs.power import LEVEL, Design
+from terminator.hamburger.segmentation.tasks import confusion_matrix, scores
+from terminator.runs import power
+from terminator.runs.outcomes import SEEDS, Outcome, Terms, sampled
 from terminator.runs.proof import compare as compare_samples
 from terminator.runs.study import Study, run_study, study_records
 
@@ -63,11 +67,33 @@ def rate_table(profile: str) -> pd.DataFrame:
     return table.reindex([label for label in MIXER_RATES if label in rows])
 
 
-def detectable(seeds: int, spread: float) -> float:
-    """The difference (points) that pairs of so many seeds, whose differences have this standard
-    deviation, show with a chance of 80 %.
+def bounds(pictures: int = 400, seed: int = 1_000_003) -> dict[str, float]:
+    """mIoU (%) of the best answers there can be on freshly drawn pictures: to single pixels, and
+    knowing which classes a picture has (576 pixels tell).
     """
-    return Design(True, spread, LEVEL).detectable(seeds)
+    images, labels = (torch.from_numpy(part).long() for part in draw_context(pictures, seed))
+    points = images * (2 * RANGE / 255) - RANGE  # (N, 6, 24, 24)
+    centres = torch.from_numpy(prototypes())[None, :, :, None, None]  # (1, 8, 6, 1, 1)
+    nearness = -(points[:, None] - centres).square().sum(2)  # (N, 8, 24, 24), of one noise for all
+    there = torch.zeros(pictures, CLASSES, dtype=torch.bool).scatter(1, labels.flatten(1), True)
+    known = nearness.masked_fill(~there[:, :, None, None], -torch.inf)
+    answers = {"without context": nearness, "knowing the picture's classes": known}
+    return {
+        name: scores(confusion_matrix(of.argmax(1), labels, CLASSES))["miou"]
+        for name, of in answers.items()
+    }
+
+
+def announced(profile: str, context: Mapping[str, Sequence[SegmentationRun]]) -> str:
+    """The difference that the study can be expected to show, from the spread of two arms of the
+    context study; before any result.
+    """
+    seeds = len(MIXER_SEEDS[profile])
+    pairs = [[r.miou() for r in context[name]] for name in ("pooling", "self-attention")]
+    if min(map(len, pairs)) < SEEDS or seeds < SEEDS:
+        return f"{seeds} seed: no verdict, whatever the difference"
+    spread = stdev(a - b for a, b in zip(*pairs, strict=True))
+    return power.announced(seeds, spread, "of attention less pooling, above")
 
 
 def compare(found: Runs, a: str, b: str) -> Outcome:
