@@ -90,7 +90,7 @@ CLAIMS = [
     _claim(
         "the global operator helps (against a linear map in its place)",
         PAPER,
-        "30_one_bench",
+        "13_ablations",
         better_with("model.global_mixer", "hyperzzw", "none"),
         PAIRS,
     ),
