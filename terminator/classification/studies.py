@@ -89,6 +89,49 @@ def ablations(profile: str) -> Study:
     return Study("ablations", variants, _ABLATION_SEEDS[profile])
 
 
+PARTS: dict[str, dict[str, dict[str, Any]]] = {  # kind: {variant: what it changes}
+    "loss": {"without slow neural loss": {"train": {"slow_neural_loss": 0.0}}},
+    "branches": {
+        "without global operator": {"model": {"global_mixer": "none"}},  # a linear map in its place
+        **{name: ABLATIONS["branches"][name] for name in ABLATIONS["branches"]},
+        "without local context": ABLATIONS["local branches"]["without local context"],
+    },
+    "standardisation": {"batch for G-IBS": ABLATIONS["standardisation"]["batch for G-IBS"]},
+    "slow networks": {"omega_0 = 30": {"model": {"omega_0": 30.0}}},
+}
+_SMOKE_PARTS = ("without slow neural loss", "without RGUs")
+# small enough for seeds to decide: three blocks, at a rate where seeds differ little
+_PARTS_LAPTOP = preset(
+    "mnist-laptop",
+    dataset={"image_size": 12, "train_size": 1000, "test_size": 1000},
+    model={"factors": [12, 3, 2]},
+    optimizer={"lr": 0.0004},
+    train={"batch_size": 25},
+)
+_PARTS_SEEDS = {"smoke": (0, 1), "laptop": (0, 1, 2, 3, 4), "paper": (0, 1, 2, 3, 4)}
+
+
+def part_kinds() -> dict[str, str]:
+    """{variant: kind} of the parts."""
+    return {name: kind for kind, variants in PARTS.items() for name in variants}
+
+
+def parts(profile: str) -> Study:
+    """The full network and what it is without each of its main parts, with seeds enough to decide;
+    the full one is watched from inside, which changes no number of its training.
+    """
+    base = of_profile({**_ABLATION_BASES, "laptop": _PARTS_LAPTOP}, profile)
+    changes = {
+        name: change
+        for variants in PARTS.values()
+        for name, change in variants.items()
+        if profile != "smoke" or name in _SMOKE_PARTS
+    }
+    full = base.updated(train={"observe": True}) if profile == "laptop" else base
+    variants = {FULL: full} | {name: base.updated(**change) for name, change in changes.items()}
+    return Study("ablations", variants, _PARTS_SEEDS[profile])
+
+
 _NETWORKS = {  # each with the optimiser that it is usually trained with
     "Terminator, Kar3": {},
     "ResNet-18, SGD": {
@@ -337,6 +380,10 @@ def named(experiment: str, profile: str) -> dict[str, Config]:
     rates are compared.
     """
     found: dict[str, Config] = {}
+    if (study := parts(profile)).experiment == experiment:
+        alike = study.variants[FULL] == ablations(profile).variants[FULL]
+        base = "" if alike else " (three blocks)"
+        found |= {f"{label}{base}": config for label, config in study.variants.items()}
     for make in (
         ablations,
         global_mixers,

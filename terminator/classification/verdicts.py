@@ -194,10 +194,10 @@ def _in_ablations(found: Records, key: str, value: Any, other: Any) -> dict[str,
     """
     places = {}
     for profile in PROFILES:
-        for make in (studies.ablations, studies.global_mixers):
+        for make in (studies.parts, studies.ablations, studies.global_mixers):
             study = make(profile)
             name, full = next(iter(study.variants.items()))
-            changed = full.updated(**_nested(key, other))
+            changed = full.updated(**_nested(key, other)).updated(train={"observe": False})
             label = next((n for n, config in study.variants.items() if config == changed), None)
             if label is None or _value(full, key) != value:
                 continue

@@ -1,17 +1,17 @@
 """Verdicts on what is seen inside networks while they train: features, slow scores."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
 
-from terminator.classification import report
+from terminator.classification import control_study, report
 from terminator.classification.runs import CLASSIFICATION
 from terminator.classification.verdicts import by_setting, place_of
 from terminator.runs import observations
 from terminator.runs.against import against_number
-from terminator.runs.claims import Records, Verdict, everywhere
-from terminator.runs.outcomes import Terms, sampled
+from terminator.runs.claims import Records, Verdict, everywhere, first_of, of_outcome
+from terminator.runs.outcomes import NOT_RUN, Outcome, Terms, sampled
 from terminator.runs.proof import compare
 
 
@@ -59,7 +59,7 @@ def scores_single_out_the_object(found: Records) -> Verdict:
     """Are slow scores larger on the object than beside it, and more so than activations alone?
 
     By AUROC (%), mean over blocks, after the last epoch, where a training says what the object is.
-    Controls beyond |Z| alone (shuffled hyper-kernels, Grad-CAM) have no records.
+    Controls beyond |Z| alone (shuffled hyper-kernels, Grad-CAM): see by_controls.
     """
     places = {}
     terms = Terms(1.0, floors={"chance": 50.0})
@@ -86,3 +86,21 @@ def _named_place(record: Mapping[str, Any]) -> str:
     view = config["dataset"].get("view", "image")
     more = "" if view == "image" else f", {view}, {config['model']['operator']}"
     return f"{place_of(record)}{'' if loss else ', without slow neural loss'}{more}"
+
+
+def by_controls(judge: Callable[[Mapping[str, Any]], Outcome]) -> Callable[[Records], Verdict]:
+    """The verdict of a comparison on the record of control_study, of the first profile that has
+    one.
+    """
+
+    def verdict(_: Records) -> Verdict:
+        def of(profile: str) -> Verdict:
+            record = control_study.found_record(profile)
+            if record is None:
+                return Verdict(NOT_RUN, "no measurement of trained networks yet")
+            found = of_outcome(judge(record))
+            return found._replace(evidence=f"{found.evidence} ({record['data']['title']})")
+
+        return first_of(of)
+
+    return verdict

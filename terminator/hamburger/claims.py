@@ -3,8 +3,8 @@
 from terminator.hamburger.gan import report as gans
 from terminator.hamburger.gan.presets import study as gan_study
 from terminator.hamburger.gan.runs import GAN, NAMES
-from terminator.hamburger.segmentation import report
-from terminator.hamburger.segmentation.presets import camvid_arms, context_arms
+from terminator.hamburger.segmentation import mixers, report
+from terminator.hamburger.segmentation.presets import camvid_arms, context_arms, mixer_arms
 from terminator.hamburger.segmentation.runs import SEGMENTATION
 from terminator.runs.claims import Claim, ahead
 
@@ -36,5 +36,17 @@ CLAIMS = [
             GAN.task,
         )
         for other in ("none", "attention")
+    ),
+    *(  # of Terminator's operator, by the task of this notebook
+        Claim(
+            "Terminator",
+            text,
+            "arXiv 2401.17948",
+            NOTEBOOK,
+            ahead(SEGMENTATION, mixer_arms, a, b, mixers.compare),
+            SETTLES,
+            SEGMENTATION.task,
+        )
+        for text, a, b in mixers.CLAIMS
     ),
 ]

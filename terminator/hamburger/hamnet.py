@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from terminator.hamburger.backbone import Backbone, initialise
 from terminator.hamburger.block import Hamburger
-from terminator.hamburger.settings import HamburgerSettings, HamNetSettings
-from terminator.mixers.registry import make_mixer
+from terminator.hamburger.settings import MIXERS, HamburgerSettings, HamNetSettings
+from terminator.mixers.registry import make_map_mixer, make_mixer
 
 
 class HamNet(nn.Module):
@@ -38,7 +38,7 @@ class HamNet(nn.Module):
             self.backbone = Backbone(s.backbone, s.stem, s.output_stride, s.in_channels)
             width, size = self.backbone.widths[1], 3
         self.squeeze = conv_bn_relu(width, s.squeeze, size)
-        self.context = make_segmentation_context(s.context, s.squeeze, ham)
+        self.context = make_segmentation_context(s, ham)
         self.align = conv_bn_relu(s.squeeze, s.align, size)
         self.classifier = nn.Sequential(nn.Dropout2d(s.dropout), nn.Conv2d(s.align, s.classes, 1))
         self.auxiliary = None
@@ -82,8 +82,11 @@ def conv_bn_relu(width: int, channels: int, size: int) -> nn.Sequential:
     )
 
 
-def make_segmentation_context(name: str, channels: int, ham: HamburgerSettings) -> nn.Module:
-    """A context by name, (N, channels, H, W) to the same shape."""
+def make_segmentation_context(settings: HamNetSettings, ham: HamburgerSettings) -> nn.Module:
+    """The context that the settings name, (N, squeeze, H, W) to the same shape; all but a
+    Hamburger in its V1's frame.
+    """
+    name, channels = settings.context, settings.squeeze
     if name in ("hamburger", "bread"):
         block = Hamburger(channels, ham)
         if name == "bread":
@@ -91,7 +94,12 @@ def make_segmentation_context(name: str, channels: int, ham: HamburgerSettings) 
         return block
     if name == "none":
         return nn.Identity()
-    return Residual(Pooling(channels) if name == "pooling" else Attention(channels), channels)
+    if name in MIXERS:
+        mixer = "none" if name == "linear" else name  # as the one bench calls it
+        return Residual(make_map_mixer(mixer, channels, settings.context_size or 1), channels)
+    if name == "pooling":
+        return Residual(Pooling(channels, settings.pooling_width or channels), channels)
+    return Residual(Attention(channels), channels)
 
 
 class NoHam(nn.Module):
@@ -113,13 +121,18 @@ class Residual(nn.Module):
 
 
 class Pooling(nn.Module):
-    """The mean over all positions between two linear maps, the same at every position."""
+    """The mean over all positions between two linear maps, the same at every position.
 
-    def __init__(self, channels: int):
+    Args:
+        channels: in and out.
+        width: channels of which the mean is taken.
+    """
+
+    def __init__(self, channels: int, width: int):
         super().__init__()
         self.lower, self.upper = (
-            nn.Conv2d(channels, channels, 1),
-            nn.Conv2d(channels, channels, 1, bias=False),
+            nn.Conv2d(channels, width, 1),
+            nn.Conv2d(width, channels, 1, bias=False),
         )
         initialise(self)
 

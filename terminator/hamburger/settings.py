@@ -14,7 +14,8 @@ KINDS = ("NMF", "VQ", "CD")
 MODES = ("spatial", "channel", "dual")
 VERSIONS = ("V1", "V2", "V2+")
 ONLINE_UPDATES = ("training", "released", "off")
-CONTEXTS = ("hamburger", "bread", "pooling", "attention", "none")
+MIXERS = ("linear", "hyperzzw_matrix", "hyperzzw_convolution", "hrrformer", "large_kernel")
+CONTEXTS = ("hamburger", "bread", "pooling", "attention", "none", *MIXERS)
 
 BACKBONES = {  # ResNets: torchvision's block, and how many of them each layer has
     "resnet18": ("BasicBlock", (2, 2, 2, 2)),
@@ -144,8 +145,13 @@ class HamNetSettings:
     # a file with the backbone's ImageNet weights to start from; nothing: from scratch
     weights: str = ""
     squeeze: int = 512  # channels that the context has
-    # hamburger, bread (the block without its ham), pooling, attention, none
+    # hamburger, bread (the block without its ham), pooling, attention, none; linear (a map at every
+    # position), hyperzzw_matrix, hyperzzw_convolution, hrrformer, large_kernel (31x31, depth-wise)
     context: str = "hamburger"
+    # side of the square maps that hyperzzw_*, hrrformer and large_kernel are made for
+    context_size: int | None = None
+    # channels between the two maps of pooling; nothing: as many as squeeze
+    pooling_width: int | None = None
     align: int = 256  # channels that the classifier has
     dropout: float = 0.1  # of whole channels, before the classifier
     # a second classifier, on the third layer of the backbone, for the loss only
@@ -167,6 +173,7 @@ class HamNetSettings:
         for name, least in (("squeeze", 1), ("align", 1), ("in_channels", 1), ("classes", 2)):
             value = getattr(self, name)
             require(value >= least, f"model.{name}", value, f"an integer of at least {least}")
+        self._check_context()
         require(0 <= self.dropout < 1, "model.dropout", self.dropout, "from 0 to below 1")
         require(
             0 < self.bn_momentum <= 1, "model.bn_momentum", self.bn_momentum, "above 0, up to 1"
@@ -179,6 +186,23 @@ class HamNetSettings:
                 value,
                 "nothing without a backbone",
             )
+
+    def _check_context(self) -> None:
+        sized = self.context in MIXERS and self.context != "linear"
+        for name, used in (("context_size", sized), ("pooling_width", self.context == "pooling")):
+            value = getattr(self, name)
+            require(
+                value is None or (used and value >= 1),
+                f"model.{name}",
+                value,
+                f"an integer of at least 1, or nothing{'' if used else f' with {self.context}'}",
+            )
+        require(
+            not sized or self.context_size is not None,
+            "model.context_size",
+            None,
+            f"the side of the maps, with model.context={self.context}",
+        )
 
 
 def settings_of(kind: type, settings: Any, changes: dict[str, Any]) -> Any:

@@ -179,7 +179,7 @@ def _notes(notes: Iterable[str]) -> str:
 QUESTIONS: list[
     tuple[str, tuple[str, ...]]
 ] = [  # question, beginnings of the claims that answer it
-    ("Does the global operator help?", ("the global operator helps",)),
+    ("Does the global operator help?", ("the global operator", "trained networks use")),
     ("Do slow scores single out the object?", ("slow scores single out",)),
     ("Does the slow neural loss help?", ("the slow neural loss helps",)),
     ("Is Kar3 the better optimiser?", ("Kar3 trains better",)),

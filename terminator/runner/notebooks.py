@@ -33,6 +33,7 @@ SHARED = {
     "studies.slow_neural_loss(": "inside",
     "studies.feature_statistics(": "inside",
     "studies.ablations(": "ablations",
+    "studies.parts(": "ablations",
     "studies.global_mixers(": "ablations",
 }
 FIRST_READER = 90  # notebooks from this number on read what the others recorded

@@ -76,3 +76,21 @@ def price(seeds: int, here: Sequence[int], hours: Sequence[float]) -> str:
     missing = [max(seeds - count, 0) * each for count, each in zip(here, hours, strict=True)]
     total = sum(missing)
     return f"{total:.2g} core-hours more" if total < 100 else f"{total:,.0f} core-hours more"
+
+
+def announced(seeds: int, spread: float, of: str, paired: bool = True, comparisons: int = 1) -> str:
+    """What a study can be expected to show, to be said before its result.
+
+    Args:
+        seeds: on each side.
+        spread: standard deviation of the differences of pairs, or of one side's values (points).
+        of: what that spread was seen in.
+        comparisons: made together, by Bonferroni's correction.
+    """
+    seen = Design(paired, spread, LEVEL / comparisons).detectable(seeds)
+    kind = f"{seeds} pairs of seeds" if paired else f"{seeds} seeds a side"
+    many = f" in each of {comparisons} comparisons" if comparisons > 1 else ""
+    return (
+        f"{kind}, with a standard deviation of {spread:.2f} points ({of}), show "
+        f"{seen:.1f} points{many} with a chance of {POWER:.0%}"
+    )

@@ -12,7 +12,8 @@ from torchvision.models import resnet
 from terminator.hamburger import Hamburger, HamburgerSettings
 from terminator.hamburger.backbone import Backbone
 from terminator.hamburger.hamnet import HamNet
-from terminator.hamburger.settings import CONTEXTS, HamNetSettings
+from terminator.hamburger.segmentation.presets import CONVOLUTION, MATRIX, MEAN, mixer_arms
+from terminator.hamburger.settings import CONTEXTS, MIXERS, HamNetSettings
 from terminator.model import count_parameters
 from terminator.runtime.settings import ConfigError
 
@@ -123,7 +124,41 @@ def test_initial_values_are_the_releases():
     )
 
 
-@pytest.mark.parametrize("context", CONTEXTS)
+ANY_SIZE = [context for context in CONTEXTS if context not in MIXERS or context == "linear"]
+SIZED = [context for context in CONTEXTS if context not in ANY_SIZE]
+
+
+@pytest.mark.parametrize("context", SIZED)
+def test_a_mixer_made_for_a_size_gives_logits_and_gradients_everywhere(context):
+    net = small(context=context, backbone="none", context_size=12)
+    logits = net(torch.randn(2, 3, 12, 12))
+    assert logits.shape == (2, 5, 12, 12)
+    logits.square().mean().backward()
+    assert not [name for name, parameter in net.named_parameters() if parameter.grad is None]
+
+
+def test_what_belongs_to_another_context_is_refused_by_name():
+    for settings in (
+        {"context": "hyperzzw_matrix"},
+        {"context": "pooling", "context_size": 12},
+        {"context": "attention", "pooling_width": 8},
+        {"context": "pooling", "pooling_width": 0},
+    ):
+        with pytest.raises(ConfigError, match=r"model\.(context_size|pooling_width)"):
+            HamNetSettings(**settings)
+
+
+def test_pooling_of_many_channels_has_the_parameters_of_terminators_operator():
+    arms = mixer_arms("laptop")
+    counts = [
+        sum(p.numel() for p in HamNet(arms[name].model, arms[name].ham).parameters())
+        for name in (MEAN, MATRIX, CONVOLUTION)
+    ]
+    assert counts[1] == counts[2]
+    assert counts[0] == pytest.approx(counts[1], rel=0.01)
+
+
+@pytest.mark.parametrize("context", ANY_SIZE)
 @pytest.mark.parametrize("backbone", ["resnet18", "none"])
 def test_every_context_gives_logits_of_the_inputs_size_and_gradients_everywhere(context, backbone):
     net = small(context=context, backbone=backbone)
@@ -139,7 +174,8 @@ def test_without_a_backbone_a_pixel_sees_others_through_the_context_alone():
     moved = x.clone()
     moved[..., 5, 5] += 3
     for context in CONTEXTS:
-        net = small(context=context, backbone="none").eval()
+        size = {"context_size": 6} if context in SIZED else {}
+        net = small(context=context, backbone="none", **size).eval()
         bases = torch.Generator().manual_seed(0)
         outputs = []
         for part in (x, moved):
@@ -147,7 +183,7 @@ def test_without_a_backbone_a_pixel_sees_others_through_the_context_alone():
             if isinstance(net.context, Hamburger) and context == "hamburger":
                 net.context.ham._generator = bases
             outputs.append(net(part)[..., :5, :5])  # without the pixel that was moved
-        assert torch.equal(*outputs) == (context in ("bread", "none")), context
+        assert torch.equal(*outputs) == (context in ("bread", "none", "linear")), context
 
 
 def test_the_bread_is_the_block_without_its_ham_and_with_its_parameters():

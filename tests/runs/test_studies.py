@@ -37,6 +37,7 @@ def record(accuracy, seed=0, entropy=1.0):
 
 def all_studies(profile):
     yield studies.ablations(profile)
+    yield studies.parts(profile)
     yield studies.global_mixers(profile)
     for contest in (studies.networks(profile), studies.optimizers(profile)):
         yield contest.sweep()
@@ -55,7 +56,8 @@ def test_every_variant_is_possible_and_differs_from_every_other(profile, tiny_da
 
 def test_every_ablation_is_a_network_that_classifies(tiny_data):
     x = torch.randn(2, 3, 8, 8)
-    for label, config in studies.ablations("laptop").variants.items():
+    found = studies.ablations("laptop").variants | studies.parts("laptop").variants
+    for label, config in found.items():
         with torch.no_grad():
             logits = networks.build(CLASSIFICATION.resolve(config, tiny_data()))(x)
         assert logits.isfinite().all(), label
@@ -92,6 +94,17 @@ def test_a_variant_changes_what_its_name_says_and_nothing_else():
         "omega_0",
     }
     assert set(studies.ablations("smoke").variants) < set(study.variants)
+
+
+def test_the_parts_that_seeds_are_to_decide_on_differ_from_the_full_network_in_one_thing():
+    study = studies.parts("laptop")
+    base = study.variants[FULL].updated(train={"observe": False})
+    assert len(study.seeds) >= 5
+    assert len(study.variants) == 1 + len(studies.part_kinds()) == 11
+    for label, config in study.variants.items():
+        changes = changed_settings(config, base)
+        found = [key for group in changes.values() for key in group]
+        assert len(found) == 1, label
 
 
 @ANY_PROFILE

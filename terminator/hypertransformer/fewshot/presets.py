@@ -137,7 +137,7 @@ SEEDS = {
     "smoke": (0,),
     "laptop": (0, 1, 2),
     "paper": (0, 1, 2),
-}  # of the main settings; the other studies take one
+}  # of the methods; the other studies take one
 WIDTHS = {"smoke": (4, 8), "laptop": (4, 6, 8, 16), "paper": (4, 6, 8, 16)}
 SHOTS = {"smoke": (1, 5), "laptop": (1, 5), "paper": (1, 5)}
 UNLABELED = {"smoke": (0, 2), "laptop": (0, 2, 4), "paper": (0, 2, 4)}  # per class

@@ -33,19 +33,13 @@ def run_study(
     data: EpisodeData | None = None,
     need_model: bool = False,
 ) -> dict[str, list[FinishedRun]]:
-    """All runs of a study by label: main settings with every seed of the profile, all else with the
+    """All runs of a study by label: the methods with every seed of the profile, all else with the
     first.
-
-    Main are the methods at the profile's own number of ways, and the generated CNN at any.
     """
-    chosen, main = (
-        tuple(seeds) or SEEDS[profile],
-        f"{preset(MAIN[profile]).episodes.num_labels}-way,",
-    )
+    chosen = tuple(seeds) or SEEDS[profile]
     found: dict[str, list[FinishedRun]] = {}
     for label, config in study(name, profile).items():
-        every = name == "methods" and (label.startswith(main) or label.endswith("all layers"))
-        for seed in chosen if every else chosen[:1]:
+        for seed in chosen if name == "methods" else chosen[:1]:
             config = config.updated(train={"seed": seed, "device": device})
             run = FEW_SHOT.run(config, EXPERIMENT, profile, data=data, need_model=need_model)
             found.setdefault(label, []).append(run)

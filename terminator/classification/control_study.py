@@ -1,0 +1,199 @@
+"""The controls of controls.py over the trained full networks of studies.parts: measured once, kept
+as a record, and what it says.
+"""
+
+from collections.abc import Mapping, Sequence
+from statistics import stdev
+from typing import Any
+
+import pandas as pd
+import torch
+
+from terminator.classification import controls, studies
+from terminator.classification.observations import ink
+from terminator.classification.runs import CLASSIFICATION
+from terminator.data.augment import normalize
+from terminator.runs import measurements, power, records
+from terminator.runs.comparison import accuracy_of
+from terminator.runs.outcomes import SEEDS, Outcome, Sample, Terms
+from terminator.runs.proof import compare
+from terminator.runtime.paths import results_dir
+from terminator.runtime.provenance import device_name
+
+EXPERIMENT = "inside_controls"
+IMAGES = {"smoke": 32, "laptop": 256, "paper": 256}  # test images whose object is looked for
+GROUPS = {"global": controls.GLOBAL, "local": controls.LOCAL, "fast": controls.FAST}
+WAYS = (controls.SCORE, controls.INPUT, controls.SHUFFLED, controls.GRAD_CAM)
+WHOLE = "nothing"
+
+
+def recorded(profile: str, device: str = "auto") -> dict[str, Any]:
+    """The record of these controls, made now where it is missing: from the trained networks, which
+    are trained where their weights are not here.
+
+    Raises:
+        as System.run.
+    """
+    name = f"controls-{profile}"
+    measured = measurements.named(
+        EXPERIMENT, name, "controls", profile, lambda: _measured(profile, device)
+    )
+    return measured
+
+
+def found_record(profile: str) -> dict[str, Any] | None:
+    """The same, if it is there."""
+    path = results_dir() / "runs" / EXPERIMENT / f"controls-{profile}" / "record.json"
+    return records.read_record(path) if path.is_file() else None
+
+
+def _measured(profile: str, device: str) -> dict[str, Any]:
+    study = studies.parts(profile)
+    config = CLASSIFICATION.ready(study.variants[studies.FULL], profile)
+    data, rows = CLASSIFICATION.load_data(config), []
+    for seed in study.seeds:
+        of_seed = config.updated(train={"seed": seed, "device": device})
+        run = CLASSIFICATION.run(of_seed, study.experiment, profile, data=data, need_model=True)
+        rows.append({"seed": seed, **_one(run, data, IMAGES[profile])})
+    about = {"title": data.info.title, "fingerprint": data.info.fingerprint}
+    return {"data": about, "results": {"networks": rows}, "device": device_name("cpu")}
+
+
+def _one(run: Any, data: Any, images: int) -> dict[str, Any]:
+    """What is measured of one trained network."""
+    config, model = run.config, run.model()
+    trainer = CLASSIFICATION.trainer(model, config, data)
+    batch = config.test.batch_size
+    x = normalize(data.test_images[:images], data.info.mean, data.info.std)
+    accuracies = {WHOLE: trainer.evaluate("released")["accuracy"]}
+    for name, branches in GROUPS.items():
+        with controls.without_branches(model, branches, x[:2]):
+            accuracies[name] = trainer.evaluate("released")["accuracy"]
+    shares = controls.branch_shares(model, x[:batch])
+    inked = ink(data.test_images[:images], data.info.name)
+    return {
+        "accuracy_without": accuracies,
+        "share": {name: controls.share_of(shares, of) for name, of in GROUPS.items()},
+        "object": {} if inked is None else _objects(model, x, inked, batch),
+    }
+
+
+def _objects(
+    model: Any, x: torch.Tensor, inked: torch.Tensor, batch: int
+) -> dict[str, dict[str, Any]]:
+    """Per way, AUROC (%) of every image that has ink, and the concentration."""
+    found: dict[str, dict[str, Any]] = {way: {"auroc": [], "concentration": []} for way in WAYS}
+    for start in range(0, len(x), batch):
+        part, mask = x[start : start + batch], inked[start : start + batch]
+        use = mask.flatten(1).any(1)
+        maps = controls.object_maps(model, part, seed=start)
+        for way in WAYS:
+            scores, dense = controls.per_image([m[use] for m in maps[way]], mask[use])
+            found[way]["auroc"] += [round(score, 2) for score in scores]
+            found[way]["concentration"].append(dense)
+    for of in found.values():
+        of["concentration"] = sum(of["concentration"]) / len(of["concentration"])
+    return found
+
+
+# -- what it says ----------------------------------------------------------------------------------
+
+
+def _networks(record: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return record["results"]["networks"]
+
+
+def branch_table(record: Mapping[str, Any]) -> pd.DataFrame:
+    """A row per group of branches: share of the bottlenecks' input power (%, mean over blocks and
+    seeds, and the largest of a block), accuracy (%) with it set to zero.
+    """
+    rows = []
+    for name in (WHOLE, *GROUPS):
+        shares = [value for r in _networks(record) for value in r["share"].get(name, [])]
+        accuracy = pd.Series([r["accuracy_without"][name] for r in _networks(record)])
+        rows.append(
+            {
+                "set to zero": name,
+                "share of power (%)": 100 * sum(shares) / len(shares) if shares else float("nan"),
+                "largest of a block (%)": 100 * max(shares) if shares else float("nan"),
+                "accuracy": accuracy.mean(),
+                "lowest": accuracy.min(),
+                "highest": accuracy.max(),
+                "seeds": len(accuracy),
+            }
+        )
+    return pd.DataFrame(rows).set_index("set to zero")
+
+
+def object_table(record: Mapping[str, Any]) -> pd.DataFrame:
+    """A row per way of saying where the object is: AUROC (%) and concentration, means over images,
+    blocks and seeds; and by how much slow scores exceed it, with the bootstrap's 95 % interval over
+    images and seeds.
+    """
+    rows = []
+    networks = [r["object"] for r in _networks(record) if r["object"]]
+    for way in WAYS if networks else ():
+        scores = [_mean(r[way]["auroc"]) for r in networks]
+        gains = [
+            [s - o for s, o in zip(r[controls.SCORE]["auroc"], r[way]["auroc"], strict=True)]
+            for r in networks
+        ]
+        low, high = controls.bootstrap_interval(gains)
+        same = way == controls.SCORE
+        rows.append(
+            {
+                "way": way,
+                "AUROC": _mean(scores),
+                "concentration": _mean([r[way]["concentration"] for r in networks]),
+                "|S| exceeds it by": 0.0 if same else _mean([_mean(of) for of in gains]),
+                "from": 0.0 if same else low,
+                "to": 0.0 if same else high,
+            }
+        )
+    return pd.DataFrame(rows).set_index("way") if rows else pd.DataFrame(rows)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def operator_used(record: Mapping[str, Any]) -> Outcome:
+    """Whether accuracy falls when the global branches of trained networks are set to zero."""
+    sides = [_of_seeds(record, name) for name in (WHOLE, "global")]
+    names = ("accuracy of the trained network", "with its global branches set to zero")
+    return compare(sides[0], sides[1], names, Terms())
+
+
+def _of_seeds(record: Mapping[str, Any], name: str) -> list[Sample]:
+    where = record["device"]
+    return [Sample(r["seed"], r["accuracy_without"][name], where, 0.0) for r in _networks(record)]
+
+
+def score_beyond(record: Mapping[str, Any], way: str) -> Outcome:
+    """Whether slow scores single out the object better than another way, by AUROC (%), seed by
+    seed.
+    """
+    where = record["device"]
+    sides = [
+        [
+            Sample(r["seed"], _mean(r["object"][name]["auroc"]), where, 0.0)
+            for r in _networks(record)
+            if r["object"]
+        ]
+        for name in (controls.SCORE, way)
+    ]
+    names = (f"AUROC of {controls.SCORE}", f"of {way}")
+    return compare(sides[0], sides[1], names, Terms(floors={"chance": 50.0}))
+
+
+def announced(profile: str, full: Sequence[Mapping[str, Any]]) -> str:
+    """The difference that the study of parts can be expected to show, from the spread of the full
+    network's seeds alone.
+    """
+    values = [accuracy_of(record) for record in full]
+    if len(values) < SEEDS:
+        return f"{len(values)} seeds: no verdict, whatever the difference"
+    variants = len(studies.parts(profile).variants) - 1
+    return power.announced(
+        len(values), stdev(values), "of the full network", paired=False, comparisons=variants
+    )

@@ -1,0 +1,120 @@
+"""Every global mixer in one frame on the context task: what notebook 20 shows of it, and the claims
+on Terminator's operator that it decides.
+
+Each mixer has the learning rate of RATES that was best on validation pictures (`rate_table`); test
+pictures chose nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from statistics import stdev
+from typing import Any
+
+import pandas as pd
+import torch
+
+from terminator.data.pictures.context import CLASSES, RANGE, draw_context, prototypes
+from terminator.hamburger.segmentation.presets import (
+    CONVOLUTION,
+    LINEAR,
+    MATRIX,
+    MEAN,
+    MIXER_RATES,
+    MIXER_SEEDS,
+    RATES,
+    mixer_arms,
+)
+from terminator.hamburger.segmentation.runs import SEGMENTATION, SegmentationRun
+from terminator.hamburger.segmentation.tasks import confusion_matrix, scores
+from terminator.runs import power
+from terminator.runs.outcomes import SEEDS, Outcome, Terms, sampled
+from terminator.runs.proof import compare as compare_samples
+from terminator.runs.study import Study, run_study, study_records
+
+EXPERIMENT = "segmentation_mixers"
+Runs = Mapping[str, Sequence[SegmentationRun]]
+READINGS = {MATRIX: "matrix product", CONVOLUTION: "convolution"}
+CLAIMS = tuple(  # claim, the mixer that is better if it is true, the one it is compared with
+    (text.format(reading), mixer, other)
+    for other, text in (
+        (LINEAR, "the global operator as a {} brings context where only context can help"),
+        (MEAN, "the global operator as a {} brings more context than a mean over all positions"),
+    )
+    for mixer, reading in READINGS.items()
+)
+
+
+def study(profile: str) -> Study:
+    """Every mixer at its own rate."""
+    return Study(EXPERIMENT, mixer_arms(profile), MIXER_SEEDS[profile])
+
+
+def runs(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> Runs:
+    """The runs, {label: one per seed}."""
+    return run_study(SEGMENTATION, study(profile), profile, seeds, device)
+
+
+def rate_table(profile: str) -> pd.DataFrame:
+    """mIoU (%) on validation pictures of every mixer (row) at every rate (column), one seed, from
+    the records that are there.
+    """
+    rows: dict[str, dict[float, float]] = {}
+    for rate in RATES:
+        sweep = Study(f"{EXPERIMENT}-rates", mixer_arms(profile, rate), (0,))
+        for label, found in study_records(SEGMENTATION, sweep, profile).items():
+            for record in found:
+                rows.setdefault(label, {})[rate] = record["results"]["val"]["miou"]
+    table = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=list(RATES))
+    return table.reindex([label for label in MIXER_RATES if label in rows])
+
+
+def bounds(pictures: int = 400, seed: int = 1_000_003) -> dict[str, float]:
+    """mIoU (%) of the best answers there can be on freshly drawn pictures: to single pixels, and
+    knowing which classes a picture has (576 pixels tell).
+    """
+    images, labels = (torch.from_numpy(part).long() for part in draw_context(pictures, seed))
+    points = images * (2 * RANGE / 255) - RANGE  # (N, 6, 24, 24)
+    centres = torch.from_numpy(prototypes())[None, :, :, None, None]  # (1, 8, 6, 1, 1)
+    nearness = -(points[:, None] - centres).square().sum(2)  # (N, 8, 24, 24), of one noise for all
+    there = torch.zeros(pictures, CLASSES, dtype=torch.bool).scatter(1, labels.flatten(1), True)
+    known = nearness.masked_fill(~there[:, :, None, None], -torch.inf)
+    answers = {"without context": nearness, "knowing the picture's classes": known}
+    return {
+        name: scores(confusion_matrix(of.argmax(1), labels, CLASSES))["miou"]
+        for name, of in answers.items()
+    }
+
+
+def announced(profile: str, context: Mapping[str, Sequence[SegmentationRun]]) -> str:
+    """The difference that the study can be expected to show, from the spread of two arms of the
+    context study; before any result.
+    """
+    seeds = len(MIXER_SEEDS[profile])
+    pairs = [[r.miou() for r in context[name]] for name in ("pooling", "self-attention")]
+    if min(map(len, pairs)) < SEEDS or seeds < SEEDS:
+        return f"{seeds} seed: no verdict, whatever the difference"
+    spread = stdev(a - b for a, b in zip(*pairs, strict=True))
+    return power.announced(seeds, spread, "of attention less pooling, above")
+
+
+def compare(found: Runs, a: str, b: str) -> Outcome:
+    """mIoU (%) of mixer a against b. That the task can be learned in this frame other mixers show;
+    a side has to beat an answer of one class everywhere.
+    """
+    classes = len(found[a][0].record["data"]["classes"])
+    terms = Terms(floors={"one class everywhere (at most)": 100 / classes})
+    sides = [sampled([r.record for r in found[label]], _miou) for label in (a, b)]
+    return compare_samples(sides[0], sides[1], (a, b), terms)
+
+
+def _miou(record: Mapping[str, Any]) -> float:
+    return float(record["results"][SEGMENTATION.judged_by(dict(record))]["miou"])
+
+
+def claims(found: Runs) -> pd.DataFrame:
+    """The claims, what the runs say about each, and a verdict that is computed from them."""
+    rows = []
+    for text, a, b in CLAIMS:
+        if found.get(a) and found.get(b):
+            outcome = compare(found, a, b)
+            rows.append({"claim": text, "evidence": str(outcome), "verdict": outcome.said})
+    return pd.DataFrame(rows, columns=["claim", "evidence", "verdict"])

@@ -1,0 +1,75 @@
+"""Every mixer on the context task: the rates that were chosen, the best answers there can be, the
+claims.
+"""
+
+import pytest
+
+from terminator.hamburger.segmentation import mixers
+from terminator.hamburger.segmentation.presets import (
+    LINEAR,
+    MATRIX,
+    MEAN,
+    MIXER_RATES,
+    MIXER_SEEDS,
+    mixer_arms,
+)
+from terminator.runs.power import announced
+
+
+def test_arms_differ_in_their_context_and_rate_alone():
+    for profile in ("smoke", "laptop", "paper"):
+        arms = mixer_arms(profile)
+        assert {LINEAR, MATRIX, MEAN} <= set(arms) <= set(MIXER_RATES)
+        one = next(iter(arms.values()))
+        for label, config in arms.items():
+            assert config.optimizer.lr == MIXER_RATES[label]
+            same = config.updated(
+                model={"context": "linear", "context_size": None, "pooling_width": None},
+                optimizer={"lr": one.optimizer.lr},
+            )
+            assert same == one.updated(model={"context": "linear"})
+    assert len(MIXER_SEEDS["laptop"]) >= 5
+
+
+def test_the_rate_of_every_mixer_is_the_one_that_was_best_on_validation_pictures():
+    table = mixers.rate_table("laptop")
+    assert list(table.index) == list(MIXER_RATES)
+    for label, row in table.iterrows():
+        assert row.idxmax() == MIXER_RATES[label], label
+
+
+def test_the_best_answers_bracket_what_context_is_worth():
+    found = list(mixers.bounds(60).values())
+    assert found[0] == pytest.approx(37.5, abs=1.5)
+    assert found[1] == pytest.approx(63.5, abs=2.5)
+
+
+def test_what_a_study_can_show_is_said_with_its_seeds():
+    text = announced(5, 0.5, "of something", comparisons=10)
+    assert text.startswith("5 pairs of seeds, with a standard deviation of 0.50 points")
+    assert "10 comparisons" in text
+    less = float(announced(5, 0.5, "").split("show ")[1].split()[0])
+    assert less < float(text.split("show ")[1].split()[0])
+
+
+def test_claims_are_judged_by_pairs_of_seeds(monkeypatch):
+    def run(seed, miou):
+        record = {
+            "seed": seed,
+            "device": "here, 1 threads",
+            "wall_s": 1.0,
+            "data": {"classes": list("abcdefgh")},
+            "results": {"test": {"miou": miou}, "val": {"miou": miou}},
+        }
+        return type("Run", (), {"record": record})()
+
+    sides = {LINEAR: 37.0, MATRIX: 45.0, MEAN: 60.0}
+    found = {
+        label: [run(seed, value + 0.1 * seed * (label != MEAN)) for seed in range(5)]
+        for label, value in sides.items()
+    }
+    table = mixers.claims(found)
+    assert list(table["verdict"]) == ["holds", "does not hold"]
+    near = (37.2, 36.9, 37.4, 37.1, 37.5)
+    found[MATRIX] = [run(seed, value) for seed, value in enumerate(near)]
+    assert mixers.claims(found)["verdict"][0].startswith("no difference beyond 1 points")
