@@ -87,7 +87,11 @@ def checklist(found: Records) -> list[tuple[str, str]]:
             "Training and evaluation code",
             "`python run_all.py`; `python -m terminator train | evaluate`",
         ),
-        ("Trained models", "made again from a record's settings; weights are not committed"),
+        (
+            "Trained models",
+            "some in terminator/weights, described in docs/models.md; others are made again from a "
+            "record's settings",
+        ),
         (
             "Hyper-parameters, and how they were chosen",
             "in every record; the release's where it had them. No search on test data; the last "
