@@ -36,15 +36,28 @@ def evidence() -> dict[str, Records]:
     return {task: records.evidence(task) for task in dict.fromkeys(claim.task for claim in CLAIMS)}
 
 
-def claims_table(found: Mapping[str, Records]) -> list[dict[str, str]]:
+def under_way() -> dict[str, Records]:
+    """The records of trainings that are not finished, by task, of claims that take them."""
+    tasks = dict.fromkeys(claim.task for claim in CLAIMS if claim.under_way)
+    return {task: records.evidence(task, records.RUNNING) for task in tasks}
+
+
+def claims_table(
+    found: Mapping[str, Records], unfinished: Mapping[str, Records] | None = None
+) -> list[dict[str, str]]:
     """One row per claim, from the records by task.
+
+    Args:
+        found: of finished trainings.
+        unfinished: of others, for claims that take them.
 
     Returns:
         rows of system, claim, source, notebook, verdict, evidence, what would settle it.
     """
     rows = []
     for claim in CLAIMS:
-        verdict = claim.verdict(found.get(claim.task, []))
+        more = (unfinished or {}).get(claim.task, []) if claim.under_way else []
+        verdict = claim.verdict([*found.get(claim.task, []), *more])
         rows.append(
             {
                 "system": claim.system,
@@ -254,7 +267,7 @@ RULE = (
 def page() -> str:
     """results/REPRODUCIBILITY.md from the records that are evidence."""
     found = evidence()
-    rows = claims_table(found)
+    rows = claims_table(found, under_way())
     counts = Counter(word_of(row["verdict"]) for row in rows)
     head = list(rows[0])
     lines = [
