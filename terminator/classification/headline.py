@@ -83,7 +83,8 @@ def log_so_far(found: Records) -> pd.DataFrame:
     least.
     """
     most = max(10, 2 * max((len(run["epochs"]) for run in found), default=0))
-    return log().rename_axis("epoch").reset_index().query("epoch <= @most")
+    table = log().rename_axis("epoch").reset_index()
+    return table[table["epoch"] <= most]
 
 
 def last_common_epoch(found: Sequence[Mapping[str, Any]]) -> int:
