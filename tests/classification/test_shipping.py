@@ -11,7 +11,7 @@ from small_command import NETWORK
 import terminator
 from terminator import Config, Terminator
 from terminator.__main__ import main
-from terminator.classification import cards, shipping
+from terminator.classification import cards, finetuning, shipping
 from terminator.classification.runs import CLASSIFICATION, evaluate_file
 from terminator.data import load, normalize
 from terminator.data.decoding import write_class_folders
@@ -284,6 +284,26 @@ def test_as_many_classes_of_other_names_are_others(mine):
 
     renamed = replace(data, info=replace(data.info, classes=tuple("abcdefghij")))
     assert not torch.equal(CLASSIFICATION.start(config, renamed).classifier.weight, known)
+
+
+def test_what_weights_are_worth_is_said_by_the_rule_of_proof(mine, threes):
+    ways = finetuning.both_ways(threes, "mine", "smoke", train={"epochs": 1, "device": "cpu"})
+    scratch, taken = (group[0].record for group in ways.values())
+    assert list(ways) == ["from scratch", "from mine"]
+    assert taken["parameters"] == scratch["parameters"]
+    assert taken["config"]["model"] == scratch["config"]["model"]
+    said = finetuning.sentence(ways)
+    assert said.startswith("3 classes, 48 pictures to train, 12 to test")
+    assert "from mine: " in said
+    assert "one seed, no verdict with fewer than 3" in said
+
+
+def test_few_pictures_of_few_classes(tmp_path):
+    assert finetuning.few_pictures("smoke", tmp_path / "few") == "digits"
+    for split, count in (("train", 12), ("test", 20)):
+        folders = sorted((tmp_path / "few" / split).iterdir())
+        assert [folder.name for folder in folders] == ["0", "1", "2", "3"]
+        assert all(len(list(folder.iterdir())) == count for folder in folders)
 
 
 # -- what the package holds ------------------------------------------------------------------------
