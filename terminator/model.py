@@ -307,6 +307,19 @@ class Terminator(Connectable):
             )
         return described(path, tensors, metadata, cls)
 
+    @classmethod
+    def from_pretrained(cls, name_or_file: str | Path) -> "Terminator":
+        """A trained model that comes with the package, by its name, or one in a file of this kit.
+
+        It is calibrated; `info` says what it was trained on and how good it is (docs/models.md).
+
+        Raises:
+            ValueError: for an unknown name, listing the known ones; as `load`.
+        """
+        from terminator.runtime import shipped  # only where one is wanted
+
+        return cls.load(shipped.model_path(name_or_file))
+
 
 def _channel_slow_nets(block: SFNEBlock) -> list[SlowNet]:
     """The block's slow nets over channels instead of positions."""

@@ -35,6 +35,8 @@ class SinusoidalFilter(Pointwise):
         alpha, beta: shape and rate of the Gamma distribution.
     """
 
+    needs_float32 = True  # phases of 10^5 radians: in 16 bits they would be other functions
+
     def __init__(
         self, dimensions: int, hidden: int, index: int, omega_0: float, alpha: float, beta: float
     ):

@@ -9,7 +9,8 @@ from types import ModuleType
 from typing import Any
 
 from terminator.classification.config import Config, DatasetConfig
-from terminator.classification.fitting import check_warmup, fit_batch
+from terminator.classification.fitting import FORM, check_warmup, fit_batch, fit_images
+from terminator.classification.model_commands import COMMANDS as MODEL_COMMANDS
 from terminator.runs.command_line import (
     Command,
     Settings,
@@ -94,6 +95,10 @@ def _train_own(config: Config, args: argparse.Namespace) -> None:
             "or archive with a folder per class (CLASS/*.jpg, or train/CLASS/* and test/CLASS/*)"
         )
     with processes(config.train):
+        chosen = [name for name in FORM if _names(args.words, f"dataset.{name}") or args.config]
+        config, line = fit_images(config, chosen)
+        if line and rank() == 0:
+            say(line)
         data = CLASSIFICATION.load_data(config, args.data_dir)
         asked = _names(args.words, "train.batch_size") or args.config is not None
         config, line = fit_batch(config, data.info.train_size, asked)
@@ -139,7 +144,7 @@ def predict(args: argparse.Namespace) -> int:
     from terminator.runs.records import write_csv, write_json
 
     model = answering.load_predictor(model_file(args.model, "classification"))
-    found = list(answering.answers(model, picture_files(args.images)))
+    found = list(answering.answers(model, picture_files(args.images), args.top))
     print(terminal(answering.answer_lines(found)))
     if args.csv:
         print(f"written: {terminal(write_csv(args.csv, answering.answer_table(found)))}")
@@ -175,14 +180,26 @@ def datasets(args: argparse.Namespace) -> None:
 
 def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     model_option(
-        parser, "a .safetensors file of this kit, a run's folder, or a released checkpoint"
+        parser,
+        "a .safetensors file of this kit, a run's folder, a released checkpoint, or the name of a "
+        "model that comes with the package",
     )
     data_option(parser)
 
 
 def _predict_options(parser: argparse.ArgumentParser) -> None:
-    model_option(parser, "a .safetensors file of this kit, a run's folder or an experiment")
+    model_option(
+        parser,
+        "the name of a model that comes with the package (see models), a .safetensors file of this "
+        "kit, a run's folder or an experiment",
+    )
     images_option(parser)
+    parser.add_argument(
+        "--top",
+        type=int,
+        metavar="N",
+        help="so many classes a picture, the most probable first (default: 5)",
+    )
     for name, what in (("csv", "a table"), ("json", "JSON")):
         parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"write {what} as well")
     parser.add_argument(
@@ -227,6 +244,10 @@ COMMANDS = (
         "classify image files with a saved, calibrated model",
         _predict_options,
         examples=(
+            (
+                "cifar10 cat.jpg",
+                "with a model that comes with the package: no training, no network",
+            ),
             ("model.safetensors cat.jpg dog.jpg", "the most probable classes of each"),
             ("results/runs/cli photos/ --csv answers.csv", "the last model, a folder of pictures"),
             ("model.safetensors cat.jpg --show scores", "what it looks at"),
@@ -238,4 +259,5 @@ COMMANDS = (
         "list data sets: what is there, what is not, how to get it",
         data_option,
     ),
+    *MODEL_COMMANDS,
 )

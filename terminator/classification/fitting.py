@@ -1,8 +1,14 @@
-"""Settings that are made to fit: a warm-up to the length of a training, a batch to few images."""
+"""Settings that are made to fit: a warm-up to the length of a training, a batch to few images, the
+form of images to a pretrained model.
+"""
+
+from collections.abc import Collection
+from typing import Any
 
 from terminator.classification.config import Config
 from terminator.runtime.settings import ConfigError
 
+FORM = ("image_size", "channels")  # of images, that a pretrained model decides
 PARTS = 4  # of one's own images: a batch is at most one of so many, so that an epoch has some steps
 
 
@@ -71,3 +77,30 @@ def fit_batch(config: Config, images: int, asked: bool = False) -> tuple[Config,
     rest = f"; {left} of them, others every time, are left out of an epoch" if left else ""
     line = f"{images} training images: train.batch_size={batch}{fits}{rest}"
     return config.updated(train={"batch_size": batch}), line
+
+
+def fit_images(config: Config, asked: Collection[str] = ()) -> tuple[Config, str]:
+    """The configuration with images in the form that its pretrained model takes, and what is to be
+    said of it; "" for nothing.
+
+    Args:
+        asked: settings of the data set that somebody chose, and that stay.
+
+    Raises:
+        ValueError: if the model cannot be read.
+    """
+    if not config.pretrained.load:
+        return config, ""
+    from terminator.classification import networks  # with torch, which help does without
+
+    model: Any = networks.pretrained(config.pretrained.filename)
+    form = dict(zip(FORM, (model.config.size, model.config.in_channels)))
+    changed = {
+        name: value
+        for name, value in form.items()
+        if name not in asked and getattr(config.dataset, name) != value
+    }
+    if not changed:
+        return config, ""
+    said = " ".join(f"dataset.{name}={value}" for name, value in changed.items())
+    return config.updated(dataset=changed), f"{said}, as {config.pretrained.filename} takes it"

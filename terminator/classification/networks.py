@@ -1,5 +1,7 @@
 """The networks by name (network.name): made from a configuration, or read from a model file."""
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from terminator.classification.config import Config, NetworkConfig
 from terminator.classification.host import Host
 from terminator.config import ModelConfig
 from terminator.model import Terminator, described
-from terminator.runtime import weights
+from terminator.runtime import shipped, weights
 from terminator.runtime.settings import from_dict, to_dict
 
 BASELINES: dict[str, type[Baseline]] = {
@@ -59,6 +61,44 @@ def load(path: str | Path) -> nn.Module:
                 raise ValueError(f"its network is {network.name}; allowed: {', '.join(BASELINES)}")
         model = described(path, tensors, metadata, lambda config: _made(config, network))
         _check_settings(model)
+    return model
+
+
+def pretrained(name_or_file: str | Path) -> nn.Module:
+    """A trained network that comes with the package, by its name, or one in a file, as `load`.
+
+    Raises:
+        ValueError: for an unknown name, listing the known ones; as `load`.
+    """
+    return load(shipped.model_path(name_or_file))
+
+
+def knows(model: nn.Module, classes: Sequence[str]) -> bool:
+    """Whether a model's answers are of these classes; of one that names none, their number
+    counts.
+    """
+    of: Any = model
+    known = getattr(model, "info", {}).get("data", {}).get("classes")
+    return list(known) == list(classes) if known else of.config.classes == len(classes)
+
+
+def with_new_classifier(model: Any, classes: int) -> Any:
+    """The model with an untrained classifier for so many classes, drawn from torch's random state,
+    in place.
+
+    Raises:
+        ValueError: for a network that has none to be exchanged.
+    """
+    if not isinstance(model, Terminator):
+        raise ValueError(
+            f"a {type(model).__name__} keeps its classes; allowed: a Terminator, whose classifier "
+            "can be exchanged"
+        )
+    model.config = dataclasses.replace(model.config, classes=classes)
+    fresh = nn.Linear(model.classifier.in_features, classes)
+    nn.init.kaiming_normal_(fresh.weight)
+    nn.init.zeros_(fresh.bias)
+    model.classifier = fresh.to(model.classifier.weight)
     return model
 
 

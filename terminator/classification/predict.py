@@ -15,7 +15,9 @@ from terminator.data.augment import normalize
 from terminator.data.files import read_file
 from terminator.data.pixels import decode, open_as, resize_image
 from terminator.model import Terminator
+from terminator.runtime import shipped
 from terminator.runtime.paths import atomic_path
+from terminator.runtime.settings import require
 from terminator.standardization import is_calibrated
 
 TOP = 5  # classes of an answer
@@ -24,13 +26,14 @@ SHOWN = 384  # pixels a side of a picture under its slow scores
 
 
 def load_predictor(model_path: str | Path) -> Terminator:
-    """A model that gives single images an answer.
+    """A model that gives single images an answer, by its file, or by its name if it comes with the
+    package.
 
     Raises:
         ValueError: if it is not calibrated, takes no images, or was saved without its data's
             description.
     """
-    model = load(model_path)
+    model = load(shipped.model_path(model_path))
     said = getattr(model, "info", {}).get("data", {})
     if not {"classes", "mean", "std"} <= said.keys() or model.config.dimensions != 2:
         raise ValueError(
@@ -124,9 +127,19 @@ class Answer:
 
 
 @torch.no_grad()
-def answers(model: Terminator, paths: Sequence[Path], top: int = TOP) -> Iterator[Answer]:
-    """What a model says of every file, in order; a file that cannot be read has an error."""
+def answers(model: Terminator, paths: Sequence[Path], top: int | None = None) -> Iterator[Answer]:
+    """What a model says of every file, in order; a file that cannot be read has an error.
+
+    Args:
+        top: how many classes an answer has; without it TOP, or all where there are fewer.
+
+    Raises:
+        ConfigError: for more classes than the model knows.
+    """
     classes = model.info["data"]["classes"]
+    most = len(classes)
+    top = min(TOP, most) if top is None else top
+    require(1 <= top <= most, "top", top, f"1 to {most}, as many classes as the model knows")
     for start in range(0, len(paths), BATCH):
         read: dict[Path, Tensor] = {}
         wrong: dict[Path, str] = {}

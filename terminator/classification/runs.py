@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from terminator.classification import networks, studies
 from terminator.classification.config import Config
-from terminator.classification.fitting import fit_batch, fit_warmup, warmup_line
+from terminator.classification.fitting import fit_batch, fit_images, fit_warmup, warmup_line
 from terminator.classification.presets import IMAGES, SUBSTITUTES, TOUR, preset
 from terminator.classification.trainer import Trainer
 from terminator.config import SHAPE, ModelConfig
@@ -25,7 +25,7 @@ from terminator.runs import records
 from terminator.runs.leavings import leave
 from terminator.runs.study import default_seeds
 from terminator.runs.system import FinishedRun, System
-from terminator.runtime import weights
+from terminator.runtime import shipped, weights
 from terminator.runtime.distributed import barrier, choose_device, processes, rank
 from terminator.runtime.paths import results_dir
 from terminator.runtime.progress import say
@@ -182,7 +182,7 @@ class ClassificationSystem(System):
         if "name" in what.get("dataset", {}):
             what["dataset"]["name"] = Path(what["dataset"]["name"]).name
         if config.pretrained.load:
-            content = Path(config.pretrained.filename).read_bytes()
+            content = shipped.model_path(config.pretrained.filename).read_bytes()
             what["pretrained"]["filename"] = hashlib.sha256(content).hexdigest()
         return what
 
@@ -199,8 +199,21 @@ class ClassificationSystem(System):
         """The network of a resolved configuration, from its seed, or read from `pretrained`."""
         torch.manual_seed(config.train.seed)
         if config.pretrained.load:
-            return networks.load(config.pretrained.filename)
+            model: Any = networks.pretrained(config.pretrained.filename)
+            if model.config.classes != config.model.classes:
+                model = networks.with_new_classifier(model, config.model.classes)
+            return model
         return networks.build(config)
+
+    def start(self, config: Config, data: ImageData) -> nn.Module:
+        """The network as training starts: a pretrained one that knows other classes forgets
+        them.
+        """
+        model: Any = self.build(config)
+        if not config.pretrained.load or networks.knows(model, data.info.classes):
+            return model
+        torch.manual_seed(config.train.seed)
+        return networks.with_new_classifier(model, len(data.info.classes))
 
     def sketch(self, config: Config) -> nn.Module:
         return weights.sketch(lambda: networks.build(config))
@@ -208,6 +221,9 @@ class ClassificationSystem(System):
     def trainer(
         self, model: nn.Module, config: Config, data: ImageData, folder: Path | None = None
     ) -> Trainer:
+        """The loop; of a pretrained network, on images that are normalised as it knows them."""
+        if config.pretrained.load:
+            data = _normalised_as(data, getattr(model, "info", {}).get("data", {}))
         return Trainer(model, config, data, folder)
 
     def results(self, trainer: Trainer, calibrate: bool = True) -> dict[str, dict[str, Any]]:
@@ -297,7 +313,7 @@ CLASSIFICATION = ClassificationSystem()
 
 def _adopt_pretrained(config: Config, asked: Config) -> Config:
     """The resolved configuration with the model that `pretrained` names, so that records say what
-    was trained.
+    was trained; its classes are those of the data, for which it gets a new classifier.
 
     Raises:
         ConfigError: if that model does not fit the data, or settings of the model that were asked
@@ -305,7 +321,7 @@ def _adopt_pretrained(config: Config, asked: Config) -> Config:
     """
     if not config.pretrained.load:
         return config
-    model: Any = networks.load(config.pretrained.filename)
+    model: Any = networks.pretrained(config.pretrained.filename)
     own, network = model.config, networks.network_of(model)
     if network != config.network:
         raise ConfigError(
@@ -313,12 +329,16 @@ def _adopt_pretrained(config: Config, asked: Config) -> Config:
             f"allowed: {config.network}, that of the settings"
         )
     needed = {name: getattr(config.model, name) for name in SHAPE}
+    if isinstance(model, Terminator):
+        own = dataclasses.replace(own, classes=needed["classes"])
     for name, value in {**needed, **changed_settings(asked.model, ModelConfig())}.items():
         has = to_dict(own)[name]
         if has != value:
+            form = {"size": "dataset.image_size", "in_channels": "dataset.channels"}.get(name)
+            hint = f" ({form}={has} makes images fit it)" if form else ""
             raise ConfigError(
                 f"pretrained.filename is {config.pretrained.filename!r}, whose model.{name} is "
-                f"{has!r}; allowed: {value!r}, that of the data or of the settings"
+                f"{has!r}; allowed: {value!r}, that of the data or of the settings{hint}"
             )
     return dataclasses.replace(config, model=own)
 
@@ -379,6 +399,9 @@ def own_images(
     from terminator.plots.run_curves import run_curves
 
     config = preset("own", **changes).updated(dataset={"name": os.fspath(folder)})
+    config, line = fit_images(config, changes.get("dataset", {}))
+    if line:
+        say(line)
     data = CLASSIFICATION.load_data(config)
     asked = "batch_size" in changes.get("train", {})
     config, line = fit_batch(config, data.info.train_size, asked)
@@ -402,7 +425,7 @@ def evaluate_file(
     Raises:
         ValueError: if the model and the data do not fit each other.
     """
-    model: Any = networks.load(Path(path))
+    model: Any = networks.pretrained(path)
     with processes(config.train):
         data = CLASSIFICATION.load_data(config, data_dir)
         shape = (model.config.in_channels, *[model.config.size] * model.config.dimensions)
@@ -434,5 +457,12 @@ def _as_trained(data: ImageData, model: nn.Module, path: str | os.PathLike) -> I
             f"{path} knows the classes {', '.join(saved['classes'])}; {data.info.title} has "
             f"{', '.join(data.info.classes)}"
         )
+    return _normalised_as(data, saved)
+
+
+def _normalised_as(data: ImageData, saved: Mapping[str, Any]) -> ImageData:
+    """The data with the normalisation that a model file describes, if it does."""
+    if not {"mean", "std"} <= saved.keys():
+        return data
     info = dataclasses.replace(data.info, mean=tuple(saved["mean"]), std=tuple(saved["std"]))
     return dataclasses.replace(data, info=info)

@@ -372,6 +372,27 @@ def global_mixers(profile: str) -> Study:
     return Study("ablations", variants, (0,) if profile == "smoke" else _ABLATION_SEEDS[profile])
 
 
+# -- what is shown and given away -----------------------------------------------------------------
+
+_HEADLINE = preset("cifar10", dataset={"name": "cifar10-jpeg"}, train={"precision": "bf16"})
+_DIGITS = preset(
+    "mnist-laptop",
+    dataset={"image_size": 16, "train_size": 20_000, "test_size": None},
+    model={"factors": [12, 2, 2, 1, 1]},
+    train={"precision": "bf16"},
+)
+
+
+def headline(profile: str) -> Study:
+    """CIFAR-10 at full size with the released settings, on JPEG files."""
+    return Study("headline", {"Terminator, released settings": _HEADLINE}, (0,))
+
+
+def shipped(profile: str) -> Study:
+    """Small models that come with the package, {name: ...}."""
+    return Study("shipped", {"digits": _DIGITS}, (0,))
+
+
 # -- names -----------------------------------------------------------------------------------------
 
 
@@ -392,6 +413,8 @@ def named(experiment: str, profile: str) -> dict[str, Config]:
         feature_statistics,
         mixers,
         precision,
+        headline,
+        shipped,
     ):
         study = make(profile)
         if study.experiment == experiment:

@@ -101,6 +101,26 @@ def images(pictures: Tensor, titles: Sequence[str] = (), title: str | None = Non
     return field_grid([Row("", list(pictures), "image")], titles, title)
 
 
+def beside_controls(
+    pictures: Tensor,
+    score: Tensor,
+    sizes: Mapping[str, Tensor],
+    titles: Sequence[str] = (),
+    title: str | None = None,
+) -> Figure:
+    """Slow scores of one block below the images, and below them their sizes beside other maps.
+
+    Args:
+        pictures: (N, C, H, W).
+        score: (N, H, W), signed.
+        sizes: {name: (N, H, W)}, from 0 up; a scale of its own each.
+        titles: above each image.
+    """
+    rows = [Row("image", list(pictures), "image"), Row("S", list(score), "signed", "S")]
+    rows += [Row(name, list(field), "positive") for name, field in sizes.items()]
+    return field_grid(rows, titles, title)
+
+
 def slow_scores(
     pictures: Tensor, scores: Sequence[Tensor], titles: Sequence[str] = (), title: str | None = None
 ) -> Figure:

@@ -75,7 +75,7 @@ def results_page(notebooks: str | None = None) -> str:
 
 def verdict_lines() -> str:
     """What holds and what does not, a line per system and one for all, Markdown."""
-    return verdict_list(claims.claims_table(claims.evidence()))
+    return verdict_list(claims.claims_table(claims.evidence(), claims.under_way()))
 
 
 def verdict_list(rows: Sequence[Mapping[str, str]]) -> str:

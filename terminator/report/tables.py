@@ -28,6 +28,8 @@ from terminator.runtime.settings import PROFILES, from_dict, identity
 SYSTEMS: tuple[System, ...] = (CLASSIFICATION, FEW_SHOT, SEGMENTATION, LONG_RANGE, GAN)
 RATES = "-rates"  # ends the name of an experiment that chose learning rates on held-out images
 TITLES = {  # {experiment: what is compared, the notebook that shows it}, in the order of the tables
+    "headline": ("The headline: CIFAR-10 at full size", "12_convergence"),
+    "shipped": ("Models that come with the kit", "05_your_own_images"),
     "images": ("Images", "11_images"),
     "networks": ("Networks", "12_convergence"),
     "networks-rates": ("Learning rates of the networks, on held-out images", "12_convergence"),
@@ -157,29 +159,33 @@ def classification_table(experiment: str, found: Sequence[dict[str, Any]]) -> pd
 
 def _by_setting(system: System, found: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """Runs that differ in their seed alone, in order of their first ones."""
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for record in found:
-        groups.setdefault(system.setting(record), []).append(record)
+        key = system.setting(record), _epochs_so_far(record)
+        groups.setdefault(key, []).append(record)
     return list(groups.values())
+
+
+def _epochs_so_far(record: dict[str, Any]) -> int:
+    """The epochs of a training that is not finished; 0 for a finished one."""
+    return len(record["epochs"]) if record["status"] == records.RUNNING else 0
 
 
 def _classification_row(group: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
     first = group[0]
     data = first["data"]
     released, calibrated = (
-        pd.Series(
-            [r["results"][protocol]["accuracy"] for r in group if protocol in r["results"]],
-            dtype=float,
-        )
+        pd.Series([a for r in group if (a := _accuracy(r, protocol)) is not None], dtype=float)
         for protocol in ("released", "calibrated")
     )
+    epochs, so_far = first["config"]["train"]["epochs"], _epochs_so_far(first)
     published = published_number(first)
     size = "x".join(map(str, data["shape"][1:]))
     return {
         "what": name,
         "data": data["title"],
         "training images": f"{data['train_size']:,} of {size}",
-        "epochs": first["config"]["train"]["epochs"],
+        "epochs": f"after {so_far} of {epochs}" if so_far else epochs,
         SEEDS: len({r["seed"] for r in group}),
         "accuracy (%)": values_text(list(released)),
         "calibrated (%)": values_text(list(calibrated)),
@@ -189,6 +195,15 @@ def _classification_row(group: Sequence[dict[str, Any]], name: str) -> dict[str,
         **_costs(group),
         "profile": first["profile"],
     }
+
+
+def _accuracy(record: dict[str, Any], protocol: str) -> float | None:
+    """Accuracy (%) of a run by a protocol; of one under way as released, after its last epoch."""
+    if protocol in record["results"]:
+        return record["results"][protocol]["accuracy"]
+    if record["status"] == records.RUNNING and protocol == "released" and record["epochs"]:
+        return record["epochs"][-1]["test_accuracy"]
+    return None
 
 
 def _costs(group: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -209,6 +224,7 @@ def published_number(record: dict[str, Any]) -> float | None:
     if (
         record["model"] != "Terminator"
         or record["experiment"] != "images"
+        or record["status"] == records.RUNNING
         or reduced
         or "network" in changed
     ):
@@ -275,6 +291,7 @@ def result_tables(notebooks: str | None = None) -> str:
         notebooks: see document.
     """
     found = [record for system in SYSTEMS for record in records.evidence(system.task)]
+    found += [r for r in records.evidence(CLASSIFICATION.task, records.RUNNING) if r["epochs"]]
     results = [
         table for table in study_tables(found) if not table.experiment.endswith(RATES)
     ]  # no choices of settings

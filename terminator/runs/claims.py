@@ -44,6 +44,7 @@ class Claim:
         notebook: that tests it, without suffix.
         verdict: from the records of `task` that are evidence.
         settles: what would settle it.
+        under_way: whether trainings that are not finished count, with the epochs that they have.
     """
 
     system: str
@@ -53,6 +54,7 @@ class Claim:
     verdict: Callable[[Records], Verdict]
     settles: str
     task: str
+    under_way: bool = False
 
 
 PROFILES = ("paper", "laptop")  # the first whose runs say anything speaks

@@ -8,7 +8,7 @@ import io
 
 import pandas as pd
 
-from terminator.runs import digests
+from terminator.runtime import digests
 from terminator.runtime.paths import project_root, results_dir
 
 LITERATURE = [

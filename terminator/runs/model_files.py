@@ -1,8 +1,11 @@
-"""Where a model is meant: a file, a run's folder, or the folder or name of an experiment."""
+"""Which model is meant: the name of one that comes with the package, a file, a run's folder, or the
+folder or name of an experiment.
+"""
 
 import sys
 from pathlib import Path
 
+from terminator.runtime import shipped
 from terminator.runtime.errors import OneLine
 from terminator.runtime.paths import results_dir
 from terminator.runtime.text import terminal
@@ -28,22 +31,38 @@ def model_file(given: str | Path, task: str) -> Path:
     """The model file that is meant; of several runs the one that was finished last, which is said.
 
     Args:
-        given: a model file; the folder of a run, of an experiment, or of several; or the name of an
-            experiment below results/runs.
+        given: the name of a model of the package; a model file; the folder of a run, of an
+            experiment, or of several; or the name of an experiment below results/runs.
         task: of the system that is to read it.
 
     Raises:
         FileNotFoundError: naming what was looked for.
+        NoSuchModel: for a bare name that is nothing of this, listing the models of the package.
         OtherSystem: if it is of another system.
     """
     path = Path(given).expanduser()
-    if not path.exists() and (named := results_dir() / "runs" / path).is_dir():
+    if shipped.is_name(given):
+        _say_which(path)
+        path = shipped.path(str(given))
+    elif not path.exists() and (named := results_dir() / "runs" / path).is_dir():
         path = named
+    elif not path.exists() and shipped.looks_like_a_name(given):
+        raise shipped.NoSuchModel(
+            f"model is {str(given)!r}; allowed: {shipped.known()}; a model file, a run's folder, "
+            f"or an experiment in {results_dir() / 'runs'}"
+        )
     if path.is_dir():
         path = _newest(path, task)
     if path.suffix == ".safetensors":
         check_task(path, task)
     return path
+
+
+def _say_which(path: Path) -> None:
+    """Say what a name stands for, where a folder or an experiment has it, too."""
+    if path.is_dir() or (results_dir() / "runs" / path).is_dir():
+        line = f"{path} is the model of the package; a folder of that name is meant by its path"
+        print(terminal(line), file=sys.stderr)
 
 
 def _newest(folder: Path, task: str) -> Path:
@@ -86,14 +105,13 @@ def check_task(path: Path, task: str) -> None:
     Raises:
         OtherSystem: naming the command that takes the file.
     """
-    from safetensors import SafetensorError, safe_open
+    from terminator.runtime import weights  # with torch, which help does without
 
     if not path.is_file():
         raise FileNotFoundError(f"no model file at {path}")
     try:
-        with safe_open(path, "pt") as file:
-            form = (file.metadata() or {}).get("format", "")
-    except (SafetensorError, OSError, ValueError):
+        form = weights.read_metadata(path).get("format", "")
+    except ValueError:
         return  # whoever reads it says what is wrong
     of = form.removeprefix("terminator").strip() or "classification"
     of = of if of in USES else "classification"

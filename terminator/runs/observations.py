@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from terminator.runs import digests, records
+from terminator.runs import records
+from terminator.runtime import digests
 from terminator.runtime.paths import atomic_write
 
 NUMBERS, FIELDS = "observations.csv", "observations.npz"

@@ -8,7 +8,7 @@ shapes and types of the network that it describes, before that network takes any
 import hashlib
 import json
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,11 +18,18 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from terminator.runtime.errors import OneLine
 from terminator.runtime.memory import is_out_of_memory
 from terminator.runtime.paths import atomic_path
 
 M = TypeVar("M", bound=nn.Module)
 FEW = 3  # names in a message
+# of files: 1, numbers as the network has them; 2, some of them stored in 16 bits
+VERSIONS = ("1", "2")
+
+
+class OtherVersion(OneLine, ValueError):
+    """A model file in a form that a later version of the kit brought."""
 
 
 def write(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -41,6 +48,37 @@ def write(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]
             _sort_header(temporary)
     except SafetensorError as error:
         raise OSError(f"could not write the model {path} (disk full?): {error}") from error
+
+
+def narrow(source: str | Path, target: str | Path, wide: Collection[str] = ()) -> None:
+    """Write a model file's weights again in 16 bits (float16); whoever reads it has them in 32.
+
+    Args:
+        wide: names of weights that keep all their digits, see `wide_weights`.
+
+    Numbers that are no float32 (calibrated statistics) keep theirs, and so does what float16 cannot
+    hold. A file that was narrowed before stays as it is.
+
+    Raises:
+        as read and write.
+    """
+    tensors, metadata = read(source)
+    narrowed = {
+        name: value.half() if value.dtype == torch.float32 and name not in wide else value
+        for name, value in tensors.items()
+    }
+    kept = {name: v if is_finite(v) else tensors[name] for name, v in narrowed.items()}
+    write(target, kept, {**metadata, "stored": "float16", "version": "2"})
+
+
+def wide_weights(model: nn.Module) -> set[str]:
+    """The weights of modules that say `needs_float32`: in fewer digits they would be others."""
+    return {
+        f"{name}.{own}" if name else own
+        for name, module in model.named_modules()
+        if getattr(module, "needs_float32", False)
+        for own, _ in module.named_parameters()
+    }
 
 
 def _sort_header(path: Path) -> None:
@@ -67,8 +105,11 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
+            _check_version(path, metadata)
             tensors = {key: file.get_tensor(key) for key in file.keys()}
         digest = _digest(tensors)
+    except OtherVersion:
+        raise
     except (SafetensorError, OSError, ValueError, RuntimeError, TypeError) as error:
         if is_out_of_memory(error):
             raise
@@ -93,7 +134,35 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ValueError(
             f"{path} is of no use: {_few(wrong)} of its weights hold NaN or infinite numbers"
         )
+    if metadata.get("stored") == "float16":
+        tensors = {n: v.float() if v.dtype == torch.float16 else v for n, v in tensors.items()}
     return tensors, metadata
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """What a model file says of itself, without its weights; nothing is checked but its version.
+
+    Raises:
+        OtherVersion: if this version of the kit cannot read it.
+        ValueError: if it is no safetensors file.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"{path} is no readable safetensors file: {error}") from error
+    _check_version(path, metadata)
+    return metadata
+
+
+def _check_version(path: str | Path, metadata: Mapping[str, str]) -> None:
+    version = metadata.get("version", "1")
+    if metadata.get("format", "").startswith("terminator") and version not in VERSIONS:
+        raise OtherVersion(
+            f"{path} is a model file of version {version[:20]!r}, written by a later version of "
+            f"the kit; allowed: {', '.join(VERSIONS)}. Install that version, or get a file of this "
+            "one"
+        )
 
 
 def is_finite(value: Tensor) -> bool:

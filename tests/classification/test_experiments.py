@@ -289,10 +289,10 @@ def test_training_can_start_from_a_saved_model(tiny_model, tiny_config, tiny_dat
 def test_a_pretrained_model_of_another_shape_is_refused(
     tiny_model, tiny_config, tiny_data, tmp_path
 ):
-    tiny_model(classes=7).save(tmp_path / "seven.safetensors")
+    tiny_model(size=7).save(tmp_path / "seven.safetensors")
     config = tiny_config(pretrained={"load": True, "filename": str(tmp_path / "seven.safetensors")})
     with pytest.raises(
-        ConfigError, match="pretrained.filename is .*seven.* whose model.classes is 7; allowed: 4"
+        ConfigError, match="pretrained.filename is .*seven.* whose model.size is 7; allowed: 8"
     ):
         CLASSIFICATION.run(config, "images", data=tiny_data())
     gone = tiny_config(pretrained={"load": True, "filename": str(tmp_path / "gone.safetensors")})

@@ -70,6 +70,7 @@ def test_a_wheel_trains_and_predicts_from_an_empty_folder(tmp_path):
     assert wheel.name.split("-")[1] == terminator.__version__
     names = zipfile.ZipFile(wheel).namelist()
     assert "terminator/hamburger/ham.py" in names
+    assert "terminator/weights/weights.sha256" in names
     assert not [name for name in names if name.startswith(("tests", "notebooks", "results"))]
 
     venv.create(tmp_path / "venv", with_pip=False)
@@ -100,6 +101,10 @@ def test_a_wheel_trains_and_predicts_from_an_empty_folder(tmp_path):
         )
         == 3
     )
+    shipped = call(python, "-m", "terminator", "models").split()
+    assert "digits" in shipped
+    answered = call(python, "-m", "terminator", "predict", "digits", *pictures, "--top", "2")
+    assert answered.count(".png") == 3
     assert "digits" in call(python, "-m", "terminator", "datasets")
     assert (home / "results" / "REPRODUCIBILITY.md").as_posix() in call(
         python, "-m", "terminator", "tables"

@@ -4,13 +4,14 @@ import pytest
 from places import ROOT
 from record_files import put, record
 
-from terminator.classification import studies
+from terminator.classification import headline, studies
 from terminator.classification.presets import PRESETS, preset
 from terminator.classification.runs import CLASSIFICATION
 from terminator.hypertransformer.fewshot.presets import study
 from terminator.hypertransformer.fewshot.runs import FEW_SHOT
 from terminator.report import tables
 from terminator.runs import records
+from terminator.runs.outcomes import HOLDS, NOT, NOT_RUN, UNDECIDED
 from terminator.runtime.settings import to_dict
 
 
@@ -157,3 +158,64 @@ def test_no_records_no_tables():
 def test_other_measurements_have_no_table():
     timing = record(0) | {"task": "speed", "results": [{"batch": 1}], "experiment": "fewshot_speed"}
     assert tables.study_tables([timing]) == []
+
+
+# -- trainings under way ---------------------------------------------------------------------------
+
+
+def under_way(seed, accuracies, **more):
+    """A record of the headline after so many epochs, and what its data are."""
+    config = preset("cifar10", dataset={"name": "cifar10-jpeg"}, train={"seed": seed})
+    one = record(seed, 0.0, "paper", "headline")
+    one |= {"config": to_dict(config), "status": "running", "results": {}, "run_id": f"c-s{seed}"}
+    one["data"] |= {
+        "title": "CIFAR-10 (JPEG)",
+        "name": "cifar10-jpeg",
+        "train_size": 50_000,
+        "shape": [3, 32, 32],
+        "notes": ["lossy JPEG copy of CIFAR-10"],
+    }
+    one["epochs"] = [
+        {"epoch": epoch, "test_accuracy": value} for epoch, value in enumerate(accuracies, start=1)
+    ]
+    return one | more
+
+
+def test_a_training_under_way_says_how_far_it_is():
+    put(under_way(0, (59.0, 74.0)))
+    text = tables.result_tables("notebooks/")
+    assert "**The headline: CIFAR-10 at full size**" in text
+    assert "Epochs: after 2 of 100" in text or "epochs: after 2 of 100" in text
+    assert "| 74.00 |" in text
+    assert records.evidence(CLASSIFICATION.task) == []
+
+
+def test_the_headline_beside_the_log():
+    log = headline.log()
+    assert log[1] == pytest.approx(61.04768)
+    runs = [under_way(seed, (log[1] + d, log[2] - d)) for seed, d in enumerate((0.1, 0.2))]
+    table = headline.beside_the_log(runs)
+    assert table["ours - log"].round(6).tolist() == [0.15, -0.15]
+    few = headline.follows_the_log(runs)
+    assert few.word == UNDECIDED
+    assert "after epoch 2 of 100, CIFAR-10 (JPEG)" in few.evidence
+    assert "1 +0.15, 2 -0.15" in few.evidence
+    three = [*runs, under_way(2, (log[1] - 0.1,))]
+    found = headline.follows_the_log(three)
+    assert found.word == HOLDS  # judged where three seeds are
+    assert "after epoch 1 of 100" in found.evidence
+    far = [under_way(seed, (log[1] - 5 + seed / 10,)) for seed in range(3)]
+    assert headline.follows_the_log(far).word == NOT
+    assert headline.follows_the_log([]).word == NOT_RUN
+    half = under_way(0, (60.0,))
+    half["data"]["notes"].append("25000 of 50000 train images")
+    assert headline.chosen([half, under_way(0, (60.0,), experiment="images")]) == []
+
+
+def test_what_is_said_of_the_headline():
+    assert "No record of the experiment headline" in headline.sentence(headline.gathered())
+    put(under_way(0, (59.0, 74.0)))
+    said = headline.sentence(headline.gathered())
+    assert "CIFAR-10 (JPEG): seed 0 after 2 of 100 epochs" in said
+    assert "undecided" in said
+    assert "cannot be known" in said

@@ -12,7 +12,8 @@ from places import ROOT
 from record_files import put, record
 
 from terminator.runner import notebooks, results_page
-from terminator.runs import digests, literature, measurements, observations, records, system
+from terminator.runs import literature, measurements, observations, records, system
+from terminator.runtime import digests
 from terminator.runtime.paths import results_dir
 
 COMMITTED = ROOT / "results"

@@ -21,13 +21,13 @@ def of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def listed(results: Path) -> dict[str, str]:
-    """The list of a results folder: {path below it: SHA-256}; empty if there is none.
+def listed(folder: Path, name: str = LIST) -> dict[str, str]:
+    """The list in a folder, of results say: {path below it: SHA-256}; empty if there is none.
 
     Raises:
         ValueError: naming the list and the line, if it is not in the form of sha256sum.
     """
-    path, found = results / LIST, {}
+    path, found = folder / name, {}
     try:
         lines = path.read_text(encoding="utf8").splitlines()
     except FileNotFoundError:
@@ -35,13 +35,13 @@ def listed(results: Path) -> dict[str, str]:
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is no readable list of digests: {error}") from error
     for number, line in enumerate(lines, start=1):
-        digest, gap, name = line[:64], line[64:66], line[66:]
-        if gap not in ("  ", " *") or not name or set(digest) - set("0123456789abcdef"):
+        digest, gap, file = line[:64], line[64:66], line[66:]
+        if gap not in ("  ", " *") or not file or set(digest) - set("0123456789abcdef"):
             raise ValueError(
                 f"{path} is no readable list of digests: line {number} is {line[:100]!r}; allowed: "
                 "64 digits, two spaces, a path, as sha256sum writes them"
             )
-        found[name] = digest
+        found[file] = digest
     return found
 
 
@@ -57,6 +57,6 @@ def read(path: Path, digest: str | None) -> bytes:
         raise ValueError(
             f"{path} is not what was written (damaged, or edited by hand): its SHA-256 begins with "
             f"{of(content)[:12]} instead of {digest[:12]}. Get it again, with git for example; how "
-            "a change on purpose is recorded stands in terminator/runs/digests.py"
+            "a change on purpose is recorded stands in terminator/runtime/digests.py"
         )
     return content
