@@ -21,6 +21,8 @@ from terminator.standardization import BatchStatistic
 
 def coordinates(dimensions: int, size: int) -> Tensor:
     """Grid of `size` coordinates per axis in [-1, 1], "ij" order: (1, dimensions, size[, size])."""
+    if torch.get_default_device().type == "meta":  # a sketch, which has no values
+        return torch.empty(1, dimensions, *[size] * dimensions)
     axis = torch.linspace(-1.0, 1.0, size)
     return torch.stack(torch.meshgrid(*[axis] * dimensions, indexing="ij"))[None]
 
@@ -41,10 +43,11 @@ class SinusoidalFilter(Pointwise):
         self, dimensions: int, hidden: int, index: int, omega_0: float, alpha: float, beta: float
     ):
         super().__init__(dimensions, hidden)
+        if self.weight.is_meta:  # a sketch, which has no values
+            return
         with torch.no_grad():
             nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-            # unchecked: a check would read values, and a sketch on the meta device has none
-            drawn = torch.distributions.Gamma(alpha / (index + 1), beta, validate_args=False)
+            drawn = torch.distributions.Gamma(alpha / (index + 1), beta)
             gamma = drawn.sample(self.weight.shape)
             self.weight.mul_(2 * math.pi * omega_0 * gamma)
 

@@ -69,6 +69,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     **{
         f"{letter}digits": {
             "dataset": {"name": "digits", "view": view, "train_size": 800, **_READ},
+            "model": {"factors": [4, 3, 2]},
             "optimizer": {"lr": 0.0012},
             **_short(2),
         }
@@ -128,7 +129,7 @@ SUBSTITUTES = {"CIFAR10": "cifar10-jpeg"}
 TOUR = {"smoke": "tour", "laptop": "cifar10-laptop", "paper": "cifar10"}
 # the presets of the 2-D table, per profile
 IMAGES = {
-    "smoke": ("digits",),
+    "smoke": ("tour",),  # trained once, for this table and for the first notebooks
     "laptop": ("digits", "mnist-laptop", "cifar10-laptop"),
     "paper": ("mnist", "cifar10", "cifar100", "stl10"),
 }

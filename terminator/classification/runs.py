@@ -364,9 +364,8 @@ def tour(profile: str, seed: int = 0, device: str = "auto") -> ClassificationRun
     """The trained model that the first notebooks look at; trained here if its weights are not."""
     require_one_of("profile", profile, TOUR)
     config = preset(TOUR[profile], train={"seed": seed, "device": device})
-    experiment = "tour" if profile == "smoke" else "images"
     return CLASSIFICATION.run(
-        CLASSIFICATION.ready(config, profile), experiment, profile, need_model=True
+        CLASSIFICATION.ready(config, profile), "images", profile, need_model=True
     )
 
 

@@ -25,8 +25,7 @@ from pathlib import Path
 from terminator.runtime.provenance import package_hash
 
 COMMON = ("profile", "seeds", "device")  # parameters that every notebook knows
-# Calls by which notebooks train: the experiment whose runs they share with others. Outside smoke
-# the tour's model is one of the images' runs.
+# Calls by which notebooks train: the experiment whose runs they share with others
 SHARED = {
     "runs.tour(": "images",
     "images(profile": "images",

@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from terminator.runtime.errors import OneLine
 from terminator.runtime.memory import is_out_of_memory
@@ -251,8 +252,22 @@ def check_fit(
 
 def sketch(build: Callable[[], M]) -> M:
     """The network that `build` makes, on the meta device: names, shapes and types, no memory."""
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         return build()
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves out what gives values to tensors that have none: for these calls torch would import
+    its compiler, which takes longer than all the rest of a sketch.
+    """
+
+    OF_ONE_FORM = frozenset("normal_ uniform_ div_ mul_ fill_ zero_ zeros_like".split())
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in self.OF_ONE_FORM:  # with their first argument
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def fits(value: Tensor, own: Tensor) -> bool:

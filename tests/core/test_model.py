@@ -1,5 +1,8 @@
 """The 2-D and the 1-D model: sizes, parts, switches, errors, other resolutions, operators."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -613,3 +616,22 @@ def test_settings_of_the_global_mixer():
     assert (
         Terminator(size=20, dimensions=1, global_mixer="hamburger").config.size == 20
     )  # no square number
+
+
+def test_a_sketch_has_the_form_of_the_network_and_is_made_in_no_time():
+    """torch would import its compiler, seconds in every process, to fill a sketch with no values."""
+    code = """
+import sys
+from terminator import ModelConfig, Terminator
+from terminator.runtime.weights import sketch
+
+def form(model):
+    return {name: (value.shape, value.dtype) for name, value in model.state_dict().items()}
+
+drawn = sketch(lambda: Terminator(ModelConfig()))
+assert all(value.is_meta for value in drawn.state_dict().values())
+assert form(drawn) == form(Terminator(ModelConfig()))
+assert "torch._dynamo" not in sys.modules and "sympy" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
