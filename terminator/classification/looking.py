@@ -4,7 +4,7 @@ the activations alone, a shuffled hyper-kernel, and Grad-CAM.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,9 @@ from terminator.data.augment import normalize
 from terminator.data.images import available, load
 from terminator.data.pixels import resize_image
 from terminator.model import Terminator
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # where in scikit-learn's two photographs, as shares of their smaller side: left, top, side
 CROPS = {
@@ -147,6 +150,28 @@ def sentence(found: Views) -> str:
         f"{CLOSE} is called the same). With Grad-CAM it goes by "
         f"{alike.loc['Grad-CAM', 'with |S|']:+.2f}."
     )
+
+
+def drawn(model: Terminator, pictures: Photographs, found: Views, profile: str) -> "Figure":
+    """The figure of what a model sees in pictures, with its answers."""
+    from terminator.plots import fields  # with matplotlib, which numbers do without
+
+    answers = answer_names(model, found)
+    titles = [f"{name}: {answer}" for name, answer in zip(pictures.names, answers, strict=True)]
+    title = f"Slow scores of the last block beside their controls, profile {profile}"
+    return fields.beside_controls(pictures.pixels, found.score, found.sizes, titles, title)
+
+
+def save_picture(profile: str = "laptop", name: str = "cifar10", data_dir: str | None = None):
+    """Write the README's picture, of a model of the package, among the figures of a profile."""
+    from terminator.classification.networks import pretrained
+    from terminator.plots import style
+
+    model: Any = pretrained(name)
+    pictures = photographs(profile, model.config.size, data_dir)
+    found = views(model, inputs_of(model, pictures.pixels))
+    style.style()
+    return style.save(drawn(model, pictures, found, profile), "slow_scores_photographs", profile)
 
 
 def answer_names(model: Terminator, found: Views) -> Sequence[str]:

@@ -48,7 +48,8 @@ def ship(args: argparse.Namespace) -> None:
     path = shipped.add(args.name, content)
     print(terminal(cards.line(args.name, path)))
     print(f"written: {terminal(shown(path))}, listed in {shipped.LIST}")
-    if (root := project_root()) and (root / PAGE).is_file():
+    root = project_root()
+    if root and shipped.FOLDER == root / "terminator" / "weights":  # not an installed package's
         print(f"written: {terminal(shown(atomic_write(root / PAGE, cards.page())))}")
 
 

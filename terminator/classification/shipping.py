@@ -93,7 +93,7 @@ def _under_way(saved: dict[str, Any], record: Mapping[str, Any] | None) -> Sourc
     model = networks.build(config)
     model.load_state_dict(saved["model"])
     steps = saved["within"]["step"] if saved.get("within") else 0
-    history = saved.get("stretches") or []
+    history = saved.get("stretches") or [provenance.Stretch.unknown(saved["rows"])]
     return Source(config, model, saved["rows"], steps, fingerprint, history, record)
 
 

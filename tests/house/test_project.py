@@ -13,6 +13,7 @@ from light import WITH_THEM, distribution, hide, project
 from places import PACKAGE, ROOT
 
 import terminator
+from terminator.classification import cards
 from terminator.report import pages, tables
 from terminator.runs import records
 
@@ -162,3 +163,7 @@ def test_digits_reach_what_was_promised(monkeypatch):
     assert len({r["seed"] for r in found}) >= 3
     assert all(r["config"]["train"]["epochs"] == 6 for r in found)
     assert sum(r["results"]["released"]["accuracy"] for r in found) / len(found) >= 98
+
+
+def test_the_page_of_models_is_made_from_their_files():
+    assert (ROOT / "docs" / "models.md").read_text(encoding="utf8") == cards.page()
