@@ -7,13 +7,19 @@ none.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from terminator.runtime.paths import results_dir
 from terminator.runtime.text import html
 
 _LINK = re.compile(r'(<a\b[^>]*\bhref=")(?:\./)?(?:notebooks/)?(\d\d_\w+)\.ipynb(["#])')
+_SOURCE = re.compile(
+    r'(<a\b[^>]*\bhref=")\.\./(?=terminator/|results/|docs/)'
+)  # of the project's files
 # of what nbconvert puts in: scripts from elsewhere, and what would start them
 _SCRIPTS = re.compile(
     r"<script\b[^>]*\bsrc=[^>]*>\s*</script>"
@@ -40,6 +46,8 @@ def notebook_page(notebook: Any, name: str, folder: str, names: Sequence[str]) -
     text, _ = exporter.from_notebook_node(notebook, resources=resources)
     text = _SCRIPTS.sub("", text)
     text = _LINK.sub(lambda m: f"{m[1]}{m[2]}.html{m[3]}" if m[2] in names else m[0], text)
+    project = os.path.relpath(Path(folder).parent, results_dir() / "notebooks" / "profile")
+    text = _SOURCE.sub(lambda m: f"{m[1]}{Path(project).as_posix()}/", text)
     bar = _bar(name, names)
     head, body, rest = re.split(r"(<body\b[^>]*>)", text, maxsplit=1)
     end = rest.rindex("</body>")

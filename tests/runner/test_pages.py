@@ -161,6 +161,17 @@ def test_ways_back_and_on():
     assert ">next: 02_third<" in page
 
 
+def test_links_to_source_lead_from_the_page_to_the_project(tmp_path, monkeypatch):
+    monkeypatch.setenv("TERMINATOR_RESULTS", str(tmp_path))
+    cell = new_markdown_cell("[model](../terminator/model.py), [first](00_first.ipynb)")
+    folder = str(ROOT / "notebooks")
+    page = notebook_page(new_notebook(cells=[cell]), "01_second", folder, NAMES)
+    (link,) = re.findall(r'href="([^"]*model\.py)"', page)
+    there = (tmp_path / "notebooks" / "smoke" / link).resolve()
+    assert there == ROOT / "terminator" / "model.py"
+    assert 'href="00_first.html"' in page
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
 def test_every_formula_of_our_notebooks_is_mathml(path):
     for cell in json.loads(path.read_text())["cells"]:
