@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -16,7 +17,8 @@ from terminator.runtime.text import figure as plain
 from terminator.runtime.text import html
 
 PAUSE = 900  # milliseconds of a frame
-COLOURS = 64  # of a file
+COLOURS = 128  # of a file
+LABEL = 16  # characters of a row's name in a line
 
 
 class Gif(bytes):
@@ -84,7 +86,7 @@ def _stage(
     drawn = {}
     for row, (label, of_epoch) in zip(axes, fields.items(), strict=True):
         show_image(row[0], np.asarray(picture.detach().cpu().double()))
-        row[0].set_ylabel(plain(label), fontsize=8.5)
+        row[0].set_ylabel("\n".join(wrap(plain(label), LABEL)), fontsize=8.5)
         for column, axis in enumerate(row[1:]):
             values = np.concatenate([np.abs(f[column]).ravel() for f in of_epoch.values()])
             top = float(np.quantile(values, CLIP)) or 1.0
@@ -103,7 +105,8 @@ def _frame(figure: Figure) -> Image.Image:
 
 def _gif(frames: Sequence[Image.Image], title: str) -> Gif:
     """The frames as one file that begins anew after a longer rest."""
-    palette = frames[-1].quantize(COLOURS)  # the trained fields have all the colours
+    strip = Image.fromarray(np.concatenate([np.asarray(frame) for frame in frames]))
+    palette = strip.quantize(COLOURS)  # one for all frames, or the picture would flicker
     reduced = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     file = io.BytesIO()
     pauses = [PAUSE] * (len(frames) - 1) + [2 * PAUSE]

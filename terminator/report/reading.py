@@ -4,6 +4,7 @@ A sentence takes its words from the numbers as it shows them: what is rounded to
 said to be the same, so that no sentence contradicts the output beside it.
 """
 
+import re
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -31,7 +32,7 @@ def say(*sentences: str) -> Said:
 
 def moved(before: float, after: float, form: str = "{:.2f}") -> str:
     """ "rises from 0.10 to 0.30", "falls from ...", "stays at 0.10", as the shown text says."""
-    one, other = form.format(before), form.format(after)
+    one, other = _written(before, form), _written(after, form)
     if one == other:
         return f"stays at {one}"
     return f"{'rises' if after > before else 'falls'} from {one} to {other}"
@@ -50,7 +51,7 @@ def compared(
         form: how they are shown.
         words: for a larger a, for a smaller one, and for the same text.
     """
-    one, other = form.format(a), form.format(b)
+    one, other = _written(a, form), _written(b, form)
     word = words[2] if one == other else words[0] if a > b else words[1]
     return f"{one}, {word} {other}"
 
@@ -65,10 +66,16 @@ def extremes(values: Mapping[Any, float] | pd.Series, form: str = "{:.2f}") -> s
     if not known:
         raise ValueError("extremes needs a number; all are missing")
     high, low = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
-    top, bottom = form.format(known[high]), form.format(known[low])
+    top, bottom = _written(known[high], form), _written(known[low], form)
     if top == bottom:
         return f"the same for all ({top})"
     return f"largest for {_name(high)} ({top}), smallest for {_name(low)} ({bottom})"
+
+
+def _written(value: float, form: str) -> str:
+    """A number as it is shown; what is rounded to nothing has no sign."""
+    shown = form.format(value)
+    return shown if re.search(r"[1-9]", shown) else shown.replace("-", "", 1)
 
 
 def _name(label: Hashable) -> str:

@@ -19,6 +19,8 @@ def test_words_follow_the_shown_text():
     assert reading.moved(0.1, 0.3) == "rises from 0.10 to 0.30"
     assert reading.moved(0.3, 0.1) == "falls from 0.30 to 0.10"
     assert reading.moved(0.301, 0.299) == "stays at 0.30"
+    assert reading.moved(0.001, -0.001) == "stays at 0.00"  # no sign of what is rounded away
+    assert reading.moved(-0.001, -0.3, "{:.1f} %") == "falls from 0.0 % to -0.3 %"
     assert reading.compared(0.3, 0.1) == "0.30, above 0.10"
     assert reading.compared(1, 3, "{:.0f}", ("more than", "less than", "as")) == "1, less than 3"
     assert reading.compared(0.301, 0.299) == "0.30, the same as 0.30"
