@@ -41,13 +41,17 @@ def line_looks(names: Sequence[Any], highlight: Sequence[Any] = ()) -> dict[Any,
         raise ValueError(f"highlight has {missing[0]!r}; allowed: {', '.join(map(str, names))}")
     if len(highlight) > 3:
         raise ValueError(f"highlight has {len(highlight)} names; allowed: three at most")
-    behind = {"color": GREY, "linestyle": "-", "marker": "none", "linewidth": 0.9, "zorder": 1.5}
-    return {
-        name: line_look(list(highlight).index(name)) | {"zorder": 3.0}
-        if name in highlight
-        else behind
-        for name in names
-    }
+    others = [name for name in names if name not in highlight]
+    few = len(others) <= len(DASHES)  # many are told apart by the names at their ends
+    looks = {}
+    for name in names:
+        if name in highlight:
+            looks[name] = line_look(list(highlight).index(name)) | {"zorder": 3.0}
+        else:
+            dash = DASHES[others.index(name)] if few else "-"
+            looks[name] = {"color": GREY, "linestyle": dash, "marker": "none"}
+            looks[name] |= {"linewidth": 0.9, "zorder": 1.5}
+    return looks
 
 
 def label_ends(

@@ -88,12 +88,14 @@ class CutTable:
 
     Attributes:
         frame: all rows.
+        name: of its file, by which its looks are told from those of other tables on a page.
         rows: how many are shown.
-        place: the file, as it is said; "" where everything is shown.
+        place: the file, as it is said.
     """
 
-    def __init__(self, frame: pd.DataFrame, rows: int, place: str, digits: int) -> None:
-        self.frame, self.rows, self.place, self.digits = frame, rows, place, digits
+    def __init__(self, frame: pd.DataFrame, name: str, rows: int, place: str, digits: int) -> None:
+        self.frame, self.name, self.rows = frame, name, rows
+        self.place, self.digits = place, digits
 
     @property
     def note(self) -> str:
@@ -109,7 +111,7 @@ class CutTable:
         return self.frame.head(self.rows).round(self.digits)
 
     def _repr_html_(self) -> str:
-        style = self._head().style.set_uuid("table").format(_cell(self.digits), escape="html")
+        style = self._head().style.set_uuid(self.name).format(_cell(self.digits), escape="html")
         style = style.format_index(escape="html", axis=0).format_index(escape="html", axis=1)
         numbers = [
             i for i in range(self.frame.shape[1]) if is_numeric_dtype(self.frame.dtypes.iloc[i])
@@ -151,4 +153,5 @@ def long_table(
     path = results_dir() / "tables" / profile / f"{name}.csv"
     named = any(level is not None for level in frame.index.names)
     write_csv(path, frame.reset_index() if named else frame)
-    return CutTable(frame, rows, f"tables/{profile}/{name}.csv of the results folder", digits)
+    place = f"tables/{profile}/{name}.csv of the results folder"
+    return CutTable(frame, name, rows, place, digits)

@@ -20,6 +20,7 @@ _LINK = re.compile(r'(<a\b[^>]*\bhref=")(?:\./)?(?:notebooks/)?(\d\d_\w+)\.ipynb
 _SOURCE = re.compile(
     r'(<a\b[^>]*\bhref=")\.\./(?=terminator/|results/|docs/)'
 )  # of the project's files
+_FOLDED = re.compile(r"\s*(?:</?details>|<summary>[^<]*</summary>|\s)+")
 # of what nbconvert puts in: scripts from elsewhere, and what would start them
 _SCRIPTS = re.compile(
     r"<script\b[^>]*\bsrc=[^>]*>\s*</script>"
@@ -81,6 +82,12 @@ def _exporter() -> Any:
 
         def inline_math(self, body: str) -> str:
             return mathml(body, "inline")
+
+        def block_html(self, html: str) -> str:
+            """What opens or closes something folded stays open: nbconvert would close each piece
+            of HTML by itself, before what belongs into it.
+            """
+            return f"{html}\n" if _FOLDED.fullmatch(html) else super().block_html(html)
 
         def latex_environment(self, name: str, body: str) -> str:
             return mathml(f"\\begin{{{name}}}{body}\\end{{{name}}}", "block")
