@@ -3,6 +3,7 @@ parameters are.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -159,22 +160,23 @@ def cost(table: pd.DataFrame, title: str | None = None, highlight: Sequence[str]
     figure = new_figure(10.4 if highlight else 8.4, 3.4 if few else 4.2, title)
     left, right = figure.subplots(1, 2)
     looks = line_looks(list(dict.fromkeys(table["operator"])), highlight)
-    ends: dict[str, tuple[list, list]] = {}
+    ends: dict[Any, dict] = {left: {}, right: {}}
     for name, group in table.groupby("operator", sort=False):
         time, memory = 1e3 * group["seconds"], group["bytes"] / 2**20
         left.plot(group["positions"], time, label=plain(name), **looks[name])
         right.plot(group["positions"], memory, **looks[name])
-        ends[name] = (
-            (group["positions"].iloc[-1], time.iloc[-1]),
-            (group["positions"].iloc[-1], memory.iloc[-1]),
-        )
+        for axis, values in ((left, time), (right, memory)):
+            measured = values.dropna()  # what was too large for this machine is left out
+            if len(measured):
+                last = measured.index[-1]
+                ends[axis][name] = (group["positions"][last], measured[last])
     left.set(xscale="log", yscale="log", xlabel="positions", ylabel="time (ms)")
     right.set(xscale="log", yscale="log", xlabel="positions", ylabel="peak memory of tensors (MiB)")
     if not highlight:
         figure.legend(loc="outside lower center", ncols=2 if few else 4)
         return figure
-    for i, axis in enumerate((left, right)):
-        label_ends(axis, {name: at[i] for name, at in ends.items()}, looks)
+    for axis, points in ends.items():
+        label_ends(axis, points, looks)
     return figure
 
 

@@ -49,7 +49,10 @@ def costs(count):
 
 
 def test_cost_with_highlights_names_every_line_inside_the_figure():
-    figure = charts.cost(costs(15), "cost", highlight=["mixer 3", "mixer 14"])
+    table = costs(15)
+    left_out = (table["operator"] == "mixer 14") & (table["positions"] == 256)
+    table.loc[left_out, ["seconds", "bytes"]] = None  # too large
+    figure = charts.cost(table, "cost", highlight=["mixer 3", "mixer 14"])
     assert not figure.legends
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
