@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from terminator.plots.charts import line_look
+from terminator.plots.lines import line_look, line_looks
 from terminator.plots.style import SIGNED, new_figure
 from terminator.runtime.text import figure as plain
 
@@ -19,6 +19,7 @@ def over_epochs(
     reference: float | None = None,
     title: str | None = None,
     columns: int = 5,
+    highlight: Sequence[str] = (),
 ) -> Figure:
     """A panel per `panel`, in it a line per `line`: the mean over seeds, and the band from least to
     most.
@@ -28,9 +29,10 @@ def over_epochs(
         label: what the value is.
         reference: a dotted level to compare with.
         columns: panels side by side.
+        highlight: lines that are drawn in colour, all others in grey; empty: all in colour.
 
     Raises:
-        ValueError: if a column is missing or there is no row.
+        ValueError: if a column is missing or there is no row; for a line that is not there.
     """
     if missing := {"epoch", "value", "line", "panel"} - set(table.columns):
         raise ValueError(
@@ -39,6 +41,7 @@ def over_epochs(
     if table.empty:
         raise ValueError("table has no rows; at least one is needed")
     panels, lines = list(dict.fromkeys(table["panel"])), list(dict.fromkeys(table["line"]))
+    looks = line_looks(lines, highlight)
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     width = max(4.6, 0.7 + (2.6 if columns < 4 else 1.75) * columns)
@@ -47,7 +50,7 @@ def over_epochs(
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
     for panel, axis in zip(panels, axes.flat, strict=False):
-        _draw_lines(axis, table[table["panel"] == panel], lines)
+        _draw_lines(axis, table[table["panel"] == panel], looks)
         if reference is not None:
             axis.axhline(reference, color="#666666", linewidth=1.0, linestyle=":", zorder=1)
         axis.set_title(plain(panel), fontsize=9)
@@ -65,12 +68,12 @@ def over_epochs(
     return figure
 
 
-def _draw_lines(axis, table: pd.DataFrame, lines: Sequence[str]) -> None:
-    for i, line in enumerate(lines):
+def _draw_lines(axis, table: pd.DataFrame, looks: Mapping[str, dict]) -> None:
+    for line, look in looks.items():
         values = table[table["line"] == line].groupby("epoch")["value"]
         if not len(values):
             continue
-        look, mean = line_look(i), values.mean()
+        mean = values.mean()
         axis.plot(mean.index, mean, label=plain(line), markevery=max(1, len(mean) // 8), **look)
         axis.fill_between(
             mean.index, values.min(), values.max(), color=look["color"], alpha=0.18, linewidth=0

@@ -7,7 +7,7 @@ never stored has the deviation 1/sqrt(D) of any two random directions, the noise
 if no other of `items` vectors, the n stored ones and others, has a larger cosine to r_j.
 
 Source of the expected cosines: arXiv 2305.19534 and 2109.02157; see
-terminator.related.hrrformer.algebra.
+terminator.hrrformer.algebra.
 """
 
 import math

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from terminator.plots.charts import line_look
 from terminator.plots.fields import Row, field_grid
+from terminator.plots.lines import line_look
 from terminator.plots.style import COLOURS, MARKERS, SIGNED, new_figure
 
 

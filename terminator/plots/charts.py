@@ -3,6 +3,7 @@ parameters are.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,20 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from torch import Tensor
 
+from terminator.plots.lines import label_ends, line_look, line_looks
 from terminator.plots.style import COLOURS, DASHES, MARKERS, new_figure
 from terminator.runtime.text import figure as plain
-
-
-def line_look(index: int) -> dict:
-    """Colour, dash and marker of line number `index`; no two of the first seven share one, later
-    ones combine anew.
-    """
-    i, again = index % len(COLOURS), index // len(COLOURS)
-    return {
-        "color": COLOURS[i],
-        "linestyle": DASHES[(i + again) % len(DASHES)],
-        "marker": MARKERS[(i + 2 * again) % len(MARKERS)],
-    }
 
 
 def training(metrics: pd.DataFrame, title: str | None = None) -> Figure:
@@ -158,19 +148,35 @@ def frequencies(
     return figure
 
 
-def cost(table: pd.DataFrame, title: str | None = None) -> Figure:
+def cost(table: pd.DataFrame, title: str | None = None, highlight: Sequence[str] = ()) -> Figure:
     """Seconds and peak memory against the number of positions, per operator (columns of
     analysis.cost_table).
+
+    Args:
+        highlight: operators that are drawn in colour, all others in grey; every line then has its
+            name at its end instead of a legend. Empty: all in colour.
     """
     few = table["operator"].nunique() < 5
-    figure = new_figure(8.4, 3.4 if few else 4.2, title)
+    figure = new_figure(10.4 if highlight else 8.4, 3.4 if few else 4.2, title)
     left, right = figure.subplots(1, 2)
-    for i, (name, group) in enumerate(table.groupby("operator", sort=False)):
-        left.plot(group["positions"], 1e3 * group["seconds"], label=plain(name), **line_look(i))
-        right.plot(group["positions"], group["bytes"] / 2**20, **line_look(i))
+    looks = line_looks(list(dict.fromkeys(table["operator"])), highlight)
+    ends: dict[Any, dict] = {left: {}, right: {}}
+    for name, group in table.groupby("operator", sort=False):
+        time, memory = 1e3 * group["seconds"], group["bytes"] / 2**20
+        left.plot(group["positions"], time, label=plain(name), **looks[name])
+        right.plot(group["positions"], memory, **looks[name])
+        for axis, values in ((left, time), (right, memory)):
+            measured = values.dropna()  # what was too large for this machine is left out
+            if len(measured):
+                last = measured.index[-1]
+                ends[axis][name] = (group["positions"][last], measured[last])
     left.set(xscale="log", yscale="log", xlabel="positions", ylabel="time (ms)")
     right.set(xscale="log", yscale="log", xlabel="positions", ylabel="peak memory of tensors (MiB)")
-    figure.legend(loc="outside lower center", ncols=2 if few else 4)
+    if not highlight:
+        figure.legend(loc="outside lower center", ncols=2 if few else 4)
+        return figure
+    for axis, points in ends.items():
+        label_ends(axis, points, looks)
     return figure
 
 

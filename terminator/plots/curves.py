@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from terminator.plots.charts import line_look
+from terminator.plots.lines import label_ends, line_look, line_looks
 from terminator.plots.style import new_figure
 from terminator.runtime.text import figure as plain
 
@@ -291,20 +291,27 @@ def _draw_published(axis, published: pd.DataFrame, start: int) -> list[str]:
     return [f"{name}\npublished" for name in datasets]
 
 
-def tradeoff(table: pd.DataFrame, label: str, title: str | None = None) -> Figure:
+def tradeoff(
+    table: pd.DataFrame, label: str, title: str | None = None, highlight: Sequence[str] = ()
+) -> Figure:
     """Accuracy against a cost, a mark per variant with its standard deviation (columns variant,
     accuracy, sd, cost).
+
+    Args:
+        highlight: variants that are drawn in colour, all others in grey; every mark then has its
+            name beside it instead of a legend. Empty: all in colour.
     """
     _require_columns("table", table, ("variant", "accuracy", "sd", "cost"))
     figure = new_figure(7.6, 3.8, title)
     axis = figure.subplots()
-    for i, row in enumerate(table.itertuples()):
-        look = line_look(i)
+    looks = line_looks(list(table["variant"]), highlight)
+    for row in table.itertuples():
+        look = looks[row.variant]
         axis.errorbar(
             row.cost,
             row.accuracy,
             yerr=0.0 if pd.isna(row.sd) else row.sd,
-            fmt=look["marker"],
+            fmt=look["marker"] if look["marker"] != "none" else "o",
             color=look["color"],
             capsize=3,
             markersize=7,
@@ -314,5 +321,9 @@ def tradeoff(table: pd.DataFrame, label: str, title: str | None = None) -> Figur
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.xaxis.set_minor_formatter(NullFormatter())
-    figure.legend(loc="outside right upper")
+    if highlight:
+        ends = {row.variant: (row.cost, row.accuracy) for row in table.itertuples()}
+        label_ends(axis, ends, looks)
+    else:
+        figure.legend(loc="outside right upper")
     return figure

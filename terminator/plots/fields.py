@@ -13,6 +13,7 @@ from terminator.runtime.text import figure as plain
 
 # quantile of a row's absolute values that has the strongest colour; outliers would pale the rest
 CLIP = 0.985
+SMALL = 16  # pixels a side, below which a picture is confetti to the eye
 
 
 class Row(NamedTuple):
@@ -64,7 +65,7 @@ def _draw_row(figure: Figure, row: Row, line: Sequence) -> None:
     values = [np.asarray(torch.as_tensor(field).detach().cpu().double()) for field in row.fields]
     if row.kind == "image":
         for axis, value in zip(line, values, strict=False):
-            _show_image(axis, value)
+            show_image(axis, value)
         return
     sizes = np.abs(np.concatenate([value.ravel() for value in values]))
     top = float(np.quantile(sizes, CLIP)) or float(sizes.max()) or 1.0
@@ -86,14 +87,23 @@ def _draw_row(figure: Figure, row: Row, line: Sequence) -> None:
     bar.set_label(row.bar, fontsize=8)
 
 
-def _show_image(axis, value: np.ndarray) -> None:
-    """Draw (C, H, W) scaled to [0, 1]; one channel, or three equal ones, in grey."""
+def show_image(axis, value: np.ndarray) -> None:
+    """Draw (C, H, W) scaled to [0, 1]; one channel, or three equal ones, in grey. A picture of few
+    pixels is drawn smoothly, for the eye: what a network sees of it stays as it is.
+    """
+    smooth = "bicubic" if value.shape[-1] < SMALL else "nearest"
     low, high = value.min(), value.max()
     value = (value - low) / ((high - low) or 1.0)
     if value.ndim == 2 or len(value) == 1 or (value == value[:1]).all():
-        axis.imshow(value if value.ndim == 2 else value[0], cmap="gray", vmin=0, vmax=1)
+        axis.imshow(
+            value if value.ndim == 2 else value[0],
+            cmap="gray",
+            vmin=0,
+            vmax=1,
+            interpolation=smooth,
+        )
     else:
-        axis.imshow(value.transpose(1, 2, 0))
+        axis.imshow(value.transpose(1, 2, 0), interpolation=smooth)
 
 
 def images(pictures: Tensor, titles: Sequence[str] = (), title: str | None = None) -> Figure:
@@ -203,7 +213,7 @@ def block_view(picture: Tensor, fields: Mapping[str, Tensor], title: str | None 
     """
     figure = new_figure(1.9 * (len(fields) + 1), 2.6, title)
     axes = figure.subplots(1, len(fields) + 1, squeeze=False)[0]
-    _show_image(axes[0], np.asarray(picture.detach().cpu().double()))
+    show_image(axes[0], np.asarray(picture.detach().cpu().double()))
     axes[0].set(xticks=[], yticks=[])
     axes[0].spines[:].set_visible(False)
     axes[0].set_title("image", fontsize=9.5)

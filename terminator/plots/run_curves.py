@@ -5,7 +5,7 @@ epoch by epoch.
 import pandas as pd
 from matplotlib.figure import Figure
 
-from terminator.plots.charts import line_look
+from terminator.plots.lines import line_look
 from terminator.plots.style import new_figure
 from terminator.runtime.text import figure as plain
 

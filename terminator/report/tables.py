@@ -298,21 +298,31 @@ def result_tables(notebooks: str | None = None) -> str:
     return document(results, notebooks, brief=True) or "No records yet."
 
 
-def document(studied: Iterable[StudyTable], notebooks: str | None = "", brief: bool = False) -> str:
+def document(
+    studied: Iterable[StudyTable],
+    notebooks: str | None = "",
+    brief: bool = False,
+    rows: int | None = None,
+) -> str:
     """Tables with their titles in Markdown.
 
     Args:
         studied: the tables.
         notebooks: the way to their folder, for links; None: no links.
         brief: without the columns that a short form leaves out.
+        rows: of each table, of which the rest is counted; None: all.
     """
     blocks = []
     for table in studied:
-        common, rows = table.parts(brief)
+        common, found = table.parts(brief)
         link = f"[{table.notebook[:2]}]({notebooks}{table.notebook}.ipynb)"
         where = f" ({link if notebooks is not None else table.notebook})" * bool(table.notebook)
         said = text.markdown(f"{common[:1].upper()}{common[1:]}")
-        blocks.append(f"**{text.markdown(table.title)}**{where}. {said}.\n\n{markdown(rows)}")
+        shown = markdown(found if rows is None else found.head(rows))
+        if rows is not None and len(found) > rows:
+            name = text.markdown(f"study_{table.experiment}.csv")
+            shown += f"\n\n{len(found) - rows} more rows stand in {name}."
+        blocks.append(f"**{text.markdown(table.title)}**{where}. {said}.\n\n{shown}")
     return "\n\n".join(blocks)
 
 

@@ -7,13 +7,20 @@ none.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from terminator.runtime.paths import results_dir
 from terminator.runtime.text import html
 
 _LINK = re.compile(r'(<a\b[^>]*\bhref=")(?:\./)?(?:notebooks/)?(\d\d_\w+)\.ipynb(["#])')
+_SOURCE = re.compile(
+    r'(<a\b[^>]*\bhref=")\.\./(?=terminator/|results/|docs/)'
+)  # of the project's files
+_FOLDED = re.compile(r"\s*(?:</?details>|<summary>[^<]*</summary>|\s)+")
 # of what nbconvert puts in: scripts from elsewhere, and what would start them
 _SCRIPTS = re.compile(
     r"<script\b[^>]*\bsrc=[^>]*>\s*</script>"
@@ -40,6 +47,8 @@ def notebook_page(notebook: Any, name: str, folder: str, names: Sequence[str]) -
     text, _ = exporter.from_notebook_node(notebook, resources=resources)
     text = _SCRIPTS.sub("", text)
     text = _LINK.sub(lambda m: f"{m[1]}{m[2]}.html{m[3]}" if m[2] in names else m[0], text)
+    project = os.path.relpath(Path(folder).parent, results_dir() / "notebooks" / "profile")
+    text = _SOURCE.sub(lambda m: f"{m[1]}{Path(project).as_posix()}/", text)
     bar = _bar(name, names)
     head, body, rest = re.split(r"(<body\b[^>]*>)", text, maxsplit=1)
     end = rest.rindex("</body>")
@@ -73,6 +82,12 @@ def _exporter() -> Any:
 
         def inline_math(self, body: str) -> str:
             return mathml(body, "inline")
+
+        def block_html(self, html: str) -> str:
+            """What opens or closes something folded stays open: nbconvert would close each piece
+            of HTML by itself, before what belongs into it.
+            """
+            return f"{html}\n" if _FOLDED.fullmatch(html) else super().block_html(html)
 
         def latex_environment(self, name: str, body: str) -> str:
             return mathml(f"\\begin{{{name}}}{body}\\end{{{name}}}", "block")

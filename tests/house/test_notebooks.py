@@ -3,6 +3,7 @@
 import re
 
 import nbformat
+import notebook_sources
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from notebook_outputs import MACHINE_PATH, output_texts
@@ -107,6 +108,56 @@ def test_form(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_outputs(path):
     assert not output_problems(path)
+
+
+# ---- what a reader is led to
+# -----------------------------------
+
+LINK = re.compile(r"\]\(([^)\s#]+)[^)\s]*\)")
+
+
+def texts_of(path):
+    return [c.source for c in nbformat.read(path, 4).cells if c.cell_type == "markdown"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_links_of_notebooks_lead_somewhere(path):
+    for link in LINK.findall("\n".join(texts_of(path))):
+        if not link.startswith(("http://", "https://")):
+            target = (path.parent / link).resolve()
+            assert target.is_relative_to(ROOT), link
+            assert target.exists(), link
+
+
+TEACHING = [
+    path
+    for path in NOTEBOOKS
+    if any(text.startswith(notebook_sources.HEADING) for text in texts_of(path))
+]
+
+
+def test_most_notebooks_lead_to_their_code():
+    assert len(TEACHING) >= 11
+
+
+@pytest.mark.parametrize("path", TEACHING, ids=lambda path: path.stem)
+def test_every_function_is_linked(path):
+    """`python tests/notebook_sources.py NOTEBOOK` writes the section anew."""
+    notebook = nbformat.read(path, 4)
+    assert notebook_sources.section(notebook) in texts_of(path)
+
+
+@pytest.mark.parametrize("path", TEACHING, ids=lambda path: path.stem)
+def test_exercises_have_folded_answers(path):
+    (text,) = [text for text in texts_of(path) if text.startswith("## Exercises")]
+    questions = re.findall(r"(?m)^\*\*\d\.\*\* (.*)$", text)
+    answers = re.findall(
+        r"<details><summary>Answer</summary>\n\n(.+?)\n\n</details>", text, re.DOTALL
+    )
+    assert 2 <= len(questions) == len(answers) <= 3
+    for answer in answers:
+        for code in re.findall(r"(?ms)^```python\n(.*?)^```", answer):
+            compile(code, path.name, "exec")
 
 
 # ---- the checks themselves: a sound notebook passes, each fault is found

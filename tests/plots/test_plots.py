@@ -451,7 +451,7 @@ def test_difference_dots_are_sorted_within_kinds_and_filled_where_clear():
 
 
 def test_the_lines_of_a_crowded_figure_all_differ():
-    from terminator.plots.charts import line_look
+    from terminator.plots.lines import line_look
 
     looks = {tuple(map(str, line_look(i).values())) for i in range(14)}
     assert len(looks) == 14

@@ -90,6 +90,21 @@ def test_runs_of_unknown_settings_and_experiments_have_a_row():
     assert tables.document([]) == ""
 
 
+def test_a_document_counts_the_rows_that_it_leaves_out():
+    found = [
+        one
+        for lr in (0.1, 0.2, 0.3)
+        for one in of(preset("digits", optimizer={"lr": lr}), "mine", (lr,))
+    ]
+    studied = tables.study_tables(found)
+    (table,) = studied
+    assert len(table.rows) == 3
+    short = tables.document(studied, rows=2)
+    assert short.count("\n| ") == 1 + 2  # the head, and two rows
+    assert short.endswith("1 more rows stand in study_mine.csv.")
+    assert tables.document(studied, rows=3) == tables.document(studied)
+
+
 def test_the_difference_to_a_published_number_is_of_the_same_experiment(monkeypatch):
     monkeypatch.setenv("TERMINATOR_RESULTS", str(ROOT / "results"))
     whole = of(preset("cifar10"), "images", (95.0, 95.2), "paper", "CIFAR-10", notes=())

@@ -161,6 +161,30 @@ def test_ways_back_and_on():
     assert ">next: 02_third<" in page
 
 
+def test_answers_are_folded():
+    answer = (
+        "<details><summary>Answer</summary>\n\nBecause $x$.\n\n```python\na = 1\n```\n\n</details>"
+    )
+    page = page_of(f"**1.** Why?\n\n{answer}\n\n**2.** And?")
+    (folded,) = re.findall(r"<details>(.*?)</details>", page, re.DOTALL)
+    assert "Because" in folded
+    assert "<math" in folded
+    assert "<pre>" in folded
+    assert "And?" not in folded
+    assert "Why?" not in folded
+
+
+def test_links_to_source_lead_from_the_page_to_the_project(tmp_path, monkeypatch):
+    monkeypatch.setenv("TERMINATOR_RESULTS", str(tmp_path))
+    cell = new_markdown_cell("[model](../terminator/model.py), [first](00_first.ipynb)")
+    folder = str(ROOT / "notebooks")
+    page = notebook_page(new_notebook(cells=[cell]), "01_second", folder, NAMES)
+    (link,) = re.findall(r'href="([^"]*model\.py)"', page)
+    there = (tmp_path / "notebooks" / "smoke" / link).resolve()
+    assert there == ROOT / "terminator" / "model.py"
+    assert 'href="00_first.html"' in page
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
 def test_every_formula_of_our_notebooks_is_mathml(path):
     for cell in json.loads(path.read_text())["cells"]:
