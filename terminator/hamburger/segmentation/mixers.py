@@ -21,6 +21,7 @@ from terminator.hamburger.segmentation.presets import (
     MEAN,
     MIXER_RATES,
     MIXER_SEEDS,
+    MIXERS,
     RATES,
     mixer_arms,
 )
@@ -31,7 +32,6 @@ from terminator.runs.outcomes import SEEDS, Outcome, Terms, sampled
 from terminator.runs.proof import compare as compare_samples
 from terminator.runs.study import Study, run_study, study_records
 
-EXPERIMENT = "segmentation_mixers"
 Runs = Mapping[str, Sequence[SegmentationRun]]
 SINGLE = "the most probable answer to single pixels"
 READINGS = {MATRIX: "matrix product", CONVOLUTION: "convolution"}
@@ -47,7 +47,7 @@ CLAIMS = tuple(  # claim, the mixer that is better if it is true, the one it is 
 
 def study(profile: str) -> Study:
     """Every mixer at its own rate."""
-    return Study(EXPERIMENT, mixer_arms(profile), MIXER_SEEDS[profile])
+    return Study(MIXERS, mixer_arms(profile), MIXER_SEEDS[profile])
 
 
 def runs(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> Runs:
@@ -61,7 +61,7 @@ def rate_table(profile: str) -> pd.DataFrame:
     """
     rows: dict[str, dict[float, float]] = {}
     for rate in RATES:
-        sweep = Study(f"{EXPERIMENT}-rates", mixer_arms(profile, rate), (0,))
+        sweep = Study(f"{MIXERS}-rates", mixer_arms(profile, rate), (0,))
         for label, found in study_records(SEGMENTATION, sweep, profile).items():
             for record in found:
                 rows.setdefault(label, {})[rate] = record["results"]["val"]["miou"]

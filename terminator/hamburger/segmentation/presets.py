@@ -88,6 +88,7 @@ SMOKE_ARMS = (
     "VQ tau 100, one-step",
 )
 
+MIXERS = "segmentation_mixers"  # the experiment of every mixer on the context task
 _SIDE = {"context_size": 24}  # of the context task's images
 MATRIX, CONVOLUTION = "HyperZ.Z.W, matrix", "HyperZ.Z.W, convolution"
 LINEAR, MEAN = "linear map", "mean pooling"
