@@ -41,6 +41,8 @@ TITLES = {  # {experiment: what is compared, the notebook that shows it}, in the
     "mixers": ("Global mixers on one bench", "30_one_bench"),
     "precision": ("Precision", "31_speed"),
     "segmentation_context": ("The context task, by context", "20_hamburger"),
+    "segmentation_mixers": ("The context task, by global mixer", "20_hamburger"),
+    "segmentation_mixers-rates": ("Learning rates of these mixers", "20_hamburger"),
     "segmentation_camvid": ("Segmentation with and without a Hamburger", "20_hamburger"),
     "segmentation_voc": ("Segmentation of PASCAL VOC 2012, in two stages", "20_hamburger"),
     "longrange": ("Long range tasks", "21_hrrformer"),

@@ -88,6 +88,7 @@ SMOKE_ARMS = (
     "VQ tau 100, one-step",
 )
 
+MIXERS = "segmentation_mixers"  # the experiment of every mixer on the context task
 _SIDE = {"context_size": 24}  # of the context task's images
 MATRIX, CONVOLUTION = "HyperZ.Z.W, matrix", "HyperZ.Z.W, convolution"
 LINEAR, MEAN = "linear map", "mean pooling"
@@ -100,7 +101,6 @@ _MIXERS: dict[str, dict[str, Any]] = {
     "attention": {"context": "attention"},
     "Hamburger (NMF)": {"context": "hamburger"},
     "Hrrformer": {"context": "hrrformer", **_SIDE},
-    "depth-wise 31x31": {"context": "large_kernel", **_SIDE},
 }
 RATES = (0.05, 0.15, 0.5, 1.5)  # the last where the third was best
 # best on validation pictures for those that claims are about; else that of the task

@@ -12,7 +12,13 @@ from torch import nn
 from terminator.data.pictures.segmentation import SegmentationData, load_segmentation
 from terminator.hamburger.hamnet import HamNet
 from terminator.hamburger.segmentation.config import SegmentationConfig
-from terminator.hamburger.segmentation.presets import camvid_arms, context_arms
+from terminator.hamburger.segmentation.presets import (
+    MIXERS,
+    RATES,
+    camvid_arms,
+    context_arms,
+    mixer_arms,
+)
 from terminator.hamburger.segmentation.tasks import build_network
 from terminator.hamburger.segmentation.trainer import SegmentationTrainer
 from terminator.runs.system import FinishedRun, System
@@ -90,7 +96,15 @@ class SegmentationSystem(System):
         return method_name(config)
 
     def variants(self, experiment: str, profile: str) -> Mapping[str, Any]:
-        """As System.variants: of the context task and CamVid."""
+        """As System.variants: of the context task and CamVid; mixers at the rates of a sweep."""
+        if experiment.endswith("-rates"):
+            return {
+                f"{label}, rate {rate:g}": config
+                for rate in RATES
+                for label, config in mixer_arms(profile, rate).items()
+            }
+        if experiment == MIXERS:
+            return mixer_arms(profile)
         return {**context_arms(profile), **camvid_arms(profile)}
 
     def judged_by(self, record: dict[str, Any]) -> str:
