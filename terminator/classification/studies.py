@@ -100,7 +100,7 @@ PARTS: dict[str, dict[str, dict[str, Any]]] = {  # kind: {variant: what it chang
     "standardisation": {"batch for G-IBS": ABLATIONS["standardisation"]["batch for G-IBS"]},
 }
 _SMOKE_PARTS = ("without slow neural loss", "without RGUs")
-# small enough for seeds to decide: three blocks, at a rate where seeds differ little
+# three blocks: small enough to be trained many times
 _PARTS_LAPTOP = preset(
     "mnist-laptop",
     dataset={"image_size": 12, "train_size": 1000, "test_size": 1000},
