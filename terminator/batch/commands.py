@@ -4,6 +4,7 @@ import argparse
 import json
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 from terminator.runs.command_line import Command, data_option
@@ -112,8 +113,16 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.count = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interrupts":
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._came)
+            self._before[number] = signal.signal(number, self._came)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _came(self, number: int, frame: Any) -> None:
         self.count += 1
@@ -130,19 +139,19 @@ def work(args: argparse.Namespace) -> int:
     from terminator.batch.table import Table
     from terminator.batch.work import Work
 
-    engine, stop = _engine(args), Interrupts()
-    doing = Work(_planner(args), engine, Table(), stop, args.tries, args.processes)
-    print(f"{len(doing.plan.runs)} runs, {doing.plan.count('done')} done", flush=True)
-    try:
-        done = doing.run()
-    except BaseException:
-        if args.on == "local" and args.on_interrupt != "leave":
-            engine.cancel()
-        raise
+    engine = _engine(args)
+    with Interrupts() as stop:
+        doing = Work(_planner(args), engine, Table(), stop, args.tries, args.processes)
+        print(f"{len(doing.plan.runs)} runs, {doing.plan.count('done')} done", flush=True)
+        try:
+            done = doing.run()
+        except BaseException:
+            if args.on == "local" and args.on_interrupt != "leave":
+                engine.cancel()
+            raise
     if not done:
         return _interrupted(engine, args.on_interrupt)
-    lines = outcome(doing)
-    print(*map(terminal, lines), sep="\n")
+    print(*map(terminal, outcome(doing)), sep="\n")
     return 1 if doing.left() else 0
 
 
@@ -197,7 +206,59 @@ def _work_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def import_runs(args: argparse.Namespace) -> int:
+    """Take runs in; a line for each that is not simply the same."""
+    from terminator.batch import transfer
+
+    found = transfer.import_runs(args.source, not args.no_weights)
+    for one in found:
+        if one.what != transfer.SAME or one.why:
+            print(terminal(f"{one.what}: {one.run}{f': {one.why}' if one.why else ''}"))
+    words = (transfer.NEW, transfer.SAME, transfer.CONFLICTING, transfer.REFUSED)
+    count = {word: sum(one.what == word for one in found) for word in words}
+    print(", ".join(f"{number} {word}" for word, number in count.items()))
+    return 1 if count[transfer.CONFLICTING] or count[transfer.REFUSED] or not found else 0
+
+
+def _import_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source", type=Path, help="an archive of export-runs, or a folder with runs in it"
+    )
+    parser.add_argument("--no-weights", action="store_true", help="records alone")
+
+
+def export_runs(args: argparse.Namespace) -> None:
+    """Write an archive of finished runs."""
+    from terminator.batch import transfer
+
+    count = transfer.export_runs(args.archive, args.experiment, args.profile, args.weights)
+    print(terminal(f"{count} runs in {args.archive}"))
+
+
+def _export_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("archive", type=Path, help="a name in .tar, .tar.gz or .tar.xz")
+    parser.add_argument(
+        "--experiment", nargs="+", default=[], help="folders below results/runs (default: all)"
+    )
+    parser.add_argument("--profile", choices=PROFILES, help="of this profile only")
+    parser.add_argument("--weights", action="store_true", help="model files too")
+
+
 COMMANDS = (
+    Command(
+        "import-runs",
+        import_runs,
+        "take runs of another machine or person into results/, once they are checked",
+        _import_options,
+        examples=(("runs.tar.gz", "an archive"), ("/mnt/usb/results", "a folder")),
+    ),
+    Command(
+        "export-runs",
+        export_runs,
+        "write finished runs into an archive that import-runs takes",
+        _export_options,
+        examples=(("runs.tar.gz --profile paper --weights", "all of a profile, with weights"),),
+    ),
     Command(
         "plan",
         plan,

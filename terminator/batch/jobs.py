@@ -44,8 +44,8 @@ class Job:
         program = [sys.executable, *torchrun, *count, "-m", "terminator"]
         return [*program, *self.arguments, "train.distributed=True"]
 
-    def start(self, **variables: str) -> subprocess.Popen:
-        """The process, in a group of its own, so that a Ctrl-C is not for it."""
+    def start(self, own_group: bool = True, **variables: str) -> subprocess.Popen:
+        """The process; in a group of its own a Ctrl-C is not for it."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log, "ab") as log:
             return subprocess.Popen(
@@ -54,7 +54,7 @@ class Job:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, HEADLESS_VARIABLE: "1", **variables},
-                start_new_session=True,
+                start_new_session=own_group,
             )
 
     def last_line(self) -> str:

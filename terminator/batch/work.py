@@ -10,7 +10,7 @@ from terminator.batch.lines import arguments
 from terminator.batch.plan import Plan, Planner, Run
 from terminator.runs.command_line import ELSEWHERE
 
-ELSEWHERE_S = 5.0  # between two looks at runs that others train
+ELSEWHERE_S = 1.0  # between two looks where all that is left is made by others
 
 
 @dataclass
@@ -112,19 +112,23 @@ class Work:
             self._replanned()
 
     def _hand_out(self) -> None:
-        """Start what can be started."""
-        chosen: list[Run] = []
+        """Start what can be started, and what others do not make already."""
+        free, chosen = self.engine.free(), []
         self.elsewhere = {}
         for run in self._ready():
+            if len(chosen) >= free:
+                break
             assert run.folder is not None
             if who := states.trained_by(run.folder):
                 self.elsewhere[run.key] = who
-            elif len(chosen) < self.engine.free():
-                fresh = self.plan.runs[run.key] = run.look()
-                if not fresh.is_settled and self._may_start(fresh):
-                    chosen.append(fresh)
+                continue
+            fresh = self.plan.runs[run.key] = run.look()
+            if not fresh.is_settled and self._may_start(fresh):
+                chosen.append(fresh)
         if chosen:
             self.engine.start([self.job(run) for run in chosen])
+        elif self.elsewhere:
+            time.sleep(ELSEWHERE_S)
 
     def _may_start(self, run: Run) -> bool:
         if self.attempts.setdefault(run.key, Attempts()).again(run) > self.tries:
