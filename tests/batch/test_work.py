@@ -1,18 +1,15 @@
 """The work: runs of a plan on this machine; whatever is killed goes on; nothing is made twice."""
 
+import contextlib
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from types import SimpleNamespace
 
+import batch_tools
 import pytest
-import torch
-from places import ROOT
 
-from terminator.__main__ import main
 from terminator.batch import jobs, local, states, work
 from terminator.batch.jobs import Job
 from terminator.batch.plan import Plan, Planner, Run
@@ -23,33 +20,12 @@ from terminator.runs.wanted import Wanted
 from terminator.runtime import locks
 from terminator.runtime.paths import results_dir
 
-TINY = (
-    *("model.factors=[4,1]", "model.global_hidden=4", "model.local_hidden=4"),
-    *("dataset.train_size=64", "dataset.test_size=40", "train.batch_size=16"),
-    *("train.epochs=3", "train.device=cpu", "scheduler.warmup_epochs=0"),
-)
-
-
-def tiny_runs(count=4):
-    """Trainings of a second on the embedded digits, a seed each; the last comes after the first."""
-    from terminator.classification.presets import preset
-
-    base = preset("digits").updated(*TINY)
-    runs = [
-        Wanted(CLASSIFICATION, base.updated(train={"seed": seed}), "tiny", "smoke", f"seed {seed}")
-        for seed in range(count)
-    ]
-    return [*runs[:-1], SimpleNamespace(last=runs[-1])]
-
 
 @pytest.fixture
 def planner(monkeypatch):
-    """A planner of tiny runs."""
-    *runs, last = tiny_runs()
-    last = Wanted(CLASSIFICATION, last.last.config, "tiny", "smoke", "the last", after=(runs[0],))
-    monkeypatch.setattr(
-        "terminator.batch.plan.notebooks_of", lambda *given: {"99_tiny": [*runs, last]}
-    )
+    """A planner of four tiny runs."""
+    needs = batch_tools.tiny_needs(4, "train.epochs=2")
+    monkeypatch.setattr("terminator.batch.plan.notebooks_of", lambda *given: needs)
     return Planner("smoke")
 
 
@@ -235,7 +211,12 @@ def test_a_line_per_change_where_no_terminal_is(capsys, tmp_path):
     from terminator.batch.table import Table
 
     table = Table()
-    wanted = Wanted(CLASSIFICATION, tiny_runs()[0].config, "tiny", "smoke")
+    wanted = Wanted(
+        CLASSIFICATION,
+        batch_tools.tiny_needs(1, "train.epochs=3")["99_tiny"][0].config,
+        "tiny",
+        "smoke",
+    )
     show = SimpleNamespace(plan=Plan("smoke", {}, []), doing=lambda run: run.state.name)
     rows = [{"epoch": 1, "seconds": 60.0, "test_accuracy": 51.25}]
     for state in (State(states.MISSING), State(states.UNFINISHED, 1, rows), State(states.DONE, 3)):
@@ -251,19 +232,6 @@ def test_a_line_per_change_where_no_terminal_is(capsys, tmp_path):
 # -- kills -------------------------------------------------------------------------------------
 
 
-def coordinator(*more):
-    """A `work` command on two runs of notebook 31, in a process of its own."""
-    program = [sys.executable, "-m", "terminator", "work", "--only", "31", "--workers", "2"]
-    return subprocess.Popen(
-        [*program, "--tries", "50", *more],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-
-
 def workers():
     """Processes that hold a run's folder."""
     found = set()
@@ -276,51 +244,62 @@ def workers():
 
 @pytest.mark.slow
 def test_kills_of_workers_and_of_the_coordinator_lose_nothing():
-    count = 4 if os.environ.get("TERMINATOR_ALL_FAULTS") else 1  # 20 workers and 5 coordinators
+    whole = bool(os.environ.get("TERMINATOR_ALL_FAULTS"))
     draw = random.Random(0)
-    kills = {"worker": 5 * count, "coordinator": count + (count > 1)}
-    running = coordinator()
-    until = time.monotonic() + 240 * count
+    kills = {"worker": 20, "coordinator": 5} if whole else {"worker": 3, "coordinator": 1}
+    options = ("--workers", "2", "--tries", "50")
+    running = batch_tools.work(*options)
+    until = time.monotonic() + (1800 if whole else 120)
     while any(kills.values()) and time.monotonic() < until:
-        time.sleep(draw.uniform(0.5, 1.5))
+        time.sleep(draw.uniform(0.2, 1.0))
         if running.poll() is not None:
             break
-        there = workers()
-        if kills["coordinator"] and draw.random() < 0.2:
-            os.kill(running.pid, signal.SIGKILL)
-            running.wait()
+        if not (there := workers()):
+            continue
+        if kills["coordinator"] and draw.random() < 0.25:
             kills["coordinator"] -= 1
-            running = coordinator()  # finds what the workers of the first still make
-        elif there and kills["worker"]:
-            os.kill(draw.choice(sorted(there)), signal.SIGKILL)
+            running.kill()
+            running.communicate()
+            running = batch_tools.work(*options)  # finds what the workers of the first still make
+        elif kills["worker"]:
             kills["worker"] -= 1
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(draw.choice(sorted(there)), signal.SIGKILL)
     said = running.communicate(timeout=300)[0]
     assert running.returncode == 0, said
     assert "2 of 2 runs are there" in said
-    found = records.load_records("precision")
+    found = records.load_records("tiny")
     assert len(found) == 2
     for record in found:
-        assert [row["epoch"] for row in record["epochs"]] == [1, 2, 3]
-        log = (jobs.logs() / "precision" / f"{record['run_id']}.log").read_text()
+        assert [row["epoch"] for row in record["epochs"]] == [1, 2, 3, 4, 5, 6]
+        log = (jobs.logs() / "tiny" / f"{record['run_id']}.log").read_text()
         assert log.count("s of training") == 1  # trained to the end once
     assert not list(results_dir().rglob(f"{locks.OWNER}*"))
     assert not list(results_dir().rglob("checkpoint.pt"))
 
 
 @pytest.mark.slow
-def test_an_interrupt_cancels_or_leaves_and_the_next_goes_on():
-    running = coordinator("--on-interrupt", "leave")
+def test_an_interrupt_leaves_or_cancels_and_the_next_goes_on():
+    running = batch_tools.work("--workers", "2", "--on-interrupt", "leave")
     while not workers():
-        time.sleep(0.2)
+        time.sleep(0.1)
     left = workers()
     os.kill(running.pid, signal.SIGINT)
     said = running.communicate(timeout=60)[0]
     assert (running.returncode, "left running" in said) == (130, True)
-    assert left & workers()
-    running = coordinator("--on-interrupt", "cancel")
-    time.sleep(3)
+    running = batch_tools.work("--on-interrupt", "cancel")
+    assert running.stdout.readline().startswith("2 runs, ")
     os.kill(running.pid, signal.SIGTERM)
     assert running.wait(timeout=60) == 130
-    assert main(["work", "--only", "31", "--workers", "2"]) == 0
-    assert len(records.load_records("precision")) == 2
-    assert torch.get_num_threads() == 1
+    running.communicate()
+    assert all(alive(pid) or len(records.load_records("tiny")) for pid in left)
+    running = batch_tools.work("--workers", "2")
+    assert "2 of 2 runs are there" in running.communicate(timeout=120)[0]
+    assert len(records.load_records("tiny")) == 2
+
+
+def alive(pid):
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return True
+    return False
