@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -44,8 +45,12 @@ class Job:
         program = [sys.executable, *torchrun, *count, "-m", "terminator"]
         return [*program, *self.arguments, "train.distributed=True"]
 
-    def start(self, own_group: bool = True, **variables: str) -> subprocess.Popen:
-        """The process; in a group of its own a Ctrl-C is not for it."""
+    def start(self, variables: Mapping[str, str], own_group: bool = True) -> subprocess.Popen:
+        """The process; in a group of its own a Ctrl-C is not for it.
+
+        Args:
+            variables: of its environment, beside those that are set here.
+        """
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log, "ab") as log:
             return subprocess.Popen(

@@ -31,7 +31,7 @@ class Local:
     def start(self, jobs: list[Job]) -> None:
         for job in jobs:
             place = min(set(range(self.workers)) - {taken for taken, _ in self._running.values()})
-            self._running[job.key] = (place, job.start(**self._variables(place, job.processes)))
+            self._running[job.key] = (place, job.start(self._variables(place, job.processes)))
 
     def _variables(self, place: int, processes: int) -> dict[str, str]:
         threads = max(1, self.threads // processes)

@@ -141,6 +141,11 @@ def notebooks_of(
     return {name: found[name] for name in chosen}
 
 
+def needing(notebook: str) -> bool:
+    """Whether a notebook of this name needs runs of the plan."""
+    return any(notebook in system.needs("smoke") for system in SYSTEMS)
+
+
 def _matches(name: str, pattern: str) -> bool:
     number, _, rest = name.partition("_")
     return any(fnmatch.fnmatchcase(part, pattern) for part in (name, number, rest))

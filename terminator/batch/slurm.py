@@ -38,7 +38,7 @@ class Training:
         os.environ.update(self.variables)
         cores = int(os.environ.get("SLURM_CPUS_PER_TASK", "1"))
         threads = str(max(1, cores // self.job.processes))
-        self._process = self.job.start(own_group=False, OMP_NUM_THREADS=threads)
+        self._process = self.job.start({"OMP_NUM_THREADS": threads}, own_group=False)
         status = self._process.wait()
         write_json(status_file(self.job.key), {"status": status})
         return status

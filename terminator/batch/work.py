@@ -113,7 +113,8 @@ class Work:
 
     def _hand_out(self) -> None:
         """Start what can be started, and what others do not make already."""
-        free, chosen = self.engine.free(), []
+        free = self.engine.free()
+        chosen: list[Run] = []
         self.elsewhere = {}
         for run in self._ready():
             if len(chosen) >= free:
