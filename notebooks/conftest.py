@@ -1,9 +1,15 @@
 """nbval runs the notebooks against a results folder of its own: no older result may stand in; and
 with this worker's share of the cores, as run_all.py does.
+
+What a notebook has trained in the end is what the plan (terminator.batch) says that it needs.
 """
 
+import json
 import os
 import tempfile
+from pathlib import Path
+
+import pytest
 
 from terminator.runner.headless import thread_variables
 
@@ -11,3 +17,45 @@ _results = tempfile.TemporaryDirectory(prefix="terminator-results-", ignore_clea
 os.environ["TERMINATOR_RESULTS"] = _results.name
 os.environ["TERMINATOR_HEADLESS"] = "1"
 os.environ.update(thread_variables(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
+
+_before: dict[Path, set[str]] = {}  # by notebook: runs that were there when it began
+_failed: set[Path] = set()
+
+
+def _there():
+    """Finished runs, as a plan calls them; not those of the command line and of notebook 05."""
+    found = Path(_results.name).glob("runs/*/*/record.json")
+    return {"/".join(path.parts[-3:-1]) for path in found if path.parts[-3] != "cli"}
+
+
+def pytest_runtest_setup(item):
+    _before.setdefault(item.path, _there())
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    if (yield).get_result().failed:
+        _failed.add(item.path)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    """After a notebook's last cell: what it has trained is what was planned."""
+    path = item.path
+    if (nextitem is not None and nextitem.path == path) or path in _failed:
+        return
+    cells = json.loads(path.read_text(encoding="utf8"))["cells"]
+    count = sum(cell["cell_type"] == "code" for cell in cells)
+    if sum(other.path == path for other in item.session.items) != count:
+        return  # only some of its cells were chosen
+    from terminator.batch.plan import BY_TASK, Planner, needing
+    from terminator.runs import records
+
+    tasks = {f"{r['experiment']}/{r['run_id']}": records.task_of(r) for r in records.load_records()}
+    made = {key for key in _there() - _before[path] if tasks.get(key) in BY_TASK}
+    plan = Planner("smoke", [path.stem]).plan() if needing(path.stem) else None
+    runs = plan.runs if plan else {}
+    assert made <= runs.keys(), f"{path.stem} trains what is not in the plan"
+    unmade = [key for key, run in runs.items() if not run.is_settled]
+    assert not unmade, f"the plan has runs that {path.stem} does not make"
+    assert not (plan and plan.undecided)

@@ -25,6 +25,7 @@ from terminator.runs import records
 from terminator.runs.leavings import leave
 from terminator.runs.study import default_seeds
 from terminator.runs.system import FinishedRun, System
+from terminator.runs.wanted import Wanted
 from terminator.runtime import shipped, weights
 from terminator.runtime.distributed import barrier, choose_device, processes, rank
 from terminator.runtime.paths import results_dir
@@ -88,6 +89,7 @@ class ClassificationSystem(System):
     task = "classification"
     config = Config
     index = "index.csv"
+    data_groups = ("dataset",)
     columns = COLUMNS
     run_type = ClassificationRun
     measures = {"accuracy_released": "accuracy (%)", "accuracy_calibrated": "calibrated (%)"}
@@ -360,26 +362,35 @@ def flops_per_image(trainer: Trainer) -> int:
 # -- runs that notebooks share --------------------------------------------------------------------
 
 
-def tour(profile: str, seed: int = 0, device: str = "auto") -> ClassificationRun:
-    """The trained model that the first notebooks look at; trained here if its weights are not."""
+def tour_run(profile: str, seed: int = 0, device: str = "auto") -> Wanted:
+    """What `tour` runs."""
     require_one_of("profile", profile, TOUR)
     config = preset(TOUR[profile], train={"seed": seed, "device": device})
-    return CLASSIFICATION.run(
-        CLASSIFICATION.ready(config, profile), "images", profile, need_model=True
-    )
+    config = CLASSIFICATION.ready(config, profile)
+    return Wanted(CLASSIFICATION, config, "images", profile, "tour", need_model=True)
+
+
+def tour(profile: str, seed: int = 0, device: str = "auto") -> ClassificationRun:
+    """The trained model that the first notebooks look at; trained here if its weights are not."""
+    return tour_run(profile, seed, device).run()
+
+
+def image_runs(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> list[Wanted]:
+    """What `images` runs."""
+    runs = []
+    for name in IMAGES[profile]:
+        for seed in default_seeds(profile, seeds):
+            config = preset(name, train={"seed": seed, "device": device})
+            config = CLASSIFICATION.ready(config, profile)
+            runs.append(Wanted(CLASSIFICATION, config, "images", profile, name))
+    return runs
 
 
 def images(
     profile: str, seeds: Sequence[int] = (), device: str = "auto"
 ) -> list[ClassificationRun]:
     """The runs of the 2-D table: every data set of the profile, every seed."""
-    runs = []
-    for name in IMAGES[profile]:
-        for seed in default_seeds(profile, seeds):
-            config = preset(name, train={"seed": seed, "device": device})
-            config = CLASSIFICATION.ready(config, profile)
-            runs.append(CLASSIFICATION.run(config, "images", profile))
-    return runs
+    return [wanted.run() for wanted in image_runs(profile, seeds, device)]
 
 
 def own_images(

@@ -30,7 +30,7 @@ from terminator.data.sources import (
     stratified_choice,
 )
 from terminator.data.views import permutation, permute, to_sequence
-from terminator.runtime.paths import DATA_VARIABLE, data_dirs
+from terminator.runtime.paths import DATA_VARIABLE, data_dirs, is_offline
 
 VIEWS = ("image", "sequence", "permuted")
 SUBSET_SEED = 0  # every training seed sees the same subset
@@ -225,7 +225,7 @@ def _standard_root(name: str, data_dir: str | os.PathLike | None, download: bool
             return folder
         looked_in.append(f"{folder} ({_why_not(name, folder)})")
     failure = "download not allowed"
-    if download:
+    if download and not is_offline():
         try:
             return sources.download(name)
         except ConnectionError as error:

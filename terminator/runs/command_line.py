@@ -64,6 +64,9 @@ class Settings:
         return self.start(name, getattr(args, "config", None)).updated(*changes)
 
 
+ELSEWHERE = 75  # exit status of a run of a batch that another process is training
+
+
 @dataclass(frozen=True)
 class Command:
     """One command: a system's `commands.py` lists its own in COMMANDS, where they are found.
@@ -181,6 +184,17 @@ def training_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="every epoch's numbers for TensorBoard as well, in the run's folder",
     )
+    parser.add_argument(
+        "--need-model",
+        action="store_true",
+        help="train again, if only the record is on this machine, not the weights",
+    )
+    parser.add_argument(
+        "--batch",
+        action="store_true",
+        help="as one of many runs: leave no page; exit status 75 at once, if another process is "
+        "training it",
+    )
     config_option(parser)
     parser.add_argument(
         "--print-config",
@@ -223,18 +237,25 @@ def run_and_print(
     from terminator.runs.leavings import TensorBoard, leave
     from terminator.runs.model_files import MODEL
     from terminator.runtime.distributed import processes, rank
+    from terminator.runtime.locks import Busy
 
     callbacks = [TensorBoard()] if args.tensorboard else []
     with processes(config.train):  # the rank is known for as long as the processes are joined
-        run = system.run(
-            config,
-            args.experiment,
-            args.profile,
-            data_dir=args.data_dir,
-            force=args.force,
-            callbacks=callbacks,
-            **options,
-        )
+        try:
+            run = system.run(
+                config,
+                args.experiment,
+                args.profile,
+                data_dir=args.data_dir,
+                force=args.force,
+                need_model=args.need_model,
+                wait=not args.batch,
+                callbacks=callbacks,
+                **options,
+            )
+        except Busy as error:
+            print(error)
+            raise SystemExit(ELSEWHERE) from None
         if rank() > 0:
             return
         for line in lines(run.record):
@@ -244,7 +265,8 @@ def run_and_print(
         print(f"{files}: {run.folder}")
         if args.tensorboard and run.trained:
             print(f"to look at its epochs: tensorboard --logdir {callbacks[0].folder}")
-        print(f"page: {leave(run, draw)}")
+        if not args.batch:
+            print(f"page: {leave(run, draw)}")
         there = "" if run.has_model else " (not on this machine; --force trains it)"
         print(f"model: {run.folder / MODEL}{there}")
 

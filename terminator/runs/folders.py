@@ -10,9 +10,10 @@ from typing import Any
 from filelock import Timeout
 
 from terminator.runs import records
-from terminator.runtime import locks
+from terminator.runtime import locks, provenance
 from terminator.runtime.distributed import broadcast, rank
 from terminator.runtime.progress import say
+from terminator.trainer import TrainingDiverged
 
 INDEX_WAIT_S = 60.0  # for another process that writes the same index
 
@@ -23,12 +24,14 @@ def once(
     need_model: bool = False,
     force: bool = False,
     rebuild_index: Callable[[], Any] = lambda: None,
+    wait: bool = True,
 ) -> dict[str, Any]:
     """The record in the folder, or what `train` gives, in one process (or group of ranks) at a
     time; what a process that was killed behind its record left to do is done.
 
     Raises:
         PermissionError: if nothing can be written there; whatever `train` raises.
+        Busy: if another process trains it, and it is not waited for.
     """
     found = broadcast(_find(folder, need_model, force))
     if found is not None:
@@ -37,7 +40,7 @@ def once(
         return found
     if rank() == 0:
         records.check_writable(folder)
-    with _alone(folder):
+    with _alone(folder, wait):
         found = (
             None if force else broadcast(_find(folder, need_model, force))
         )  # while this process waited
@@ -70,7 +73,7 @@ def _mend(folder: Path, rebuild_index: Callable[[], Any]) -> None:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path, wait: bool = True) -> Iterator[None]:
     """Let one process (or one group of ranks) at a time train in this folder; others wait."""
     if rank() > 0:
         yield
@@ -79,6 +82,9 @@ def _alone(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
+        if not wait:
+            who = locks.holder(folder) or "another process"
+            raise locks.Busy(f"{folder.name}: {who} is training it") from None
         say(f"{folder.name}: another process is training it; waiting for its end")
         lock.acquire()
     for left in folder.glob(".*.tmp*"):  # of a process that was killed while it wrote
@@ -110,6 +116,24 @@ def finished_record(folder: Path) -> dict[str, Any] | None:
     path = folder / "record.json"
     found = records.read_record(path) if path.is_file() else None
     return found if found is not None and found["status"] == records.FINISHED else None
+
+
+DIVERGED = "diverged.json"  # beside a checkpoint: where the loss was no finite number any more
+
+
+@contextlib.contextmanager
+def told(folder: Path, run: str) -> Iterator[None]:
+    """Leave in a run's folder that its training diverges, for whoever plans what comes next."""
+    path = folder / DIVERGED
+    if rank() == 0:
+        path.unlink(missing_ok=True)
+    try:
+        yield
+    except TrainingDiverged as error:
+        if rank() == 0:
+            said = {"run_id": run, "reason": str(error), "when": provenance.now()}
+            records.write_json(path, said)
+        raise
 
 
 @contextlib.contextmanager

@@ -134,15 +134,39 @@ def read_measurement(path: Path) -> dict[str, Any]:
     return _read(path, MEASUREMENT, "measurement", "Remove its folder to measure again.")
 
 
+def parse_record(text: bytes, name: str) -> dict[str, Any]:
+    """A record from elsewhere, from the bytes of a record.json; its digest must be there.
+
+    Raises:
+        ValueError: naming it, as read_record.
+    """
+    try:
+        record = json.loads(text)
+        if not isinstance(record, dict) or "digest" not in record:
+            raise ValueError("it has no digest")
+        return _checked(record, FORM)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name} is no readable run record: {error}") from error
+
+
+def _checked(record: Any, form: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
+    """The record without its digest.
+
+    Raises:
+        ValueError: for another digest or form than it should have.
+    """
+    digest = record.pop("digest", None) if isinstance(record, dict) else None
+    if digest is not None and digest != _digest(record):
+        raise ValueError("its content is not what was written (damaged, or edited by hand)")
+    _check_form(record, form)
+    return record
+
+
 def _read(
     path: Path, form: Mapping[str, tuple[type, ...]], what: str, advice: str
 ) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_text(encoding="utf8"))
-        digest = record.pop("digest", None) if isinstance(record, dict) else None
-        if digest is not None and digest != _digest(record):
-            raise ValueError("its content is not what was written (damaged, or edited by hand)")
-        _check_form(record, form)
+        record = _checked(json.loads(path.read_text(encoding="utf8")), form)
     except (ValueError, OSError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise ValueError(f"{path} is no readable {what}: {reason}. {advice}") from error

@@ -9,6 +9,7 @@ from typing import Any
 
 from terminator.runs import records
 from terminator.runs.system import System
+from terminator.runs.wanted import Wanted
 from terminator.runtime.progress import say
 from terminator.runtime.settings import PROFILES, require_one_of
 from terminator.trainer import TrainingDiverged
@@ -97,7 +98,59 @@ def _at(base: Any, change: dict[str, Any], rate: float) -> Any:
     return base.updated(**change).updated(optimizer={"lr": rate})
 
 
+@dataclass(frozen=True)
+class Finals:
+    """The final runs of a contest, which follow from what its sweep has reached.
+
+    Attributes:
+        sweep: the runs of the sweep.
+        seeds: of the final runs.
+        device: that they are trained on.
+    """
+
+    system: System
+    contest: Contest
+    profile: str
+    sweep: tuple[Wanted, ...]
+    seeds: tuple[int, ...]
+    device: str = "auto"
+
+    def at(self, rates: Mapping[str, float]) -> list[Wanted]:
+        """The final runs with every candidate at its rate."""
+        study = self.contest.final(rates)
+        return study_runs(self.system, study, self.profile, self.seeds, self.device)
+
+
+def contest_runs(
+    system: System, contest: Contest, profile: str, seeds: Sequence[int] = (), device: str = "auto"
+) -> tuple[list[Wanted], Finals]:
+    """The runs of a contest: those of its sweep, and what follows from them."""
+    sweep = study_runs(system, contest.sweep(), profile, seeds[:1], device)
+    chosen = tuple(seeds) or contest.seeds
+    return sweep, Finals(system, contest, profile, tuple(sweep), chosen, device)
+
+
 # -- running them, or reading what is there -------------------------------------------------------
+
+
+def study_runs(
+    system: System, study: Study, profile: str, seeds: Sequence[int] = (), device: str = "auto"
+) -> list[Wanted]:
+    """The runs of a study as `run_study` takes them: all variants with the first seed come
+    first.
+    """
+    variants = {label: system.ready(config, profile) for label, config in study.variants.items()}
+    return [
+        Wanted(
+            system,
+            config.updated(train={"seed": seed, "device": device}),
+            study.experiment,
+            profile,
+            label,
+        )
+        for seed in tuple(seeds) or study.seeds
+        for label, config in variants.items()
+    ]
 
 
 def run_study(
@@ -111,14 +164,11 @@ def run_study(
         as System.run, but for TrainingDiverged.
     """
     found: dict[Any, list[Any]] = {label: [] for label in study.variants}
-    variants = {label: system.ready(config, profile) for label, config in study.variants.items()}
-    for seed in tuple(seeds) or study.seeds:
-        for label, config in variants.items():
-            config = config.updated(train={"seed": seed, "device": device})
-            try:
-                found[label].append(system.run(config, study.experiment, profile))
-            except TrainingDiverged as error:
-                say(f"{label}, seed {seed}: {error}")
+    for wanted in study_runs(system, study, profile, seeds, device):
+        try:
+            found[wanted.label].append(wanted.run())
+        except TrainingDiverged as error:
+            say(f"{wanted.label}, seed {wanted.seed}: {error}")
     return found
 
 

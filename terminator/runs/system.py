@@ -24,8 +24,8 @@ from terminator.data.sources import DatasetNotFound
 from terminator.data.summary import announce_notes
 from terminator.model import count_parameters
 from terminator.runs import observations, records
-from terminator.runs.folders import finished_record, index_alone, once
-from terminator.runtime import provenance, weights
+from terminator.runs.folders import finished_record, index_alone, once, told
+from terminator.runtime import locks, provenance, weights
 from terminator.runtime.deterministic import deterministic_algorithms
 from terminator.runtime.distributed import processes, rank
 from terminator.runtime.machine import memory_bytes
@@ -203,6 +203,7 @@ class System(ABC):
     config: the dataclass of all its settings, with a group `train`.
     index: the file below results/ with a row per run that is evidence.
     columns: of that file, where they are not all of `index_row` in its order.
+    data_groups: the groups of settings that say which data are loaded.
     run_type: of its runs.
     measures: {column of `row` that is averaged over seeds: how a table calls it}, the first two the
         most telling; empty: every column of floats.
@@ -212,6 +213,7 @@ class System(ABC):
     config: ClassVar[type]
     index: ClassVar[str]
     columns: ClassVar[Sequence[str]] = ()
+    data_groups: ClassVar[Sequence[str]] = ("data",)
     run_type: ClassVar[type[FinishedRun]] = FinishedRun
     measures: ClassVar[Mapping[str, str]] = {}
 
@@ -304,6 +306,7 @@ class System(ABC):
         folder: Path | None = None,
         need_model: bool = False,
         force: bool = False,
+        wait: bool = True,
         callbacks: Sequence[Callback] = (),
     ) -> Any:
         """Read the record of this experiment, go on with it, or train it.
@@ -316,6 +319,7 @@ class System(ABC):
             folder: instead of the run's own.
             need_model: train again if only the record is here, not the weights.
             force: train again in any case.
+            wait: for another process that trains it.
             callbacks: called with the rows so far after every epoch; see trainer.Loop. One that has
                 a method `start` is told the run's id and folder before.
 
@@ -326,7 +330,8 @@ class System(ABC):
             DatasetNotFound: as its message says.
             CheckpointError: as its message says.
             TrainingDiverged: as its message says.
-            PermissionError: .
+            PermissionError: if nothing can be written there.
+            Busy: if another process trains it, and it is not waited for.
         """
         check_names(experiment, profile)
         with processes(config.train):
@@ -348,13 +353,13 @@ class System(ABC):
             trained: list[bool] = []
 
             def train() -> dict[str, Any]:
-                with deterministic_algorithms(config.train.deterministic):
+                with deterministic_algorithms(config.train.deterministic), told(folder, name):
                     trained.append(True)
                     return self._train(
                         config, data, experiment, profile, folder, not force, callbacks
                     )
 
-            record = once(folder, train, need_model, force, self.rebuild_index)
+            record = once(folder, train, need_model, force, self.rebuild_index, wait)
             if record["run_id"] != name:
                 raise ConfigError(
                     f"{folder} holds the finished run {record['run_id']} of other settings or data "
@@ -394,7 +399,7 @@ class System(ABC):
             (
                 record
                 for record in records.load_records(experiment, profile)
-                if self._is_of(record, config)
+                if self.is_of(record, config)
             ),
             None,
         )
@@ -412,11 +417,12 @@ class System(ABC):
         chosen: dict[Any, list[dict[str, Any]]] = {label: [] for label in variants}
         for label, config in variants.items():
             for first, *rest in groups.values():
-                if self._is_of(first, config.updated(train={"seed": first["seed"]})):
+                if self.is_of(first, config.updated(train={"seed": first["seed"]})):
                     chosen[label] += [first, *rest]
         return chosen
 
-    def _is_of(self, record: dict[str, Any], config: Any) -> bool:
+    def is_of(self, record: dict[str, Any], config: Any) -> bool:
+        """Whether a record is of a configuration, whatever the data's fingerprint."""
         if records.task_of(record) != self.task:
             return False
         with contextlib.suppress(ConfigError):
@@ -466,6 +472,7 @@ class System(ABC):
 
         def so_far(rows: list[Row]) -> None:
             """Keep what there is of a run that is not finished; never in a finished one's place."""
+            locks.check_held(folder)
             if len(rows) == config.train.epochs or finished_record(folder):
                 return
             record = {
@@ -498,6 +505,7 @@ class System(ABC):
         record = json.loads(json.dumps(record))  # as it will be read again
         if rank() > 0:
             return record
+        locks.check_held(folder)
         self.save(folder / "model.safetensors", trainer.model, config, **self.about(record))
         in_index = records.is_evidence(record) or not (results_dir() / self.index).is_file()
         rebuild = self.rebuild_index if in_index else lambda: None  # it takes seconds

@@ -16,6 +16,7 @@ from pathlib import Path
 
 DATA_VARIABLE = "TERMINATOR_DATA"
 CACHE_VARIABLE = "TERMINATOR_CACHE"
+OFFLINE_VARIABLE = "TERMINATOR_OFFLINE"
 RESULTS_VARIABLE = "TERMINATOR_RESULTS"
 PROJECT = re.compile(rb"""^name\s*=\s*["']terminator-kit["']""", re.MULTILINE)  # in pyproject.toml
 
@@ -83,6 +84,11 @@ def data_dirs(explicit: str | os.PathLike | None = None) -> list[Path]:
     parts = [part for text in named for part in text.split(os.pathsep) if part]
     folders = [Path(part).expanduser().absolute() for part in parts]
     return list(dict.fromkeys(folders))
+
+
+def is_offline() -> bool:
+    """Whether TERMINATOR_OFFLINE is set: nothing is downloaded then."""
+    return bool(os.environ.get(OFFLINE_VARIABLE))
 
 
 def cache_dir() -> Path:

@@ -29,6 +29,7 @@ ROOMS = (
     "hypertransformer",
     "hrrformer",
     "report",
+    "batch",
     "__main__",
 )
 LEVEL = {name: level for level, name in enumerate(ROOMS)}

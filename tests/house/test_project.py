@@ -56,7 +56,8 @@ def test_the_package_imports_what_it_depends_on():
         "terminator"
     }
     light, used = always | BROUGHT | set(sys.stdlib_module_names), set()
-    with_notebooks = WITH_THEM | {distribution(entry) for entry in extra("notebooks")}
+    more = extra("notebooks") + extra("cluster")
+    with_notebooks = WITH_THEM | {distribution(entry) for entry in more}
     for path in PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf8"))
         for node in ast.walk(tree):

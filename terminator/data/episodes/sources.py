@@ -21,7 +21,7 @@ from terminator.data.episodes.strokes import draw_strokes
 from terminator.data.files import list_files, packed_beside, read_files
 from terminator.data.places import tried
 from terminator.data.sources import DatasetCorrupt, DatasetNotFound
-from terminator.runtime.paths import cache_dir, data_dirs
+from terminator.runtime.paths import cache_dir, data_dirs, is_offline
 
 
 def load_classes(
@@ -109,7 +109,7 @@ def _torchvision_omniglot(places: list[Path], download: bool) -> ClassImages:
     places = [*places, target]
     root = next((place for place in places if os.path.isdir(place / "omniglot-py")), None)
     hint = "the 242 characters of omniglot28.npz have the name omniglot28"
-    if root is None and not download:
+    if root is None and (not download or is_offline()):
         raise DatasetNotFound(
             f"omniglot was not found in {tried(places)} (no omniglot.npy, no "
             f"omniglot-py/), and downloading is not allowed; {hint}"

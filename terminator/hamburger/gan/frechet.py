@@ -16,7 +16,9 @@ from terminator.classification.config import Config
 from terminator.classification.runs import CLASSIFICATION
 from terminator.data.augment import normalize
 from terminator.data.images import ImageData
+from terminator.data.sources import STANDARD
 from terminator.hamburger.gan.config import GanConfig
+from terminator.runs.wanted import Wanted
 
 CLASSIFIERS = "classifiers"  # the folder of their runs
 BATCH = 256  # images judged at once
@@ -69,13 +71,19 @@ def classifier_config(config: GanConfig) -> Config:
     )
 
 
+def judge_run(config: GanConfig, profile: str) -> Wanted:
+    """The classifier of these settings' judge; its weights are needed where a GAN is trained."""
+    name, channels = config.data.name, config.data.channels
+    if channels is None and name in STANDARD:  # not yet resolved by the data
+        config = config.updated(data={"channels": STANDARD[name].shape[0]})
+    return Wanted(CLASSIFICATION, classifier_config(config), CLASSIFIERS, profile, "judge of GANs")
+
+
 def judge_of(config: GanConfig, images: ImageData, profile: str) -> Judge:
     """The judge of these images, trained here if it is not there yet; its run is named in what it
     says of itself.
     """
-    run = CLASSIFICATION.run(
-        classifier_config(config), CLASSIFIERS, profile, data=images, need_model=True
-    )
+    run = judge_run(config, profile).with_model().run(data=images)
     about = {
         "network": "small CNN, 4 convolutions, 64 features",
         "run_id": run.record["run_id"],

@@ -5,26 +5,36 @@ from typing import Any
 
 import pandas as pd
 
+from terminator.hamburger.gan.frechet import judge_run
 from terminator.hamburger.gan.presets import SEEDS, study
 from terminator.hamburger.gan.runs import GAN, NAMES, GanRun
 from terminator.runs.comparison import deviation
 from terminator.runs.outcomes import Outcome, Terms, sampled, values_text
 from terminator.runs.proof import compare
+from terminator.runs.wanted import Wanted
 
 EXPERIMENT = "gan"
+
+
+def study_runs(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> list[Wanted]:
+    """What `run_study` runs; before them comes the classifier that judges them."""
+    runs = []
+    for name, config in study(profile).items():
+        for seed in tuple(seeds) or SEEDS[profile]:
+            config = config.updated(train={"seed": seed, "device": device})
+            before = (judge_run(config, profile),)
+            runs.append(Wanted(GAN, config, EXPERIMENT, profile, name, after=before))
+    return runs
 
 
 def run_study(
     profile: str, seeds: Sequence[int] = (), device: str = "auto"
 ) -> dict[str, list[GanRun]]:
     """All runs of the profile's study, {kind of context: one run per seed}."""
-    return {
-        name: [
-            GAN.run(config.updated(train={"seed": seed, "device": device}), EXPERIMENT, profile)
-            for seed in tuple(seeds) or SEEDS[profile]
-        ]
-        for name, config in study(profile).items()
-    }
+    found: dict[str, list[GanRun]] = {}
+    for wanted in study_runs(profile, seeds, device):
+        found.setdefault(wanted.label, []).append(wanted.run())
+    return found
 
 
 def table(study_runs: Mapping[str, Sequence[GanRun]]) -> pd.DataFrame:

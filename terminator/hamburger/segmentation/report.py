@@ -20,6 +20,7 @@ from terminator.runs.comparison import deviation
 from terminator.runs.outcomes import Outcome, Terms, sampled, values_text
 from terminator.runs.proof import compare as compare_samples
 from terminator.runs.study import Study, study_records
+from terminator.runs.wanted import Wanted
 from terminator.runtime.settings import ConfigError
 
 CONTEXT, CAMVID, VOC = (
@@ -113,13 +114,39 @@ def _runs(
         data = SEGMENTATION.load_data(next(iter(arms.values())), data_dir)  # the same for all arms
     except DatasetNotFound:  # records may be there
         data = None
-    for seed in tuple(seeds) or SEEDS[profile]:
-        for label, config in arms.items():
-            config = config.updated(train={"seed": seed, "device": device})
-            found[label].append(
-                SEGMENTATION.run(config, experiment, profile, data=data, data_dir=data_dir)
-            )
+    for wanted in _wanted(arms, experiment, profile, seeds, device):
+        found[wanted.label].append(wanted.run(data=data, data_dir=data_dir))
     return found
+
+
+def _wanted(
+    arms: Mapping[str, SegmentationConfig],
+    experiment: str,
+    profile: str,
+    seeds: Sequence[int],
+    device: str,
+) -> list[Wanted]:
+    return [
+        Wanted(
+            SEGMENTATION,
+            config.updated(train={"seed": seed, "device": device}),
+            experiment,
+            profile,
+            label,
+        )
+        for seed in tuple(seeds) or SEEDS[profile]
+        for label, config in arms.items()
+    ]
+
+
+def context_runs(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> list[Wanted]:
+    """What `context` runs."""
+    return _wanted(context_arms(profile), CONTEXT, profile, seeds, device)
+
+
+def camvid_runs(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> list[Wanted]:
+    """What `camvid` runs."""
+    return _wanted(camvid_arms(profile), CAMVID, profile, seeds, device)
 
 
 # -- tables ----------------------------------------------------------------------------------------

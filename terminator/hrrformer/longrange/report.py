@@ -29,12 +29,26 @@ from terminator.runs.outcomes import Outcome, Terms, sampled, values_text
 from terminator.runs.proof import compare as compare_samples
 from terminator.runs.study import run_study as run_variants
 from terminator.runs.system import FinishedRun, run_name
+from terminator.runs.wanted import Wanted
 from terminator.runtime.settings import identity
 
 EXPERIMENT = "longrange"
 BASELINES = "longrange_baselines"
 PUBLISHED = "long range arena"  # the table of results/literature.csv
 Runs = Mapping[str, Sequence[FinishedRun]]
+
+
+def study_runs(
+    name: str, profile: str, seeds: Sequence[int] = (), device: str = "auto"
+) -> list[Wanted]:
+    """What `run_study` runs: with as many of the seeds as presets.SEEDS_USED says."""
+    chosen = (tuple(seeds) or SEEDS[profile])[: SEEDS_USED.get(name, 1)]
+    runs = []
+    for label, config in study(name, profile).items():
+        for seed in chosen[:1] if "permuted" in label else chosen:
+            config = config.updated(train={"seed": seed, "device": device})
+            runs.append(Wanted(LONG_RANGE, config, EXPERIMENT, profile, label))
+    return runs
 
 
 def run_study(
@@ -44,17 +58,10 @@ def run_study(
     device: str = "auto",
     need_model: bool = False,
 ) -> dict[str, list[FinishedRun]]:
-    """All runs of a study by label, see presets.study: with as many of the seeds as
-    presets.SEEDS_USED says.
-    """
-    chosen = (tuple(seeds) or SEEDS[profile])[: SEEDS_USED.get(name, 1)]
+    """All runs of a study by label, see presets.study."""
     found: dict[str, list[FinishedRun]] = {}
-    for label, config in study(name, profile).items():
-        for seed in chosen[:1] if "permuted" in label else chosen:
-            config = config.updated(train={"seed": seed, "device": device})
-            found.setdefault(label, []).append(
-                LONG_RANGE.run(config, EXPERIMENT, profile, need_model=need_model)
-            )
+    for wanted in study_runs(name, profile, seeds, device):
+        found.setdefault(wanted.label, []).append(wanted.run(need_model=need_model))
     return found
 
 

@@ -31,6 +31,7 @@ class LongRange(System):
     task = "long-range"
     config = LongRangeConfig
     index = "index_longrange.csv"
+    data_groups = ("data", "listops", "pathfinder")
     measures = MEASURES
 
     def load_data(self, config: LongRangeConfig, data_dir: str | None = None) -> TokenData:

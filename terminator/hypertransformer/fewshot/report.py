@@ -20,9 +20,30 @@ from terminator.runs import measurements
 from terminator.runs.comparison import deviation
 from terminator.runs.outcomes import values_text
 from terminator.runs.system import FinishedRun
+from terminator.runs.wanted import Wanted
 from terminator.runtime import provenance
 
 EXPERIMENT = "fewshot"
+
+
+def study_runs(
+    name: str, profile: str, seeds: Sequence[int] = (), device: str = "auto"
+) -> list[Wanted]:
+    """What `run_study` runs: main settings with every seed of the profile, all else with the first.
+
+    Main are the methods at the profile's own number of ways, and the generated CNN at any.
+    """
+    chosen, main = (
+        tuple(seeds) or SEEDS[profile],
+        f"{preset(MAIN[profile]).episodes.num_labels}-way,",
+    )
+    runs = []
+    for label, config in study(name, profile).items():
+        every = name == "methods" and (label.startswith(main) or label.endswith("all layers"))
+        for seed in chosen if every else chosen[:1]:
+            config = config.updated(train={"seed": seed, "device": device})
+            runs.append(Wanted(FEW_SHOT, config, EXPERIMENT, profile, label))
+    return runs
 
 
 def run_study(
@@ -33,27 +54,28 @@ def run_study(
     data: EpisodeData | None = None,
     need_model: bool = False,
 ) -> dict[str, list[FinishedRun]]:
-    """All runs of a study by label: the methods with every seed of the profile, all else with the
-    first.
-    """
-    chosen = tuple(seeds) or SEEDS[profile]
+    """All runs of a study by label, see presets.study."""
     found: dict[str, list[FinishedRun]] = {}
-    for label, config in study(name, profile).items():
-        for seed in chosen if name == "methods" else chosen[:1]:
-            config = config.updated(train={"seed": seed, "device": device})
-            run = FEW_SHOT.run(config, EXPERIMENT, profile, data=data, need_model=need_model)
-            found.setdefault(label, []).append(run)
+    for wanted in study_runs(name, profile, seeds, device):
+        run = wanted.run(data=data, need_model=need_model)
+        found.setdefault(wanted.label, []).append(run)
     return found
+
+
+def main_run(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> Wanted:
+    """What `main_model` runs."""
+    seed = (tuple(seeds) or SEEDS[profile])[0]
+    config = preset(MAIN[profile], train={"seed": seed, "device": device})
+    return Wanted(FEW_SHOT, config, EXPERIMENT, profile, "main", need_model=True)
 
 
 def main_model(
     profile: str, seeds: Sequence[int] = (), device: str = "auto"
 ) -> tuple[FinishedRun, EpisodeData]:
     """The model that is looked at, trained here if its weights are not, and its data."""
-    seed = (tuple(seeds) or SEEDS[profile])[0]
-    config = preset(MAIN[profile], train={"seed": seed, "device": device})
-    data = load_episode_data(config.data)
-    return FEW_SHOT.run(config, EXPERIMENT, profile, data=data, need_model=True), data
+    wanted = main_run(profile, seeds, device)
+    data = load_episode_data(wanted.config.data)
+    return wanted.run(data=data), data
 
 
 def table(study_runs: Mapping[str, Sequence[FinishedRun]]) -> pd.DataFrame:

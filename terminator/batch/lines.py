@@ -1,0 +1,82 @@
+"""A run as a shell command that trains it, goes on with it, or finds it finished: on any scheduler,
+or at a colleague's.
+"""
+
+import os
+import shlex
+from functools import lru_cache
+from typing import Any
+
+from terminator.classification.commands import COMMANDS as CLASSIFICATION
+from terminator.hamburger.commands import COMMANDS as HAMBURGER
+from terminator.hrrformer.commands import COMMANDS as HRRFORMER
+from terminator.hypertransformer.commands import COMMANDS as HYPERTRANSFORMER
+from terminator.runs.command_line import Command, Settings
+from terminator.runs.wanted import Wanted
+from terminator.runtime.paths import DATA_VARIABLE, RESULTS_VARIABLE
+from terminator.runtime.settings import changed_settings
+from terminator.runtime.settings_help import typed
+
+OF_TASK = {
+    "classification": "train",
+    "segmentation": "segmentation",
+    "gan": "gan",
+    "long-range": "longrange",
+    "few-shot": "fewshot",
+}
+NOT_MEANT = ("own",)  # presets whose data are the reader's
+
+
+@lru_cache
+def command_of(task: str) -> Command:
+    """The command that trains runs of a task."""
+    known = (*CLASSIFICATION, *HAMBURGER, *HRRFORMER, *HYPERTRANSFORMER)
+    return next(command for command in known if command.name == OF_TASK[task])
+
+
+@lru_cache
+def _starts(settings: Settings) -> dict[str, Any]:
+    module = settings.presets()
+    return {name: module.preset(name) for name in module.PRESETS if name not in NOT_MEANT}
+
+
+def words(wanted: Wanted) -> list[str]:
+    """preset=NAME and the settings that differ from it, of the preset with the fewest."""
+    settings = command_of(wanted.system.task).settings
+    assert settings is not None  # of commands that train
+    found = {
+        name: _typed(changed_settings(wanted.config, start))
+        for name, start in _starts(settings).items()
+    }
+    name = min(found, key=lambda key: len(found[key]))
+    return [f"preset={name}", *found[name]]
+
+
+def _typed(changes: dict[str, Any], prefix: str = "") -> list[str]:
+    """Nested settings as KEY=VALUE."""
+    found: list[str] = []
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            found += _typed(value, f"{prefix}{key}.")
+        else:
+            found.append(f"{prefix}{key}={typed(value)}")
+    return found
+
+
+def arguments(wanted: Wanted, data_dir: str | None = None) -> list[str]:
+    """What follows `python -m terminator` to train a run."""
+    options = ["--experiment", wanted.experiment, "--profile", wanted.profile, "--batch"]
+    options += ["--need-model"] if wanted.need_model else []
+    options += ["--data-dir", data_dir] if data_dir else []
+    return [command_of(wanted.system.task).name, *words(wanted), *options]
+
+
+def line(wanted: Wanted, data_dir: str | None = None) -> str:
+    """The shell command of a run, with where results and data lie, if that is set here."""
+    places = [
+        f"{name}={os.environ[name]}"
+        for name in (RESULTS_VARIABLE, DATA_VARIABLE)
+        if os.environ.get(name)
+    ]
+    parts = ["python", "-m", "terminator", *arguments(wanted, data_dir)]
+    return shlex.join((["env", *places] if places else []) + parts)

@@ -1,0 +1,344 @@
+"""Runs from another machine or person, and for one: an archive, or a folder, of run folders.
+
+Nothing that comes from outside is believed: a record must have its digest, settings that this
+version knows, and the id that follows from them and its data's fingerprint; files beside it must
+have the digests that it names, weights the one that the archive's list names. Names are those of
+the record, never of the archive; links and paths that lead outside are refused.
+"""
+
+import hashlib
+import io
+import json
+import stat
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+
+from terminator.batch.plan import BY_TASK
+from terminator.runs import digests, records
+from terminator.runs.model_files import MODEL
+from terminator.runs.system import check_names
+from terminator.runtime import locks, weights
+from terminator.runtime.paths import atomic_path, atomic_write, results_dir
+from terminator.runtime.settings import ConfigError, from_dict
+
+LIST = "MANIFEST.sha256"  # of an archive, as sha256sum writes it: covers the weights
+RECORD = "record.json"
+MAX_RECORD = 64 * 2**20  # bytes of a record, and of a file beside it
+MAX_MODEL = 16 * 2**30
+NEW, SAME, CONFLICTING, REFUSED = "new", "same", "conflicting", "refused"
+
+
+class Refused(ValueError):
+    """What is not taken, and why."""
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """What became of one run: one of the words above; its name, and why."""
+
+    what: str
+    run: str
+    why: str = ""
+
+
+# -- where they come from --------------------------------------------------------------------------
+
+
+class FolderSource:
+    """A results folder, its runs/, an experiment's or a run's folder."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.listed: dict[str, str] = {}
+        if (path / LIST).is_file() and not (path / LIST).is_symlink():
+            self.listed = _list((path / LIST).read_text(encoding="utf8"))
+
+    def runs(self) -> Iterator[str]:
+        """Folders with a record, by their paths below the source; links lead nowhere."""
+        for record in sorted(self.path.rglob(RECORD)):
+            parts = [record, *record.parents]
+            inside = parts[: parts.index(self.path)]
+            if any(part.is_symlink() for part in inside):
+                raise Refused(f"{record} is a link, or lies behind one")
+            yield record.parent.relative_to(self.path).as_posix()
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file, None where there is none."""
+        path = self.path / name
+        try:
+            found = path.lstat()
+        except OSError:
+            return None
+        if not stat.S_ISREG(found.st_mode):
+            raise Refused(f"{name} is a link, or no ordinary file")
+        return found.st_size
+
+    def open(self, name: str) -> Any:
+        """The file, for reading bytes."""
+        return open(self.path / name, "rb")
+
+    def read(self, name: str) -> bytes:
+        """All of a file."""
+        with self.open(name) as file:
+            return file.read()
+
+
+class ArchiveSource:
+    """A tar archive, compressed or not, as export_runs writes it."""
+
+    def __init__(self, path: Path):
+        try:
+            self._tar = tarfile.open(path)
+            self._members = {member.name: member for member in self._tar.getmembers()}
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise Refused(f"{path} cannot be read as a tar archive: {error}") from error
+        for name, member in self._members.items():
+            parts = PurePosixPath(name)
+            if parts.is_absolute() or ".." in parts.parts or "\\" in name:
+                raise Refused(f"{path} holds {name!r}, a path that leads outside")
+            if not member.isfile() and not member.isdir():
+                raise Refused(f"{path} holds {name!r}, a link, or no ordinary file")
+        self.listed = {}
+        if (size := self.size(LIST)) is not None and size <= MAX_RECORD:
+            self.listed = _list(self.read(LIST).decode("utf8", "replace"))
+
+    def runs(self) -> Iterator[str]:
+        """Folders with a record."""
+        for name in sorted(self._members):
+            if PurePosixPath(name).name == RECORD:
+                yield PurePosixPath(name).parent.as_posix()
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file, None where there is none."""
+        member = self._members.get(name)
+        return member.size if member is not None and member.isfile() else None
+
+    def open(self, name: str) -> Any:
+        """The file, for reading bytes."""
+        return self._tar.extractfile(self._members[name])
+
+    def read(self, name: str) -> bytes:
+        """All of a file."""
+        with self.open(name) as file:
+            return file.read()
+
+
+def _list(text: str) -> dict[str, str]:
+    """{path: SHA-256} of a list in the form of sha256sum."""
+    lines = [line for line in text.splitlines() if len(line) > 66]
+    return {line[66:]: line[:64] for line in lines}
+
+
+# -- taking them in --------------------------------------------------------------------------------
+
+
+def import_runs(source: Path, with_weights: bool = True) -> list[Arrived]:
+    """Take the runs of a folder or archive into results/runs, those that are not there yet.
+
+    Args:
+        with_weights: model files too, where they come with a digest.
+
+    Returns:
+        a word for each: new, same, conflicting (kept in results/conflicting), refused.
+
+    Raises:
+        FileNotFoundError: if there is no such folder or file.
+        Refused: for an archive that cannot be trusted at all.
+    """
+    if not source.exists():
+        raise FileNotFoundError(f"no folder or archive at {source}")
+    box = FolderSource(source.absolute()) if source.is_dir() else ArchiveSource(source)
+    found, systems = [], set()
+    for folder in box.runs():
+        try:
+            record = _record(box, folder)
+            arrived = _take(box, folder, record, with_weights)
+        except (Refused, ValueError, OSError) as error:
+            arrived = Arrived(REFUSED, folder, " ".join(str(error).split()))
+        else:
+            if arrived.what == NEW:
+                systems.add(records.task_of(record))
+        found.append(arrived)
+    for task in sorted(systems):
+        BY_TASK[task].rebuild_index()
+    return found
+
+
+def _record(box: Any, folder: str) -> dict[str, Any]:
+    """A record that is what it says."""
+    name = _inside(folder, RECORD)
+    if (box.size(name) or 0) > MAX_RECORD:
+        raise Refused(f"its record has {box.size(name):,} bytes; allowed: {MAX_RECORD:,}")
+    text = box.read(name)
+    record = records.parse_record(text, f"{folder}/{RECORD}")
+    if record["status"] != records.FINISHED:
+        raise Refused(f"its status is {record['status']!r}: it is not finished")
+    task = records.task_of(record)
+    if task not in BY_TASK:
+        raise Refused(f"its task is {task!r}; allowed: {', '.join(BY_TASK)}")
+    check_names(record["experiment"], record["profile"])
+    system = BY_TASK[task]
+    config = from_dict(system.config, record["config"])
+    data = SimpleNamespace(info=SimpleNamespace(**record["data"]))
+    if (expected := system.run_id(config, data, record["profile"])) != record["run_id"]:
+        raise Refused(
+            f"its run id is {record['run_id']!r:.100}; by its settings and data it is {expected}"
+        )
+    return record
+
+
+def _take(box: Any, folder: str, record: dict[str, Any], with_weights: bool) -> Arrived:
+    """Put one run where it belongs, if it is not there."""
+    run = f"{record['experiment']}/{record['run_id']}"
+    files = {name: _beside(box, folder, name, d) for name, d in record.get("files", {}).items()}
+    place = results_dir() / "runs" / record["experiment"] / record["run_id"]
+    place.mkdir(parents=True, exist_ok=True)
+    lock = locks.folder_lock(place)
+    lock.acquire(timeout=0)
+    try:
+        there = place / RECORD
+        old = records.read_record(there) if there.is_file() else None
+        if old is not None and old["status"] == records.FINISHED:
+            if old != record:
+                return _keep_apart(run, record, files)
+            added = with_weights and not (place / MODEL).exists() and _weights(box, folder, place)
+            return Arrived(SAME, run, "its weights are new" if added else "")
+        if why := _other_data(record):
+            return _keep_apart(run, record, files, why)
+        if with_weights:
+            _weights(box, folder, place)
+        _write(place, record, files)
+        (place / "checkpoint.pt").unlink(missing_ok=True)
+        return Arrived(NEW, run)
+    finally:
+        lock.release()
+
+
+def _write(place: Path, record: dict[str, Any], files: Mapping[str, bytes]) -> None:
+    """The record last: what has one is whole."""
+    for name, content in files.items():
+        atomic_write(place / name, content)
+    records.write_csv(place / "metrics.csv", pd.DataFrame(record["epochs"]))
+    records.write_record(place / RECORD, record)
+
+
+def _keep_apart(
+    run: str, record: dict[str, Any], files: Mapping[str, bytes], why: str = ""
+) -> Arrived:
+    text = json.dumps(record, sort_keys=True).encode()
+    place = results_dir() / "conflicting" / run / digests.of(text)[:12]
+    _write(place, record, files)
+    return Arrived(CONFLICTING, run, why or "another record of this run is here, which is kept")
+
+
+def _other_data(record: dict[str, Any]) -> str:
+    """Why a record's data are not those of the same settings here, "" where nothing says so."""
+    system = BY_TASK[records.task_of(record)]
+    config = from_dict(system.config, record["config"])
+    for other in records.load_records(record["experiment"], record["profile"]):
+        if other["data"]["fingerprint"] != record["data"]["fingerprint"]:
+            if other["seed"] == record["seed"] and system.is_of(other, config):
+                return f"its data are not those of {other['run_id']}, which has the same settings"
+    return ""
+
+
+def _beside(box: Any, folder: str, name: str, digest: Any) -> bytes:
+    """A file beside a record, which must be what the record says."""
+    if PurePosixPath(name).name != name or name.startswith(".") or "\\" in name:
+        raise Refused(f"its files are said to lie at {name!r}; allowed: names")
+    if (size := box.size(_inside(folder, name))) is None or size > MAX_RECORD:
+        raise Refused(f"{name} is missing, or larger than {MAX_RECORD:,} bytes")
+    content = box.read(_inside(folder, name))
+    if digests.of(content) != digest:
+        raise Refused(f"{name} is not what the record says: its SHA-256 is another")
+    return content
+
+
+def _inside(folder: str, name: str) -> str:
+    return name if folder in ("", ".") else f"{folder}/{name}"
+
+
+def _weights(box: Any, folder: str, place: Path) -> bool:
+    """Take a model file that is listed with its digest; whether there was one."""
+    name = _inside(folder, MODEL)
+    size = box.size(name)
+    if size is None or name not in box.listed:
+        return False
+    if size > MAX_MODEL:
+        raise Refused(f"{MODEL} has {size:,} bytes; allowed: {MAX_MODEL:,}")
+    with atomic_path(place / MODEL) as path:
+        found = hashlib.sha256()
+        with box.open(name) as source, open(path, "wb") as target:
+            while block := source.read(2**20):
+                found.update(block)
+                target.write(block)
+        if found.hexdigest() != box.listed[name]:
+            raise Refused(f"{MODEL} is not what {LIST} says: its SHA-256 is another")
+        weights.read(path)  # refuses what is no model
+    return True
+
+
+# -- giving them away ------------------------------------------------------------------------------
+
+
+def export_runs(
+    target: Path,
+    experiments: Sequence[str] = (),
+    profile: str | None = None,
+    with_weights: bool = False,
+) -> int:
+    """Write finished runs into a tar archive (.tar, .tar.gz, .tar.xz) with a list of digests.
+
+    Args:
+        experiments: of these; none: of all.
+        profile: of this one only.
+        with_weights: model files too.
+
+    Returns:
+        how many runs.
+    """
+    mode: Any = {".gz": "w:gz", ".tgz": "w:gz", ".xz": "w:xz", ".tar": "w"}.get(target.suffix)
+    if mode is None:
+        raise ConfigError(
+            f"the archive is {str(target)!r}; allowed: names in .tar, .tar.gz, .tar.xz"
+        )
+    found = [
+        record
+        for record in records.load_records(profile=profile)
+        if records.task_of(record) in BY_TASK
+        and (not experiments or record["experiment"] in experiments)
+    ]
+    listed = []
+    with atomic_path(target) as path, tarfile.open(path, mode) as tar:
+        for record in found:
+            folder = results_dir() / "runs" / record["experiment"] / record["run_id"]
+            names = [RECORD, "metrics.csv", *record.get("files", {})]
+            names += [MODEL] if with_weights else []
+            for name in names:
+                if (folder / name).is_file():
+                    inside = f"runs/{record['experiment']}/{record['run_id']}/{name}"
+                    listed.append(f"{_sha256(folder / name)}  {inside}")
+                    tar.add(folder / name, inside, recursive=False, filter=_anonymous)
+        text = ("\n".join(listed) + "\n").encode()
+        about = tarfile.TarInfo(LIST)
+        about.size = len(text)
+        tar.addfile(about, io.BytesIO(text))
+    return len(found)
+
+
+def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Without who made it, and where."""
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

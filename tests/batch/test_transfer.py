@@ -1,0 +1,184 @@
+"""Runs from elsewhere: new, the same, conflicting; whatever is not what it says is refused, and
+nothing is written where it should not be.
+"""
+
+import io
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from terminator.__main__ import main
+from terminator.batch import transfer
+from terminator.classification.runs import CLASSIFICATION
+from terminator.runs import records
+from terminator.runtime.paths import results_dir
+
+
+@pytest.fixture
+def run(tiny_config, tiny_data):
+    """A finished run of a tiny network with observations beside its record."""
+    config = tiny_config("train.epochs=1", "train.observe=true")
+    return CLASSIFICATION.run(config, "tiny", "laptop", data=tiny_data())
+
+
+@pytest.fixture
+def elsewhere(run, monkeypatch, tmp_path):
+    """An archive of it, with weights; results/ is another, empty folder from here on."""
+    archive = tmp_path / "runs.tar.gz"
+    assert transfer.export_runs(archive, with_weights=True) == 1
+    monkeypatch.setenv("TERMINATOR_RESULTS", str(tmp_path / "here"))
+    return archive
+
+
+def what(found):
+    return [one.what for one in found]
+
+
+def place(run):
+    return results_dir() / "runs" / "tiny" / run.record["run_id"]
+
+
+def test_an_archive_brings_records_files_and_weights_and_is_the_same_again(run, elsewhere):
+    assert what(transfer.import_runs(elsewhere)) == [transfer.NEW]
+    assert records.read_record(place(run) / "record.json") == run.record
+    assert set(run.record["files"]) == {"observations.csv"} | set(run.record["files"])
+    for name in ("metrics.csv", *run.record["files"]):
+        assert (place(run) / name).read_bytes() == (run.folder / name).read_bytes()
+    ours, theirs = (
+        CLASSIFICATION.load(f / "model.safetensors")[0] for f in (place(run), run.folder)
+    )
+    assert all(map(torch.equal, ours.state_dict().values(), theirs.state_dict().values()))
+    assert list(pd.read_csv(results_dir() / "index.csv")["run_id"]) == [run.record["run_id"]]
+    assert what(transfer.import_runs(elsewhere)) == [transfer.SAME]
+
+
+def test_a_folder_is_taken_too_but_weights_only_with_a_digest(run, elsewhere):
+    assert what(transfer.import_runs(run.folder.parents[2])) == [transfer.NEW]
+    assert not (place(run) / "model.safetensors").exists()
+    (again,) = transfer.import_runs(elsewhere)
+    assert (again.what, again.why) == (transfer.SAME, "its weights are new")
+    assert (place(run) / "model.safetensors").is_file()
+
+
+def changed(run, **fields):
+    """The run's folder with another record, its digest made anew."""
+    records.write_record(run.folder / "record.json", {**run.record, **fields})
+    return run.folder
+
+
+def test_another_record_of_the_same_run_is_kept_apart(run, elsewhere):
+    transfer.import_runs(elsewhere)
+    before = (place(run) / "record.json").read_bytes()
+    (found,) = transfer.import_runs(changed(run, wall_s=99.0))
+    assert found.what == transfer.CONFLICTING
+    assert (place(run) / "record.json").read_bytes() == before
+    (other,) = results_dir().glob("conflicting/tiny/*/*/record.json")
+    assert records.read_record(other)["wall_s"] == 99.0
+    assert len(records.load_records()) == 1
+
+
+def test_the_same_settings_on_other_data_are_kept_apart(run, elsewhere, tiny_config, tiny_data):
+    config = tiny_config("train.epochs=1", "train.observe=true")
+    CLASSIFICATION.run(config, "tiny", "laptop", data=tiny_data(seed=1))
+    (found,) = transfer.import_runs(elsewhere)
+    assert found.what == transfer.CONFLICTING
+    assert "its data are not those of" in found.why
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"run_id": "../../outside"}, "by its settings and data it is"),
+        ({"experiment": "../up"}, "experiment is '../up'"),
+        ({"profile": "huge"}, "profile is 'huge'"),
+        ({"seed": 5, "config": {"train": {"seed": 5}}}, "by its settings and data it is"),
+        ({"config": {"train": {"unheard_of": 1}}}, "unknown setting train.unheard_of"),
+        ({"task": "speed"}, "its task is 'speed'"),
+        ({"status": "running"}, "it is not finished"),
+        ({"files": {"../../x.csv": "00"}}, "said to lie at '../../x.csv'"),
+        ({"files": {"observations.csv": "00"}}, "observations.csv is not what the record says"),
+    ],
+)
+def test_a_record_that_is_not_what_it_says_is_refused(fields, why, run, elsewhere):
+    (found,) = transfer.import_runs(changed(run, **fields))
+    assert found.what == transfer.REFUSED
+    assert why in found.why
+    assert not list(results_dir().rglob("record.json"))
+
+
+def test_a_changed_digit_and_a_record_without_a_digest_are_refused(run, elsewhere):
+    path = run.folder / "record.json"
+    content = json.loads(path.read_text())
+    for broken in (content | {"wall_s": 0.5}, {k: v for k, v in content.items() if k != "digest"}):
+        path.write_text(json.dumps(broken))
+        assert what(transfer.import_runs(run.folder)) == [transfer.REFUSED]
+    assert not list(results_dir().rglob("record.json"))
+
+
+def repacked(archive, path, change):
+    """The archive with every member given to change(member, content), which returns both."""
+    with tarfile.open(archive) as old, tarfile.open(path, "w:gz") as new:
+        for member in old.getmembers():
+            member, content = change(member, old.extractfile(member).read())
+            member.size = len(content)
+            new.addfile(member, io.BytesIO(content))
+    return path
+
+
+def test_weights_that_are_not_what_the_list_says_are_refused(run, elsewhere, tmp_path):
+    def damage(member, content):
+        flip = member.name.endswith("model.safetensors")
+        return member, content[:-1] + bytes([content[-1] ^ 1]) if flip else content
+
+    (found,) = transfer.import_runs(repacked(elsewhere, tmp_path / "bad.tar.gz", damage))
+    assert (found.what, "MANIFEST.sha256 says" in found.why) == (transfer.REFUSED, True)
+    assert not list(results_dir().rglob("*.safetensors"))
+    assert not list(results_dir().rglob("record.json"))
+
+
+@pytest.mark.parametrize("kind", ["up", "absolute", "link", "hard link", "device"])
+def test_an_archive_that_leads_outside_is_refused_whole(kind, elsewhere, tmp_path):
+    bad = tmp_path / "bad.tar"
+    with tarfile.open(bad, "w") as tar:
+        member = tarfile.TarInfo({"up": "../x", "absolute": "/tmp/x"}.get(kind, "runs/x"))
+        member.type = {
+            "link": tarfile.SYMTYPE,
+            "hard link": tarfile.LNKTYPE,
+            "device": tarfile.CHRTYPE,
+        }.get(kind, tarfile.REGTYPE)
+        member.linkname = "/etc/passwd" if "link" in kind else ""
+        tar.addfile(member)
+    with pytest.raises(transfer.Refused, match="outside|no ordinary file"):
+        transfer.import_runs(bad)
+
+
+def test_links_in_a_folder_are_refused(run, elsewhere, tmp_path):
+    theirs = tmp_path / "theirs"
+    shutil.copytree(run.folder, theirs / "run")
+    name = next(iter(run.record["files"]))
+    (theirs / "run" / name).unlink()
+    (theirs / "run" / name).symlink_to(run.folder / name)
+    (found,) = transfer.import_runs(theirs)
+    assert "is a link" in found.why
+    (theirs / "more").symlink_to(run.folder)
+    (theirs / "run" / "record.json").unlink()
+    (theirs / "run" / "record.json").symlink_to(run.folder / "record.json")
+    with pytest.raises(transfer.Refused, match="is a link"):
+        transfer.import_runs(theirs)
+
+
+def test_the_commands_say_what_came_of_it(run, elsewhere, tmp_path, capsys):
+    assert main(["import-runs", str(elsewhere)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "1 new, 0 same, 0 conflicting, 0 refused"
+    assert main(["export-runs", str(tmp_path / "out.tar.xz"), "--profile", "paper"]) == 0
+    assert "0 runs in" in capsys.readouterr().out
+    assert main(["export-runs", str(tmp_path / "out.zip")]) == 2
+    assert main(["import-runs", str(tmp_path / "none.tar")]) == 2
+    (Path(tmp_path) / "noise.tar").write_bytes(b"noise" * 999)
+    assert main(["import-runs", str(tmp_path / "noise.tar")]) == 2
+    assert "cannot be read as a tar archive" in capsys.readouterr().err
