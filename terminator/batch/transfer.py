@@ -20,10 +20,10 @@ from typing import Any
 import pandas as pd
 
 from terminator.batch.plan import BY_TASK
-from terminator.runs import digests, records
+from terminator.runs import records
 from terminator.runs.model_files import MODEL
 from terminator.runs.system import check_names
-from terminator.runtime import locks, weights
+from terminator.runtime import digests, locks, weights
 from terminator.runtime.paths import atomic_path, atomic_write, results_dir
 from terminator.runtime.settings import ConfigError, from_dict
 

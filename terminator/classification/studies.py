@@ -162,10 +162,10 @@ _OPTIMIZER_RATES = {
 _SMOKE = preset(
     "digits",
     dataset={"train_size": 600},
-    model={"factors": [4, 3]},
     train={"epochs": 3, "batch_size": 32},
     test={"calibration_images": 128},
 )
+_SMALL = {"model": {"factors": [4, 3]}}  # a Terminator of two blocks, in smoke
 _SMOKE_SWEEP = {"dataset": {"train_size": 300, "held_out": 100}, "train": {"epochs": 2}}
 _PAPER_SWEEP = {
     "dataset": {"held_out": 5000},
@@ -191,7 +191,8 @@ def networks(profile: str) -> Contest:
         },
         profile,
     )
-    return _contest("networks", base, _NETWORKS, _NETWORK_RATES, sweep, profile)
+    candidates = _NETWORKS | ({"Terminator, Kar3": _SMALL} if profile == "smoke" else {})
+    return _contest("networks", base, candidates, _NETWORK_RATES, sweep, profile)
 
 
 def optimizers(profile: str) -> Contest:
@@ -200,7 +201,7 @@ def optimizers(profile: str) -> Contest:
     """
     base, sweep = of_profile(
         {
-            "smoke": (_SMOKE, _SMOKE_SWEEP),
+            "smoke": (_SMOKE.updated(**_SMALL), _SMOKE_SWEEP),
             "laptop": (preset("digits", train={"epochs": 3}), {"dataset": {"held_out": 360}}),
             "paper": (preset("cifar10"), _PAPER_SWEEP),
         },
@@ -226,7 +227,7 @@ def precision(profile: str) -> Study:
     """The same trainings with float32 and with bf16 autocast, {(data, precision): ...}."""
     bases = of_profile(
         {
-            "smoke": {"digits": _SMOKE},
+            "smoke": {"digits": _SMOKE.updated(**_SMALL)},
             "laptop": {
                 "digits": preset("digits"),
                 "CIFAR-10": preset(

@@ -122,7 +122,7 @@ def test_a_run_is_missing_then_unfinished_then_done(planner):
 
     assert state() == (states.MISSING, 0, False)
     record = {
-        **{"run_id": planner.run.run_id, "experiment": "tour", "status": records.RUNNING},
+        **{"run_id": planner.run.run_id, "experiment": "images", "status": records.RUNNING},
         **{"profile": "smoke", "seed": 0, "config": {}, "data": {}, "results": {}},
         "epochs": [{"epoch": 1, "seconds": 1.0}],
     }
