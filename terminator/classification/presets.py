@@ -69,7 +69,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     **{
         f"{letter}digits": {
             "dataset": {"name": "digits", "view": view, "train_size": 800, **_READ},
-            "model": {"factors": [4, 3, 2]},
+            "model": {"factors": [12, 3]},
             "optimizer": {"lr": 0.0012},
             **_short(2),
         }
