@@ -233,11 +233,11 @@ def test_a_line_per_change_where_no_terminal_is(capsys, tmp_path):
 
 
 def workers():
-    """Processes that hold a run's folder."""
+    """Processes that hold a run's folder, and live."""
     found = set()
     for path in results_dir().glob(f"runs/*/*/{locks.OWNER}*"):
         said = locks._read(path)
-        if path.suffix != ".new" and said and said[0].get("pid"):
+        if path.suffix != ".new" and said and alive(said[0].get("pid", 2**30)):
             found.add(said[0]["pid"])
     return found
 
