@@ -44,5 +44,6 @@ class Wanted:
 
     def run(self, **options: Any) -> Any:
         """Train it, or find it: the FinishedRun; options as of `System.run`."""
-        options = {"need_model": self.need_model, **options}
+        if self.need_model:
+            options = {"need_model": True, **options}
         return self.system.run(self.config, self.experiment, self.profile, **options)
