@@ -4,7 +4,7 @@ the activations alone, a shuffled hyper-kernel, and Grad-CAM.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,6 @@ from terminator.data.augment import normalize
 from terminator.data.images import available, load
 from terminator.data.pixels import resize_image
 from terminator.model import Terminator
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # where in scikit-learn's two photographs, as shares of their smaller side: left, top, side
 CROPS = {
@@ -152,8 +149,8 @@ def sentence(found: Views) -> str:
     )
 
 
-def drawn(model: Terminator, pictures: Photographs, found: Views, profile: str) -> "Figure":
-    """The figure of what a model sees in pictures, with its answers."""
+def drawn(model: Terminator, pictures: Photographs, found: Views, profile: str) -> Any:
+    """The Figure of what a model sees in pictures, with its answers."""
     from terminator.plots import fields  # with matplotlib, which numbers do without
 
     answers = answer_names(model, found)
@@ -162,7 +159,9 @@ def drawn(model: Terminator, pictures: Photographs, found: Views, profile: str) 
     return fields.beside_controls(pictures.pixels, found.score, found.sizes, titles, title)
 
 
-def save_picture(profile: str = "laptop", name: str = "cifar10", data_dir: str | None = None):
+def save_picture(
+    profile: str = "laptop", name: str = "cifar10", data_dir: str | None = None
+) -> Any:
     """Write the README's picture, of a model of the package, among the figures of a profile."""
     from terminator.classification.networks import pretrained
     from terminator.plots import style
