@@ -173,10 +173,10 @@ def score_beyond(record: Mapping[str, Any], way: str) -> Outcome:
     """Whether slow scores single out the object better than another way, by AUROC (%), seed by
     seed.
     """
-    where = record["device"]
+    where, hours = record["device"], record.get("hours", 0.0) / 2  # one network has both sides
     sides = [
         [
-            Sample(r["seed"], _mean(r["object"][name]["auroc"]), where, 0.0)
+            Sample(r["seed"], _mean(r["object"][name]["auroc"]), where, hours)
             for r in _networks(record)
             if r["object"]
         ]
