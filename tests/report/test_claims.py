@@ -330,7 +330,8 @@ def test_the_page_opens_with_ten_lines(monkeypatch):
     rows = [{"claim": text, "verdict": NOT_RUN, "evidence": "none"} for text in texts]
     lines = claims.answers(rows)
     assert len(lines) == 10
-    assert lines[0] == "1. **Does the global operator help?** not run. none"
+    assert lines[2] == "3. **Does the slow neural loss help?** not run. none"
+    assert lines[0].startswith("1. **Does the global operator help?** not run: the global operator")
     assert lines[4].count("not run") == 1  # several claims with one verdict
 
 
