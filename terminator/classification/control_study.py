@@ -165,18 +165,19 @@ def operator_used(record: Mapping[str, Any]) -> Outcome:
 
 
 def _of_seeds(record: Mapping[str, Any], name: str) -> list[Sample]:
-    where = record["device"]
-    return [Sample(r["seed"], r["accuracy_without"][name], where, 0.0) for r in _networks(record)]
+    where, hours = record["device"], record.get("hours", 0.0) / 2  # one network has both sides
+    values = [(r["seed"], r["accuracy_without"][name]) for r in _networks(record)]
+    return [Sample(seed, value, where, hours) for seed, value in values]
 
 
 def score_beyond(record: Mapping[str, Any], way: str) -> Outcome:
     """Whether slow scores single out the object better than another way, by AUROC (%), seed by
     seed.
     """
-    where = record["device"]
+    where, hours = record["device"], record.get("hours", 0.0) / 2  # one network has both sides
     sides = [
         [
-            Sample(r["seed"], _mean(r["object"][name]["auroc"]), where, 0.0)
+            Sample(r["seed"], _mean(r["object"][name]["auroc"]), where, hours)
             for r in _networks(record)
             if r["object"]
         ]

@@ -1,17 +1,19 @@
 """Verdicts on what is seen inside networks while they train: features, slow scores."""
 
 from collections.abc import Callable, Mapping
+from statistics import mean
 from typing import Any
 
 import pandas as pd
 
-from terminator.classification import control_study, report
+from terminator.classification import control_study, report, studies
 from terminator.classification.runs import CLASSIFICATION
 from terminator.classification.verdicts import by_setting, place_of
 from terminator.runs import observations
 from terminator.runs.against import against_number
 from terminator.runs.claims import Records, Verdict, everywhere, first_of, of_outcome
 from terminator.runs.outcomes import NOT_RUN, Outcome, Terms, sampled
+from terminator.runs.power import core_hours
 from terminator.runs.proof import compare
 
 
@@ -93,14 +95,25 @@ def by_controls(judge: Callable[[Mapping[str, Any]], Outcome]) -> Callable[[Reco
     one.
     """
 
-    def verdict(_: Records) -> Verdict:
+    def verdict(found: Records) -> Verdict:
         def of(profile: str) -> Verdict:
             record = control_study.found_record(profile)
             if record is None:
                 return Verdict(NOT_RUN, "no measurement of trained networks yet")
-            found = of_outcome(judge(record))
-            return found._replace(evidence=f"{found.evidence} ({record['data']['title']})")
+            said = of_outcome(judge({**record, "hours": _hours(found, profile)}))
+            return said._replace(evidence=f"{said.evidence} ({record['data']['title']})")
 
         return first_of(of)
 
     return verdict
+
+
+def _hours(found: Records, profile: str) -> float:
+    """Core-hours that a network of the controls took to train, mean of the runs that are there."""
+    study = studies.parts(profile)
+    full = {studies.FULL: study.variants[studies.FULL]}
+    of_profile = [
+        r for r in found if (r["profile"], r["experiment"]) == (profile, study.experiment)
+    ]
+    runs = CLASSIFICATION.records_of(full, of_profile)[studies.FULL]
+    return mean(core_hours(r["wall_s"], r["device"]) for r in runs) if runs else 0.0
