@@ -45,6 +45,7 @@ def test_the_plan_of_laptop_names_exactly_the_committed_records_as_done(laptop, 
         f"{record['experiment']}/{record['run_id']}"
         for record in records.load_records(profile="laptop")
         if records.task_of(record) in BY_TASK
+        and record["experiment"] != "segmentation_mixers-rates"  # chose rates that stand in presets
     }
     done = {key for key, run in laptop[0].runs.items() if run.state.name == states.DONE}
     assert done == there - SUPERSEDED
@@ -140,7 +141,7 @@ def test_finals_wait_for_their_sweep_and_take_its_best_rates(monkeypatch):
     planner = Planner("smoke", ["12"])
     plan = planner.plan()
     sweep = {key for key in plan.runs if "-rates/" in key}
-    assert len(sweep) == len(plan.runs) == 24
+    assert len(sweep) == len(plan.runs) == 16
     assert {one.experiment for one in plan.undecided} == {"networks", "optimizers"}
     assert all(set(one.after) <= sweep for one in plan.undecided)
     for run in plan.runs.values():
@@ -174,7 +175,7 @@ def finish(run, accuracy):
 def test_the_command_says_all_in_words_as_json_and_as_lines(capsys):
     assert main(["plan", "--only", "20", "--no-data"]) == 0
     said = capsys.readouterr().out
-    assert "11 runs of the profile smoke: 11 missing" in said
+    assert "15 runs of the profile smoke: 15 missing" in said
     assert "gan/?  (NMF; preset=digits) for 20; after 1 runs" in said
     assert main(["plan", "--only", "20", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

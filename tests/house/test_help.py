@@ -47,6 +47,7 @@ def call(capsys, monkeypatch):
 def test_every_room_brings_its_commands():
     rooms = {path.parent.name for path in PACKAGE.glob("*/commands.py")}
     assert rooms == {
+        "batch",
         "classification",
         "hamburger",
         "hypertransformer",
@@ -73,6 +74,10 @@ def test_every_room_brings_its_commands():
         "tables",
         "notebooks",
         "presets",
+        "plan",
+        "work",
+        "export-runs",
+        "import-runs",
     }
     assert TRAINING == ["train", "segmentation", "gan", "longrange", "fewshot"]
     assert len((PACKAGE / "__main__.py").read_text(encoding="utf8").splitlines()) <= 150

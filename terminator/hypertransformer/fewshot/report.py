@@ -29,18 +29,11 @@ EXPERIMENT = "fewshot"
 def study_runs(
     name: str, profile: str, seeds: Sequence[int] = (), device: str = "auto"
 ) -> list[Wanted]:
-    """What `run_study` runs: main settings with every seed of the profile, all else with the first.
-
-    Main are the methods at the profile's own number of ways, and the generated CNN at any.
-    """
-    chosen, main = (
-        tuple(seeds) or SEEDS[profile],
-        f"{preset(MAIN[profile]).episodes.num_labels}-way,",
-    )
+    """What `run_study` runs: methods with every seed of the profile, all else with the first."""
+    chosen = tuple(seeds) or SEEDS[profile]
     runs = []
     for label, config in study(name, profile).items():
-        every = name == "methods" and (label.startswith(main) or label.endswith("all layers"))
-        for seed in chosen if every else chosen[:1]:
+        for seed in chosen if name == "methods" else chosen[:1]:
             config = config.updated(train={"seed": seed, "device": device})
             runs.append(Wanted(FEW_SHOT, config, EXPERIMENT, profile, label))
     return runs
