@@ -9,6 +9,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from notebook_outputs import MACHINE_PATH, output_texts
 from places import ROOT
 
+from terminator.report.claims import CLAIMS
 from terminator.runner.notebooks import COMMON, Refusal, read_notebook
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -134,6 +135,15 @@ TEACHING = [
     for path in NOTEBOOKS
     if any(text.startswith(notebook_sources.HEADING) for text in texts_of(path))
 ]
+
+
+def test_claims_stand_on_top_of_the_notebooks_that_test_them():
+    tested = {claim.notebook for claim in CLAIMS}
+    boxes = {
+        path.stem: re.findall(r'verdict_box\(\\?"(\w+)', path.read_text(encoding="utf8"))
+        for path in NOTEBOOKS
+    }
+    assert {name: of for name, of in boxes.items() if of} == {name: [name] for name in tested}
 
 
 def test_most_notebooks_lead_to_their_code():
