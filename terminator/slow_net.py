@@ -47,7 +47,8 @@ class SinusoidalFilter(Pointwise):
             return
         with torch.no_grad():
             nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-            drawn = torch.distributions.Gamma(alpha / (index + 1), beta)
+            # unchecked: a refusal would name a tensor, where ModelConfig's names a setting
+            drawn = torch.distributions.Gamma(alpha / (index + 1), beta, validate_args=False)
             gamma = drawn.sample(self.weight.shape)
             self.weight.mul_(2 * math.pi * omega_0 * gamma)
 

@@ -172,17 +172,19 @@ def answer_table(found: Iterable[Answer]) -> pd.DataFrame:
 
 
 def answer_lines(found: Iterable[Answer]) -> str:
-    """The same for a terminal: the first class, and in one column those that come after it."""
-    rows = [
-        {
-            "image": str(answer.image),
-            "class": answer.top[0][0] if answer.top else "-",
-            "probability": f"{answer.top[0][1]:.3f}" if answer.top else "-",
-            "then": answer.error or ", ".join(f"{name} {p:.3f}" for name, p in answer.top[1:]),
-        }
-        for answer in found
-    ]
-    return pd.DataFrame(rows).to_string(index=False, max_colwidth=None)
+    """The same for a terminal: the first class, and in one column those that come after it; below,
+    what could not be read.
+    """
+    found = list(found)
+    rows = [("image", "class", "probability", "then")]
+    for answer in found:
+        if answer.top:
+            (name, first), *others = answer.top
+            then = ", ".join(f"{other} {p:.3f}" for other, p in others)
+            rows.append((str(answer.image), name, f"{first:.3f}", then))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return "\n".join([*lines[len(rows) == 1 :], *(a.error for a in found if a.error)])
 
 
 def answer_json(found: Iterable[Answer]) -> list[dict[str, Any]]:
