@@ -158,7 +158,7 @@ def predict(args: argparse.Namespace) -> int:
     if len(wrong) == len(found):
         raise ValueError(f"none of {len(found)} files could be read: {wrong[0].error}")
     if wrong:
-        line = f"error: {len(wrong)} of {len(found)} files could not be read, see their rows"
+        line = f"error: {len(wrong)} of {len(found)} files could not be read, see above"
         print(line, file=sys.stderr)
     return 1 if wrong else 0
 

@@ -113,7 +113,7 @@ def test_a_file_that_cannot_be_read_costs_its_own_row(trained, call, photos, tmp
     )
     assert status == 1
     # aa.png twice: by its folder, and by the folder above it
-    assert err.splitlines() == ["error: 3 of 9 files could not be read, see their rows"]
+    assert err.splitlines() == ["error: 3 of 9 files could not be read, see above"]
     assert "aa.png is corrupt or truncated" in out
     assert "no image file at" in out
     found = {entry["image"]: entry for entry in json.loads((tmp_path / "a.json").read_text())}
