@@ -113,7 +113,7 @@ def test_a_sweep_never_sees_the_test_images_and_the_final_training_holds_nothing
         assert contest.candidates.keys() == contest.rates.keys()
         sweep = contest.sweep()
         assert all(config.dataset.held_out > 0 for config in sweep.variants.values())
-        assert {len(rates) for rates in contest.rates.values()} == {3}
+        assert {len(rates) for rates in contest.rates.values()} == {2 if profile == "smoke" else 3}
         assert all(config.optimizer.lr == rate for (_, rate), config in sweep.variants.items())
         final = contest.final({name: 0.5 for name in contest.candidates})
         assert all(
