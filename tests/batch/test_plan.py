@@ -179,12 +179,12 @@ def test_the_command_says_all_in_words_as_json_and_as_lines(capsys):
     assert "gan/?  (NMF; preset=digits) for 20; after 1 runs" in said
     assert main(["plan", "--only", "20", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert [run["state"] for run in found["runs"]] == ["missing"] * 11
+    assert [run["state"] for run in found["runs"]] == ["missing"] * 15
     judge = next(run for run in found["runs"] if run["experiment"] == "classifiers")
     assert all(judge["key"] in r["after"] for r in found["runs"] if r["experiment"] == "gan")
     assert main(["plan", "--only", "12", "--commands", "--no-data"]) == 0
     told = capsys.readouterr()
-    assert len(told.out.splitlines()) == 24
+    assert len(told.out.splitlines()) == 16
     assert all(" python -m terminator train " in line for line in told.out.splitlines())
     assert "networks, optimizers: rates are decided by these runs" in told.err
     assert not list(results_dir().glob("runs/*/*/*"))  # nothing was trained

@@ -14,7 +14,7 @@ from terminator.runtime.settings import from_dict
 BY_TASK = {system.task: system for system in SYSTEMS}
 # Measurements: no system's configuration is stored in them, or their names are made of other
 # things.
-MEASURED = {"baselines", "probes", "speed"}
+MEASURED = {"baselines", "controls", "probes", "speed"}
 # Settings that name a file, whose content is part of the identity: a record does not hold it.
 FILES = (
     ("pretrained", "filename"),
