@@ -9,6 +9,7 @@ import dataclasses
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -237,6 +238,14 @@ def in_process(subject: ModuleType, case: Any, root: Path | None = None) -> Answ
         capture_output=True,
     )
     if done.returncode:
+        if lacking := re.search(r"No module named '((?!terminator)[\w.]+)'\s*$", done.stderr):
+            # not at the top: this file is also run beside older kits, which lack that module
+            from terminator.runtime.settings import ConfigError
+
+            raise ConfigError(
+                f"what is measured needs {lacking[1]}, which is not installed: "
+                f"python -m pip install {lacking[1].partition('.')[0]}"
+            )
         raise RuntimeError(f"the benchmark of {case} failed: {done.stderr.strip()[-800:]}")
     answer = json.loads(done.stdout.splitlines()[-1])
     used = {name: Path(file).resolve() for name, file in answer["used"].items() if file}

@@ -93,3 +93,11 @@ def test_this_kit_uses_its_own_memory_and_predict():
     used = measure.in_process(network, benchmark.Case(**TINY)).used
     assert used["terminator.runtime.memory"] == PACKAGE / "runtime" / "memory.py"
     assert used["terminator.classification.predict"] == PACKAGE / "classification" / "predict.py"
+
+
+@pytest.mark.parametrize("kit", [FIRST], indirect=True)
+def test_a_package_that_a_revision_needs_and_nobody_has_is_named(kit):
+    model = kit / "terminator" / "model.py"
+    model.write_text("import a_package_of_old\n" + model.read_text())
+    with pytest.raises(ConfigError, match="python -m pip install a_package_of_old"):
+        measure.in_process(network, benchmark.Case("inference", **TINY), kit)
