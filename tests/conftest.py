@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from terminator import Config, ModelConfig, Terminator
+from terminator.__main__ import main
 from terminator.data import DatasetInfo, ImageData
 from terminator.runtime.settings import from_dict
 
@@ -46,6 +47,22 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def call(capsys):
+    """Run the command line here: call("predict", path) to its status, output and errors."""
+
+    def run(*words):
+        capsys.readouterr()
+        try:
+            status = main([str(word) for word in words])
+        except SystemExit as stopped:  # argparse's own errors
+            status = stopped.code
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Run once, read often: what makes a run this run, and when it is trained, resumed or read."""
 
+import contextlib
 import json
 from dataclasses import asdict, replace
 
@@ -125,8 +126,9 @@ def test_an_interrupted_run_goes_on(tiny_config, tiny_data, epochs_trained, monk
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_an_unfinished_run_has_a_record_of_the_epochs_so_far(tiny_config, tiny_data, monkeypatch):
-    config, original = tiny_config(train={"epochs": 3}), Trainer._train_epoch
+@contextlib.contextmanager
+def stopped_in_the_third_epoch(monkeypatch):
+    original = Trainer._train_epoch
 
     def stop(self, epoch, *rest):
         if epoch == 2:
@@ -136,7 +138,13 @@ def test_an_unfinished_run_has_a_record_of_the_epochs_so_far(tiny_config, tiny_d
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "_train_epoch", stop)
         with pytest.raises(KeyboardInterrupt):
-            CLASSIFICATION.run(config, "images", "laptop", data=tiny_data())
+            yield
+
+
+def test_an_unfinished_run_has_a_record_of_the_epochs_so_far(tiny_config, tiny_data, monkeypatch):
+    config = tiny_config(train={"epochs": 3})
+    with stopped_in_the_third_epoch(monkeypatch):
+        CLASSIFICATION.run(config, "images", "laptop", data=tiny_data())
     (half,) = records.load_records(status="running")
     assert [row["epoch"] for row in half["epochs"]] == [1, 2]
     assert records.load_records() == records.evidence("classification") == []  # no result yet
@@ -152,18 +160,10 @@ def test_an_unfinished_run_has_a_record_of_the_epochs_so_far(tiny_config, tiny_d
 
 
 def test_a_forced_training_that_stops_loses_no_finished_record(tiny_config, tiny_data, monkeypatch):
-    config, original = tiny_config(train={"epochs": 3}), Trainer._train_epoch
+    config = tiny_config(train={"epochs": 3})
     done = CLASSIFICATION.run(config, "images", "laptop", data=tiny_data())
-
-    def stop(self, epoch, *rest):
-        if epoch == 2:
-            raise KeyboardInterrupt
-        return original(self, epoch, *rest)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "_train_epoch", stop)
-        with pytest.raises(KeyboardInterrupt):
-            CLASSIFICATION.run(config, "images", "laptop", data=tiny_data(), force=True)
+    with stopped_in_the_third_epoch(monkeypatch):
+        CLASSIFICATION.run(config, "images", "laptop", data=tiny_data(), force=True)
     assert records.load_records() == [done.record]
     assert records.load_records(status="running") == []
 

@@ -34,16 +34,9 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture
-def call(capsys, trained, monkeypatch):
+def call(call, trained, monkeypatch):
     monkeypatch.setenv("TERMINATOR_RESULTS", str(trained))
-
-    def run(*words):
-        capsys.readouterr()
-        status = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
+    return call
 
 
 @pytest.fixture

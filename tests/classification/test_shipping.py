@@ -11,7 +11,6 @@ from small_command import NETWORK
 
 import terminator
 from terminator import Config, Terminator
-from terminator.__main__ import main
 from terminator.classification import cards, finetuning, shipping
 from terminator.classification.runs import CLASSIFICATION, evaluate_file
 from terminator.data import load, normalize
@@ -61,16 +60,9 @@ def package(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def call(capsys, monkeypatch, tmp_path):
+def call(call, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        capsys.readouterr()
-        status = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
+    return call
 
 
 @pytest.fixture

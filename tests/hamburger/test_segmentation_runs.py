@@ -15,7 +15,6 @@ from data_files import pixels_of, write
 from PIL import Image
 from segmentation_files import camvid_files
 
-from terminator.__main__ import main
 from terminator.data import DatasetNotFound
 from terminator.data.pictures.batches import IGNORE
 from terminator.hamburger.segmentation import figures, presets, report
@@ -55,22 +54,6 @@ def street(tmp_path_factory):
 @pytest.fixture
 def config():
     return preset("camvid").updated(*TINY)
-
-
-@pytest.fixture
-def call(capsys):
-    """call(*words) gives exit status, output and errors."""
-
-    def command(*words):
-        capsys.readouterr()
-        try:
-            status = main([str(word) for word in words])
-        except SystemExit as stopped:
-            status = stopped.code
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return command
 
 
 # -- runs ------------------------------------------------------------------------------------------

@@ -9,26 +9,9 @@ from PIL import Image
 from small_command import SMALL
 
 from terminator import Config
-from terminator.__main__ import main
 from terminator.classification.commands import build_config
 from terminator.classification.presets import PRESETS, preset
 from terminator.runs import records
-
-
-@pytest.fixture
-def call(capsys):
-    """call(*words) gives exit status, output and errors."""
-
-    def run(*words):
-        capsys.readouterr()
-        try:
-            status = main([str(word) for word in words])
-        except SystemExit as stopped:  # argparse's own errors
-            status = stopped.code
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

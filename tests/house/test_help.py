@@ -14,7 +14,7 @@ from places import PACKAGE, ROOT
 from small_command import SMALL
 
 import terminator
-from terminator.__main__ import find_commands, main
+from terminator.__main__ import find_commands
 from terminator.classification.config import Config
 from terminator.classification.presets import preset
 from terminator.config import Training, TrainingInSteps
@@ -28,20 +28,10 @@ TRAINING = [name for name, command in COMMANDS.items() if command.config]
 
 
 @pytest.fixture
-def call(capsys, monkeypatch):
-    """call(*words) gives exit status, output and errors; lines are 100 characters wide."""
+def call(call, monkeypatch):
+    """Lines are 100 characters wide."""
     monkeypatch.setenv("COLUMNS", "100")
-
-    def run(*words):
-        capsys.readouterr()
-        try:
-            status = main([str(word) for word in words])
-        except SystemExit as stopped:
-            status = stopped.code
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
+    return call
 
 
 def test_every_room_brings_its_commands():

@@ -9,7 +9,6 @@ import sys
 
 import pytest
 
-from terminator.__main__ import main
 from terminator.hypertransformer.fewshot.config import FewShotConfig
 from terminator.hypertransformer.fewshot.flags import FLAGS, PLACES, WITHOUT_EFFECT, read_flags
 from terminator.hypertransformer.fewshot.presets import preset
@@ -66,22 +65,6 @@ SMALL = [
     "test.tasks_per_epoch=4",
     "train.batch_size=2",
 ]
-
-
-@pytest.fixture
-def call(capsys):
-    """call(*words) gives exit status, output and errors."""
-
-    def run(*words):
-        capsys.readouterr()
-        try:
-            status = main([str(word) for word in words])
-        except SystemExit as stopped:
-            status = stopped.code
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
 
 
 def test_the_released_command_line_means_the_released_settings():

@@ -12,7 +12,6 @@ from PIL import Image
 from places import ROOT
 from small_command import DIGITS
 
-from terminator.__main__ import main
 from terminator.classification.presets import preset
 from terminator.classification.runs import CLASSIFICATION
 from terminator.plots.run_curves import run_curves
@@ -20,17 +19,6 @@ from terminator.runs import records
 from terminator.runs.leavings import TensorBoard
 
 SMALL = [*DIGITS, "train.epochs=2", "train.device=cpu"]
-
-
-@pytest.fixture
-def call(capsys):
-    def run(*words):
-        capsys.readouterr()
-        status = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
 
 
 def test_a_run_leaves_curves_a_page_and_the_way_to_its_model(call, tmp_path):
