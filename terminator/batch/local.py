@@ -4,6 +4,7 @@ import os
 import subprocess
 
 from terminator.batch.jobs import Job, end
+from terminator.runner.headless import cores
 
 
 class Local:
@@ -19,7 +20,7 @@ class Local:
 
     def __init__(self, workers: int, gpus: tuple[str, ...] = ()):
         self.workers, self.gpus = workers, gpus
-        self.threads = max(1, _cores() // workers)
+        self.threads = max(1, cores() // workers)
         self._running: dict[str, tuple[int, subprocess.Popen]] = {}  # the place, the process
 
     def free(self) -> int:
@@ -53,13 +54,6 @@ class Local:
     def cancel(self) -> None:
         end([process for _, process in self._running.values()])
         self._running.clear()
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def visible_gpus() -> tuple[str, ...]:

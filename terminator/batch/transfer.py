@@ -57,7 +57,7 @@ class FolderSource:
         self.path = path
         self.listed: dict[str, str] = {}
         if (path / LIST).is_file() and not (path / LIST).is_symlink():
-            self.listed = _list((path / LIST).read_text(encoding="utf8"))
+            self.listed = _listed((path / LIST).read_bytes())
 
     def runs(self) -> Iterator[str]:
         """Folders with a record, by their paths below the source; links lead nowhere."""
@@ -106,7 +106,7 @@ class ArchiveSource:
                 raise Refused(f"{path} holds {name!r}, a link, or no ordinary file")
         self.listed = {}
         if (size := self.size(LIST)) is not None and size <= MAX_RECORD:
-            self.listed = _list(self.read(LIST).decode("utf8", "replace"))
+            self.listed = _listed(self.read(LIST))
 
     def runs(self) -> Iterator[str]:
         """Folders with a record."""
@@ -129,10 +129,12 @@ class ArchiveSource:
             return file.read()
 
 
-def _list(text: str) -> dict[str, str]:
-    """{path: SHA-256} of a list in the form of sha256sum."""
-    lines = [line for line in text.splitlines() if len(line) > 66]
-    return {line[66:]: line[:64] for line in lines}
+def _listed(content: bytes) -> dict[str, str]:
+    """{path: SHA-256} of a list that came with them."""
+    try:
+        return digests.parsed(content.decode("utf8", "replace"), LIST)
+    except ValueError as error:
+        raise Refused(str(error)) from error
 
 
 # -- taking them in --------------------------------------------------------------------------------
@@ -314,7 +316,7 @@ def export_runs(
         if records.task_of(record) in BY_TASK
         and (not experiments or record["experiment"] in experiments)
     ]
-    listed = []
+    listed = {}
     with atomic_path(target) as path, tarfile.open(path, mode) as tar:
         for record in found:
             folder = results_dir() / "runs" / record["experiment"] / record["run_id"]
@@ -323,9 +325,9 @@ def export_runs(
             for name in names:
                 if (folder / name).is_file():
                     inside = f"runs/{record['experiment']}/{record['run_id']}/{name}"
-                    listed.append(f"{_sha256(folder / name)}  {inside}")
+                    listed[inside] = digests.of_file(folder / name)
                     tar.add(folder / name, inside, recursive=False, filter=_anonymous)
-        text = ("\n".join(listed) + "\n").encode()
+        text = digests.as_list(listed).encode()
         about = tarfile.TarInfo(LIST)
         about.size = len(text)
         tar.addfile(about, io.BytesIO(text))
@@ -337,8 +339,3 @@ def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.uid = member.gid = 0
     member.uname = member.gname = ""
     return member
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -77,7 +77,7 @@ def text_of(path: Path, level: int = 1) -> str:
         "trained by": "; ".join(map(_stretch, card["stretches"])) or "not known",
         "file made by": _commit(card["made"]) + f", {card['made']['date']}",
         "licence": f"{card['licence']} (of the weights; the images have their own)",
-        "SHA-256": f"`{digests.of(path.read_bytes())}`",
+        "SHA-256": f"`{digests.of_file(path)}`",
     }
     lines = [f"{'#' * level} {card['name']}", "", *_accuracies(card), ""]
     lines += ["| what | value |", "|---|---|"]

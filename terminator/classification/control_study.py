@@ -35,10 +35,9 @@ def recorded(profile: str, device: str = "auto") -> dict[str, Any]:
         as System.run.
     """
     name = f"controls-{profile}"
-    measured = measurements.named(
+    return measurements.named(
         EXPERIMENT, name, "controls", profile, lambda: _measured(profile, device)
     )
-    return measured
 
 
 def found_record(profile: str) -> dict[str, Any] | None:
@@ -159,28 +158,27 @@ def _mean(values: Sequence[float]) -> float:
 
 def operator_used(record: Mapping[str, Any]) -> Outcome:
     """Whether accuracy falls when the global branches of trained networks are set to zero."""
-    sides = [_of_seeds(record, name) for name in (WHOLE, "global")]
+    sides = [
+        _of_seeds(record, {r["seed"]: r["accuracy_without"][name] for r in _networks(record)})
+        for name in (WHOLE, "global")
+    ]
     names = ("accuracy of the trained network", "with its global branches set to zero")
     return compare(sides[0], sides[1], names, Terms())
 
 
-def _of_seeds(record: Mapping[str, Any], name: str) -> list[Sample]:
+def _of_seeds(record: Mapping[str, Any], values: Mapping[int, float]) -> list[Sample]:
+    """A sample per seed."""
     where, hours = record["device"], record.get("hours", 0.0) / 2  # one network has both sides
-    values = [(r["seed"], r["accuracy_without"][name]) for r in _networks(record)]
-    return [Sample(seed, value, where, hours) for seed, value in values]
+    return [Sample(seed, value, where, hours) for seed, value in values.items()]
 
 
 def score_beyond(record: Mapping[str, Any], way: str) -> Outcome:
     """Whether slow scores single out the object better than another way, by AUROC (%), seed by
     seed.
     """
-    where, hours = record["device"], record.get("hours", 0.0) / 2  # one network has both sides
+    seen = {r["seed"]: r["object"] for r in _networks(record) if r["object"]}
     sides = [
-        [
-            Sample(r["seed"], _mean(r["object"][name]["auroc"]), where, hours)
-            for r in _networks(record)
-            if r["object"]
-        ]
+        _of_seeds(record, {seed: _mean(of[name]["auroc"]) for seed, of in seen.items()})
         for name in (controls.SCORE, way)
     ]
     names = (f"AUROC of {controls.SCORE}", f"of {way}")

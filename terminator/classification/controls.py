@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from terminator import hyperzzw
 from terminator.classification.observations import auroc, concentration
-from terminator.model import Terminator
+from terminator.model import Parts, Terminator
 from terminator.sfne import BlockParts
 from terminator.standardization import set_evaluation
 
@@ -92,39 +92,47 @@ def object_maps(model: Terminator, x: Tensor, seed: int = 0) -> dict[str, list[T
     """
     model.eval()
     set_evaluation(model, "released")
-    with torch.no_grad():
-        seen: list[Tensor] = []
-        hooks = [
-            block.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-            for block in model.blocks
-        ]
-        parts = model(x, return_parts=True).blocks
-        for hook in hooks:
-            hook.remove()
+    parts, inputs = seen_by_blocks(model, x)
     shuffled = [
-        _strength(hyperzzw.slow_score(z, kernel))
-        for z, part in zip(seen, parts, strict=True)
-        for kernel in _shuffles(part, seed)
+        strength(hyperzzw.slow_score(z, kernel))
+        for z, part in zip(inputs, parts.blocks, strict=True)
+        for kernel in shuffles(part, seed)
     ]
     return {
-        SCORE: [_strength(part.slow_score) for part in parts],
-        INPUT: [_strength(z) for z in seen],
+        SCORE: [strength(part.slow_score) for part in parts.blocks],
+        INPUT: [strength(z) for z in inputs],
         SHUFFLED: shuffled,
         GRAD_CAM: grad_cam(model, x),
     }
 
 
-def _strength(values: Tensor) -> Tensor:
+@torch.no_grad()
+def seen_by_blocks(model: Terminator, x: Tensor) -> tuple[Parts, list[Tensor]]:
+    """All parts of an answer to x, and the input Z (N, C, *positions) of every block."""
+    inputs: list[Tensor] = []
+    hooks = [
+        block.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+        for block in model.blocks
+    ]
+    try:
+        return model(x, return_parts=True), inputs
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def strength(values: Tensor) -> Tensor:
+    """(N, C, *positions) to the mean of absolute values over channels, (N, *positions)."""
     return values.abs().mean(1)
 
 
-def _shuffles(part: BlockParts, seed: int) -> Iterator[Tensor]:
+def shuffles(part: BlockParts, seed: int, draws: int = SHUFFLES) -> Iterator[Tensor]:
     """The hyper-kernel (1, C, *positions) with its positions in other orders, the same for all
     channels.
     """
     generator = torch.Generator().manual_seed(seed)
     flat = part.hyper_kernel.flatten(2)
-    for _ in range(SHUFFLES):
+    for _ in range(draws):
         order = torch.randperm(flat.shape[2], generator=generator).to(flat.device)
         yield flat[..., order].view_as(part.hyper_kernel)
 

@@ -11,6 +11,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from terminator import hyperzzw
+from terminator.classification import controls
 from terminator.data.augment import normalize
 from terminator.data.images import available, load
 from terminator.data.pixels import resize_image
@@ -94,22 +96,16 @@ def views(model: Terminator, x: Tensor, block: int = -1, seed: int = 0) -> Views
     positions and a linear classifier follow it, so its gradients are the classifier's weights.
     Source: Selvaraju et al. 2017 (arXiv 1610.02391).
     """
-    parts = model(x, return_parts=True)
-    index = block % len(parts.blocks)
-    part = parts.blocks[index]
-    z = x if index == 0 else parts.blocks[index - 1].output
-    if index and model.fast_bias is not None:
-        z = z + model.fast_bias[index - 1]
-    kernel = part.hyper_kernel
-    order = torch.randperm(kernel[0, 0].numel(), generator=torch.Generator().manual_seed(seed))
-    shuffled = kernel.flatten(2)[..., order].view_as(kernel)
+    parts, inputs = controls.seen_by_blocks(model, x)
+    part, z = parts.blocks[block], inputs[block]
+    (shuffled,) = controls.shuffles(part, seed, draws=1)
     probabilities, answers = parts.logits.softmax(1).max(1)
     weight = model.classifier.weight[answers]  # (N, C)
     cam = torch.einsum("nc,nchw->nhw", weight, parts.blocks[-1].output).relu()
     sizes = {
-        "|S|": part.slow_score.abs().mean(1),
-        "|Z|": z.abs().mean(1),
-        "|S|, W shuffled": (shuffled * z).abs().mean(1),
+        "|S|": controls.strength(part.slow_score),
+        "|Z|": controls.strength(z),
+        "|S|, W shuffled": controls.strength(hyperzzw.slow_score(z, shuffled)),
         "Grad-CAM": cam,
     }
     return Views(part.slow_score.mean(1), sizes, answers, probabilities)

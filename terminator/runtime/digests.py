@@ -11,6 +11,7 @@ by
 """
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 LIST = "evidence.sha256"
@@ -21,28 +22,53 @@ def of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def of_file(path: Path) -> str:
+    """The SHA-256 of a file of any size.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def listed(folder: Path, name: str = LIST) -> dict[str, str]:
     """The list in a folder, of results say: {path below it: SHA-256}; empty if there is none.
 
     Raises:
         ValueError: naming the list and the line, if it is not in the form of sha256sum.
     """
-    path, found = folder / name, {}
+    path = folder / name
     try:
-        lines = path.read_text(encoding="utf8").splitlines()
+        text = path.read_text(encoding="utf8")
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is no readable list of digests: {error}") from error
-    for number, line in enumerate(lines, start=1):
+    return parsed(text, path)
+
+
+def parsed(text: str, where: Path | str) -> dict[str, str]:
+    """{path: SHA-256} of a list's text.
+
+    Raises:
+        ValueError: naming where it stands and the line, if it is not in the form of sha256sum.
+    """
+    found = {}
+    for number, line in enumerate(text.splitlines(), start=1):
         digest, gap, file = line[:64], line[64:66], line[66:]
         if gap not in ("  ", " *") or not file or set(digest) - set("0123456789abcdef"):
             raise ValueError(
-                f"{path} is no readable list of digests: line {number} is {line[:100]!r}; allowed: "
-                "64 digits, two spaces, a path, as sha256sum writes them"
+                f"{where} is no readable list of digests: line {number} is {line[:100]!r}; "
+                "allowed: 64 digits, two spaces, a path, as sha256sum writes them"
             )
         found[file] = digest
     return found
+
+
+def as_list(found: Mapping[str, str]) -> str:
+    """The text of a list of {path: SHA-256}."""
+    return "".join(f"{digest}  {path}\n" for path, digest in found.items())
 
 
 def read(path: Path, digest: str | None) -> bytes:

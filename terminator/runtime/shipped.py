@@ -49,7 +49,7 @@ def path(name: str) -> Path:
     file = FOLDER / f"{name}{SUFFIX}"
     if file.name not in listed:
         raise NoSuchModel(f"model is {name!r}; allowed: {known()}")
-    found = digests.of(file.read_bytes()) if file.is_file() else "gone"
+    found = digests.of_file(file) if file.is_file() else "gone"
     if found != listed[file.name]:
         raise DamagedModel(
             f"{file} is not the file that was shipped (damaged, or replaced): its SHA-256 begins "
@@ -88,6 +88,5 @@ def add(name: str, content: bytes) -> Path:
     listed = digests.listed(FOLDER, LIST) | {f"{name}{SUFFIX}": digests.of(content)}
     FOLDER.mkdir(exist_ok=True)
     written = atomic_write(FOLDER / f"{name}{SUFFIX}", content)
-    lines = [f"{digest}  {file}\n" for file, digest in sorted(listed.items())]
-    atomic_write(FOLDER / LIST, "".join(lines))
+    atomic_write(FOLDER / LIST, digests.as_list(dict(sorted(listed.items()))))
     return written

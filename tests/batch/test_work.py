@@ -189,7 +189,7 @@ def test_divergence_is_told_and_the_next_training_takes_it_back(tiny_config, tin
 
 
 def test_a_share_of_the_cores_and_a_gpu_for_each(monkeypatch):
-    monkeypatch.setattr(local, "_cores", lambda: 8)
+    monkeypatch.setattr(local, "cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert local.Local(2)._variables(1, 1) == {"OMP_NUM_THREADS": "4"}
     shared = local.Local(4, ("3", "5"))

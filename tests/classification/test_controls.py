@@ -64,7 +64,7 @@ def test_shuffled_scores_are_of_the_same_hyper_kernel_at_other_places(model):
     assert len(maps[controls.SHUFFLED]) == 3 * controls.SHUFFLES
     with torch.no_grad():
         part = model(X, return_parts=True).blocks[0]
-    for kernel in controls._shuffles(part, 0):
+    for kernel in controls.shuffles(part, 0):
         assert not torch.equal(kernel, part.hyper_kernel)
         own, other = (w.flatten(2).sort(2).values for w in (part.hyper_kernel, kernel))
         assert torch.equal(own, other)
