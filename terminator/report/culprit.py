@@ -6,6 +6,7 @@ from typing import Any
 
 from terminator.report import claims, tables
 from terminator.runs import records
+from terminator.runtime.digests import EvidenceError
 from terminator.runtime.paths import results_dir
 
 FOREIGN = (
@@ -26,6 +27,8 @@ def named() -> Iterator[None]:
     """
     try:
         yield
+    except EvidenceError:  # of no record, and it names its file
+        raise
     except FOREIGN as error:
         for record in records.load_records():
             if (reason := _reason(record)) is not None:

@@ -56,14 +56,14 @@ def _published(name: str) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: as its message says.
-        ValueError: if it is not as listed, or not listed.
+        EvidenceError: if it is not as listed, or not listed.
     """
     root = project_root()
     for folder in (results_dir(), *([root / "results"] if root else [])):
         if (folder / name).is_file():
             digest = digests.listed(folder).get(name)
             if digest is None:
-                raise ValueError(
+                raise digests.EvidenceError(
                     f"{folder / name} is not listed in {folder / digests.LIST}, so nothing says "
                     f"that it is whole; to list it: cd {folder} && sha256sum {name} >> "
                     f"{digests.LIST}"

@@ -17,6 +17,10 @@ from pathlib import Path
 LIST = "evidence.sha256"
 
 
+class EvidenceError(ValueError):
+    """A file of evidence, or the list of them, is not what was written; the message names it."""
+
+
 def of(content: bytes) -> str:
     """The SHA-256 of some bytes, hexadecimal."""
     return hashlib.sha256(content).hexdigest()
@@ -36,7 +40,7 @@ def listed(folder: Path, name: str = LIST) -> dict[str, str]:
     """The list in a folder, of results say: {path below it: SHA-256}; empty if there is none.
 
     Raises:
-        ValueError: naming the list and the line, if it is not in the form of sha256sum.
+        EvidenceError: naming the list and the line, if it is not in the form of sha256sum.
     """
     path = folder / name
     try:
@@ -44,7 +48,7 @@ def listed(folder: Path, name: str = LIST) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is no readable list of digests: {error}") from error
+        raise EvidenceError(f"{path} is no readable list of digests: {error}") from error
     return parsed(text, path)
 
 
@@ -52,13 +56,13 @@ def parsed(text: str, where: Path | str) -> dict[str, str]:
     """{path: SHA-256} of a list's text.
 
     Raises:
-        ValueError: naming where it stands and the line, if it is not in the form of sha256sum.
+        EvidenceError: naming where it stands and the line, if it is not in the form of sha256sum.
     """
     found = {}
     for number, line in enumerate(text.splitlines(), start=1):
         digest, gap, file = line[:64], line[64:66], line[66:]
         if gap not in ("  ", " *") or not file or set(digest) - set("0123456789abcdef"):
-            raise ValueError(
+            raise EvidenceError(
                 f"{where} is no readable list of digests: line {number} is {line[:100]!r}; "
                 "allowed: 64 digits, two spaces, a path, as sha256sum writes them"
             )
@@ -75,12 +79,12 @@ def read(path: Path, digest: str | None) -> bytes:
     """The content of a file, which must have this digest (None: whatever it holds).
 
     Raises:
-        ValueError: naming the file, if it is not what was written.
+        EvidenceError: naming the file, if it is not what was written.
         OSError: if it cannot be read.
     """
     content = path.read_bytes()
     if digest is not None and of(content) != digest:
-        raise ValueError(
+        raise EvidenceError(
             f"{path} is not what was written (damaged, or edited by hand): its SHA-256 begins with "
             f"{of(content)[:12]} instead of {digest[:12]}. Get it again, with git for example; how "
             "a change on purpose is recorded stands in terminator/runtime/digests.py"

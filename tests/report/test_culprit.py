@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 
 import pytest
@@ -81,3 +82,22 @@ def test_a_wrong_field_is_named_with_its_file(experiment, capsys):
 def test_an_error_that_comes_from_no_record_stays_what_it_was():
     with pytest.raises(KeyError, match="elsewhere"), culprit.named():
         raise KeyError("elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("literature.csv", "table,dataset\n", "literature.csv is not listed in .*sha256sum"),
+        ("evidence.sha256", "no digest\n", "evidence.sha256 is no readable list"),
+    ],
+)
+def test_damaged_evidence_is_named_itself_and_no_record_in_its_place(
+    name, content, message, capsys
+):
+    put(records.read_record(min(RUNS.glob("images/*/record.json"))))
+    (results_dir() / "literature.csv").write_text("table,dataset\n")
+    (results_dir() / name).write_text(content)
+    assert main(["tables"]) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error), error
+    assert "record.json" not in error
