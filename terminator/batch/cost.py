@@ -10,7 +10,7 @@ from terminator.batch.plan import Run, examples
 from terminator.classification.presets import SUBSTITUTES
 from terminator.runs import records
 from terminator.runs.system import System
-from terminator.runtime.settings import from_dict, identity, without_places
+from terminator.runtime.settings import identity, without_places
 
 PASSES = 3  # forward, and a backward pass of twice its operations
 NOT_THE_NETWORK = {"train", "optimizer", "scheduler", "test", "augmentation", "pretrained"}
@@ -96,7 +96,7 @@ class Speed:
     @classmethod
     def of(cls, system: System, record: Mapping[str, Any]) -> "Speed":
         """That of a record."""
-        config = from_dict(system.config, record["config"])
+        config = records.config_of(record, system.config)
         count = seen(config, examples(record["data"])) or 1
         operations = next((record[key] for key in COUNTED if record.get(key)), 0)
         seconds = max(record["wall_s"], 1e-3) / count

@@ -167,7 +167,7 @@ class ClassificationSystem(System):
         """With the record's shape where none is asked for, and its data set if that is a
         substitute.
         """
-        theirs = from_dict(Config, record["config"])
+        theirs = records.config_of(record, Config)
         shape = {
             name: getattr(theirs.model, name)
             for name in (*SHAPE, "factors", "trained_size")

@@ -80,7 +80,7 @@ def _finished(path: Path, record: Mapping[str, Any] | None) -> Source:
         raise FileNotFoundError(
             f"no {RECORD} of a finished run beside {path}, so nothing says what it was trained on"
         )
-    config = from_dict(Config, record["config"])
+    config = records.config_of(record, Config)
     fingerprint, history = record["data"]["fingerprint"], record.get("stretches", [])
     model = networks.load(path)
     return Source(config, model, record["epochs"], 0, fingerprint, history, record)

@@ -8,7 +8,7 @@ from typing import Any
 from terminator.classification import studies
 from terminator.classification.config import Config
 from terminator.classification.runs import CLASSIFICATION
-from terminator.runs import comparison, literature
+from terminator.runs import comparison, literature, records
 from terminator.runs.against import against_number
 from terminator.runs.claims import (
     PROFILES,
@@ -32,7 +32,7 @@ from terminator.runs.outcomes import (
 )
 from terminator.runs.proof import compare
 from terminator.runs.study import Study
-from terminator.runtime.settings import from_dict, identity, to_dict
+from terminator.runtime.settings import identity, to_dict
 
 CLOSE = 0.5  # points of accuracy below a published number that still count as reached
 
@@ -146,7 +146,7 @@ def better_with(
         groups: dict[str, tuple[list, list]] = {}
         where: dict[str, str] = {}
         for r in found:
-            config = from_dict(Config, r["config"]).updated(train={"seed": Config().train.seed})
+            config = records.config_of(r, Config).updated(train={"seed": Config().train.seed})
             has = _value(config, key)
             if has in (value, other) and not _elsewhere_judged(r):
                 open_part = free or key
@@ -269,7 +269,7 @@ def sequences_reach(titles: dict[str, tuple[str, str]], model: str) -> Callable[
             ]
             for group in by_setting(runs).values():
                 got = published_number(group, published[title])
-                single.append((title, from_dict(Config, group[0]["config"]).model.operator, got))
+                single.append((title, records.config_of(group[0], Config).model.operator, got))
         if not single:
             return Verdict(NOT_RUN, "no record of full length yet")
         text = "; ".join(f"{title}, {reading}: {got.evidence}" for title, reading, got in single)

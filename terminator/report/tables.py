@@ -22,7 +22,7 @@ from terminator.runs import literature, records
 from terminator.runs.outcomes import values_text
 from terminator.runs.system import System
 from terminator.runtime import text
-from terminator.runtime.settings import PROFILES, from_dict, identity
+from terminator.runtime.settings import PROFILES, identity
 
 # each has records of its own
 SYSTEMS: tuple[System, ...] = (CLASSIFICATION, FEW_SHOT, SEGMENTATION, LONG_RANGE, GAN)
@@ -222,7 +222,7 @@ def published_number(record: dict[str, Any]) -> float | None:
     Only for what was published: the kit's default network and optimiser, and data at full size.
     """
     reduced = any(" of " in note or note.startswith("resized") for note in record["data"]["notes"])
-    changed = identity(from_dict(Config, record["config"]))
+    changed = identity(records.config_of(record, Config))
     if (
         record["model"] != "Terminator"
         or record["experiment"] != "images"

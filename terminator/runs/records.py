@@ -17,6 +17,7 @@ import pandas as pd
 from terminator.runtime import text
 from terminator.runtime.paths import atomic_write, results_dir
 from terminator.runtime.progress import say
+from terminator.runtime.settings import ConfigError, from_dict
 
 WORDS = {
     str: "text",
@@ -248,6 +249,22 @@ def _each_once(runs: Path, found: list[tuple[Path, dict[str, Any]]]) -> list[dic
     return [
         record for path, record in found if chosen[record["experiment"], record["run_id"]] == path
     ]
+
+
+def config_of(record: Mapping[str, Any], kind: type) -> Any:
+    """The settings of a run, of its system's kind.
+
+    Raises:
+        ConfigError: naming the record's file, if this version does not know them.
+    """
+    try:
+        return from_dict(kind, record["config"])
+    except ConfigError as error:
+        path = results_dir() / "runs" / record["experiment"] / record["run_id"] / "record.json"
+        raise ConfigError(
+            f"{path} holds settings that this version does not read: {error}. Remove its folder "
+            "to make that run again."
+        ) from error
 
 
 def task_of(record: Mapping[str, Any]) -> str:

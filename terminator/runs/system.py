@@ -60,7 +60,7 @@ class FinishedRun:
     @property
     def config(self) -> Any:
         """The resolved configuration."""
-        config = from_dict(self.system.config, self.record["config"])
+        config = records.config_of(self.record, self.system.config)
         return config if self.asked is None else with_places(config, self.asked)
 
     def model(self) -> Any:
@@ -291,7 +291,7 @@ class System(ABC):
 
     def label(self, record: dict[str, Any]) -> str:
         """What a reader of a table calls the run's method."""
-        return self.method(from_dict(self.config, record["config"]))
+        return self.method(records.config_of(record, self.config))
 
     # what follows is the same for all
 
@@ -426,7 +426,7 @@ class System(ABC):
         if records.task_of(record) != self.task:
             return False
         with contextlib.suppress(ConfigError):
-            theirs = without_places(from_dict(self.config, record["config"]))
+            theirs = without_places(records.config_of(record, self.config))
             return identity(theirs) == identity(without_places(self.resolve_like(config, record)))
         return False
 
@@ -435,7 +435,7 @@ class System(ABC):
         JSON.
         """
         standard = self.config().train.seed
-        config = without_places(from_dict(self.config, record["config"]))
+        config = without_places(records.config_of(record, self.config))
         what = identity(config.updated(train={"seed": standard}))
         return json.dumps([what, record["data"]["fingerprint"]], sort_keys=True)
 

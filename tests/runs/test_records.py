@@ -5,13 +5,17 @@ import math
 
 import pandas as pd
 import pytest
+from places import ROOT
 from record_files import put, record
 
 from terminator.classification import report
 from terminator.classification.runs import CLASSIFICATION
+from terminator.report import tables
 from terminator.runs import literature, outcomes, records
+from terminator.runs.system import FinishedRun
 from terminator.runtime import provenance
 from terminator.runtime.paths import results_dir
+from terminator.runtime.settings import ConfigError
 
 
 def test_mean_and_deviation_over_seeds():
@@ -132,3 +136,17 @@ def test_the_package_alone_knows_no_published_numbers(monkeypatch):
     monkeypatch.setattr(literature, "project_root", lambda: None)
     assert literature.literature().empty
     assert list(literature.literature("images").columns) == columns == literature.LITERATURE
+
+
+@pytest.mark.parametrize("system", tables.SYSTEMS, ids=lambda system: system.task)
+def test_settings_that_this_version_does_not_read_are_named_with_their_file(system):
+    committed = map(records.read_record, sorted(ROOT.glob("results/runs/*/*/record.json")))
+    whole = next(found for found in committed if records.task_of(found) == system.task)
+    for group, value in (("model", {"wings": 2}), ("train", {"epochs": "many"})):
+        changed = {**whole, "config": {**whole["config"], group: value}}
+        run = FinishedRun(changed, system.folder_of(changed), system)
+        named = f"{whole['run_id']}/record.json.* {group}"
+        with pytest.raises(ConfigError, match=named):
+            _ = run.config
+        with pytest.raises(ConfigError, match=named):
+            system.but_seed(changed)

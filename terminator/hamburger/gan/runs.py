@@ -16,8 +16,8 @@ from terminator.hamburger.gan.frechet import judge_of
 from terminator.hamburger.gan.networks import Gan, build
 from terminator.hamburger.gan.presets import study
 from terminator.hamburger.gan.trainer import GanImages, GanTrainer
+from terminator.runs import records
 from terminator.runs.system import FinishedRun, System
-from terminator.runtime.settings import from_dict
 from terminator.trainer import Callback
 
 NAMES = {
@@ -131,7 +131,7 @@ class GanSystem(System):
 
     def row(self, record: dict[str, Any]) -> dict[str, Any]:
         """What it was, and how far its samples are from real images."""
-        config, found = from_dict(GanConfig, record["config"]), record["results"]
+        config, found = records.config_of(record, GanConfig), record["results"]
         sigmas = record["sigmas"] or {}
         return {
             "method": config.model.context,

@@ -21,9 +21,10 @@ from terminator.hamburger.segmentation.presets import (
 )
 from terminator.hamburger.segmentation.tasks import build_network
 from terminator.hamburger.segmentation.trainer import SegmentationTrainer
+from terminator.runs import records
 from terminator.runs.system import FinishedRun, System
 from terminator.runtime import weights
-from terminator.runtime.settings import ConfigError, from_dict, identity
+from terminator.runtime.settings import ConfigError, identity
 
 
 class SegmentationRun(FinishedRun):
@@ -74,7 +75,7 @@ class SegmentationSystem(System):
     def resolve_like(
         self, config: SegmentationConfig, record: dict[str, Any]
     ) -> SegmentationConfig:
-        model = from_dict(SegmentationConfig, record["config"]).model
+        model = records.config_of(record, SegmentationConfig).model
         return config.resolved(model.in_channels, model.classes)
 
     def identity(self, config: SegmentationConfig) -> dict[str, Any]:
@@ -175,7 +176,7 @@ class SegmentationSystem(System):
 
     def row(self, record: dict[str, Any]) -> dict[str, Any]:
         """What it was, how well (%), how fast."""
-        config, results = from_dict(SegmentationConfig, record["config"]), record["results"]
+        config, results = records.config_of(record, SegmentationConfig), record["results"]
         split, ham = self.judged_by(record), config.model.context == "hamburger"
         repeated = results[split].get("repeated")
         return {

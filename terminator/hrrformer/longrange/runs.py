@@ -14,8 +14,8 @@ from terminator.hrrformer.longrange.data import load_long_range
 from terminator.hrrformer.longrange.presets import MAIN, TITLES, study
 from terminator.hrrformer.longrange.tasks import build_network
 from terminator.hrrformer.longrange.trainer import SequenceTrainer
+from terminator.runs import records
 from terminator.runs.system import System
-from terminator.runtime.settings import from_dict
 
 MEASURES = {
     "test": "test (%)",
@@ -87,7 +87,7 @@ class LongRange(System):
         }
 
     def label(self, record: dict[str, Any]) -> str:
-        return mixer_name(from_dict(LongRangeConfig, record["config"]))
+        return mixer_name(records.config_of(record, LongRangeConfig))
 
     def summary(self, record: dict[str, Any]) -> str:
         found = record["results"]["test"]
@@ -95,7 +95,7 @@ class LongRange(System):
 
     def row(self, record: dict[str, Any]) -> dict[str, Any]:
         """What it was, how well (%), how much the mixer has to say, how fast."""
-        config, results = from_dict(LongRangeConfig, record["config"]), record["results"]
+        config, results = records.config_of(record, LongRangeConfig), record["results"]
         s = config.network_settings
         ratios = [
             value for name, value in record["epochs"][-1].items() if name.startswith("branch_ratio")

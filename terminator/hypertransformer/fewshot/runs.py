@@ -15,9 +15,10 @@ from terminator.hypertransformer.fewshot.data import EpisodeData, load_episode_d
 from terminator.hypertransformer.fewshot.presets import MAIN, STUDIES, study
 from terminator.hypertransformer.fewshot.tasks import build_network
 from terminator.hypertransformer.fewshot.trainer import EpisodeTrainer
+from terminator.runs import records
 from terminator.runs.system import System
 from terminator.runtime import weights
-from terminator.runtime.settings import ConfigError, from_dict, identity
+from terminator.runtime.settings import ConfigError, identity
 
 MEASURES = {
     "test": "test (%)",
@@ -43,7 +44,7 @@ class FewShot(System):
         return config.resolved(data.info.shape[0], data.real_classes)
 
     def resolve_like(self, config: FewShotConfig, record: dict[str, Any]) -> FewShotConfig:
-        model = from_dict(FewShotConfig, record["config"]).model
+        model = records.config_of(record, FewShotConfig).model
         return config.resolved(model.in_channels, model.shared_head_classes)
 
     def identity(self, config: FewShotConfig) -> dict[str, Any]:
@@ -66,7 +67,7 @@ class FewShot(System):
         return found
 
     def label(self, record: dict[str, Any]) -> str:
-        return method_name(from_dict(FewShotConfig, record["config"]))
+        return method_name(records.config_of(record, FewShotConfig))
 
     def build(self, config: FewShotConfig) -> nn.Module:
         return build_network(config)
@@ -127,7 +128,7 @@ class FewShot(System):
 
     def row(self, record: dict[str, Any]) -> dict[str, Any]:
         """What it was, how well (%, with 95 % interval over tasks), how fast."""
-        config, results = from_dict(FewShotConfig, record["config"]), record["results"]
+        config, results = records.config_of(record, FewShotConfig), record["results"]
         e, m, unlabeled = config.episodes, config.model, config.episodes.unlabeled_samples_per_class
         return {
             "method": method_name(config),
