@@ -35,7 +35,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f"terminator.{_HOMES[name]}"), name)
     if not name.startswith("_") and importlib.util.find_spec(f"terminator.{name}"):
-        return importlib.import_module(f"terminator.{name}")  # terminator.released, say
+        return importlib.import_module(f"terminator.{name}")  # terminator.losses, say
     raise AttributeError(f"module 'terminator' has no attribute {name!r}")
 
 

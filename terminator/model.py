@@ -303,7 +303,7 @@ class Terminator(Connectable):
         if metadata["format"] != "terminator":
             raise ValueError(
                 f"{path} is no Terminator: its metadata says format={metadata['format']}; "
-                "terminator.networks.load reads it"
+                "terminator.classification.networks.load reads it"
             )
         return described(path, tensors, metadata, cls)
 

@@ -1,9 +1,7 @@
-"""The SFNE block (slow-fast neural encoding): every branch sees the full context, at full
-resolution.
+"""The SFNE block (slow-fast neural encoding): every branch sees full context, at full resolution.
 
-Source: arXiv 2401.17948.  Golden: terminator_rgu, _hyper_channel, _hyper_interaction,
-    _local_branch,
-_model_small.
+Source: arXiv 2401.17948.
+Golden: terminator_rgu, _hyper_channel, _hyper_interaction, _local_branch, _model_small.
 """
 
 from typing import Any, NamedTuple

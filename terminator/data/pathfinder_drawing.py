@@ -55,9 +55,9 @@ class Dashes:
     """Every dash that one geometry and margin can have, on patches (P, P) whose centre is where it
     starts.
 
-    half: P = 2 half + 1;  offsets (K, 2), angles (K,): candidates on the circle around a pivot,
-        and how they are seen
-    from it;  images, masks (K, P, P): the dash drawn from the candidate back towards the pivot.
+    half: P = 2 half + 1; offsets (K, 2), angles (K,): candidates on the circle around a pivot, and
+    how they are seen from it; images, masks (K, P, P): the dash drawn from the candidate back
+    towards the pivot.
     """
 
     def __init__(self, geometry: Geometry, margin: int):

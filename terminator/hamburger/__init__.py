@@ -1,9 +1,7 @@
-"""Hamburger: global context as a matrix decomposition (the ham) between two linear maps (the
-bread).
+"""Hamburger: global context as a matrix decomposition (the ham) between linear maps (the bread).
 
-    from terminator.related.hamburger import Hamburger
-    block = Hamburger(512)                          # the released default: V2, NMF, rank 64, 6
-        steps
+    from terminator.hamburger import Hamburger
+    block = Hamburger(512)  # the released default: V2, NMF, rank 64, 6 steps
     block = Hamburger(64, version="V1", kind="CD", width=64, rank=8, inverse_temperature=10.0)
 
 decompositions  nmf, vq, cd as functions of (x, bases), and where bases come from; read these first

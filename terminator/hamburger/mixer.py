@@ -20,7 +20,7 @@ class Hamburger(nn.Module):
         steps: K of the decomposition.
         online_update: of the shared bases, "off", or "training" (as released), see HamSettings.
 
-    Source: arXiv 2109.04553; see terminator.related.hamburger.
+    Source: arXiv 2109.04553; see terminator.hamburger.
     """
 
     uses_mask = True

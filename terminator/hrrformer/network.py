@@ -218,10 +218,9 @@ class Hrrformer(nn.Module):
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The task's loss of logits (B, classes) and labels (B,), mean over the batch.
 
-        cross_entropy: with label smoothing 0.1.  binary (EMBER): binary cross-entropy of the
-            softmax, summed
-        over the classes, probabilities clipped to [1e-10, 1]; for two classes twice the
-        cross-entropy.
+        cross_entropy: with label smoothing 0.1. binary (EMBER): binary cross-entropy of the
+        softmax, summed over the classes, probabilities clipped to [1e-10, 1]; for two classes
+        twice the cross-entropy.
         """
         if self.settings.loss == "cross_entropy":
             return F.cross_entropy(logits, labels, label_smoothing=LABEL_SMOOTHING)

@@ -2,8 +2,7 @@
 
 settings      HyperTransformerSettings, under the released flags' names
 features      shared features of support images, local features of activations
-tokens        features and embeddings to token sequences, Transformer outputs to weight blocks:
-    pure functions
+tokens        features and embeddings to token sequences, outputs to weight blocks: pure functions
 transformer   encoder and decoder
 allocation    weight blocks to kernels, biases, batch norm and classifiers: pure functions
 generator     one layer's features, tokens and Transformer

@@ -3,11 +3,10 @@
 What a run leaves beside its record is covered by the record (`files`: {name: SHA-256}), which has a
 digest of its own. Everything else that is evidence stands in the list results/evidence.sha256:
 published numbers, and what was observed in runs whose records are older than `files`. The list is
-in the form of the program sha256sum. After a listed file was changed on purpose, it is made again
-by
+in the form of the program sha256sum. After a listed file was changed on purpose, it is made again:
 
-    cd results && sha256sum $(cut -c67- evidence.sha256) > evidence.new && mv evidence.new
-    evidence.sha256
+    cd results
+    sha256sum $(cut -c67- evidence.sha256) > evidence.new && mv evidence.new evidence.sha256
 """
 
 import hashlib

@@ -3,12 +3,10 @@
 context    drawn by a formula (context.py): no file, no network
 shapes     simple things, drawn as well (shapes.py)
 camvid     CamVid: a folder or archive {train,val,test}/*.jpg|png with {train,val,test}annot/*.png
-    beside them, whose
-           name begins with camvid, in a data folder; or the path of one
+           beside them, whose name begins with camvid, in a data folder; or the path of one
 voc2012    PASCAL VOC 2012 in torchvision's layout, VOCdevkit/VOC2012/; trainaug needs sbd/ beside
-    it (torchvision's
-           SBDataset) or the list and folder trainaug.txt, SegmentationClassAug/ that are often
-           handed around
+           it (torchvision's SBDataset) or the list and folder trainaug.txt,
+           SegmentationClassAug/ that are often handed around
 """
 
 import hashlib

@@ -244,10 +244,9 @@ def first_tokens(split: Split) -> np.ndarray:
 def baselines(train: Split, test: Split) -> dict[str, float]:
     """Test accuracy (%) of answers that look at nothing, or at the first operator alone.
 
-    most frequent: one answer for all;  first operator, rule: FIRST_OPERATOR_RULE;  first operator,
-        fitted: the most
-    frequent training label behind that operator, which no answer from the first token can beat by
-    much.
+    most frequent: one answer for all; first operator, rule: FIRST_OPERATOR_RULE; first operator,
+    fitted: the most frequent training label behind that operator, which no answer from the first
+    token can beat by much.
     """
     seen, asked = first_tokens(train), first_tokens(test)
     labels, answers = train.labels.numpy(), test.labels.numpy()
