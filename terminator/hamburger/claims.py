@@ -19,7 +19,7 @@ CLAIMS = [
             text,
             PAPER,
             NOTEBOOK,
-            ahead(SEGMENTATION, ARMS[study], a, b, report.compare, (report.POOLING,)),
+            ahead(SEGMENTATION, ARMS[study], a, b, report.compare),
             SETTLES,
             SEGMENTATION.task,
         )

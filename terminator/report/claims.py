@@ -12,6 +12,7 @@ from typing import Any
 from terminator.classification import claims as terminator
 from terminator.classification.verdicts import CLOSE
 from terminator.hamburger import claims
+from terminator.hamburger.segmentation.report import HAMS
 from terminator.hrrformer import claims as hrrformer
 from terminator.hrrformer.longrange import report
 from terminator.hypertransformer import claims as hypertransformer
@@ -210,7 +211,11 @@ QUESTIONS: list[
     ),
     (
         "Hamburger: does a decomposition help beyond a mean, or attention?",
-        ("it is the decomposition", "a decomposition is better", "a Hamburger improves"),
+        (
+            *(f"{ham} brings more context" for ham in HAMS),
+            "a decomposition is better",
+            "a Hamburger improves",
+        ),
     ),
     (
         "Hrrformer: does its attention add anything?",

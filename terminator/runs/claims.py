@@ -124,15 +124,12 @@ def ahead(
     a: Any,
     b: Any,
     compare: Callable[[Mapping[Any, list[Any]], Any, Any], Outcome],
-    also: Sequence[Any] = (),
 ) -> Callable[[Records], Verdict]:
-    """Is variant a ahead of b? variants: of a profile;  compare: runs by label, a and b;  also:
-    labels beside these that it looks at.
-    """
+    """Is variant a ahead of b? variants: of a profile;  compare: runs by label, a and b."""
 
     def verdict(found: Records) -> Verdict:
         def judge(profile: str) -> Verdict:
-            wanted = {name: c for name, c in variants(profile).items() if name in (a, b, *also)}
+            wanted = {name: c for name, c in variants(profile).items() if name in (a, b)}
             runs = finished(system, wanted, found, profile)
             if not runs.get(a) or not runs.get(b):
                 return Verdict(NOT_RUN, "no runs of both sides yet")

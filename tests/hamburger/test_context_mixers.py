@@ -7,11 +7,11 @@ from places import ROOT
 
 from terminator.hamburger.segmentation import mixers
 from terminator.hamburger.segmentation.presets import (
+    CONTEXT_SEEDS,
     LINEAR,
     MATRIX,
     MEAN,
     MIXER_RATES,
-    MIXER_SEEDS,
     mixer_arms,
 )
 from terminator.hamburger.segmentation.runs import SEGMENTATION
@@ -32,7 +32,7 @@ def test_arms_differ_in_their_context_and_rate_alone():
                 optimizer={"lr": one.optimizer.lr},
             )
             assert same == one.updated(model={"context": "linear"})
-    assert len(MIXER_SEEDS["laptop"]) >= 5
+    assert len(CONTEXT_SEEDS["laptop"]) >= 5
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ import torch
 
 from terminator.data.pictures.context import CLASSES, RANGE, SIZES, draw_context, prototypes
 from terminator.hamburger.segmentation.presets import (
+    CONTEXT_SEEDS,
     CONVOLUTION,
     LINEAR,
     MATRIX,
     MEAN,
     MIXER_RATES,
-    MIXER_SEEDS,
     MIXERS,
     RATES,
     mixer_arms,
@@ -47,7 +47,7 @@ CLAIMS = tuple(  # claim, the mixer that is better if it is true, the one it is 
 
 def study(profile: str) -> Study:
     """Every mixer at its own rate."""
-    return Study(MIXERS, mixer_arms(profile), MIXER_SEEDS[profile])
+    return Study(MIXERS, mixer_arms(profile), CONTEXT_SEEDS[profile])
 
 
 def runs(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> Runs:
@@ -88,11 +88,16 @@ def bounds() -> dict[str, float]:
     }
 
 
+def single_pixels() -> dict[str, float]:
+    """What an answer has to beat that is said to use context: {its name: its mIoU (%)}."""
+    return {SINGLE: bounds()[SINGLE]}
+
+
 def announced(profile: str, context: Mapping[str, Sequence[SegmentationRun]]) -> str:
     """The difference that the study can be expected to show, from the spread of two arms of the
     context study; before any result.
     """
-    seeds = len(MIXER_SEEDS[profile])
+    seeds = len(CONTEXT_SEEDS[profile])
     pairs = [[r.miou() for r in context[name]] for name in ("pooling", "self-attention")]
     if min(map(len, pairs)) < SEEDS or seeds < SEEDS:
         return f"{seeds} seed: no verdict, whatever the difference"
@@ -105,7 +110,7 @@ def compare(found: Runs, a: str, b: str) -> Outcome:
     be learned in this frame other mixers show.
     """
     sides = [sampled([r.record for r in found[label]], _miou) for label in (a, b)]
-    return compare_samples(sides[0], sides[1], (a, b), Terms(floors={SINGLE: bounds()[SINGLE]}))
+    return compare_samples(sides[0], sides[1], (a, b), Terms(floors=single_pixels()))
 
 
 def _miou(record: Mapping[str, Any]) -> float:
