@@ -56,7 +56,7 @@ def test_the_package_imports_what_it_depends_on():
         "terminator"
     }
     light, used = always | BROUGHT | set(sys.stdlib_module_names), set()
-    more = extra("notebooks") + extra("cluster")
+    more = extra("notebooks") + extra("cluster") + extra("completion")
     with_notebooks = WITH_THEM | {distribution(entry) for entry in more}
     for path in PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf8"))
