@@ -34,6 +34,12 @@ def extra(name):
     return found
 
 
+def test_files_that_come_first_are_there(request):
+    plugins = request.config.pluginmanager.get_plugins()
+    order = next(plugin.LONGEST_FIRST for plugin in plugins if hasattr(plugin, "LONGEST_FIRST"))
+    assert all((ROOT / name).is_file() for name in order)
+
+
 # -- installations ---------------------------------------------------------------------------------
 
 
