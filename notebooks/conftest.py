@@ -6,6 +6,7 @@ What a notebook has trained in the end is what the plan (terminator.batch) says 
 
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -18,6 +19,12 @@ os.environ["TERMINATOR_RESULTS"] = _results.name
 os.environ["TERMINATOR_HEADLESS"] = "1"
 os.environ.update(thread_variables(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 
+# Finished runs that the workers of a session hand each other; made by what starts the workers.
+_SHARED = "TERMINATOR_NBVAL_SHARED"
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _shared = tempfile.TemporaryDirectory(prefix="terminator-shared-", ignore_cleanup_errors=True)
+    os.environ[_SHARED] = _shared.name
+
 _before: dict[Path, set[str]] = {}  # by notebook: runs that were there when it began
 _failed: set[Path] = set()
 
@@ -28,8 +35,26 @@ def _there():
     return {"/".join(path.parts[-3:-1]) for path in found if path.parts[-3] != "cli"}
 
 
+def _hand_over(source, target):
+    """Copy finished runs, whole or not at all, that `target` does not have."""
+    for record in Path(source).glob("runs/*/*/record.json"):
+        folder = Path(target, "runs", *record.parts[-3:-1])
+        if record.parts[-3] == "cli" or folder.exists():
+            continue
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = tempfile.mkdtemp(prefix=".handed-over-", dir=target)
+        shutil.copytree(record.parent, beside, dirs_exist_ok=True)
+        try:
+            os.rename(beside, folder)
+        except OSError:  # another worker's is there by now
+            shutil.rmtree(beside)
+
+
 def pytest_runtest_setup(item):
-    _before.setdefault(item.path, _there())
+    if item.path not in _before:
+        if "PYTEST_XDIST_WORKER" in os.environ and _SHARED in os.environ:
+            _hand_over(os.environ[_SHARED], _results.name)
+        _before[item.path] = _there()
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -53,6 +78,8 @@ def pytest_runtest_teardown(item, nextitem):
 
     tasks = {f"{r['experiment']}/{r['run_id']}": records.task_of(r) for r in records.load_records()}
     made = {key for key in _there() - _before[path] if tasks.get(key) in BY_TASK}
+    if "PYTEST_XDIST_WORKER" in os.environ and _SHARED in os.environ:
+        _hand_over(_results.name, os.environ[_SHARED])
     plan = Planner("smoke", [path.stem]).plan() if needing(path.stem) else None
     runs = plan.runs if plan else {}
     assert made <= runs.keys(), f"{path.stem} trains what is not in the plan"

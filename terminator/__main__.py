@@ -7,6 +7,7 @@ import argparse
 import importlib
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +21,7 @@ from terminator.runs.command_help import (
     unknown_option,
 )
 from terminator.runs.command_line import Command, presets_command, print_config
+from terminator.runs.completion import complete, is_asked, words_of
 from terminator.runtime.text import terminal
 
 
@@ -58,14 +60,19 @@ def parser(rooms: dict[str, list[Command]]) -> Parser:
         sub.set_defaults(command=command, options=sub)
         command.options(sub)
         if command.takes == "settings":
-            sub.add_argument(
+            words: Any = sub.add_argument(
                 "words",
                 nargs="*",
                 default=[],
                 metavar="KEY=VALUE",
                 help="settings, e.g. train.epochs=6, and preset=NAME",
             )
+            words.completer = partial(_completed, command)
     return main
+
+
+def _completed(command: Command, prefix: str, parsed_args: Any, **_: Any) -> list[str]:
+    return words_of(command, prefix, getattr(parsed_args, "words", None) or ())
 
 
 def parse(whole: Parser, known: list[str], argv: list[str]) -> argparse.Namespace:
@@ -91,6 +98,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; errors of the user's making are one line, no traceback, and exit status 2."""
     argv, rooms = sys.argv[1:] if argv is None else argv, find_commands()
     whole = parser(rooms)
+    if is_asked():
+        complete(whole)
     if not argv:
         whole.print_help()
         return 0

@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -146,15 +147,28 @@ def stratified_choice(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    """Scikit-learn's table of digits: values (1797, 64) from 0 to 16, labels (1797,). Its file is
+    read by itself: importing scikit-learn takes longer than many a training of the smoke profile.
+    """
+    (package,) = map(Path, find_spec("sklearn").submodule_search_locations)  # imports nothing
+    file = package / "datasets" / "data" / "digits.csv.gz"
+    if file.is_file():
+        table = np.loadtxt(file, delimiter=",")
+    else:  # another release may keep it elsewhere
+        from sklearn.datasets import load_digits
+
+        values, labels = load_digits(return_X_y=True)
+        table = np.column_stack([values, labels])
+    return table[:, :-1], table[:, -1].astype(np.int64)
+
+
 def load_digits() -> RawSplits:
     """Return scikit-learn's digits (8x8, values 0..16 scaled to 0..255): 1,437 to train, 360 to
     test.
     """
-    from sklearn import datasets  # lazy: half a second that the other data sets need not pay
-
-    bunch = datasets.load_digits()
-    images = np.rint(bunch.images * 255 / 16).astype(np.uint8)[:, None]  # (1797, 1, 8, 8)
-    labels = bunch.target.astype(np.int64)
+    values, labels = _digits()
+    images = np.rint(values.reshape(-1, 1, 8, 8) * 255 / 16).astype(np.uint8)
     in_test = np.zeros(len(labels), dtype=bool)
     in_test[stratified_choice(labels, DIGITS_TEST_SIZE, DIGITS_SEED)] = True
     return RawSplits(

@@ -27,7 +27,8 @@ h3 { margin: 1.4rem 0 .4rem; font-size: 1.05rem }
 a { color: var(--link) } code, pre { font-size: .9em; overflow-wrap: anywhere }
 pre { background: var(--card); padding: .6rem .8rem; overflow-x: auto; border-radius: 6px }
 .note { color: var(--soft) } .number { text-align: right; font-variant-numeric: tabular-nums }
-.wide { overflow-x: auto } table { border-collapse: collapse; margin: .4rem 0 1rem }
+.wide { overflow-x: auto } .number { white-space: nowrap }
+table { border-collapse: collapse; margin: .4rem 0 1rem }
 th, td { padding: .3rem .9rem .3rem 0; text-align: left; vertical-align: top;
          border-bottom: 1px solid var(--line) }
 th { font-weight: 600; white-space: nowrap }
@@ -82,6 +83,14 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         cells = (cell if cell.startswith("<td") else f"<td>{cell}</td>" for cell in row)
         lines.append("<tr>" + "".join(cells) + "</tr>")
     return '<div class="wide"><table>\n' + "\n".join(lines) + "\n</table></div>"
+
+
+def with_note(text: str, note: str, target: str | bool = "") -> str:
+    """A cell of two lines: what it is, with a link if it has a target, and softly what is said of
+    it; the note is HTML already.
+    """
+    first = f'<a href="{target}">{html(text)}</a>' if target else html(text)
+    return f'{first}<br><span class="note">{note}</span>'
 
 
 def folded(summary: str, body: str) -> str:

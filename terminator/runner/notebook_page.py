@@ -28,6 +28,9 @@ _SCRIPTS = re.compile(
     r"|<script\b[^>]*type=\"module\"[^>]*>.*?</script>",
     re.IGNORECASE | re.DOTALL,
 )
+# printed lines break between words; nbconvert's style would break them anywhere
+STYLE = """<style>.jp-OutputArea-output pre { word-break: normal; overflow-wrap: anywhere }</style>
+"""
 BAR = """<nav class="way" style="font: 15px/1.6 system-ui, sans-serif; padding: .5rem 1rem;
  display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; border-bottom: 1px solid #ccc">{links}</nav>
 """
@@ -52,7 +55,7 @@ def notebook_page(notebook: Any, name: str, folder: str, names: Sequence[str]) -
     bar = _bar(name, names)
     head, body, rest = re.split(r"(<body\b[^>]*>)", text, maxsplit=1)
     end = rest.rindex("</body>")
-    return f"{head}{body}\n{bar}{rest[:end]}{bar}{rest[end:]}"
+    return f"{head}{body}\n{STYLE}{bar}{rest[:end]}{bar}{rest[end:]}"
 
 
 def _bar(name: str, names: Sequence[str]) -> str:

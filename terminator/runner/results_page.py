@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 from terminator.runner import gallery, run_page, verdicts
-from terminator.runner.html_page import folded, link, page, table
+from terminator.runner.html_page import address, folded, link, page, table, with_note
 from terminator.runtime.text import html, terminal
 
 ENTRY = {
@@ -161,8 +161,19 @@ def _anchor(name):
 
 
 def _headline_table(results):
-    rows = [[html(row[column]) for column in HEADLINE] for row in headline(results)]
-    return table(HEADLINE, rows) if rows else ""
+    """Few columns: they fit on a telephone."""
+    rows = []
+    for row in headline(results):
+        what = f"{row['metric']}; {row['experiment']}, {row['profile']} profile"
+        value = row["value"] + (f" ± {row['spread']}" if row["spread"] else "")
+        rows.append(
+            [
+                with_note(row["dataset"], html(what)),
+                html(value.replace(" ", "\u00a0")),
+                html(row["n_seeds"]),
+            ]
+        )
+    return table(("data", "value", "seeds"), rows) if rows else ""
 
 
 def _notebooks(results):
@@ -187,7 +198,7 @@ def _of_profile(results, folder, state):
     rows = {
         name: _notebook_row(results, folder, name, state) for name in sorted(found | set(state))
     }
-    head = ("notebook", "title", "status", "time", "finished", "")
+    head = ("notebook", "status", "time", "")
     known = [row for name, row in rows.items() if name in state]
     rest = [row for name, row in rows.items() if name not in state]
     parts = [f"<h3>{html(folder.name)} profile</h3>"] if rows else []
@@ -204,12 +215,13 @@ def _notebook_row(results, folder, name, state):
     best = shown if shown.is_file() else source
     status, seconds = str(entry.get("status", "not recorded")), entry.get("seconds")
     kind = status if status in ("ok", "failed") else "note"
+    title = entry.get("title", "").removeprefix(f"{name[:2]} - ") or name
+    finished = entry.get("finished", "").replace("T", " ").removesuffix("+00:00")
+    about = html(", finished ".join(filter(None, (name, finished))))
     return [
-        link(best, name, results) if best.is_file() else html(name),
-        html(entry.get("title", "")),
+        with_note(title, about, best.is_file() and address(best, results)),
         f'<td class="{kind}">{html(status)}</td>',
         f'<td class="number">{seconds:.1f} s</td>' if isinstance(seconds, int | float) else "",
-        html(entry.get("finished", "").replace("T", " ").removesuffix("+00:00")),
         link(source, "ipynb", results) if source.is_file() else "",
     ]
 

@@ -10,7 +10,7 @@ import re
 import statistics
 from pathlib import Path
 
-from terminator.runner.html_page import folded, link, table
+from terminator.runner.html_page import folded, link, table, with_note
 from terminator.runtime.text import html
 
 CARD = "REPRODUCIBILITY.md"
@@ -177,11 +177,7 @@ def best_section(results: Path) -> str:
     ]
     for system in dict.fromkeys(row[0] for row in rows):
         cells = [
-            [
-                f'{html(data)}<br><span class="note">{html(f"{method}, {profile} profile")}</span>',
-                html(value),
-                html(seeds),
-            ]
+            [with_note(data, html(f"{method}, {profile} profile")), html(value), html(seeds)]
             for of, data, method, value, seeds, profile in rows
             if of == system
         ]

@@ -5,6 +5,7 @@ experiment this one.
 import contextlib
 import dataclasses
 import difflib
+import functools
 import sys
 import types
 import typing
@@ -201,8 +202,15 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+_type_hints: Any = functools.cache(typing.get_type_hints)
+
+
+def _hints(config: Any) -> dict[str, Any]:
+    return _type_hints(type(config))
+
+
 def _merge(config: Any, values: Mapping[str, Any], prefix: str) -> Any:
-    hints = typing.get_type_hints(type(config))
+    hints = _hints(config)
     changes = {}
     for key, value in values.items():
         if key not in hints:
@@ -232,7 +240,7 @@ def _inside(config: Any, key: str) -> list[str]:
     return [
         f"{name}.{key}"
         for name, group in groups.items()
-        if dataclasses.is_dataclass(group) and key in typing.get_type_hints(type(group))
+        if dataclasses.is_dataclass(group) and key in _hints(group)
     ]
 
 

@@ -261,12 +261,17 @@ class _Undrawn(TorchFunctionMode):
     its compiler, which takes longer than all the rest of a sketch.
     """
 
-    OF_ONE_FORM = frozenset("normal_ uniform_ div_ mul_ fill_ zero_ zeros_like".split())
+    OF_ONE_FORM = frozenset(
+        "normal_ uniform_ div_ mul_ fill_ zero_ zeros_like normalize div true_divide".split()
+    )
+    SMALLER = {"mv": 1, "vdot": 0}  # of a spectral norm: the dimensions of what they give
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__name__", "") in self.OF_ONE_FORM:  # with their first argument
+        kwargs, name = kwargs or {}, getattr(func, "__name__", "")
+        if name in self.OF_ONE_FORM:  # with their first argument
             return args[0] if args else kwargs["tensor"]
+        if name in self.SMALLER:
+            return args[0].new_empty(args[0].shape[: self.SMALLER[name]])
         return func(*args, **kwargs)
 
 

@@ -21,6 +21,7 @@ def test_every_axis_has_two_sizes_and_changes_nothing_else(profile):
         assert {case.dimensions for case in cases} == {1 if axis == "sequence length" else 2}
 
 
+@pytest.mark.slow
 def test_a_record_is_measured_once_read_again_and_split_by_axis(monkeypatch):
     few = {"repeats": 1, "warm_up": 0, "threads": 1}
     sizes = [

@@ -1,7 +1,7 @@
 """Notebooks as a person sees them: JupyterLab in a real, headless Chromium; skipped where there is
 none.
 
-TERMINATOR_BROWSER_ALL=1 TERMINATOR_SCREENSHOTS=shots python -m pytest tests/browser
+TERMINATOR_BROWSER_ALL=1 TERMINATOR_SCREENSHOTS=shots python -m pytest -m "" tests/browser
 """
 
 import contextlib

@@ -203,7 +203,7 @@ def test_a_run_is_trained_recorded_and_read_again(name, config, tiny_data):
     assert done.model().info["config"]["network"]["name"] == name
 
 
-@BOTH
+@pytest.mark.parametrize("name", ["ccnn", "cnn", pytest.param("resnet18", marks=pytest.mark.slow)])
 def test_both_learn(name, config, tiny_data):
     done = CLASSIFICATION.run(
         config(name, train={"epochs": 6}), "networks", data=tiny_data(train=128)

@@ -130,6 +130,7 @@ def test_features_are_judged_by_the_numbers(given, said):
     assert all(part in text for part in said), text
 
 
+@pytest.mark.slow
 def test_a_real_study_goes_all_the_way(tiny_config):
     config = tiny_config(
         "train.observe=true",

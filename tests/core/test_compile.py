@@ -30,6 +30,7 @@ def gradients(model, network, x):
     return out, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
+@pytest.mark.slow
 def test_a_compiled_training_step_gives_the_same(tiny_model):
     model = tiny_model(factors=(4,))
     x = torch.randn(4, 3, 8, 8)
@@ -42,6 +43,7 @@ def test_a_compiled_training_step_gives_the_same(tiny_model):
     )
 
 
+@pytest.mark.slow
 def test_compiled_answers_are_the_same(tiny_model):
     model = tiny_model(factors=(4,))
     calibrate(model, [torch.randn(8, 3, 8, 8) for _ in range(2)])
@@ -58,6 +60,7 @@ def test_compiled_answers_are_the_same(tiny_model):
         torch.testing.assert_close(network(x).float(), model(x).float(), rtol=0.05, atol=0.05)
 
 
+@pytest.mark.slow
 def test_a_compiled_training_is_the_eager_one(tiny_model, tiny_config, tiny_data):
     config, data = tiny_config(model={"factors": (4,)}), tiny_data()
     eager = Trainer(tiny_model(factors=(4,)), config, data).fit()

@@ -152,7 +152,7 @@ def small_model():
     [
         ("cpu", False, False),
         ("cpu", False, True),
-        ("cpu", True, products.ONEDNN),
+        pytest.param("cpu", True, products.ONEDNN, marks=pytest.mark.slow),
         ("cuda", False, False),
     ],
 )

@@ -9,6 +9,7 @@ import http.server
 import socket
 import threading
 import urllib.request
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from data_files import (
 from PIL import Image
 from torchvision import datasets
 
-from terminator.data import DatasetCorrupt, DatasetNotFound, available, load
+from terminator.data import DatasetCorrupt, DatasetNotFound, available, load, sources
 from terminator.data.decoding import convert_channels, resize_stack
 from terminator.data.sources import download_root, stratified_choice
 from terminator.data.views import permutation, permute, to_image, to_sequence
@@ -38,6 +39,16 @@ __all__ = ["own_places"]  # a fixture that every test here uses
 
 # ---- digits, arguments, subsets, views
 # -------------------------------------------------------------------
+
+
+def test_digits_are_those_of_scikit_learn_wherever_it_keeps_them(monkeypatch):
+    read = sources._digits()
+    monkeypatch.setattr(
+        sources, "find_spec", lambda name: SimpleNamespace(submodule_search_locations=["gone"])
+    )
+    for ours, theirs in zip(read, sources._digits(), strict=True):
+        assert np.array_equal(ours, theirs)
+        assert ours.dtype == theirs.dtype
 
 
 def test_digits_are_the_default_and_never_change():

@@ -3,6 +3,8 @@ bad input.
 """
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -338,6 +340,27 @@ def test_a_record_names_its_classifier_and_is_read_again(there, capsys):
         curve["value"].iloc[0] == 0 for curve in report.sigma_curves({"NMF": [run]}).values()
     )
     assert GAN.rebuild_index().is_file()
+
+
+def test_a_sketch_has_the_form_of_the_networks_and_needs_no_compiler():
+    """Spectral norms of a sketch, too: torch would import its compiler to find no values."""
+    code = """
+import sys
+from terminator.hamburger.gan import networks
+from terminator.hamburger.gan.config import GanConfig
+from terminator.runtime.weights import sketch
+
+def form(model):
+    return {name: (value.shape, value.dtype) for name, value in model.state_dict().items()}
+
+config = GanConfig().updated("data.image_size=16", "model.width=8", "model.context_size=8").resolved(1, 10)
+drawn = sketch(lambda: networks.build(config))
+assert all(value.is_meta for value in drawn.state_dict().values())
+assert form(drawn) == form(networks.build(config))
+assert "torch._dynamo" not in sys.modules and "sympy" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_model_file_gives_the_same_samples(there):

@@ -52,8 +52,8 @@ def check(found, kills):
 @pytest.mark.parametrize(
     ("kills", "processes"),
     [
-        (8, 1),
-        (3, 2),
+        pytest.param(8, 1, marks=pytest.mark.slow),
+        pytest.param(3, 2, marks=pytest.mark.slow),
         pytest.param(50, 1, marks=pytest.mark.slow),
         pytest.param(20, 2, marks=pytest.mark.slow),
     ],
@@ -109,6 +109,7 @@ def call(code, *words, **environment):
     return done.returncode, done.stderr.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of file sizes are POSIX")
 def test_a_full_disk_is_one_line_and_the_training_goes_on_when_there_is_room(tmp_path):
     status, error = call(LIMITED, 20_000, "train", *TINY)
@@ -154,6 +155,7 @@ def test_a_read_only_results_folder_is_one_line():
 # -- two at once (run_all.py itself: tests/test_run_all.py) ----------------------------------------
 
 
+@pytest.mark.slow
 def test_two_trainings_of_one_experiment_at_once_leave_one_whole_run(tmp_path):
     command = [sys.executable, "-m", "terminator", "train", *TINY]
     both = [

@@ -7,7 +7,7 @@ import notebook_sources
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from notebook_outputs import MACHINE_PATH, output_texts
-from places import ROOT
+from places import PACKAGE, ROOT
 
 from terminator.report.claims import CLAIMS
 from terminator.runner.notebooks import COMMON, Refusal, read_notebook
@@ -128,6 +128,12 @@ def test_links_of_notebooks_lead_somewhere(path):
             target = (path.parent / link).resolve()
             assert target.is_relative_to(ROOT), link
             assert target.exists(), link
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_files_that_notebooks_name_are_there(path):
+    for name in re.findall(r"`([\w./]+\.py)`", "\n".join(texts_of(path))):
+        assert (ROOT / name).is_file() or (PACKAGE / name).is_file(), name
 
 
 TEACHING = [

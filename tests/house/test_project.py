@@ -34,6 +34,12 @@ def extra(name):
     return found
 
 
+def test_files_that_come_first_are_there(request):
+    plugins = request.config.pluginmanager.get_plugins()
+    order = next(plugin.LONGEST_FIRST for plugin in plugins if hasattr(plugin, "LONGEST_FIRST"))
+    assert all((ROOT / name).is_file() for name in order)
+
+
 # -- installations ---------------------------------------------------------------------------------
 
 
@@ -56,7 +62,7 @@ def test_the_package_imports_what_it_depends_on():
         "terminator"
     }
     light, used = always | BROUGHT | set(sys.stdlib_module_names), set()
-    more = extra("notebooks") + extra("cluster")
+    more = extra("notebooks") + extra("cluster") + extra("completion")
     with_notebooks = WITH_THEM | {distribution(entry) for entry in more}
     for path in PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf8"))

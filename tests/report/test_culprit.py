@@ -14,14 +14,14 @@ from terminator.runs import records
 from terminator.runtime.paths import results_dir
 
 RUNS = ROOT / "results" / "runs"
-KINDS = (
+KINDS = [
     "images",
-    "networks",
-    "segmentation_context",
-    "longrange",
-    "fewshot",
     "gan",
-)  # one of each task, at least
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("networks", "segmentation_context", "longrange", "fewshot")
+    ),
+]  # one of each task, at least
 WRONG = [None, True, 3, "text", [], {}, [[]], -1.5, 10**400]
 
 

@@ -88,6 +88,30 @@ def test_damaged_tables_hide_nothing_else(tmp_path):
     assert "00_a" in page
 
 
+def test_tables_have_few_columns_and_fit_on_a_telephone(tmp_path):
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "headline.csv").write_text(
+        "experiment,dataset,profile,metric,value,spread,n_seeds\n"
+        "images,<digits>,smoke,test accuracy (%),98.1,0.4,3\n"
+    )
+    folder = tmp_path / "notebooks" / "smoke"
+    folder.mkdir(parents=True)
+    (folder / "07_tale.ipynb").write_text("{}")
+    entry = {"title": "07 - A tale", "status": "ok", "seconds": 2.5, "finished": "2026-01-02T03:04"}
+    (folder / "state.json").write_text(json.dumps({"07_tale": entry}))
+    page = index_page(tmp_path)
+    heads = [head.count("<th>") for head in re.findall(r"<tr>(?=<th>).*?</tr>", page)]
+    assert max(heads) <= 4
+    assert (
+        '<tr><td>&lt;digits&gt;<br><span class="note">test accuracy (%); images, smoke profile</span>'
+        "</td><td>98.1\u00a0±\u00a00.4</td><td>3</td></tr>" in page
+    )
+    assert (
+        '<a href="notebooks/smoke/07_tale.ipynb">A tale</a><br><span class="note">07_tale, finished '
+        "2026-01-02 03:04</span>" in page
+    )
+
+
 def test_captions_say_title_profile_and_seeds(tmp_path, monkeypatch):
     monkeypatch.setenv("TERMINATOR_RESULTS", str(tmp_path))
     figure = style.new_figure(2, 2, "Scores λ of <digits>, ± 1")

@@ -207,6 +207,7 @@ def test_resume_force_and_changed_source(tmp_path):
     assert (call(notebooks, results, "--seeds", "5")[0], runs(results)) == (0, 5)
 
 
+@pytest.mark.slow
 def test_changed_package_runs_again(tmp_path):
     project, results = tmp_path / "project", tmp_path / "results"
     shutil.copytree(
@@ -228,6 +229,7 @@ def test_changed_package_runs_again(tmp_path):
     assert (again(), runs(results)) == (0, 2)
 
 
+@pytest.mark.slow
 def test_readers_wait_and_run_again_when_a_record_changed(tmp_path):
     notebooks, results = tmp_path / "notebooks", tmp_path / "results"
     folder = "import os, pathlib, time\nfolder = pathlib.Path(os.environ['TERMINATOR_RESULTS'], 'runs/tiny/a')\n"
@@ -321,6 +323,7 @@ def test_interrupt_lock_kill_and_continue(tmp_path):
     assert state(results, "01_waiting")["status"] == "ok"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
 def test_interrupted_force_goes_on_without_force(tmp_path):
     notebooks, results = tmp_path / "notebooks", tmp_path / "results"

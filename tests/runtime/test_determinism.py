@@ -68,6 +68,7 @@ POINTS = 25  # of accuracy of 32 images: what eight seeds on one processor span
 # such bits too.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment",
     [

@@ -1,7 +1,7 @@
 """What a batch of episodes means: the terms of its loss, and the accuracy of every task in it.
 
 Source: arXiv 2201.04182 and its reference implementation; Continual: arXiv 2301.04584, and see
-related/hypertransformer/continual.py.
+hypertransformer/continual.py.
 """
 
 from collections.abc import Callable
