@@ -11,6 +11,12 @@ def benchmark(args: argparse.Namespace) -> None:
     import torch
 
     from terminator.bench import case as bench
+    from terminator.runtime.settings import require
+
+    require(args.suite or not args.only, "only", " ".join(args.only), "rows of --suite")
+    if args.suite:
+        _suite(args)
+        return
 
     common = {
         "compiled": args.compile or args.graphs,
@@ -39,6 +45,28 @@ def benchmark(args: argparse.Namespace) -> None:
             index=False, float_format=lambda value: f"{value:.1f}", na_rep=""
         )
     )
+
+
+def _suite(args: argparse.Namespace) -> None:
+    """Measure the rows of the suite, or compare them with another revision's; print a table."""
+    import torch
+
+    from terminator.bench import suite
+
+    common = {
+        "tiny": args.profile == "smoke",
+        "repeats": args.repeats,
+        "threads": torch.get_num_threads() if args.threads is None else args.threads,
+        "device": args.device,
+    }
+    chosen = suite.cases(args.only, **common)
+    table = (
+        suite.compare(chosen, args.compare, args.rounds, args.profile)
+        if args.compare
+        else suite.run(chosen, args.profile)
+    )
+    shown = table[suite.COLUMNS].dropna(axis="columns", how="all")
+    print(shown.to_string(index=False, float_format=lambda v: f"{v:.2f}", na_rep=""))
 
 
 def _compare(case: Any, args: argparse.Namespace) -> None:
@@ -87,6 +115,15 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=3, help="turns of --compare (default: 3)")
     parser.add_argument(
         "--other-precision", help="precision of the other revision (default: the same)"
+    )
+    parser.add_argument(
+        "--suite",
+        action="store_true",
+        help="the rows of every system, data and starts included, in place of --what; profile "
+        "smoke: in tiny sizes",
+    )
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="ROW", help="these rows of the suite alone"
     )
     profile_option(parser)
 

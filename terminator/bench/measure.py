@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -63,6 +63,19 @@ def best_seconds(
 ) -> float:
     """The shortest of several calls (s), the first left out."""
     return min(seconds(function, repeats, 1, device, clock)[1:])
+
+
+UNIT = 512  # side of the matrices whose product is the unit of time
+
+
+def unit_seconds(
+    device: str = "cpu", clock: Callable[[], float] = time.perf_counter, side: int = UNIT
+) -> float:
+    """The unit of time (s): a matrix product of fixed size, the shortest of several. Times in it
+    can be compared between machines, and between moments of one machine.
+    """
+    a = torch.randn(side, side, device=device)
+    return best_seconds(lambda: a @ a, device, 5, clock)
 
 
 @contextlib.contextmanager
@@ -210,14 +223,17 @@ class Answer(NamedTuple):
     used: dict[str, Path]
 
 
-def in_process(subject: ModuleType, case: Any, root: Path | None = None) -> Answer:
+def in_process(
+    subject: ModuleType, case: Any, root: Path | None = None, beside: Sequence[ModuleType] = ()
+) -> Answer:
     """Run a subject's `main` on a case in a process of its own, whose peak memory is then the
     case's.
 
     Args:
-        subject: a module that imports nothing of bench/ but this file.
+        subject: a module that imports nothing of bench/ but this file and those beside it.
         case: a dataclass with `threads`; its fields are the arguments of `main`.
         root: the folder of the kit that is measured (default: this one).
+        beside: further modules that are handed over, each after those that it imports.
 
     Raises:
         RuntimeError: with the process's last words if it fails, or if it loaded any module of
@@ -225,7 +241,7 @@ def in_process(subject: ModuleType, case: Any, root: Path | None = None) -> Answ
     """
     this = sys.modules[__name__]
     root = (root or Path(inspect.getfile(this)).parents[2]).resolve()
-    sources = {module.__name__: inspect.getsource(module) for module in (this, subject)}
+    sources = {module.__name__: inspect.getsource(module) for module in (this, *beside, subject)}
     fields = dataclasses.asdict(case)
     given = json.dumps({"sources": sources, "case": fields, "root": str(root)})
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": str(case.threads)}

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from terminator.bench.measure import (
-    best_seconds,
     clock_of,
     in_process,
     measure,
     process_bytes,
     threads_of_cpu,
+    unit_seconds,
 )
 from terminator.classification.host import CHANNELS
 from terminator.mixers.registry import MAP_MIXERS, TOKEN_MIXERS, Mixer, make_map_mixer, make_mixer
@@ -34,7 +34,6 @@ from terminator.runtime.progress import bar
 from terminator.runtime.settings import require, require_one_of
 
 MEMORY_LIMIT = 4 * 2**30  # bytes
-UNIT = 512  # side of the matrices whose product is the unit of time
 
 
 # -- cases -----------------------------------------------------------------------------------------
@@ -160,19 +159,16 @@ def main(**fields: Any) -> dict[str, Any]:
         fields: of a TokenCase, or of a MapCase.
     """
     case: Case = TokenCase(**fields) if "length" in fields else MapCase(**fields)
-    clock, a = clock_of(case.device, case.threads), torch.randn(UNIT, UNIT, device=case.device)
-
-    def unit() -> float:
-        return best_seconds(lambda: a @ a, case.device, 5, clock)
-
+    clock = clock_of(case.device, case.threads)
     with threads_of_cpu(case.threads):
-        before_it, before = unit(), process_bytes(case.device)
+        before_it = unit_seconds(case.device, clock)
+        before = process_bytes(case.device)
         if case.device == "cpu":
             keep_freed_memory()
         run, parameters = step(case)
         found = measure(run, case.repeats, case.device)
         grown = process_bytes(case.device) - before
-        shortest = min(before_it, unit())
+        shortest = min(before_it, unit_seconds(case.device, clock))
     return {
         "parameters": parameters,
         "clock": "process" if clock is time.process_time else "wall",

@@ -6,6 +6,10 @@ times, coefficients K + 1 times. With the *one-step gradient* only that last com
 differentiated, and gradients reach X through it alone; otherwise through all K steps. Nothing ever
 reaches the first bases.
 
+Inside, bases and coefficients stand transposed, (R, D) and (R, N): both products with X, U^T X and
+V^T X^T, then have the form that BLAS is fastest at, and columns are scaled after a product, so that
+no second X is made.
+
 All of it runs in float32 or wider, also under mixed precision: the small constants and products of
 small numbers do not survive half precision.
 
@@ -53,6 +57,16 @@ def gradients(attached: bool) -> torch.set_grad_enabled:
     return torch.set_grad_enabled(attached and torch.is_grad_enabled())
 
 
+def _rows(x: Tensor, bases: Tensor) -> tuple[Tensor, Tensor]:
+    """X (B, D, N), all leading axes as one, and first bases (B, R, D), which nothing reaches."""
+    return x.reshape(-1, *x.shape[-2:]), bases.detach().reshape(-1, *bases.shape[-2:]).mT
+
+
+def _found(x: Tensor, u: Tensor, v: Tensor) -> Decomposition:
+    """Bases (B, R, D) and coefficients (B, R, N) with the leading axes of X."""
+    return Decomposition(*(part.mT.reshape(*x.shape[:-2], *part.mT.shape[1:]) for part in (u, v)))
+
+
 @in_full_precision
 def nmf(x: Tensor, bases: Tensor, steps: int = 6, one_step: bool = True) -> Decomposition:
     """Non-negative matrix factorisation by multiplicative updates: ||X - U V^T||^2 falls with every
@@ -75,14 +89,21 @@ def nmf(x: Tensor, bases: Tensor, steps: int = 6, one_step: bool = True) -> Deco
     """
     _check(x, bases, steps)
     _check_non_negative(x=x, bases=bases)
+    columns, u = _rows(x, bases)  # (B, D, N), (B, R, D)
     with gradients(attached=not one_step):
-        u = bases.detach()
-        v = (x.mT @ u).softmax(-1)  # V_0 (..., N, R)
-        for _ in range(steps):
-            v = v * (x.mT @ u) / (v @ (u.mT @ u) + EPS)
-            u = u * (x @ v) / (u @ (v.mT @ v) + EPS)
-    v = v * (x.mT @ u) / (v @ (u.mT @ u) + EPS)
-    return Decomposition(u, v)
+        product = torch.bmm(u, columns)  # U^T X (B, R, N)
+        v = product.softmax(1)  # V_0
+        for left in range(steps, 0, -1):
+            v = _multiplied(v, u, product)
+            u = _multiplied(u, v, torch.bmm(v, columns.mT))
+            if left > 1:
+                product = torch.bmm(u, columns)
+    return _found(x, u, _multiplied(v, u, torch.bmm(u, columns)))
+
+
+def _multiplied(part: Tensor, other: Tensor, product: Tensor) -> Tensor:
+    """One factor (B, R, N) updated, from the other (B, R, D) and its product with X (B, R, N)."""
+    return part * product / (torch.bmm(torch.bmm(other, other.mT), part) + EPS)
 
 
 @in_full_precision
@@ -115,15 +136,19 @@ def vq(
     Golden: hamburger_vq.
     """
     _check(x, bases, steps, inverse_temperature=inverse_temperature)
+    columns, u = _rows(x, bases)
     with gradients(attached=not one_step):
-        u = bases.detach()
+        length = columns.norm(dim=1, keepdim=True)  # (B, 1, N)
+        sharpness = inverse_temperature / length.clamp_min(NORM_EPS)
         for _ in range(steps):
-            v = memberships(unit(x), unit(u, EPS), inverse_temperature)
-            u = x @ v  # means of the columns, weighted by their memberships
-    norm = x.norm(dim=-2, keepdim=True)  # (..., 1, N)
-    direction = x / (EPS + (norm.detach() if detach_norm else norm))
-    v = (inverse_temperature * (direction.mT @ unit(u, EPS))).softmax(-1)
-    return Decomposition(u, v)
+            v = memberships(columns, F.normalize(u, dim=-1, eps=EPS), sharpness)
+            u = torch.bmm(v, columns.mT)  # means of the columns, weighted by their memberships
+    if detach_norm:
+        length = length.detach()
+    elif one_step:
+        length = columns.norm(dim=1, keepdim=True)
+    cosines = torch.bmm(F.normalize(u, dim=-1, eps=EPS), columns) / (EPS + length)
+    return _found(x, u, (inverse_temperature * cosines).softmax(1))
 
 
 @in_full_precision
@@ -156,24 +181,29 @@ def cd(
     Golden: hamburger_cd.
     """
     _check(x, bases, steps, inverse_temperature=inverse_temperature, ridge=ridge)
+    columns, u = _rows(x, bases)
     with gradients(attached=not one_step):
-        u = bases.detach()
+        length = columns.norm(dim=1, keepdim=True)
+        sharpness = inverse_temperature / length.clamp_min(NORM_EPS)
         for _ in range(steps):
-            v = memberships(unit(x), u, inverse_temperature)
-            u = unit(x @ v, EPS)
-    gram = u.mT @ u + ridge * torch.eye(
-        u.shape[-1], dtype=u.dtype, device=u.device
-    )  # (..., R, R), symmetric
-    v = torch.linalg.solve(gram, u.mT @ x).mT
-    return Decomposition(u, v)
+            v = memberships(columns, u, sharpness)
+            u = F.normalize(torch.bmm(v, columns.mT), dim=-1, eps=EPS)
+    eye = torch.eye(u.shape[1], dtype=u.dtype, device=u.device)
+    gram = torch.bmm(u, u.mT) + ridge * eye  # (B, R, R), symmetric
+    return _found(x, u, torch.linalg.solve(gram, torch.bmm(u, columns)))
 
 
-def memberships(directions: Tensor, bases: Tensor, inverse_temperature: float) -> Tensor:
-    """V = softmax over R of tau X^T U, then every base's column divided by its sum over N: (..., N,
-    R).
+def memberships(x: Tensor, bases: Tensor, sharpness: Tensor) -> Tensor:
+    """V (B, R, N): softmax over R of x_n . u_r times the column's sharpness, then every base's row
+    divided by its sum over N.
+
+    Args:
+        x: X (B, D, N).
+        bases: (B, R, D).
+        sharpness: (B, 1, N), tau / ||x_n||.
     """
-    v = (inverse_temperature * (directions.mT @ bases)).softmax(-1)
-    return v / (EPS + v.sum(-2, keepdim=True))
+    v = (torch.bmm(bases, x) * sharpness).softmax(1)
+    return v / (EPS + v.sum(-1, keepdim=True))
 
 
 def unit(x: Tensor, eps: float = NORM_EPS) -> Tensor:

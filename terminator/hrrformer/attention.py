@@ -13,16 +13,19 @@ Source: arXiv 2305.19534 and its released code.  Golden: hrrformer_attention_mas
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terminator.hrrformer import algebra
 from terminator.hrrformer.settings import TEMPERATURES, UNBINDINGS, WEIGHTS
+from terminator.hrrformer.spectral import (
+    SpectralAttention,
+    attention_weights,
+    spectral_columns,
+    spectral_rows,
+)
 from terminator.layers import widened
 from terminator.mixers.base import check_heads, check_sequence, lecun_linear
-
-MASKED = (
-    -1e9
-)  # a masked token's score; finite, so that a row of nothing but padding has uniform weights
 
 
 class AttentionParts(NamedTuple):
@@ -112,6 +115,8 @@ class HolographicAttention(nn.Module):
             if return_parts:
                 raise ValueError('weights is "off"; such an attention has no parts')
             return torch.zeros_like(x)
+        if self._is_spectral and not (return_parts or torch.compiler.is_compiling()):
+            return self._in_frequencies(x, mask)
         value = self._split(self.value(x))  # (B, T, h, D)
         if self.weights == "uniform":
             wide = torch.promote_types(value.dtype, torch.float32)
@@ -119,13 +124,40 @@ class HolographicAttention(nn.Module):
         else:
             asked, value, score = self._ask(x, value, mask, return_parts)
         with torch.autocast(x.device.type, enabled=False):
-            weight = self._weights(score, mask)[..., None]  # (B, T, h, 1)
+            weight = attention_weights(score, self._scale, mask)[..., None]  # (B, T, h, 1)
             mixed = (weight * value).to(x.dtype)
         output = self.output(mixed.flatten(2))  # (B, T, E)
         if not return_parts:
             return output
         asked = {name: part.transpose(1, 2) for name, part in asked.items()}
         return AttentionParts(output, weight.transpose(1, 2), value.transpose(1, 2), **asked)
+
+    @property
+    def _is_spectral(self) -> bool:
+        """Whether all is in frequencies: the released attention, which nobody looks into."""
+        return self.weights == "softmax" and not (self.exact or self.projection)
+
+    def _in_frequencies(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """The output (B, T, E) by the same equations, see spectral."""
+        maps = ((self.query, True), (self.key, True), (self.value, False))
+        weight, bias = (
+            torch.cat([spectral_rows(getattr(m, name), self.heads, c) for m, c in maps])
+            if getattr(self.query, name) is not None
+            else None
+            for name in ("weight", "bias")
+        )
+        spectra = widened(F.linear(x, weight, bias))
+        with torch.autocast(x.device.type, enabled=False):
+            spectra = torch.view_as_complex(spectra.unflatten(-1, (3, self.heads, -1, 2)))
+            mixed = SpectralAttention.apply(
+                spectra,
+                self.width // self.heads,
+                self._scale,
+                mask,
+                mask if self.mask_superposition else None,
+            )
+            mixed = torch.view_as_real(mixed).flatten(2).to(x.dtype)
+        return F.linear(mixed, spectral_columns(self.output.weight, self.heads), self.output.bias)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(
@@ -165,11 +197,7 @@ class HolographicAttention(nn.Module):
             score,
         )
 
-    def _weights(self, score: Tensor, mask: Tensor | None) -> Tensor:
-        if self.log_temperature is not None:
-            score = score * torch.exp(-self.log_temperature)
-        if mask is not None:
-            score = score.masked_fill(
-                ~mask[:, :, None], MASKED
-            )  # the release adds it: the same, once rounded
-        return score.softmax(1)  # (B, T, h)
+    @property
+    def _scale(self) -> Tensor | None:
+        """Of the cosines (h,), exp(-s); None: one."""
+        return None if self.log_temperature is None else torch.exp(-self.log_temperature)

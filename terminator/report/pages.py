@@ -6,11 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from terminator.report import claims, tables
+from terminator.report import claims, speed, tables
 from terminator.runner.verdicts import WORDS, word_of
-from terminator.runs.measurements import load
 from terminator.runs.outcomes import HOLDS, NOT
-from terminator.runtime import text as medium
 from terminator.runtime.paths import atomic_write, project_root, results_dir
 
 NAMED = 2  # claims that a line of the README names, of each verdict
@@ -33,8 +31,9 @@ def write_all() -> list[Path]:
         assert root is not None
         written += [
             update_block(root / "README.md", verdict_lines(), "verdicts"),
-            update_block(root / "docs" / "speed.md", speed_table(), "speed"),
+            update_block(root / "docs" / "speed.md", speed.speed_table(), "speed"),
         ]
+        update_block(root / "docs" / "speed.md", speed.suite_table(), "suite")
     return written
 
 
@@ -108,61 +107,6 @@ def _verdicts(rows: Sequence[Mapping[str, str]]) -> str:
 def _counts(counts: Mapping[str, int]) -> str:
     order = [*(word for word in WORDS if word in counts), *sorted(counts.keys() - WORDS)]
     return ", ".join(f"{counts[word]} *{word}*" for word in order)
-
-
-# -- docs/speed.md ---------------------------------------------------------------------------------
-
-
-def speed_table(profile: str = "laptop") -> str:
-    """The table of speed, Markdown: the newest measurement of every case on every processor."""
-    rows: dict[tuple, str] = {}
-    for record in load(profile):
-        compared = record.get("comparison")
-        for row in record["rows"][:1] if compared else record["rows"]:
-            what = (
-                f"Step of {row['optimizer']}"
-                if row["what"] == "optimizer"
-                else row["what"].capitalize()
-            )
-            shape = (
-                ""
-                if row["what"] == "optimizer"
-                else f"{row['batch']} of {row['size']}x{row['size']}"
-            )
-            on = medium.markdown(
-                record["machine"].rpartition(", ")[0] or record["machine"]
-            )  # without its number of threads
-            graphs = row.get("graphs", False)  # older records have no such field
-            key = (
-                what,
-                shape,
-                row["precision"],
-                row["compiled"],
-                graphs,
-                row["threads"],
-                bool(compared),
-                on,
-            )
-            against = (
-                f"{compared['ratio']:.2f} times as fast, {1 / compared['memory_ratio']:.2f} of its "
-                "memory"
-                if compared
-                else ""
-            )
-            floor = ", ".join(
-                f"{row[key]:.1f}" for key in ("over_floor", "over_serial_floor") if row.get(key)
-            )
-            how = row["precision"] + ", compiled" * row["compiled"] + ", CUDA graphs" * graphs
-            rows[key] = (
-                f"| {what} | {shape} | {how} | {row['threads']} | {row['ms']:.1f} "
-                f"({row['ms_low']:.1f} to {row['ms_high']:.1f}) | {row['peak_mib']:,.0f} | {floor} "
-                f"| {against} | {on} |"
-            )
-    head = (
-        "| what | images | precision | threads | ms (quartiles) | peak memory, MiB | times the "
-        "floor, the serial one | against the plain translation | on |"
-    )
-    return "\n".join([head, "|---" * 9 + "|", *(rows[key] for key in sorted(rows))])
 
 
 # -- blocks ----------------------------------------------------------------------------------------

@@ -60,7 +60,8 @@ def test_golden_steps(kind, dtype):
             near(before.coefficients, coefficients)
         else:
             directions = unit(before.bases, EPS) if kind == "VQ" else before.bases
-            near(memberships(unit(x), directions, tau["inverse_temperature"]), coefficients)
+            sharpness = tau["inverse_temperature"] / x.norm(dim=1, keepdim=True)
+            near(memberships(x, directions.mT, sharpness).mT, coefficients)
 
 
 def test_golden_nmf_error_falls():

@@ -14,7 +14,7 @@ from places import PACKAGE, ROOT
 
 import terminator
 from terminator.classification import cards
-from terminator.report import pages, tables
+from terminator.report import pages, speed, tables
 from terminator.runs import records
 
 IMPORTED = {
@@ -137,7 +137,8 @@ def test_pages_are_made_from_the_records(monkeypatch):
     assert page == pages.results_page("../notebooks/")
     assert tables.result_tables("../notebooks/") in page
     assert block(ROOT / "README.md", "verdicts") == pages.verdict_lines()
-    assert block(ROOT / "docs" / "speed.md", "speed") == pages.speed_table()
+    assert block(ROOT / "docs" / "speed.md", "speed") == speed.speed_table()
+    assert block(ROOT / "docs" / "speed.md", "suite") == speed.suite_table()
 
 
 @pytest.mark.parametrize("system", tables.SYSTEMS, ids=lambda system: system.task)

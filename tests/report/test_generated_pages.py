@@ -61,12 +61,14 @@ def test_results_elsewhere_touch_nothing_of_the_project(monkeypatch):
 
 def test_the_projects_own_results_write_its_blocks(monkeypatch, tmp_path):
     start, end = zip(*map(pages.markers, ("verdicts", "speed")))
+    suite = "\n".join(pages.markers("suite"))
     (tmp_path / "docs").mkdir()
     files = tmp_path / "README.md", tmp_path / "docs" / "speed.md"
     for file, first, last in zip(files, start, end):
-        file.write_text(f"{first}\n{last}\n")
+        file.write_text(f"{first}\n{last}\n{suite}\n")
     monkeypatch.setattr(pages, "project_root", lambda: tmp_path)
     monkeypatch.setenv("TERMINATOR_RESULTS", str(tmp_path / "results"))
     assert pages.write_all() == [tmp_path / "results" / "RESULTS.md", *files]
     assert f"{len(claims.CLAIMS)} *{NOT_RUN}*" in files[0].read_text(encoding="utf8")
     assert "times the floor" in files[1].read_text(encoding="utf8")
+    assert "times its serial floor" in files[1].read_text(encoding="utf8")

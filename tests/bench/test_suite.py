@@ -1,0 +1,145 @@
+"""Every row of the suite runs, in tiny sizes; it is measured, compared and refused; none has become
+slow.
+"""
+
+import pytest
+import torch
+from places import PACKAGE
+
+from terminator.bench import measure, revision, suite
+from terminator.bench import rows as of_suite
+from terminator.bench.floors import Rates
+from terminator.report.speed import suite_table
+from terminator.runs import measurements
+from terminator.runtime.settings import ConfigError
+
+TINY = {"tiny": True, "threads": 1, "repeats": 1, "warm_up": 0}
+LONG = ("terminator-", "resnet18-training", "start-")  # a second and more each
+USUAL = {  # of calls in the sizes below, in the units of measure.unit_seconds
+    "ham-nmf": 1.2,
+    "ham-cd": 1.6,
+    "ham-vq": 1.7,
+    "hrr-attention-1024": 1.5,
+    "hypertransformer-1": 13.0,
+}
+SMALL = {
+    "ham": {"channels": 128, "side": 16, "rank": 32},
+    "hrr": {"batch": 1, "length": 256, "width": 128},
+    "hypertransformer": {"ways": 2, "size": 16},
+}
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.setenv("TERMINATOR_RESULTS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name.startswith(LONG) else [])
+        for name in of_suite.ROWS
+    ],
+)
+def test_every_row_does_its_work_in_a_tiny_size(name):
+    work = of_suite.make(name, tiny=True)
+    work.step()
+    assert work.amount > 0
+    assert work.unit in ("images", "episodes", "tokens", "starts")
+
+
+def test_rows_are_recorded_with_floors(results, monkeypatch):
+    monkeypatch.setattr(suite, "machine_rates", lambda *_: Rates(1e11, 1e11, 1e10))
+    table = suite.run(suite.cases(["ham-nmf", "start-import"], **TINY), "smoke")
+    assert list(table["row"]) == ["ham-nmf", "start-import"]
+    assert (table["ms_low"] <= table["ms"]).all()
+    assert table["over_serial_floor"][0] > 1
+    assert table["over_serial_floor"].isna()[1]
+    assert table["clock"].tolist() == ["process", "wall"]  # another process's time is not its own
+    assert table["tensors_mib"][0] < table["peak_mib"][0]
+    (record,) = measurements.load("smoke", suite.EXPERIMENT)
+    assert record["rows"][0]["ms"] == table["ms"][0]
+    text = suite_table("smoke")
+    assert text.count("\n") == 3
+    assert f"| {of_suite.ROWS['ham-nmf'].what} | " in text
+
+
+@pytest.mark.slow
+def test_a_revision_is_compared_with_itself_and_rows_that_it_lacks_are_left_out(
+    results, monkeypatch, capsys
+):
+    class Here:
+        def __enter__(self):
+            return PACKAGE.parent
+
+        def __exit__(self, *_):
+            pass
+
+    row = of_suite.ROWS["ham-cd"]._replace(make=lambda **_: of_suite.part("hamburger.ham:Nothing"))
+    real = suite.measure
+
+    def measure_(case, root=None):
+        if case.row == "ham-cd" and root is not None:
+            monkeypatch.setitem(of_suite.ROWS, "ham-cd", row)
+            return of_suite.main(**vars(case))
+        return real(case, root)
+
+    monkeypatch.setattr(suite, "checkout", lambda _: Here())
+    monkeypatch.setattr(suite, "measure", measure_)
+    table = suite.compare(suite.cases(["ham-nmf", "ham-cd"], **TINY), "HEAD", 1, "smoke")
+    assert list(table["row"]) == ["ham-nmf"]
+    assert table["memory_ratio"][0] == 1
+    assert 0.01 < table["ratio"][0] < 100
+    said = capsys.readouterr()
+    assert "ham-cd: left out, HEAD lacks it (AttributeError" in said.out + said.err
+
+
+@pytest.mark.slow
+def test_the_first_revision_lacks_hams(results):
+    try:
+        checkout = revision.checkout("336f704")
+        root = checkout.__enter__()
+    except ConfigError as error:
+        pytest.skip(f"the first revision is not in the history that is here: {error}")
+    try:
+        assert "hamburger" in suite.measure(suite.Case("ham-nmf", **TINY), root)["lacking"]
+    finally:
+        checkout.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_no_row_has_become_slow(name):
+    """Twice the usual figure in every round is a failure."""
+    row = of_suite.ROWS[name]
+    work = row.make(**{**row.full, **SMALL[name.split("-")[0]]})
+    work.step()
+    rounds = []
+    for _ in range(5):
+        unit = measure.unit_seconds(clock=measure.clock_of("cpu", 1))
+        took = measure.best_seconds(work.step, repeats=3, clock=measure.clock_of("cpu", 1))
+        rounds.append(took / unit)
+        if rounds[-1] < 2 * USUAL[name]:
+            break
+    assert torch.get_num_threads() == 1
+    assert min(rounds) < 2 * USUAL[name], rounds
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"row": "ham"}, "row is 'ham'; allowed: terminator-training, "),
+        ({"device": "cuda"}, "device is 'cuda'; allowed: cpu"),
+        ({"threads": 0}, "threads is 0; allowed: an integer of at least 1"),
+        ({"repeats": 0}, "repeats is 0"),
+    ],
+)
+def test_rows_that_cannot_be(changes, named):
+    with pytest.raises(ConfigError, match=named):
+        suite.Case(**{"row": "ham-nmf"} | changes)
+
+
+def test_only_needs_the_suite(call):
+    status, _, errors = call("benchmark", "--only", "ham-nmf")
+    assert status
+    assert "only is 'ham-nmf'; allowed: rows of --suite" in errors
