@@ -10,10 +10,11 @@
 The executed notebooks and an HTML copy of each go to results/notebooks/<profile>/;
 results/index.html links everything. A notebook that ran to its end is skipped by later calls until
 its source, its parameters, the data folder or the package changes; what failed or was interrupted
-runs again. As many notebooks run at a time as there are cores, each with its share of threads;
-those that need the same run wait for the first of them, as long as others can go before. Notebooks
-from 90 on read the records of all others: they wait for them, and run again
-when a record has changed. TERMINATOR_RESULTS names another results folder, TERMINATOR_DATA the data
+runs again. Trainings that notebooks need are made first, each once, as by
+`python -m terminator work`; a notebook starts when its own are there. As many trainings and
+notebooks run at a time as there are cores, each with its share of threads. Notebooks from 90 on
+read the records of all others: they wait for them, and run again when a record has changed.
+TERMINATOR_RESULTS names another results folder, TERMINATOR_DATA the data
 folders. Kernels find TERMINATOR_HEADLESS=1 set. Exit status: 0 all well, 1 a notebook failed, 2
 refused before anything started, 130 interrupted.
 """
@@ -32,10 +33,8 @@ import tempfile
 import threading
 from pathlib import Path
 
-from terminator.runner import (
-    execution,
-    headless,
-)  # none of these needs torch, so that --list is instant
+from terminator.batch.beside import Beside  # nothing here needs torch: --list is instant
+from terminator.runner import execution, headless
 from terminator.runner import notebooks as books
 from terminator.runner import results_page as pages
 from terminator.runner.notebook_page import notebook_page
@@ -207,7 +206,9 @@ def parse_arguments(argv):
     add = parser.add_argument
     add("--profile", choices=PROFILES, default="smoke", help="how much is run (default: smoke)")
     add("--only", nargs="+", metavar="PATTERN", help="only notebooks of that name: '00*', tour")
-    text = "notebooks at a time; they share the cores (default: one per core; paper profile: 1)"
+    text = (
+        "trainings and notebooks at a time, which share the cores (default: one per core; paper: 1)"
+    )
     add("--jobs", type=int, metavar="N", help=text)
     add("--seeds", type=int, nargs="+", metavar="SEED", help="default: the profile's own")
     add("--data-dir", metavar="DIR", help="where data sets lie (several: joined as in PATH)")
@@ -286,13 +287,26 @@ def interrupt(number, frame):
 
 def run(notebooks, parameters, args, results, data, argv):
     """Run, write the index page, sum up; the last line names the command that goes on from here."""
+    if data:
+        os.environ[paths.DATA_VARIABLE] = data
+    asked = (args.profile, args.seeds or (), args.device, args.jobs)
     runner = execution.Runner(
-        notebooks, parameters, args, results, data, ROOT, WORKER, lambda: bool(interrupts)
+        notebooks,
+        parameters,
+        args,
+        results,
+        data,
+        ROOT,
+        WORKER,
+        lambda: bool(interrupts),
+        lambda names, taken, tell: Beside(names, *asked, taken, tell),
     )
     with tempfile.TemporaryDirectory(prefix="run_all_", ignore_cleanup_errors=True) as scratch:
         code = 0 if runner.run(Path(scratch)) else 130
     paths.atomic_write(results / "index.html", pages.index_page(results))
     names = [notebook.name for notebook in notebooks]
+    if runner.runs is not None and runner.runs.outcome:
+        print("", *map(text.terminal, runner.runs.outcome), sep="\n")
     print("", *pages.summary(results, args.profile, names, runner.outcomes, runner.state), sep="\n")
     if code == 0 and "failed" in runner.outcomes.values():
         code = 1

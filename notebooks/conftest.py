@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from terminator.runner.headless import thread_variables
+from terminator.runtime.machine import thread_variables
 
 _results = tempfile.TemporaryDirectory(prefix="terminator-results-", ignore_cleanup_errors=True)
 os.environ["TERMINATOR_RESULTS"] = _results.name

@@ -1,15 +1,17 @@
 """A job: one run as a process, with a log of its own, wherever it is started."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import terminator
 from terminator.runtime.paths import results_dir
 from terminator.runtime.progress import HEADLESS_VARIABLE
 
@@ -58,7 +60,7 @@ class Job:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, HEADLESS_VARIABLE: "1", **variables},
+                env=environment(variables),
                 start_new_session=own_group,
             )
 
@@ -75,12 +77,33 @@ class Job:
         return (errors or said or [""])[-1]
 
 
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """That of a process which trains: this one's, in which this very package is found."""
+    places = [str(Path(terminator.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    path = os.pathsep.join(filter(None, places))
+    return {**os.environ, HEADLESS_VARIABLE: "1", "PYTHONPATH": path, **variables}
+
+
 def logs() -> Path:
     """The folder of all logs."""
     return results_dir() / "logs"
 
 
-def end(processes: list[subprocess.Popen]) -> None:
+class Process(Protocol):
+    """What runs a job: a subprocess.Popen, or the like."""
+
+    @property
+    def pid(self) -> int:
+        """Its number, and that of its group."""
+
+    def poll(self) -> int | None:
+        """Its exit status, below zero the signal that ended it; None as long as it runs."""
+
+    def send_signal(self, number: int, /) -> None:
+        """Send it a signal."""
+
+
+def end(processes: Sequence[Process]) -> None:
     """End processes and what they have started: asked first, then made to."""
     for how in (signal.SIGTERM, signal.SIGKILL):
         for process in processes:
@@ -91,12 +114,13 @@ def end(processes: list[subprocess.Popen]) -> None:
             time.sleep(0.05)
 
 
-def with_group(process: subprocess.Popen, number: int) -> None:
+def with_group(process: Process, number: int) -> None:
     """Send a signal to a process and to all that it has started."""
     try:
         os.killpg(process.pid, number)
     except (ProcessLookupError, PermissionError):
-        process.send_signal(number)
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
 
 
 class Engine(Protocol):

@@ -1,10 +1,11 @@
 """Jobs as processes of this machine, with a share of its cores, or a GPU, each."""
 
 import os
-import subprocess
+from collections.abc import Callable
 
-from terminator.batch.jobs import Job, end
-from terminator.runner.headless import cores
+from terminator.batch import nursery
+from terminator.batch.jobs import Job, Process, end
+from terminator.runtime.machine import thread_variables
 
 
 class Local:
@@ -13,18 +14,21 @@ class Local:
     Args:
         workers: how many.
         gpus: names of the GPUs that they share (of CUDA_VISIBLE_DEVICES); none: cores alone.
+        wanted: asked for how many of the workers' places something else is in, or waits for.
     """
 
     name = "local"
     poll_s = 0.2
 
-    def __init__(self, workers: int, gpus: tuple[str, ...] = ()):
-        self.workers, self.gpus = workers, gpus
-        self.threads = max(1, cores() // workers)
-        self._running: dict[str, tuple[int, subprocess.Popen]] = {}  # the place, the process
+    def __init__(
+        self, workers: int, gpus: tuple[str, ...] = (), wanted: Callable[[], int] = lambda: 0
+    ):
+        self.workers, self.gpus, self._wanted = workers, gpus, wanted
+        self._running: dict[str, tuple[int, Process]] = {}  # the place, the process
+        self._nursery: nursery.Nursery | None = None
 
     def free(self) -> int:
-        return self.workers - len(self._running)
+        return self.workers - len(self._running) - self._wanted()
 
     def running(self) -> set[str]:
         return set(self._running)
@@ -32,12 +36,19 @@ class Local:
     def start(self, jobs: list[Job]) -> None:
         for job in jobs:
             place = min(set(range(self.workers)) - {taken for taken, _ in self._running.values()})
-            self._running[job.key] = (place, job.start(self._variables(place, job.processes)))
+            self._running[job.key] = (place, self._start(job, place))
+
+    def _start(self, job: Job, place: int) -> Process:
+        """Fork it where that can be done, else start it from the beginning."""
+        variables = self._variables(place, job.processes)
+        if self.gpus or job.processes > 1 or not nursery.is_possible():
+            return job.start(variables)
+        if self._nursery is None or self._nursery.is_gone:
+            self._nursery = nursery.Nursery(variables)
+        return self._nursery.start(job) or job.start(variables)
 
     def _variables(self, place: int, processes: int) -> dict[str, str]:
-        threads = max(1, self.threads // processes)
-        asked = os.environ.get("OMP_NUM_THREADS", "")
-        found = {"OMP_NUM_THREADS": str(min(threads, int(asked) if asked.isdigit() else threads))}
+        found = thread_variables(self.workers * processes)
         if self.gpus:
             first = place * processes
             names = [self.gpus[(first + i) % len(self.gpus)] for i in range(processes)]
@@ -54,6 +65,8 @@ class Local:
     def cancel(self) -> None:
         end([process for _, process in self._running.values()])
         self._running.clear()
+        if self._nursery is not None:
+            self._nursery.close()
 
 
 def visible_gpus() -> tuple[str, ...]:

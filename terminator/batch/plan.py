@@ -22,7 +22,7 @@ from terminator.hrrformer.longrange.runs import LONG_RANGE
 from terminator.hypertransformer import needs as hypertransformer
 from terminator.hypertransformer.fewshot.runs import FEW_SHOT
 from terminator.runs import comparison, records
-from terminator.runs.study import Finals
+from terminator.runs.study import Finals, Rates, firsts, give_way
 from terminator.runs.system import System
 from terminator.runs.wanted import Wanted
 from terminator.runtime.paths import OFFLINE_VARIABLE, results_dir
@@ -245,17 +245,17 @@ class Planner:
         except ValueError as error:  # every rate of one diverged
             plan.remarks.append(f"{finals.contest.experiment}: {error}")
             return
-        while True:
-            wanted = finals.at({label: of[0] for label, of in rates.items()})
+
+        def diverged(left: Rates) -> set[str]:
+            wanted = finals.at(firsts(left))
             self._identify(wanted)
             runs = [self._add(plan, one, notebook, keys) for one in wanted]
-            given_up = {run.wanted.label for run in runs if self._gave_way(run, finals, rates)}
-            if not given_up:
-                return
-            for label in given_up:
-                rates[label].pop(0)
+            return {run.wanted.label for run in runs if self._gave_way(run, finals, left)}
 
-    def _gave_way(self, run: Run, finals: Finals, rates: dict[str, list[float]]) -> bool:
+        for _ in give_way(rates, diverged):
+            pass
+
+    def _gave_way(self, run: Run, finals: Finals, rates: Rates) -> bool:
         """Whether a run says that its rate is given up for the next: since it diverged, here, or
         elsewhere, as records of the next rate say.
         """
@@ -264,8 +264,7 @@ class Planner:
             return False
         if run.state.name == states.DIVERGED:
             return True
-        first = {name: of[0] for name, of in rates.items()}
-        following = finals.at({**first, label: rates[label][1]})
+        following = finals.at({**firsts(rates), label: rates[label][1]})
         following = [wanted for wanted in following if wanted.label == label]
         self._identify(following)
         found = [self._known[_name(wanted)][0] for wanted in following]

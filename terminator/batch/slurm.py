@@ -16,6 +16,7 @@ from typing import Any
 from terminator.batch.jobs import Job, logs
 from terminator.runs.records import write_json
 from terminator.runtime.locks import folder_lock
+from terminator.runtime.machine import thread_variables
 from terminator.runtime.paths import CACHE_VARIABLE, DATA_VARIABLE, RESULTS_VARIABLE, results_dir
 from terminator.runtime.settings import ConfigError
 
@@ -37,8 +38,8 @@ class Training:
         """Train; what is returned is the exit status of the training."""
         os.environ.update(self.variables)
         cores = int(os.environ.get("SLURM_CPUS_PER_TASK", "1"))
-        threads = str(max(1, cores // self.job.processes))
-        self._process = self.job.start({"OMP_NUM_THREADS": threads}, own_group=False)
+        threads = thread_variables(self.job.processes, cores)
+        self._process = self.job.start(threads, own_group=False)
         status = self._process.wait()
         write_json(status_file(self.job.key), {"status": status})
         return status

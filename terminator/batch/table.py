@@ -30,7 +30,8 @@ def time_left(run: Run) -> str:
     return f"{duration(sum(seconds) / len(seconds) * (run.epochs - len(seconds)))} left"
 
 
-def _line(run: Run, doing: str) -> list[str]:
+def line(run: Run, doing: str) -> list[str]:
+    """What it is doing, epoch, what it has reached, time left, which it is."""
     epoch = f"{run.state.epochs}/{run.epochs}"
     return [doing, epoch, reached(run), time_left(run), run.key]
 
@@ -51,20 +52,20 @@ class Table:
             return
         first = not self._said
         for run in runs:
-            line = _line(run, work.doing(run))
-            if self._said.get(run.key, [])[:2] != line[:2]:
-                if not first and (run.key in self._said or line[0] != states.MISSING):
-                    print(terminal("  ".join(part for part in line if part)), flush=True)
-                self._said[run.key] = line
+            parts = line(run, work.doing(run))
+            if self._said.get(run.key, [])[:2] != parts[:2]:
+                if not first and (run.key in self._said or parts[0] != states.MISSING):
+                    print(terminal("  ".join(part for part in parts if part)), flush=True)
+                self._said[run.key] = parts
 
     def _draw(self, running: Iterable[Run], work: Work) -> None:
         count = Counter(work.doing(run).split(" ")[0] for run in work.plan.runs.values())
         head = ", ".join(f"{number} {what}" for what, number in count.most_common())
-        rows = [_line(run, "running") for run in running]
+        rows = [line(run, "running") for run in running]
         widths = [max((len(row[i]) for row in rows), default=0) for i in range(5)]
         lines = [head, *("  ".join(p.ljust(w) for p, w in zip(row, widths)) for row in rows)]
         size = shutil.get_terminal_size()
-        lines = [terminal(line)[: size.columns - 1] for line in lines[: size.lines - 2]]
+        lines = [terminal(one)[: size.columns - 1] for one in lines[: size.lines - 2]]
         up = f"\x1b[{self._shown}F\x1b[J" if self._shown else ""
         sys.stdout.write(up + "\n".join(lines) + "\n")
         sys.stdout.flush()

@@ -152,6 +152,13 @@ class Work:
             and all(self.plan.runs[key].is_settled for key in run.after)
         ]
 
+    def has_hope(self, run: Run) -> bool:
+        """Whether a run that is not settled may still be."""
+        if run.is_settled or run.folder is None or run.key in self.failed:
+            return False
+        before = (self.plan.runs[key] for key in run.after)
+        return all(other.is_settled or self.has_hope(other) for other in before)
+
     def _replanned(self) -> bool:
         """Make the plan anew, if there may be more in it; whether there is."""
         before = set(self.plan.runs)

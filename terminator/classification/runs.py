@@ -126,13 +126,14 @@ class ClassificationSystem(System):
         and the paper profile takes none.
         """
         name = config.dataset.name
-        there = {row.name for row in available(data_dir) if row.status.startswith("ready")}
-        names = (name, SUBSTITUTES.get(name, name))
-        chosen = next((other for other in names if other in there), name)
-        if chosen == name or profile == "paper":
+        substitute = SUBSTITUTES.get(name)
+        if substitute is None or profile == "paper":
             return config
-        say(f"{name} is not on this machine; its substitute {chosen} is taken")
-        return config.updated(dataset={"name": chosen})
+        there = {row.name for row in available(data_dir) if row.status.startswith("ready")}
+        if name in there or substitute not in there:
+            return config
+        say(f"{name} is not on this machine; its substitute {substitute} is taken")
+        return config.updated(dataset={"name": substitute})
 
     def resolve(self, config: Config, data: ImageData) -> Config:
         """With the data's shape and classes in the model, or with the model that `pretrained`

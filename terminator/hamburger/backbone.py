@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
-from torchvision.models import resnet
 
 from terminator.hamburger.settings import BACKBONES
 from terminator.runtime.checkpoint import load_checked
@@ -33,6 +32,8 @@ class Backbone(nn.Module):
 
     def __init__(self, name: str, stem: str = "deep", output_stride: int = 8, in_channels: int = 3):
         super().__init__()
+        from torchvision.models import resnet  # seconds to import, which only networks need
+
         block, layers = getattr(resnet, BACKBONES[name][0]), list(BACKBONES[name][1])
         net = resnet.ResNet(block, layers)  # He initialisation, fan-out; BN 1 and 0
         self.conv1, self.bn1 = nn.Conv2d(in_channels, 64, 7, 2, 3, bias=False), net.bn1

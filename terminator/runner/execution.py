@@ -6,6 +6,7 @@ Used by: run_all.py.
 
 from __future__ import annotations
 
+import functools
 import json
 import queue
 import shutil
@@ -17,12 +18,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from terminator.runner import headless
 from terminator.runner import notebooks as books
 from terminator.runner import results_page as pages
 from terminator.runner.progress import Progress
 from terminator.runtime import paths, provenance
+
+PAGE_S = 3.0  # between two pages while no notebook has ended
 
 
 @dataclass
@@ -51,6 +55,8 @@ class Runner:
         home: the folder that kernels run in.
         worker: a command that executes the notebook in the folder that is added to it.
         interrupted: says whether to stop.
+        beside: given the names of notebooks that may need runs, how many places notebooks take, and
+            whom to tell, begins to make the runs: a batch.beside.Beside.
     """
 
     def __init__(
@@ -63,10 +69,14 @@ class Runner:
         home,
         worker: list[str],
         interrupted: Callable[[], bool],
+        beside: Callable[..., Any],
     ):
         self.notebooks, self.parameters, self.args = notebooks, parameters, args
         self.results, self.data, self.source = results, data, provenance.package_hash()
         self.home, self.worker, self.interrupted = home, worker, interrupted
+        self.beside, self.runs = beside, None
+        self.ready: list[books.Notebook] = []  # those that only wait for a place
+        self.page_s = 0.0  # when the page was written
         self.folder = results / "notebooks" / args.profile
         self.state = pages.load_state(self.folder)
         self.outcomes: dict[str, str] = {}
@@ -89,19 +99,12 @@ class Runner:
         jobs = min(self.args.jobs, len(self.notebooks))
         environment = headless.kernel_environment(scratch, jobs, self.results, self.data)
         waiting = deque(self.notebooks)
+        self.begin_runs()
         try:
             while (waiting or self.running) and not self.interrupted():
-                while waiting and len(self.running) < jobs:
-                    notebook = books.next_to_start(
-                        list(waiting), [item.notebook for item in self.running.values()]
-                    )
-                    if notebook is None:
-                        break
-                    waiting.remove(notebook)
-                    self.start(notebook, scratch, environment)
+                self.start_ready(waiting, scratch, environment)
                 try:
-                    if self.running:
-                        self.handle(*self.events.get(timeout=0.2))
+                    self.handle(*self.events.get(timeout=0.2))
                 except queue.Empty:
                     self.progress.tick()
             if self.running:
@@ -109,16 +112,55 @@ class Runner:
                 self.stop()
             return not waiting and "interrupted" not in self.outcomes.values()
         finally:
+            if self.runs is not None:
+                self.runs.stop()
             self.progress.close()
+
+    def begin_runs(self):
+        """Have the runs made that notebooks which are to be executed may need."""
+        names = [nb.name for nb in self.notebooks if nb.uses_package and not nb.reads_records]
+        names = [nb.name for nb in self.notebooks if nb.name in names and not self.is_done(nb)]
+        if names:
+            tell = functools.partial(self.tell, "")
+            self.runs = self.beside(names, self.taken, tell)
+
+    def tell(self, name, message):
+        """From any thread: have a message handled."""
+        self.events.put((name, message))
+
+    def taken(self):
+        """From any thread: how many places notebooks are in, or wait for."""
+        return len(self.running) + len(self.ready)
+
+    def start_ready(self, waiting, scratch, environment):
+        """Start notebooks as long as there are places, which they share with runs."""
+        while waiting:
+            going = [item.notebook for item in self.running.values()]
+            holds = self.runs.holds if self.runs is not None else lambda name: False
+            self.ready = books.ready(list(waiting), going, holds)
+            places = self.runs.places() if self.runs is not None else 0
+            if not self.ready or len(going) + places >= self.args.jobs:
+                return
+            waiting.remove(self.ready[0])
+            self.start(self.ready.pop(0), scratch, environment)
+
+    def mark(self, notebook):
+        """What the run of a notebook depends on."""
+        parameters = self.parameters[notebook.name]
+        return books.fingerprint(notebook, parameters, self.source, self.data, self.results)
+
+    def is_done(self, notebook):
+        """Whether it ran to its end, and nothing has changed since."""
+        name = notebook.name
+        return books.is_done(self.state.get(name, {}), self.mark(notebook), self.folder, name)
 
     def start(self, notebook, scratch, environment):
         name, parameters = notebook.name, self.parameters[notebook.name]
-        mark = books.fingerprint(notebook, parameters, self.source, self.data, self.results)
-        if books.is_done(self.state.get(name, {}), mark, self.folder, name):
+        if self.is_done(notebook):
             self.outcomes[name] = "up to date"
             self.progress.end(name, "up to date; --force runs it again")
             return
-        folder = scratch / name
+        folder, mark = scratch / name, self.mark(notebook)
         folder.mkdir()
         job = {"name": name, "source_folder": str(notebook.path.parent), "cwd": str(self.home)}
         job |= {"parameters": parameters, "cell_timeout": self.args.cell_timeout}
@@ -144,15 +186,19 @@ class Runner:
     def listen(self, name, process):
         """Thread: pass a worker's messages on, and None when it has ended."""
         for line in process.stdout:
-            self.events.put((name, json.loads(line)))
+            self.tell(name, json.loads(line))
         process.wait()
-        self.events.put((name, None))
+        self.tell(name, None)
 
     def handle(self, name, message):
         if message is None:
             self.conclude(self.running.pop(name))
+        elif not name:
+            self.progress.runs(message)
         elif "cell" in message:
             self.progress.cell(name, message["cell"], message["cells"])
+            if not self.outcomes and time.monotonic() - self.page_s > PAGE_S:
+                self.write_page()  # figures are there before a notebook has ended
         else:
             self.running[name].answer = message
 
@@ -184,7 +230,7 @@ class Runner:
             "output": output,
         }
         self.save()
-        paths.atomic_write(self.results / "index.html", pages.index_page(self.results))
+        self.write_page()
         self.outcomes[name] = answer["status"]
         shutil.rmtree(done.folder, ignore_errors=True)
         reason = f": {answer['error']}" if answer["error"] else ""
@@ -206,12 +252,17 @@ class Runner:
             item.listener.join(timeout=2)
         while not self.events.empty():  # what came to its end just before
             name, message = self.events.get()
-            if message is not None or self.running[name].answer:
+            if not name or message is not None or self.running[name].answer:
                 self.handle(name, message)
         for name in self.running:
             self.outcomes[name] = "interrupted"
             self.state.setdefault(name, {})["status"] = "interrupted"
         self.save()
+
+    def write_page(self):
+        """Write results/index.html."""
+        self.page_s = time.monotonic()
+        paths.atomic_write(self.results / "index.html", pages.index_page(self.results))
 
     def save(self):
         text = json.dumps(self.state, indent=1, sort_keys=True) + "\n"

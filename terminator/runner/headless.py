@@ -9,6 +9,7 @@ import json
 import os
 import sys
 
+from terminator.runtime import machine
 from terminator.runtime.machine import memory_bytes
 
 KERNEL = "terminator-run-all"
@@ -37,7 +38,7 @@ def kernel_environment(scratch, jobs, results, data):
         "JUPYTER_PATH": os.pathsep.join(places),
         "TERMINATOR_RESULTS": str(results),
         "TERMINATOR_HEADLESS": "1",
-        **thread_variables(jobs),
+        **machine.thread_variables(jobs),
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else each kernel warns about frozen modules
     }
     environment.pop(
@@ -55,33 +56,6 @@ def kernel_environment(scratch, jobs, results, data):
     return environment
 
 
-def thread_variables(jobs):
-    """{variable: value} that shares this machine's cores out to `jobs` processes at a time."""
-    threads = str(_cores_each(jobs))
-    return {
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        # a thread that waits for others sleeps: else a busy neighbour slows all of them down
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
-    }
-
-
-def _cores_each(jobs):
-    """Threads for each of `jobs` kernels: the usable cores, or OMP_NUM_THREADS if less, shared
-    out.
-    """
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    total = min(int(asked), cores()) if asked.isdigit() else cores()
-    return max(1, total // jobs)
-
-
-def cores():
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def default_jobs(profile):
     """Notebooks at a time: one per core, as far as memory goes; in the paper profile one alone,
     which has the machine, and its GPU, to itself.
@@ -89,7 +63,9 @@ def default_jobs(profile):
     if profile == "paper":
         return 1
     memory = memory_bytes()
-    return max(1, min(cores(), cores() if memory is None else memory // KERNEL_BYTES))
+    return max(
+        1, min(machine.cores(), machine.cores() if memory is None else memory // KERNEL_BYTES)
+    )
 
 
 def post_mortem(log, code):

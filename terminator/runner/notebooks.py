@@ -25,16 +25,6 @@ from pathlib import Path
 from terminator.runtime.provenance import package_hash
 
 COMMON = ("profile", "seeds", "device")  # parameters that every notebook knows
-# Calls by which notebooks train: the experiment whose runs they share with others
-SHARED = {
-    "runs.tour(": "images",
-    "images(profile": "images",
-    "studies.slow_neural_loss(": "inside",
-    "studies.feature_statistics(": "inside",
-    "studies.ablations(": "ablations",
-    "studies.parts(": "ablations",
-    "studies.global_mixers(": "ablations",
-}
 FIRST_READER = 90  # notebooks from this number on read what the others recorded
 
 
@@ -53,7 +43,7 @@ class Notebook:
     parameters: dict
     source_hash: str
     content: bytes = field(repr=False)
-    trains: frozenset = frozenset()  # experiments that other notebooks train runs of, too
+    uses_package: bool = False  # else it needs no run
 
     @property
     def name(self):
@@ -96,9 +86,8 @@ def read_notebook(path):
     digest = hashlib.sha256(
         json.dumps(sources).encode()
     ).hexdigest()  # without outputs, which always change
-    code = "\n".join(text for kind, text, _ in sources if kind == "code")
-    trains = frozenset(experiment for call, experiment in SHARED.items() if call in code)
-    return Notebook(path, title, read_parameters(tagged[0], path), digest, content, trains)
+    uses = any("terminator" in text for kind, text, _ in sources if kind == "code")
+    return Notebook(path, title, read_parameters(tagged[0], path), digest, content, uses)
 
 
 def read_parameters(source, where):
@@ -159,21 +148,20 @@ def find_notebooks(folder, patterns):
     return [read_notebook(path) for path in paths if path in chosen]
 
 
-def next_to_start(waiting, running):
-    """Which notebook to start beside those that run.
+def ready(waiting, running, holds):
+    """The notebooks that may start beside those that run.
 
     Args:
-        waiting: in order, at least one; running: maybe none.
+        waiting: in order; running: maybe none; holds: says of a name whether its runs are still
+            being made.
 
     Returns:
-        the first whose runs nobody else is training; if there is none, the first of all, which
-        waits for them itself; None where only readers wait, and others still write.
+        list, in order; readers only where nothing else waits or runs.
     """
     writers = [notebook for notebook in waiting if not notebook.reads_records]
     if not writers:
-        return None if running else waiting[0]
-    busy = frozenset().union(*(notebook.trains for notebook in running))
-    return next((notebook for notebook in writers if not notebook.trains & busy), writers[0])
+        return [] if running else waiting[:1]
+    return [notebook for notebook in writers if not holds(notebook.name)]
 
 
 def fits(value, default):

@@ -44,9 +44,13 @@ class Progress:
         if self.overall is None:
             self.say(f"{name}: started")
             return
+        self.add_bar(name, "cell")
+
+    def add_bar(self, name, unit):
+        """A bar in the first line that is free."""
         used = {position for position, _ in self.bars.values()}
-        position = next(number for number in range(1, self.total + 2) if number not in used)
-        self.bars[name] = position, self.bar(unit="cell", desc=name, position=position, leave=False)
+        position = next(number for number in range(1, len(used) + 2) if number not in used)
+        self.bars[name] = position, self.bar(unit=unit, desc=name, position=position, leave=False)
 
     def cell(self, name, index, total):
         """Cell number `index` (from 0) of `total` begins."""
@@ -57,6 +61,36 @@ class Progress:
         elif time.monotonic() - self.spoken[name] > SECONDS_BETWEEN_LINES:
             self.spoken[name] = time.monotonic()
             self.say(f"{name}: cell {index + 1} of {total}")
+
+    def runs(self, news):
+        """What the runs are doing that notebooks wait for.
+
+        Args:
+            news: of batch.beside.Beside.
+        """
+        for line in news["lines"]:
+            self.say(f"[{news['done']}/{news['total']} runs] {line}")
+        going = news["running"]
+        if self.overall is None:
+            for name, (epoch, epochs, reached) in going.items():
+                self.run_line(name, f"{epoch}/{epochs}  {reached}".rstrip())
+            return
+        self.overall.set_postfix_str(f"{news['done']}/{news['total']} runs")
+        for name in [name for name in self.bars if "/" in name and name not in going]:
+            self.bars.pop(name)[1].close()
+        for name, (epoch, epochs, reached) in going.items():
+            if name not in self.bars:
+                self.add_bar(name, "epoch")
+            bar = self.bars[name][1]
+            bar.total, bar.n = epochs, epoch
+            bar.set_postfix_str(reached)
+
+    def run_line(self, name, text):
+        """A line for a run that has come further, now and then."""
+        last, before = self.spoken.setdefault(name, (time.monotonic(), text))
+        if text != before and time.monotonic() - last > SECONDS_BETWEEN_LINES:
+            self.spoken[name] = time.monotonic(), text
+            self.say(f"{name}: {text}")
 
     def tick(self):
         """Let the clocks of the bars go on during a long cell."""

@@ -3,7 +3,7 @@
 A system runs them: `run_study(CLASSIFICATION, study, profile)`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +98,33 @@ def _at(base: Any, change: dict[str, Any], rate: float) -> Any:
     return base.updated(**change).updated(optimizer={"lr": rate})
 
 
+Rates = Mapping[str, Sequence[float]]  # {candidate: learning rates, the best first}
+
+
+def firsts(rates: Rates) -> dict[str, float]:
+    """Every candidate's first rate."""
+    return {label: of[0] for label, of in rates.items()}
+
+
+def give_way(
+    rates: Rates, diverged: Callable[[Rates], Collection[str]]
+) -> Iterator[tuple[str, float, float]]:
+    """Final runs again and again, a rate at which a training diverges giving way to the next.
+
+    Args:
+        rates: as the sweep ranks them (comparison.ranked_rates).
+        diverged: makes the final runs at the first of the rates that are left to every candidate;
+            says for which candidates one of them diverged.
+
+    Yields:
+        (candidate, the rate that gave way, the next one); nothing where no other is left.
+    """
+    left = {label: list(of) for label, of in rates.items()}
+    while failed := [label for label in diverged(left) if len(left[label]) > 1]:
+        for label in failed:
+            yield label, left[label].pop(0), left[label][0]
+
+
 @dataclass(frozen=True)
 class Finals:
     """The final runs of a contest, which follow from what its sweep has reached.
@@ -175,7 +202,7 @@ def run_study(
 def run_finals(
     system: System,
     contest: Contest,
-    rates: Mapping[str, Sequence[float]],
+    rates: Rates,
     profile: str,
     seeds: Sequence[int] = (),
     device: str = "auto",
@@ -188,22 +215,16 @@ def run_finals(
     A rate at which a candidate diverges with any seed, now that it trains on all images, gives way
     to its next one.
     """
-    left = {label: list(of) for label, of in rates.items()}
-    while True:
-        study = contest.final({label: of[0] for label, of in left.items()})
-        found = run_study(system, study, profile, seeds, device)
-        failed = [
-            label
-            for label, of in left.items()
-            if len(found[label]) < len(tuple(seeds) or contest.seeds) and len(of) > 1
-        ]
-        if not failed:
-            return found
-        for label in failed:
-            say(
-                f"{label}: at {left[label].pop(0):g} not every seed trains to the end; next "
-                f"{left[label][0]:g}"
-            )
+    found: dict[str, list[Any]] = {}
+
+    def diverged(left: Rates) -> list[str]:
+        found.update(run_study(system, contest.final(firsts(left)), profile, seeds, device))
+        count = len(tuple(seeds) or contest.seeds)
+        return [label for label in left if len(found[label]) < count]
+
+    for label, rate, following in give_way(rates, diverged):
+        say(f"{label}: at {rate:g} not every seed trains to the end; next {following:g}")
+    return found
 
 
 def study_records(system: System, study: Study, profile: str) -> dict[Any, list[dict[str, Any]]]:

@@ -17,7 +17,7 @@ from terminator.batch.states import State
 from terminator.classification.runs import CLASSIFICATION
 from terminator.runs import folders, records
 from terminator.runs.wanted import Wanted
-from terminator.runtime import locks
+from terminator.runtime import locks, machine
 from terminator.runtime.paths import results_dir
 
 
@@ -189,9 +189,11 @@ def test_divergence_is_told_and_the_next_training_takes_it_back(tiny_config, tin
 
 
 def test_a_share_of_the_cores_and_a_gpu_for_each(monkeypatch):
-    monkeypatch.setattr(local, "cores", lambda: 8)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert local.Local(2)._variables(1, 1) == {"OMP_NUM_THREADS": "4"}
+    monkeypatch.setattr(machine, "cores", lambda: 8)
+    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    share = {"OMP_NUM_THREADS": "4", "MKL_NUM_THREADS": "4", "OMP_WAIT_POLICY": "PASSIVE"}
+    assert local.Local(2)._variables(1, 1) == share
     shared = local.Local(4, ("3", "5"))
     assert [shared._variables(i, 1)["CUDA_VISIBLE_DEVICES"] for i in range(4)] == [
         "3",
@@ -201,7 +203,7 @@ def test_a_share_of_the_cores_and_a_gpu_for_each(monkeypatch):
     ]
     assert local.Local(1, ("0", "1"))._variables(0, 2)["CUDA_VISIBLE_DEVICES"] == "0,1"
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert local.Local(2)._variables(0, 1) == {"OMP_NUM_THREADS": "1"}
+    assert local.Local(2)._variables(0, 1)["OMP_NUM_THREADS"] == "1"
     argv = Job("a/b", ("train", "preset=digits"), processes=2).argv()
     assert argv[1:6] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     assert argv[-1] == "train.distributed=True"

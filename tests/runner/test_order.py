@@ -6,46 +6,39 @@ import os
 import pytest
 from places import ROOT
 
-from terminator.classification import studies
 from terminator.runner import headless
-from terminator.runner.notebooks import SHARED, Notebook, find_notebooks, next_to_start
+from terminator.runner.notebooks import Notebook, find_notebooks, ready
+from terminator.runtime import machine
 
 
-def book(name, *trains):
-    return Notebook(ROOT / f"{name}.ipynb", name, {}, "", b"", frozenset(trains))
+def book(name):
+    return Notebook(ROOT / f"{name}.ipynb", name, {}, "", b"")
 
 
-def test_what_is_being_trained_is_not_waited_for():
-    tour, again, other = book("00_a", "images"), book("01_b", "images"), book("05_c")
-    assert next_to_start([tour, again, other], []) is tour
-    assert next_to_start([again, other], [tour]) is other
-    assert next_to_start([again], [tour, other]) is again  # nothing else is left to do
-    assert next_to_start([again, other], []) is again
+def test_notebooks_wait_for_their_runs():
+    tour, other = book("00_a"), book("05_c")
+    assert ready([tour, other], [], lambda name: name == "00_a") == [other]
+    assert ready([tour, other], [other], lambda name: False) == [tour, other]
+    assert ready([tour], [], lambda name: True) == []
 
 
 def test_readers_wait_for_all():
-    reader, writer = book("90_z"), book("10_y")
-    assert next_to_start([reader], [writer]) is None
-    assert next_to_start([reader], []) is reader
-    assert next_to_start([reader, writer], [book("00_a")]) is writer
+    reader, writer, free = book("90_z"), book("10_y"), lambda name: False
+    assert ready([reader], [writer], free) == []
+    assert ready([reader], [], free) == [reader]
+    assert ready([reader, writer], [book("00_a")], free) == [writer]
+    assert ready([reader, writer], [], lambda name: True) == []
 
 
-def test_what_notebooks_share_is_what_their_studies_say():
-    for call, experiment in SHARED.items():
-        if call.startswith("studies."):
-            name = call.removeprefix("studies.").rstrip("(")
-            assert getattr(studies, name)("smoke").experiment == experiment
-    found = {book.name: book.trains for book in find_notebooks(ROOT / "notebooks", None)}
-    assert {name[:2] for name, trains in found.items() if "images" in trains} >= {"00", "01", "11"}
-    assert {name[:2] for name, trains in found.items() if "inside" in trains} == {"14", "15"}
-    assert {name[:2] for name, trains in found.items() if "ablations" in trains} == {"13", "30"}
+def test_who_imports_the_package_may_need_runs():
+    assert all(book.uses_package for book in find_notebooks(ROOT / "notebooks", None))
 
 
 # -- shares of the machine -------------------------------------------------------------------------
 
 
 def test_one_job_per_core(monkeypatch):
-    monkeypatch.setattr(headless, "cores", lambda: 6)
+    monkeypatch.setattr(machine, "cores", lambda: 6)
     monkeypatch.setattr(headless, "memory_bytes", lambda: 64 * 2**30)
     assert headless.default_jobs("smoke") == 6
     assert headless.default_jobs("paper") == 1
@@ -59,7 +52,7 @@ def test_one_job_per_core(monkeypatch):
 
 @pytest.mark.parametrize(("jobs", "threads"), [(1, "6"), (2, "3"), (4, "1"), (6, "1"), (9, "1")])
 def test_kernels_share_the_cores(monkeypatch, tmp_path, jobs, threads):
-    monkeypatch.setattr(headless, "cores", lambda: 6)
+    monkeypatch.setattr(machine, "cores", lambda: 6)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     environment = headless.kernel_environment(tmp_path, jobs, tmp_path, "")
