@@ -178,6 +178,9 @@ def finish(notebook, job, index, error, raised):
     notebook.metadata["run_all"] = {
         "status": "failed" if error else "ok",
         "parameters": job["parameters"],
+        # SHA-256 of what was run: of the notebook without its outputs, of the package's source
+        "notebook": job["notebook"],
+        "package": job["package"],
     }
     if raised is not None and notebook.cells[index].cell_type == "code":
         lines = str(raised).splitlines() or [error]

@@ -165,6 +165,7 @@ class Runner:
         job = {"name": name, "source_folder": str(notebook.path.parent), "cwd": str(self.home)}
         job |= {"parameters": parameters, "cell_timeout": self.args.cell_timeout}
         job |= {"names": books.names_in(notebook.path.parent)}
+        job |= {"notebook": notebook.source_hash, "package": self.source}
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         (folder / "input.ipynb").write_bytes(notebook.content)
         with open(

@@ -29,6 +29,9 @@ from run_all_tools import (
     texts,
 )
 
+from terminator.runner.notebooks import read_notebook
+from terminator.runtime.provenance import package_hash
+
 # ---- one call with every kind of notebook
 # --------------------------------------------------------------------
 
@@ -92,8 +95,11 @@ def test_a_failure_stops_no_other_and_gives_status_1(mixed):
 
 
 def test_executed_notebook_is_complete_and_knows_no_machine(mixed):
-    _, results, _, _ = mixed
+    notebooks, results, _, _ = mixed
     notebook = executed(results, "00_good")
+    ran = read_notebook(notebooks / "00_good.ipynb")
+    assert notebook.metadata["run_all"]["notebook"] == ran.source_hash
+    assert notebook.metadata["run_all"]["package"] == package_hash()
     assert f"smoke [3, 1] auto {sys.prefix} 1 True" in texts(notebook)
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
     page = (results / "notebooks" / "smoke" / "00_good.html").read_text(encoding="utf-8")
