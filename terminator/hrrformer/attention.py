@@ -13,7 +13,6 @@ Source: arXiv 2305.19534 and its released code.  Golden: hrrformer_attention_mas
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terminator.hrrformer import algebra
@@ -26,6 +25,7 @@ from terminator.hrrformer.spectral import (
 )
 from terminator.layers import widened
 from terminator.mixers.base import check_heads, check_sequence, lecun_linear
+from terminator.ops.products import rows_map
 
 
 class AttentionParts(NamedTuple):
@@ -146,7 +146,7 @@ class HolographicAttention(nn.Module):
             else None
             for name in ("weight", "bias")
         )
-        spectra = widened(F.linear(x, weight, bias))
+        spectra = widened(rows_map(x, weight, bias))
         with torch.autocast(x.device.type, enabled=False):
             spectra = torch.view_as_complex(spectra.unflatten(-1, (3, self.heads, -1, 2)))
             mixed = SpectralAttention.apply(
@@ -157,7 +157,8 @@ class HolographicAttention(nn.Module):
                 mask if self.mask_superposition else None,
             )
             mixed = torch.view_as_real(mixed).flatten(2).to(x.dtype)
-        return F.linear(mixed, spectral_columns(self.output.weight, self.heads), self.output.bias)
+        weight = spectral_columns(self.output.weight, self.heads)
+        return rows_map(mixed, weight, self.output.bias)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(

@@ -20,6 +20,7 @@ from terminator.hrrformer.settings import NetworkSettings, task_settings
 from terminator.mixers.base import lecun_linear
 from terminator.mixers.low_rank import Luna
 from terminator.mixers.registry import TOKEN_MIXERS, make_mixer, options_of
+from terminator.ops.products import rows_map
 from terminator.runtime.memory import can_be_read
 from terminator.runtime.settings import ConfigError
 
@@ -104,7 +105,9 @@ class Block(nn.Module):
         mixed, memory = self._mix(x, mask, memory, parts)
         x = x if mixed is None else x + self.dropout(mixed)
         x = self.attention_norm(x) if post else x
-        y = self.mlp_out(self.activation(self.mlp_in(x if post else self.mlp_norm(x))))
+        y = x if post else self.mlp_norm(x)
+        y = self.activation(rows_map(y, self.mlp_in.weight, self.mlp_in.bias))
+        y = rows_map(y, self.mlp_out.weight, self.mlp_out.bias)
         x = x + self.dropout(y)
         return (self.mlp_norm(x) if post else x), memory
 

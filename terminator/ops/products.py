@@ -5,6 +5,7 @@ them.
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.flop_counter import flop_registry, register_flop_formula
@@ -140,3 +141,35 @@ class GatedMap(torch.autograd.Function):
         for part, other in zip(grad_both.chunk(2), both.chunk(2)[::-1], strict=True):
             torch.mul(gradient, other, out=part)
         return *_back_through(weight, x, grad_both, ctx.needs_input_grad[0]), grad_both.sum(1)
+
+
+class RowsMap(torch.autograd.Function):
+    """x W^T + b for x (M, I), W (O, I), b (O,) or None: each product by what is faster at its
+    form.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        y = product(x, weight.t())
+        return y if bias is None else y.add_(bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        grad_x, grad_weight, grad_bias = ctx.needs_input_grad
+        return (
+            product(gradient, weight) if grad_x else None,
+            gradient.t() @ x if grad_weight else None,
+            gradient.sum(0) if grad_bias else None,
+        )
+
+
+def rows_map(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """F.linear of x (..., I), W (O, I) and b (O,), by the faster library on this processor."""
+    plain = x.dtype is torch.float32 and not torch.is_autocast_enabled(x.device.type)
+    if not (ONEDNN and plain and x.device.type == "cpu" and x.numel()):
+        return F.linear(x, weight, bias)
+    return RowsMap.apply(x.flatten(0, -2), weight, bias).unflatten(0, x.shape[:-1])

@@ -219,3 +219,28 @@ def test_predict_refuses_what_it_cannot_answer(saved, tiny_model, tmp_path):
     tiny_model().save(tmp_path / "bare.safetensors")
     with pytest.raises(ValueError, match="without the description of its data"):
         predict_files(tmp_path / "bare.safetensors", [])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(5, 4, 3, 3), (5, 4, 7), (6, 4, 1)])
+def test_scale_and_shift_in_any_memory_layout(dtype, shape):
+    generator = torch.Generator().manual_seed(0)
+    standardize = BatchStandardization(4, affine=True).to(dtype)
+    with torch.no_grad():
+        for parameter in standardize.parameters():
+            parameter.copy_(torch.randn(4, generator=generator))
+    x = torch.randn(shape, generator=generator, dtype=dtype)
+    outermost = x.transpose(0, 1).contiguous().transpose(0, 1)
+    found = []
+    for given in (x, outermost):
+        given = given.detach().requires_grad_()
+        y = standardize(given)
+        wanted = [given, *standardize.parameters()]
+        found.append([y, *torch.autograd.grad((y * x.cos()).sum(), wanted)])
+    for here, there in zip(*found, strict=True):
+        torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-5)
+
+
+def test_one_value_per_channel_gives_the_shift():
+    standardize = BatchStandardization(4, affine=True)
+    assert torch.equal(standardize(torch.randn(1, 4, 1, 1)), torch.zeros(1, 4, 1, 1))

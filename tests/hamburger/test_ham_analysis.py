@@ -131,8 +131,8 @@ def test_operations_agree_with_a_count_of_the_matrix_products(name):
         probes.mixing(name, x)
     counted = counter.get_total_flops() / 2
     whole = probes.operations(name, 100)
-    start = probes.WIDTH * probes.RANK * 100  # V_0, which only NMF computes
-    assert counted == pytest.approx(whole if name == "NMF" else whole - start, rel=0.02)
+    start = probes.WIDTH * probes.RANK * 100  # V_0's, which only NMF has, and its first step uses
+    assert counted == pytest.approx(whole - start, rel=0.02)
 
 
 def test_both_attentions_are_one():

@@ -8,6 +8,7 @@ import torch
 from terminator.bench.measure import peak_bytes
 from terminator.hrrformer import spectral
 from terminator.hrrformer.attention import HolographicAttention
+from terminator.ops.products import RowsMap, rows_map
 
 
 def normal(*shape, seed=0):
@@ -83,3 +84,20 @@ def test_less_is_kept_than_in_positions():
         peak_bytes(lambda parts=parts: torch.enable_grad()(step)(parts)) for parts in (False, True)
     )
     assert here < 0.9 * there
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_maps_of_rows_are_linear_layers(dtype, with_bias):
+    x, weight = (normal(*shape).to(dtype).requires_grad_() for shape in ((2, 5, 6), (4, 6)))
+    bias = normal(4).to(dtype).requires_grad_() if with_bias else None
+    wanted = [x, weight, bias][: 2 + with_bias]
+    probe, results = normal(2, 5, 4, seed=2).to(dtype), []
+    for found in (
+        rows_map(x, weight, bias),
+        RowsMap.apply(x.flatten(0, 1), weight, bias).view(2, 5, 4),
+        torch.nn.functional.linear(x, weight, bias),
+    ):
+        results.append([found, *torch.autograd.grad((found * probe).sum(), wanted)])
+    for result in results[:2]:
+        torch.testing.assert_close(result, results[2])
