@@ -8,6 +8,7 @@ import time
 from types import SimpleNamespace
 
 import batch_tools
+import psutil
 import pytest
 
 from terminator.batch import jobs, local, states, work
@@ -248,7 +249,8 @@ def workers():
 def test_kills_of_workers_and_of_the_coordinator_lose_nothing():
     whole = bool(os.environ.get("TERMINATOR_ALL_FAULTS"))
     draw = random.Random(0)
-    kills = {"worker": 20, "coordinator": 5} if whole else {"worker": 3, "coordinator": 1}
+    few = {"worker": 3, "coordinator": 1, "nursery": 1}
+    kills = {"worker": 20, "coordinator": 5, "nursery": 3} if whole else few
     options = ("--workers", "2", "--tries", "50")
     running = batch_tools.work(*options)
     until = time.monotonic() + (1800 if whole else 120)
@@ -263,6 +265,10 @@ def test_kills_of_workers_and_of_the_coordinator_lose_nothing():
             running.kill()
             running.communicate()
             running = batch_tools.work(*options)  # finds what the workers of the first still make
+        elif kills["nursery"] and draw.random() < 0.25:
+            for process in psutil.Process(running.pid).children():  # it forks the workers
+                kills["nursery"] -= 1
+                process.kill()
         elif kills["worker"]:
             kills["worker"] -= 1
             with contextlib.suppress(ProcessLookupError):
