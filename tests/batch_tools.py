@@ -15,11 +15,12 @@ TINY = (
     *("dataset.train_size=160", "dataset.test_size=40", "train.batch_size=16"),
     *("train.epochs=6", "train.device=cpu", "scheduler.warmup_epochs=0"),
 )
-PROGRAM = """import sys
+PROGRAM = """import os
+import sys
 from batch_tools import tiny_needs
 from terminator.__main__ import main
 from terminator.batch import plan
-plan.notebooks_of = lambda *given: tiny_needs(2)
+plan.notebooks_of = lambda *given: tiny_needs(2, *os.environ.get("TINY", "").split())
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -41,7 +42,11 @@ def tiny_needs(count, *more):
 
 
 def work(*options, **variables):
-    """The command `work` on two tiny runs, as a process that a Ctrl-C of the tests is not for."""
+    """The command `work` on two tiny runs, as a process that a Ctrl-C of the tests is not for.
+
+    Args:
+        variables: of its environment; TINY: settings of the runs.
+    """
     path = os.pathsep.join([str(ROOT), str(TESTS), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, "work", *options],

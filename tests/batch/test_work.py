@@ -8,6 +8,7 @@ import time
 from types import SimpleNamespace
 
 import batch_tools
+import psutil
 import pytest
 
 from terminator.batch import jobs, local, states, work
@@ -248,9 +249,10 @@ def workers():
 def test_kills_of_workers_and_of_the_coordinator_lose_nothing():
     whole = bool(os.environ.get("TERMINATOR_ALL_FAULTS"))
     draw = random.Random(0)
-    kills = {"worker": 20, "coordinator": 5} if whole else {"worker": 3, "coordinator": 1}
-    options = ("--workers", "2", "--tries", "50")
-    running = batch_tools.work(*options)
+    few = {"worker": 3, "coordinator": 1, "nursery": 1}
+    kills = {"worker": 20, "coordinator": 5, "nursery": 3} if whole else few
+    options, epochs = ("--workers", "2", "--tries", "50"), 80 if whole else 6
+    running = batch_tools.work(*options, TINY=f"train.epochs={epochs}")
     until = time.monotonic() + (1800 if whole else 120)
     while any(kills.values()) and time.monotonic() < until:
         time.sleep(draw.uniform(0.2, 1.0))
@@ -262,18 +264,24 @@ def test_kills_of_workers_and_of_the_coordinator_lose_nothing():
             kills["coordinator"] -= 1
             running.kill()
             running.communicate()
-            running = batch_tools.work(*options)  # finds what the workers of the first still make
+            # finds what the workers of the first still make
+            running = batch_tools.work(*options, TINY=f"train.epochs={epochs}")
+        elif kills["nursery"] and draw.random() < 0.25:
+            for process in psutil.Process(running.pid).children():  # it forks the workers
+                kills["nursery"] -= 1
+                process.kill()
         elif kills["worker"]:
             kills["worker"] -= 1
             with contextlib.suppress(ProcessLookupError):
                 os.kill(draw.choice(sorted(there)), signal.SIGKILL)
-    said = running.communicate(timeout=300)[0]
+    assert not whole or not any(kills.values())
+    said = running.communicate(timeout=1200 if whole else 300)[0]
     assert running.returncode == 0, said
     assert "2 of 2 runs are there" in said
     found = records.load_records("tiny")
     assert len(found) == 2
     for record in found:
-        assert [row["epoch"] for row in record["epochs"]] == [1, 2, 3, 4, 5, 6]
+        assert [row["epoch"] for row in record["epochs"]] == [*range(1, epochs + 1)]
         log = (jobs.logs() / "tiny" / f"{record['run_id']}.log").read_text()
         assert log.count("s of training") == 1  # trained to the end once
     assert not list(results_dir().rglob(f"{locks.OWNER}*"))
