@@ -83,7 +83,8 @@ def parse(whole: Parser, known: list[str], argv: list[str]) -> argparse.Namespac
         )
     args, rest = whole.parse_known_args(argv)
     if args.name is None:
-        whole.error(f"unrecognized arguments: {' '.join(rest)}")
+        near = meant(rest[0], whole._option_string_actions).strip()
+        whole.error(f"unrecognized arguments: {' '.join(rest)}{f'; {near}' if near else ''}")
     command: Command = args.command
     if command.takes == "flags":
         args.words, rest = rest, []
@@ -97,6 +98,8 @@ def parse(whole: Parser, known: list[str], argv: list[str]) -> argparse.Namespac
 def main(argv: list[str] | None = None) -> int:
     """Run a command; errors of the user's making are one line, no traceback, and exit status 2."""
     argv, rooms = sys.argv[1:] if argv is None else argv, find_commands()
+    if argv[:1] == ["help"]:
+        argv = [*argv[1:2], "--help"]
     whole = parser(rooms)
     if is_asked():
         complete(whole)

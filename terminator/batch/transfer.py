@@ -304,6 +304,9 @@ def export_runs(
 
     Returns:
         how many runs.
+
+    Raises:
+        ConfigError: for another kind of archive, and an experiment of which there are no runs.
     """
     mode: Any = {".gz": "w:gz", ".tgz": "w:gz", ".xz": "w:xz", ".tar": "w"}.get(target.suffix)
     if mode is None:
@@ -316,6 +319,12 @@ def export_runs(
         if records.task_of(record) in BY_TASK
         and (not experiments or record["experiment"] in experiments)
     ]
+    if missing := set(experiments) - {record["experiment"] for record in found}:
+        known = sorted({record["experiment"] for record in records.load_records(profile=profile)})
+        raise ConfigError(
+            f"no finished runs of {', '.join(sorted(missing))} in {results_dir() / 'runs'}; "
+            f"allowed: {', '.join(known) or 'none, there are no runs'}"
+        )
     listed = {}
     with atomic_path(target) as path, tarfile.open(path, mode) as tar:
         for record in found:

@@ -29,7 +29,8 @@ _SCRIPTS = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 # printed lines break between words; nbconvert's style would break them anywhere
-STYLE = """<style>.jp-OutputArea-output pre { word-break: normal; overflow-wrap: anywhere }</style>
+STYLE = """<style>.jp-OutputArea-output pre { word-break: normal; overflow-wrap: anywhere }
+@media (max-width: 36rem) { .jp-RenderedMarkdown p:has(math) { overflow-x: auto } }</style>
 """
 BAR = """<nav class="way" style="font: 15px/1.6 system-ui, sans-serif; padding: .5rem 1rem;
  display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; border-bottom: 1px solid #ccc">{links}</nav>

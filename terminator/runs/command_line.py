@@ -109,12 +109,20 @@ def preset_named(words: Iterable[str]) -> tuple[str, list[str]]:
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """Settings from a file: YAML as --print-config writes it, some of it, or a run's record.json.
+    """Settings from a file: YAML as --print-config writes it, some of it, or a run's record.json,
+    which a run's folder may stand for.
 
     Raises:
         ConfigError: if it is neither.
         OSError: if it cannot be read.
     """
+    if file.is_dir():
+        file = file / "record.json"
+        if not file.is_file():
+            raise ConfigError(
+                f"{file.parent} is a folder without a record.json; allowed: a YAML file as "
+                "--print-config writes it, a run's record.json, or a run's folder"
+            )
     text = file.read_text(encoding="utf8", errors="surrogateescape")
     values: Any
     try:

@@ -177,6 +177,12 @@ def test_the_commands_say_what_came_of_it(run, elsewhere, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == "1 new, 0 same, 0 conflicting, 0 refused"
     assert main(["export-runs", str(tmp_path / "out.tar.xz"), "--profile", "paper"]) == 0
     assert "0 runs in" in capsys.readouterr().out
+    capsys.readouterr()
+    assert main(["export-runs", str(tmp_path / "no.tar"), "--experiment", "nosuch"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: no finished runs of nosuch in ")
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / "no.tar").exists()
     assert main(["export-runs", str(tmp_path / "out.zip")]) == 2
     assert main(["import-runs", str(tmp_path / "none.tar")]) == 2
     (Path(tmp_path) / "noise.tar").write_bytes(b"noise" * 999)

@@ -38,6 +38,7 @@ def test_a_case_is_measured_in_its_own_process(what):
     assert 2**27 < result["peak_bytes"] < 2**33  # torch alone takes more than 128 MiB
 
 
+@pytest.mark.slow
 def test_run_writes_a_record_with_floors(results):
     table = benchmark.run([benchmark.Case(**TINY), benchmark.Case("inference", **TINY)], "smoke")
     assert list(table["what"]) == ["training", "inference"]
@@ -92,6 +93,7 @@ def test_the_serial_floor_takes_every_operation_by_its_larger_part():
     assert many["serial_floor_ms"] < many["flop_floor_ms"] + many["byte_floor_ms"]
 
 
+@pytest.mark.slow
 def test_compare_runs_another_revision_in_turns(results, tmp_path, monkeypatch):
     """A repository whose older revision is this kit, slowed down by a sleep."""
     repository = tmp_path / "kit"

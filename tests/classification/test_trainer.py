@@ -36,7 +36,13 @@ def timeless(rows):
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "lr"), [("Kar3", 0.003), ("Kar2", 0.003), ("AdamW", 0.01), ("SGD", 0.05)]
+    ("optimizer", "lr"),
+    [
+        ("Kar3", 0.003),
+        pytest.param("Kar2", 0.003, marks=pytest.mark.slow),
+        ("AdamW", 0.01),
+        pytest.param("SGD", 0.05, marks=pytest.mark.slow),
+    ],
 )
 def test_it_learns_what_can_be_learnt(tiny_model, tiny_config, tiny_data, optimizer, lr):
     config = tiny_config(train={"epochs": 6}, optimizer={"name": optimizer, "lr": lr})
@@ -143,7 +149,7 @@ class Interrupted(Trainer):
         return super()._step(batch, generator)
 
 
-@pytest.mark.parametrize("optimizer", ["Kar3", "SGD"])
+@pytest.mark.parametrize("optimizer", ["Kar3", pytest.param("SGD", marks=pytest.mark.slow)])
 def test_two_and_two_epochs_are_four_to_the_bit(
     tiny_model, tiny_config, tiny_data, tmp_path, optimizer
 ):

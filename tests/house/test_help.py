@@ -79,7 +79,8 @@ def test_without_a_command_it_says_what_one_can_do(call):
     assert all(f"  {name} " in out for name in COMMANDS)
     examples = out.split("examples\n")[1].splitlines()
     assert sum(line.startswith("  python -m terminator ") for line in examples) == 3
-    assert call("--help")[:2] == (0, out)
+    assert call("--help")[:2] == call("help")[:2] == (0, out)
+    assert call("help", "models")[:2] == call("models", "--help")[:2]
 
 
 def test_version_and_entry_point(call):
@@ -226,6 +227,8 @@ def test_keys_that_somebody_may_have_meant():
         (["fewshot", "--seed=3"], "e.g. train.seed=3"),
         (["train", "epochs=2"], "unknown setting epochs; did you mean train.epochs?"),
         (["train", "--config", "gone.yaml"], "gone.yaml"),
+        (["--versoin"], "unrecognized arguments: --versoin; did you mean --version?"),
+        (["help", "trian"], "unknown command 'trian'; did you mean train?"),
     ],
 )
 def test_did_you_mean(call, words, message):
@@ -274,6 +277,10 @@ def test_a_record_is_a_file_of_settings_and_its_run_is_found_again(call):
     assert again.splitlines()[-3:] == out.splitlines()[-3:]
     assert "epoch   1/1" in out
     assert "epoch   1/1" not in again  # nothing was trained
+    assert call("train", "--config", folder, "--profile", "smoke")[1] == again
+    status, _, err = call("train", "--config", folder.parent)
+    assert status == 2
+    assert err.startswith(f"error: {folder.parent} is a folder without a record.json; allowed: ")
     status, _, err = call("gan", "--config", f"{folder}/record.json")
     assert status == 2
     assert f"{folder}/record.json: unknown setting " in err
