@@ -66,7 +66,7 @@ def mixed(tmp_path_factory):
     for name in ("figures/a b.svg", "figures/a b.png", "runs/tiny/x/record.json", "index.csv"):
         (results / name).parent.mkdir(parents=True, exist_ok=True)
         (results / name).touch()
-    options = ["--jobs", "2", "--cell-timeout", "2", "--seeds", "3", "1", "--data-dir", str(folder)]
+    options = ["--jobs", "2", "--cell-timeout", "8", "--seeds", "3", "1", "--data-dir", str(folder)]
     options += ["-p", "rate", "2", "-p", "names", '["x", "y"]', "-p", "note", "two words"]
     code, text = call(notebooks, results, *options)
     return notebooks, results, code, text
