@@ -44,11 +44,8 @@ ROOT = Path(__file__).resolve().parent
 PROFILES = {"smoke": 900, "laptop": 3 * 3600, "paper": None}  # seconds that one cell may take
 MARKER = "papermill-error-cell-tag"
 LIBRARIES = ("papermill", "nbconvert", "nbformat", "ipykernel")
-WORKER = [
-    sys.executable,
-    str(Path(__file__).resolve()),
-    "--worker",
-]  # and a folder: see worker_main
+# and a folder: see worker_main
+WORKER = [sys.executable, str(Path(__file__).resolve()), "--worker"]
 # signals that came; a flag, since an exception raised by a signal handler can get lost
 interrupts = []
 
@@ -82,9 +79,8 @@ def worker_main(folder):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=watch_parent, daemon=True).start()
     try:
-        os.chdir(
-            folder
-        )  # so that all names below are short ones: papermill formats braces in paths
+        # so that all names below are short ones: papermill formats braces in paths
+        os.chdir(folder)
         error = execute(json.loads(Path("job.json").read_text(encoding="utf-8")), say)
     except KeyboardInterrupt:
         if os.getppid() != parent:  # it was killed and cannot tidy up
@@ -146,9 +142,8 @@ def execute(job, say):
         raised, error = failure, explain(failure, job)
     notebook = nbformat.read("executed.ipynb", 4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
-    if error is None and any(
-        cell.execution_count is None for cell in code
-    ):  # sys.exit() looks like success
+    # sys.exit() looks like success
+    if error is None and any(cell.execution_count is None for cell in code):
         error = "not every cell was executed: a cell left the notebook early"
     finish(notebook, job, current[0], error, raised)
     return error
@@ -168,9 +163,8 @@ def finish(notebook, job, index, error, raised):
     """Say in the notebook how its run ended, then write it and its HTML copy."""
     import nbformat
 
-    notebook.metadata.pop(
-        "papermill", None
-    )  # paths of this machine, and "completed" where nothing was
+    # paths of this machine, and "completed" where nothing was
+    notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
     kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}

@@ -129,12 +129,8 @@ class ModelConfig:
     local_hidden: int = 32  # hidden channels of the local slow nets
     channel_hidden: int = 32  # the channel slow net's, in the hyper-channel interaction
     interaction_hidden: int = 16  # the channel slow net's, in the hyper interaction
-    local_sizes: tuple[int, ...] = (
-        3,
-        9,
-        5,
-        7,
-    )  # kernel size per local branch l1..l4; 0 leaves one out
+    # kernel size per local branch l1..l4; 0 leaves one out
+    local_sizes: tuple[int, ...] = (3, 9, 5, 7)
     standardization: str = "g_ibs"  # after the bottleneck: g_ibs, batch, instance, batch_affine
     rgu: bool = True  # False: a linear map in each RGU's place
     hyper_channel_interaction: bool = True  # False: interacted = IS(x)
@@ -229,9 +225,8 @@ class ModelConfig:
                 groups.
         """
         in_channels = self.in_channels or 3
-        first = self.groups // math.gcd(
-            in_channels, self.groups
-        )  # in_channels * first divides into the groups
+        # in_channels * first divides into the groups
+        first = self.groups // math.gcd(in_channels, self.groups)
         size = self.size or 32
         full = dataclasses.replace(
             self,

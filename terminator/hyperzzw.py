@@ -85,9 +85,8 @@ def convolution_operator(score: Tensor, value: Tensor, causal: bool = False) -> 
     axes = list(range(2, value.ndim))
     padded = [2 * size for size in sizes] if causal else list(sizes)
     wide = torch.promote_types(value.dtype, torch.float32)
-    with torch.autocast(
-        value.device.type, enabled=False
-    ):  # transforms have no half precision on every device
+    # transforms have no half precision on every device
+    with torch.autocast(value.device.type, enabled=False):
         spectrum = torch.fft.rfftn(score.to(wide), padded, axes) * torch.fft.rfftn(
             value.to(wide), padded, axes
         )

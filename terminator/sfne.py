@@ -118,9 +118,8 @@ def interaction_score(y: Tensor, channel_kernel: Tensor, spatial_kernel: Tensor)
     """
     channel_mean = mean_over(y.flatten(2), -1)[:, None]  # (N, 1, C)
     channel = hyperzzw.two_elementwise(channel_kernel.to(y.dtype), channel_mean)
-    spatial = hyperzzw.two_elementwise(
-        spatial_kernel.to(y.dtype), mean_over(y, 1, keepdim=True)
-    )  # (N, 1, *positions)
+    # (N, 1, *positions)
+    spatial = hyperzzw.two_elementwise(spatial_kernel.to(y.dtype), mean_over(y, 1, keepdim=True))
     return torch.sigmoid(spatial * channel.view(*y.shape[:2], *[1] * (y.ndim - 2)))
 
 
@@ -297,15 +296,13 @@ class SFNEBlock(nn.Module):
         fast = self.standardize(self.rgu_slow(score) + self.rgu_fast(x))  # IS(RGU_s(S) + RGU_f(Z))
         mixed = self.standardize(self.mixer(x))  # IS(channel mixer of Z)
         channel = x if self.hyper_channel_interaction is None else self.hyper_channel_interaction(x)
-        interacted = self.standardize(
-            channel
-        )  # IS(Z * sigmoid((w * y) * y)), y the channels' means
+        # IS(Z * sigmoid((w * y) * y)), y the channels' means
+        interacted = self.standardize(channel)
 
         # global branches: S as fast weight, (N, C, *positions) each
         o, o_mixed, o_interacted = (self._global(score, z) for z in (fast, mixed, interacted))
-        local, kernels = self._local(
-            x, mixed, interacted
-        )  # local hyper-kernels (C, 1, k[, k]), applied
+        # local hyper-kernels (C, 1, k[, k]), applied
+        local, kernels = self._local(x, mixed, interacted)
         if tiled:
             skips = tuple(
                 skip.repeat(1, x.shape[1] // skip.shape[1], *[1] * (x.ndim - 2)) for skip in skips
@@ -324,18 +321,15 @@ class SFNEBlock(nn.Module):
             "skip2": skips[1] if len(skips) > 1 else None,
         }
         hyper_score = None
-        if (
-            self.hyper_interaction is not None
-        ):  # Z * sigmoid(s_s * s_c), both scores of the high-level o
+        # Z * sigmoid(s_s * s_c), both scores of the high-level o
+        if self.hyper_interaction is not None:
             branches["hyper"], hyper_score = self.hyper_interaction(o, x)
         there = {name: branch for name, branch in branches.items() if branch is not None}
 
-        encoded = self.bottleneck(
-            list(there.values())
-        )  # one linear map of all branches: (N, f C, *positions)
-        output = self.dropout(
-            F.gelu(self.group_standardize(encoded)).add_(self.bias.to(x.dtype))
-        )  # G-IBS, GELU
+        # one linear map of all branches: (N, f C, *positions)
+        encoded = self.bottleneck(list(there.values()))
+        # G-IBS, GELU
+        output = self.dropout(F.gelu(self.group_standardize(encoded)).add_(self.bias.to(x.dtype)))
         return BlockParts(
             output, hyper_kernel, score, there, mixed, interacted, kernels, hyper_score
         )

@@ -103,9 +103,8 @@ class SlowNet(nn.Module):
             self.output.weight.div_(math.sqrt(size**dimensions))
 
     def forward(self) -> Tensor:
-        return self.kept(
-            lambda: self.hyper_kernel(self.output.of_rows(self.hidden()))
-        )  # (1, C, *size)
+        # (1, C, *size)
+        return self.kept(lambda: self.hyper_kernel(self.output.of_rows(self.hidden())))
 
     def kept(self, make: Callable[[], Tensor]) -> Tensor:
         """What `make` computes; without gradients, in evaluation, only once for the same
@@ -118,9 +117,8 @@ class SlowNet(nn.Module):
                 return make()
             state = [(t.data_ptr(), t._version) for t in (*self.parameters(), *self.buffers())]
             if self._kept is None or self._kept[0] != [*state, self._kept[1]._version]:
-                with torch.inference_mode(
-                    False
-                ):  # whose tensors would not notice a change in place
+                # whose tensors would not notice a change in place
+                with torch.inference_mode(False):
                     kernel = make().detach()
                 self._kept = [*state, kernel._version], kernel
             return self._kept[1]
@@ -130,9 +128,8 @@ class SlowNet(nn.Module):
         coords, bias_map = self.coords.flatten(2)[0], self.bias_map.flatten(1)  # (d, P), (1, P)
         h = self.filters[0].of_rows(coords)  # h_0 = g_0(c)
         for sinusoid, linear in zip(self.filters[1:], self.linears, strict=True):
-            h = torch.addcmul(
-                bias_map, sinusoid.of_rows(coords), linear.of_rows(h)
-            )  # g_i(c) (U_i h + u_i) + P
+            # g_i(c) (U_i h + u_i) + P
+            h = torch.addcmul(bias_map, sinusoid.of_rows(coords), linear.of_rows(h))
         return h
 
     def hyper_kernel(self, rows: Tensor) -> Tensor:
@@ -268,9 +265,8 @@ class LocalSlowNet(SlowNet):
         coords, bias_map = self.coords.flatten(2)[0], self.bias_map.flatten(1)  # (d, P), (1, P)
         h = self.filters[0].of_rows(coords)  # (hidden, P)
         for i, linear in enumerate(self.linears):
-            h = torch.addcmul(
-                bias_map, self.filters[i + 1].of_rows(coords), linear.of_rows(h)
-            )  # g (U h + u) + P
+            # g (U h + u) + P
+            h = torch.addcmul(bias_map, self.filters[i + 1].of_rows(coords), linear.of_rows(h))
             h = self.renormalizations[i](h)
             if q is not None:
                 h = h * self.gates[i].of_rows(q)  # T q + t
@@ -309,6 +305,5 @@ class FourierSlowNet(nn.Module):
                 "dimensions, (1, d, *positions)"
             )
         phase = 2 * torch.pi * torch.einsum("fd,nd...->n...f", self.frequencies, coords)
-        return self.output(torch.cat([phase.sin(), phase.cos()], dim=-1)).movedim(
-            -1, 1
-        )  # (1, C, *positions)
+        # (1, C, *positions)
+        return self.output(torch.cat([phase.sin(), phase.cos()], dim=-1)).movedim(-1, 1)

@@ -18,10 +18,8 @@ from terminator.runtime.distributed import MeanOverRanks, world_size
 
 EPS = 1e-5
 KINDS = ("g_ibs", "batch", "instance", "batch_affine")
-EVALUATIONS = {
-    "released": "batch",
-    "calibrated": "calibrated",
-}  # protocol: source of the statistics
+# protocol: source of the statistics
+EVALUATIONS = {"released": "batch", "calibrated": "calibrated"}
 
 
 class BatchStatistic(nn.Module):
@@ -86,9 +84,8 @@ class BatchStatistic(nn.Module):
 
 def standardize_last(x: Tensor) -> Tensor:
     """(x - mean) / sqrt(var + 1e-5) over the last axis, statistics in float32 or wider."""
-    with torch.autocast(
-        x.device.type, enabled=False
-    ):  # else CUDA's autocast would widen the result as well
+    # else CUDA's autocast would widen the result as well
+    with torch.autocast(x.device.type, enabled=False):
         return F.layer_norm(x, x.shape[-1:], eps=EPS)
 
 
@@ -146,9 +143,8 @@ class BatchStandardization(nn.Module):
         return y * _per_channel(self.weight, y) + _per_channel(self.bias, y)
 
     def _synchronized(self, x: Tensor, axes: list[int]) -> Tensor:
-        wide = x.to(
-            torch.promote_types(x.dtype, torch.float32)
-        )  # statistics in half precision would be too coarse
+        # statistics in half precision would be too coarse
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
         mean = MeanOverRanks.apply(wide.mean(axes, keepdim=True))  # (1, C, 1, ...)
         centred = wide - mean
         variance = MeanOverRanks.apply(centred.square().mean(axes, keepdim=True))
@@ -195,9 +191,8 @@ class GroupStandardization(nn.Module):
         self.instance = InstanceStandardization()
 
     def forward(self, x: Tensor) -> Tensor:
-        pairs = x.transpose(0, 1).unflatten(
-            0, (self.groups // 2, 2, -1)
-        )  # (G/2, 2, C/G, N, *positions)
+        # (G/2, 2, C/G, N, *positions)
+        pairs = x.transpose(0, 1).unflatten(0, (self.groups // 2, 2, -1))
         halves = []
         for part, standardize in zip(pairs.unbind(1), (self.batch, self.instance), strict=True):
             y = standardize(part.flatten(0, 1).transpose(0, 1))  # (N, C/2, *positions)

@@ -66,9 +66,8 @@ class Loop(Generic[C]):
 
     unit = "images"  # what train.batch_size counts
     tested = "test"  # the split that is looked at after every epoch
-    counted: ClassVar[tuple[str, ...]] = (
-        "correct",
-    )  # logged values that are sums over a process's share
+    # logged values that are sums over a process's share
+    counted: ClassVar[tuple[str, ...]] = ("correct",)
     advice = (
         "Try a lower optimizer.lr, a longer scheduler.warmup_epochs, or train.precision=float32."
     )
@@ -204,9 +203,8 @@ class Loop(Generic[C]):
         totals = {name: value.to(self.device) for name, value in totals.items()}
         done, before = (0, 0.0) if within is None else (within["step"], within["seconds"])
         started = time.perf_counter()
-        check_every = (
-            1 if self.device.type == "cpu" else 50
-        )  # reading a loss off a GPU waits for it
+        # reading a loss off a GPU waits for it
+        check_every = 1 if self.device.type == "cpu" else 50
         lr = 0.0
         with bar(steps, f"epoch {epoch + 1}/{epochs}", "batch", silent=rank() > 0) as progress:
             progress.update(done)

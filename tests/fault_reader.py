@@ -14,9 +14,8 @@ import warnings
 from pathlib import Path
 
 SECONDS = 20  # of a case; then the process is ended
-MEMORY = (
-    3 * 2**30
-)  # bytes that may be asked for beyond what the process has: a belt for the machine
+# bytes that may be asked for beyond what the process has: a belt for the machine
+MEMORY = 3 * 2**30
 
 
 def read(root):

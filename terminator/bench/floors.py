@@ -109,9 +109,8 @@ def _convolution_gradients(
     return len(given) * 2 * torch.Size([gradient[0], *gradient[2:], *weight]).numel()
 
 
-COUNTED = {
-    torch.ops.aten.convolution_backward: _convolution_gradients
-}  # in place of torch's own formulas
+# in place of torch's own formulas
+COUNTED = {torch.ops.aten.convolution_backward: _convolution_gradients}
 
 
 def work(step: Callable[[], object]) -> list[tuple[int, int]]:

@@ -185,12 +185,10 @@ def interaction_logits(block: SFNEBlock, parts: BlockParts) -> Tensor:
     away.
     """
     y, net = parts.branches["o"], block.hyper_interaction
-    channel = hyperzzw.two_elementwise(
-        net.channel_slow_net(), y.flatten(2).mean(-1)[:, None]
-    )  # (N, 1, C)
-    spatial = hyperzzw.two_elementwise(
-        net.spatial_slow_net(), y.mean(1, keepdim=True)
-    )  # (N, 1, *positions)
+    # (N, 1, C)
+    channel = hyperzzw.two_elementwise(net.channel_slow_net(), y.flatten(2).mean(-1)[:, None])
+    # (N, 1, *positions)
+    spatial = hyperzzw.two_elementwise(net.spatial_slow_net(), y.mean(1, keepdim=True))
     return spatial * channel.view(*y.shape[:2], *[1] * (y.ndim - 2))
 
 

@@ -87,9 +87,8 @@ class ResNet18(Baseline):
         super().__init__(config, network)
         self.layers = resnet18(num_classes=config.classes, norm_layer=_batch_norm)
         self.layers.conv1 = nn.Conv2d(config.in_channels, 64, 3, padding=1, bias=False)
-        nn.init.kaiming_normal_(
-            self.layers.conv1.weight, mode="fan_out", nonlinearity="relu"
-        )  # as torchvision's
+        # as torchvision's
+        nn.init.kaiming_normal_(self.layers.conv1.weight, mode="fan_out", nonlinearity="relu")
         self.layers.maxpool = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -124,21 +123,18 @@ class GlobalConvolution(nn.Module):
             alpha=config.gamma_alpha,
             beta=config.gamma_beta,
         )
-        self.slow_net.bias_map.requires_grad_(
-            False
-        )  # a map over positions is Terminator's; here it stays 0
-        for (
-            sinusoid
-        ) in self.slow_net.filters:  # without phases every kernel would be 0 at its centre
+        # a map over positions is Terminator's; here it stays 0
+        self.slow_net.bias_map.requires_grad_(False)
+        # without phases every kernel would be 0 at its centre
+        for sinusoid in self.slow_net.filters:
             nn.init.uniform_(sinusoid.bias, -math.pi, math.pi)
         self.width = nn.Parameter(torch.full((config.dimensions,), MASK_WIDTH))
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def kernel(self) -> Tensor:
         """The masked kernel (1, C, k[, k]), k = size or size + 1."""
-        scaled = self.slow_net.coords / self.width.view(
-            1, -1, *[1] * len(self.width)
-        )  # (1, d, k[, k])
+        # (1, d, k[, k])
+        scaled = self.slow_net.coords / self.width.view(1, -1, *[1] * len(self.width))
         return self.slow_net() * torch.exp(-0.5 * scaled.square().sum(1, keepdim=True))
 
     def forward(self, x: Tensor) -> Tensor:

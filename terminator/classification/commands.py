@@ -116,9 +116,8 @@ def evaluate(args: argparse.Namespace) -> None:
     if config is None or any(word.startswith("preset=") for word in args.words):
         config = build_config(args.words)
     else:
-        if any(
-            word.startswith("dataset.name=") for word in args.words
-        ):  # other data, in the same form
+        # other data, in the same form
+        if any(word.startswith("dataset.name=") for word in args.words):
             config = config.updated(dataset={"train_size": None, "test_size": None})
         config = config.updated(*args.words)
     print(*_accuracies(runs.evaluate_file(file, config, args.data_dir)), sep="\n")

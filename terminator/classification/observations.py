@@ -17,10 +17,8 @@ from torch import Tensor, nn
 from terminator.model import Terminator
 from terminator.standardization import set_evaluation
 
-INKED = (
-    "digits",
-    "MNIST",
-)  # data sets whose object is what is bright: ground truth for the slow scores
+# data sets whose object is what is bright: ground truth for the slow scores
+INKED = ("digits", "MNIST")
 INK = 0.5  # of full brightness
 IMAGES_KEPT = 4  # images whose fields are kept
 EDGES = np.linspace(-4.0, 4.0, 81)  # of the bins of histograms; what lies outside is not counted
@@ -91,11 +89,12 @@ def _watch(model: nn.Module) -> dict[tuple[int, str], Tensor]:
     else:  # torchvision's residual blocks
         blocks, name = [module for module in model.modules() if hasattr(module, "bn2")], "bn2"
     for number, block in enumerate(blocks, start=1):
+        # += follows
         block.get_submodule(name).register_forward_hook(
             lambda _, given, out, number=number: seen.__setitem__(
                 (number, "standardised"), out.clone()
             )
-        )  # += follows
+        )
         block.register_forward_hook(
             lambda _, given, out, number=number: seen.__setitem__(
                 (number, "output"), out.output if hasattr(out, "output") else out

@@ -17,9 +17,8 @@ from terminator.model import BlockParts
 from terminator.plots import fields as plots_fields
 from terminator.runtime.progress import HEADLESS_VARIABLE
 
-Fields = Callable[
-    [BlockParts, int, int], Mapping[str, Tensor]
-]  # (block's parts, image, channel) to named (H, W)
+# (block's parts, image, channel) to named (H, W)
+Fields = Callable[[BlockParts, int, int], Mapping[str, Tensor]]
 
 
 def score_fields(part: BlockParts, image: int, channel: int) -> dict[str, Tensor]:
@@ -104,9 +103,8 @@ class Panel:
         picture = ipywidgets.Image(format="png")
 
         def draw(_: Any = None) -> None:
-            channel.max = self._channels(
-                block.value
-            )  # which moves a channel that the block does not have
+            # which moves a channel that the block does not have
+            channel.max = self._channels(block.value)
             buffer = io.BytesIO()
             self.figure(image.value, block.value, channel.value).savefig(buffer, format="png")
             picture.value = buffer.getvalue()

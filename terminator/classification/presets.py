@@ -26,11 +26,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "digits": {**_DIGITS, "train": {"epochs": 6}},
     "tour": {**_DIGITS, "train": {"epochs": 3}},
     "mnist": {"dataset": {"name": "MNIST", "crop_padding": 2, "flip": False}},
-    "cifar10": {
-        "dataset": {"name": "CIFAR10"},
-        **_CIFAR,
-        "test": {"drop_last": True},
-    },  # 9,984 images, as logged
+    # 9,984 images, as logged
+    "cifar10": {"dataset": {"name": "CIFAR10"}, **_CIFAR, "test": {"drop_last": True}},
     "cifar100": {
         "dataset": {"name": "CIFAR100"},
         **_CIFAR,
@@ -49,12 +46,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "scheduler": {"warmup_epochs": 0.5},
         "train": {"epochs": 3},
     },
+    # with dataset.name=FOLDER
     "own": {
         "dataset": {"channels": 3, "image_size": 16, "crop_padding": 1, "flip": False},
         "optimizer": {"lr": 0.0012},
         "scheduler": {"warmup_epochs": 1},
         "train": {"epochs": 6},
-    },  # with dataset.name=FOLDER
+    },
     "cifar10-laptop": {
         "dataset": {
             "name": "CIFAR10",

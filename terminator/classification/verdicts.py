@@ -110,9 +110,8 @@ def _differs(record: Mapping[str, Any]) -> str:
 def _accuracy(record: Mapping[str, Any], epoch: int | None, protocol: str) -> float:
     if epoch is None:
         return accuracy_of(record, protocol)
-    return next(
-        row["test_accuracy"] for row in record["epochs"] if row["epoch"] == epoch
-    )  # as released
+    # as released
+    return next(row["test_accuracy"] for row in record["epochs"] if row["epoch"] == epoch)
 
 
 def by_setting(runs: Records) -> dict[str, list[dict[str, Any]]]:

@@ -17,10 +17,8 @@ from typing import BinaryIO
 from terminator.data.sources import DatasetCorrupt
 
 MAX_HEADER_BYTES = 2**20  # of a member's extended header: long names, times, owners
-ALWAYS_ALLOWED, EXPANSION = (
-    2**30,
-    200,
-)  # an archive may unpack to so many bytes, or so many times its own size
+# an archive may unpack to so many bytes, or so many times its own size
+ALWAYS_ALLOWED, EXPANSION = (2**30, 200)
 _EXTENDED = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
@@ -65,9 +63,8 @@ def list_zip(source: Path, limit: int | None, most: int) -> tuple[list[str], lis
         for member in _zip_members(archive, source, most):
             kind = stat.S_IFMT(member.external_attr >> 16)
             if kind in (0, stat.S_IFREG, stat.S_IFDIR):
-                if (
-                    not member.is_dir()
-                ):  # a damaged name would lose a file without a word; each is stored twice
+                # a damaged name would lose a file without a word; each is stored twice
+                if not member.is_dir():
                     archive.open(member).close()
                 names.append(member.filename)
             else:
@@ -92,9 +89,8 @@ def open_zip(source: Path, wanted: set[str], most: int) -> Iterator[tuple[str, i
 class _Header(tarfile.TarInfo):
     """A member's header whose extensions are read only as far as they can be meant."""
 
-    def _proc_member(
-        self, archive: tarfile.TarFile
-    ) -> tarfile.TarInfo:  # tarfile's own place for such a change
+    # tarfile's own place for such a change
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         if self.size < 0 or (self.type in _EXTENDED and self.size > MAX_HEADER_BYTES):
             raise tarfile.ReadError(
                 f"a header of {self.size:,} bytes; allowed: {MAX_HEADER_BYTES:,}"

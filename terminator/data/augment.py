@@ -169,9 +169,8 @@ class Augmentation:
             columns = torch.where(flips, columns.flip(1), columns)  # (N, W)
         from_rows = _fold(rows, height, self.mode).unsqueeze(2)  # (N or 1, H, 1)
         index = from_rows * width + _fold(columns, width, self.mode).unsqueeze(1)  # (N or 1, H, W)
-        index = (
-            index.expand(count, -1, -1).flatten(1).unsqueeze(1).expand(-1, channels, -1)
-        )  # (N, C, H*W)
+        # (N, C, H*W)
+        index = index.expand(count, -1, -1).flatten(1).unsqueeze(1).expand(-1, channels, -1)
         out = images.flatten(2).gather(2, index).view_as(images)  # (N, C, H, W)
         if self.mode == "constant" and draws.offsets is not None:
             inside_rows, inside_columns = (

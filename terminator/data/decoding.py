@@ -38,9 +38,8 @@ def convert_channels(images: np.ndarray, channels: int | None, name: str) -> np.
     if have != 3:
         raise ValueError(f"{name} has {have} channels: only 1 and 3 can be converted to {channels}")
     luma = np.empty_like(images[:, :1])
-    for start in range(
-        0, len(images), 4096
-    ):  # in pieces: 32-bit copies of everything would be large
+    # in pieces: 32-bit copies of everything would be large
+    for start in range(0, len(images), 4096):
         red, green, blue = images[start : start + 4096].transpose(1, 0, 2, 3).astype(np.uint32)
         luma[start : start + 4096, 0] = (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
     return luma  # (N, 1, H, W)

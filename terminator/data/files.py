@@ -327,9 +327,8 @@ def open_files(source: Path, wanted: set[str]) -> Iterator[tuple[str, int, Binar
     read = archives.open_zip if source.name.lower().endswith(".zip") else archives.open_tar
     members = read(source, wanted, MAX_FILES)
     while True:
-        with readable(
-            source
-        ):  # not around the yield: what the caller raises is not the archive's fault
+        # not around the yield: what the caller raises is not the archive's fault
+        with readable(source):
             found = next(members, None)
         if found is None:
             return

@@ -91,9 +91,8 @@ def _split_folders(images: Paths, source: Path) -> dict[str, str]:
     tops = {path[0] for path in images.values() if len(path) > 1}
     named = sorted(top for top in tops if top.lower() in ROLES)
     if len(named) < len(tops) or not any(ROLES[top.lower()] == "train" for top in named):
-        named = [
-            top for top in named if _is_split(top, images.values())
-        ]  # "valid" may be a class beside "invalid"
+        # "valid" may be a class beside "invalid"
+        named = [top for top in named if _is_split(top, images.values())]
     found: dict[str, str] = {}
     for top in named:
         role = ROLES[top.lower()]

@@ -90,9 +90,8 @@ def _made(
     import joblib  # comes with scikit-learn; its processes need no main module that can be imported
 
     with joblib.Parallel(processes) as pool:
-        for first in range(
-            0, len(missing), processes
-        ):  # in rounds, so that a kill loses no more than one
+        # in rounds, so that a kill loses no more than one
+        for first in range(0, len(missing), processes):
             numbers = missing[first : first + processes]
             yield from zip(
                 numbers,

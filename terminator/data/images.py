@@ -335,9 +335,8 @@ def _describe(
     images = parts[0]
     levels = torch.arange(256, dtype=torch.float64) / 255
     mean, std = [], []
-    for channel in range(
-        images.shape[1]
-    ):  # from the histogram: exact, and the same on every machine
+    # from the histogram: exact, and the same on every machine
+    for channel in range(images.shape[1]):
         share = torch.bincount(images[:, channel].flatten(), minlength=256).double()
         share /= share.sum()
         mean.append(float((share * levels).sum()))

@@ -46,9 +46,8 @@ class Canvases:
     def __init__(self, kind: Dashes, masks: np.ndarray, random: np.random.RandomState):
         self.kind, self.masks, self.random = kind, masks, random
         self.frame = (masks.shape[1] - kind.geometry.window) // 2
-        self.crowded = (
-            masks.max((1, 2)) >= OVERLAP
-        )  # two neighbours collided: no dash fits any more
+        # two neighbours collided: no dash fits any more
+        self.crowded = masks.max((1, 2)) >= OVERLAP
 
     @classmethod
     def empty(cls, kind: Dashes, count: int, random: np.random.RandomState) -> Canvases:
@@ -188,10 +187,8 @@ def grow_contours(
     """Try `count` images at once; those whose two contours reached their length."""
     g = kind.geometry
     canvases = Canvases.empty(kind, count, random)
-    central = (
-        2 * g.seed_distance,
-        g.window - 2 * g.seed_distance,
-    )  # only there the first tail may lie
+    # only there the first tail may lie
+    central = (2 * g.seed_distance, g.window - 2 * g.seed_distance)
     tails = random.randint(*central, size=(count, 2))
     first = Contour.start(kind, tails, random.randint(0, 360, count))
     others = moved(tails, random.random_sample(count) * 2 * np.pi, g.seed_distance)
@@ -320,9 +317,8 @@ def dots(images: Tensor) -> Tensor:
     Args:
         images: (N, S, S).
     """
-    squares = -F.max_pool2d(-images[:, None].float(), 2, stride=1)[
-        :, 0
-    ]  # the darkest of each two by two
+    # the darkest of each two by two
+    squares = -F.max_pool2d(-images[:, None].float(), 2, stride=1)[:, 0]
     side = squares.shape[-1]
     grid = torch.cartesian_prod(torch.arange(side), torch.arange(side))
     found = []

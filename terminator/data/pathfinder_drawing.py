@@ -20,9 +20,8 @@ ANTI_ALIASING = 2
 def moved(coordinate: np.ndarray, angle: np.ndarray | float, distance: float) -> np.ndarray:
     """Coordinates (..., 2) displaced by `distance` at `angle` (...), rounded up."""
     step = distance * np.stack([np.sin(angle), np.cos(angle)], axis=-1)
-    return np.ceil((coordinate + step).round(9)).astype(
-        np.int64
-    )  # rounded first: sin(pi) is not quite 0
+    # rounded first: sin(pi) is not quite 0
+    return np.ceil((coordinate + step).round(9)).astype(np.int64)
 
 
 def disc_offsets(radius: float) -> np.ndarray:

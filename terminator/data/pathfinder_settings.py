@@ -29,9 +29,8 @@ class Geometry(NamedTuple):
 
 
 GEOMETRIES = {
-    32: Geometry(
-        32, 7, 1.5, 2, 0.5, (1,), 1.0, 2.0, 0.75, 20, 2
-    ),  # setback: what the samples' statistics ask for
+    # setback: what the samples' statistics ask for
+    32: Geometry(32, 7, 1.5, 2, 0.5, (1,), 1.0, 2.0, 0.75, 20, 2),
     128: Geometry(128, 20, 3.0, 5, 1.5, (2, 3), 1.8, 0.9, 1.0, 35, 0),  # Path-X
 }
 

@@ -301,11 +301,8 @@ def _split(name: str, root: Path, train: bool) -> tuple[np.ndarray, np.ndarray, 
         classes = cls.classes if name == "FashionMNIST" else [str(digit) for digit in range(10)]
         return images[:, None], labels.astype(np.int64), tuple(classes)  # (N, 1, 28, 28)
     part = cls(root, train=train, download=False)
-    return (
-        part.data.transpose(0, 3, 1, 2),
-        np.asarray(part.targets),
-        tuple(part.classes),
-    )  # (N, 3, 32, 32)
+    # (N, 3, 32, 32)
+    return (part.data.transpose(0, 3, 1, 2), np.asarray(part.targets), tuple(part.classes))
 
 
 def _label_faults(

@@ -329,9 +329,8 @@ def spread_table(
     """
     rows = []
     for ham in hams:
-        first = torch.stack(
-            [ham.first_bases(x, rank, seed) for seed in range(draws)]
-        )  # (draws, D, R)
+        # (draws, D, R)
+        first = torch.stack([ham.first_bases(x, rank, seed) for seed in range(draws)])
         for k in steps:
             found = reconstruct(*ham.decompose(x.expand(draws, *x.shape), first, k))
             rows.append({"ham": ham.title, "steps": k, "spread": spread(found)})

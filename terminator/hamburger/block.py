@@ -68,9 +68,8 @@ class Hamburger(nn.Module):
             self.ham_scale = nn.Parameter(torch.zeros(1) if s.zero_ham else torch.ones(1))
             self.shortcut_scale = nn.Parameter(torch.ones(1))
         for module in self.modules():
-            if isinstance(
-                module, conv
-            ):  # deviation sqrt(2 / (k k C_out)); biases keep torch's default
+            # deviation sqrt(2 / (k k C_out)); biases keep torch's default
+            if isinstance(module, conv):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(

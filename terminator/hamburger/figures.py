@@ -141,9 +141,8 @@ def gan_grids(grids: Mapping[str, Tensor], columns: int, title: str | None = Non
             .reshape(n // columns * h, columns * w, c)
             .numpy()
         )
-        axis.imshow(
-            mosaic if c == 3 else mosaic[..., 0], cmap="gray", vmin=0, vmax=255
-        )  # a colour image needs no map
+        # a colour image needs no map
+        axis.imshow(mosaic if c == 3 else mosaic[..., 0], cmap="gray", vmin=0, vmax=255)
         axis.set_title(plain(name), fontsize=8.5)
         axis.set(xticks=[], yticks=[])
         axis.grid(False)

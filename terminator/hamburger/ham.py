@@ -134,9 +134,8 @@ class Ham(nn.Module):
                 f"x has {shape[1]} positions; allowed: {self.bases.shape[1]}, the positions of the "
                 "shared bases (random_init=True takes any number)"
             )
-        return self.bases.repeat(
-            len(x), 1, 1
-        )  # (B*S, D, R), heads innermost; a copy: updates are in place
+        # (B*S, D, R), heads innermost; a copy: updates are in place
+        return self.bases.repeat(len(x), 1, 1)
 
     def _is_update_due(self) -> bool:
         when = {"training": self.training, "released": not self.training, "off": False}

@@ -52,13 +52,11 @@ class Hamburger(nn.Module):
         """Mix x (B, E, *positions); a mask (B, P) for one axis of positions only."""
         lowered = F.relu(self.lower(x)).flatten(2)  # (B, E, P)
         if mask is not None:
-            lowered = (
-                lowered * mask[:, None, :]
-            )  # a column of zeros gets no coefficients, and so moves no basis
+            # a column of zeros gets no coefficients, and so moves no basis
+            lowered = lowered * mask[:, None, :]
         positions = lowered.shape[2]
-        missing = max(
-            0, self.ham.settings.rank - positions
-        )  # a ham takes no fewer columns than bases
+        # a ham takes no fewer columns than bases
+        missing = max(0, self.ham.settings.rank - positions)
         mixed = self.ham(F.pad(lowered, (0, missing)))[..., :positions]
         return self.upper(mixed.reshape(x.shape))
 

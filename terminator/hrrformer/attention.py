@@ -97,9 +97,8 @@ class HolographicAttention(nn.Module):
             "uniform": ("value", "output"),
             "off": (),
         }
-        for name in maps[
-            weights
-        ]:  # no map without use: a control is not to count parameters it does not have
+        # no map without use: a control is not to count parameters it does not have
+        for name in maps[weights]:
             setattr(self, name, lecun_linear(width, width, bias))
         learned = temperature == "learned" and weights == "softmax"
         self.log_temperature = nn.Parameter(torch.zeros(heads)) if learned else None
@@ -161,9 +160,8 @@ class HolographicAttention(nn.Module):
         return rows_map(mixed, weight, self.output.bias)
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(
-            -1, (self.heads, -1)
-        )  # (B, T, h, D): heads stay in place, transforms need no copy
+        # (B, T, h, D): heads stay in place, transforms need no copy
+        return x.unflatten(-1, (self.heads, -1))
 
     def _ask(self, x: Tensor, value: Tensor, mask: Tensor | None, return_parts: bool):
         """All parts by name, (B, T, h, ...), the value (projected, if so chosen), and the cosines
@@ -177,9 +175,8 @@ class HolographicAttention(nn.Module):
             bound = algebra.spectrum(key) * algebra.spectrum(value)  # (B, T, h, D // 2 + 1)
             if mask is not None and self.mask_superposition:
                 bound = bound * mask[:, :, None, None]
-            memory = bound.sum(
-                1, keepdim=True
-            )  # (B, 1, h, D // 2 + 1), stays in the Fourier domain
+            # (B, 1, h, D // 2 + 1), stays in the Fourier domain
+            memory = bound.sum(1, keepdim=True)
             answer = algebra.unbound_spectrum(memory, algebra.spectrum(query), self.exact)
             retrieved = algebra.from_spectrum(answer, value.shape[-1])  # (B, T, h, D)
             score = algebra.cosine(value, retrieved)  # (B, T, h)

@@ -23,11 +23,12 @@ from torch import Tensor
 from terminator.hrrformer import algebra
 from terminator.runtime.progress import bar
 
+# (projected to unit magnitude, exact inverse); projected, both inverses agree
 ARMS = {
     "raw, approximate inverse": (False, False),
     "raw, exact inverse": (False, True),
     "projected": (True, False),
-}  # (projected to unit magnitude, exact inverse); projected, both inverses agree
+}
 ITEMS = 1024  # vectors among which the right value has to be found
 
 

@@ -32,18 +32,17 @@ EXPERIMENT = "hrr_inside"
 TRAINED, UNTRAINED, PERMUTED = "trained", "untrained", "trained, pixels permuted"
 SHUFFLED_POSITIONS = "trained, positions shuffled"
 CONTROLS = [UNTRAINED, PERMUTED]
-MAIN, SHUFFLED = (
-    "Hrrformer",
-    "Hrrformer, permuted pixels",
-)  # labels of longrange.presets.study("image", ...)
+# labels of longrange.presets.study("image", ...)
+MAIN, SHUFFLED = ("Hrrformer", "Hrrformer, permuted pixels")
 IMAGES = {"smoke": 256, "laptop": 512, "paper": 1024}  # test images that the mean maps are means of
 SHOWN = 6  # images whose own maps are kept
 DIGITS = 4  # significant ones of a map that is kept
+# widths, pairs
 CAPACITY = {
     "smoke": ((16, 64, 256), (1, 2, 4, 8, 16, 32, 64, 256)),
     "laptop": ((16, 64, 256, 1024), (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)),
     "paper": ((16, 64, 256, 1024), (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)),
-}  # widths, pairs
+}
 
 
 def capacity_curve(profile: str, queries: int | None = None) -> pd.DataFrame:
@@ -165,13 +164,13 @@ def _shown(network: Any, tokens: Tensor) -> dict[str, Any]:
     of them.
     """
     found = anatomy.anatomy(network, tokens[0])
+    # (h, T, T)
     cosine = (
         F.normalize(found.retrieved, dim=-1, eps=1e-8)
         @ F.normalize(found.value, dim=-1, eps=1e-8).mT
-    )  # (h, T, T)
-    other = cosine[
-        :, torch.arange(cosine.shape[1]), torch.arange(cosine.shape[1]).roll(1)
-    ]  # another token's value
+    )
+    # another token's value
+    other = cosine[:, torch.arange(cosine.shape[1]), torch.arange(cosine.shape[1]).roll(1)]
     return {
         "tokens": _kept(tokens[:SHOWN]),
         "weights": _kept(anatomy.weights_over(network, tokens[:SHOWN])),
@@ -364,9 +363,8 @@ def claims(
     growth = mixer_tables.token_growth(costs).loc["hrrformer"]
     lengths = f"from T = {int(growth['from'])} to {int(growth['to'])}"
     for what in ("time", "memory"):
-        known = (
-            what == "memory" or growth["from"] >= mixer_tables.FAR
-        )  # below, times are those of calls
+        # below, times are those of calls
+        known = what == "memory" or growth["from"] >= mixer_tables.FAR
         claim(
             f"{what} grows in proportion to the sequence",
             f"power {growth[what]:.2f} {lengths}",

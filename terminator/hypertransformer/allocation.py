@@ -67,9 +67,8 @@ def allocate_output(
         shape = (blocks.shape[-2], in_channels, kernel_size, kernel_size)
         kernel = blocks[..., :length].mT.flatten(-2).unflatten(-1, shape)  # (..., O, I, k, k)
     else:
-        kernel = blocks[..., :length].unflatten(
-            -1, (kernel_size, kernel_size, in_channels)
-        )  # (..., O, k, k, I)
+        # (..., O, k, k, I)
+        kernel = blocks[..., :length].unflatten(-1, (kernel_size, kernel_size, in_channels))
         kernel = kernel.movedim(-1, -3)  # (..., O, I, k, k)
     rest = iter(blocks[..., length:].unbind(-1))
     return ConvWeights(
@@ -96,9 +95,8 @@ def allocate_spatial(
         )
     else:
         kernel = blocks.unflatten(-1, (in_channels, out_channels))  # (..., k k, I, O)
-        kernel = kernel.transpose(-1, -3).unflatten(
-            -1, (kernel_size, kernel_size)
-        )  # (..., O, I, k, k)
+        # (..., O, I, k, k)
+        kernel = kernel.transpose(-1, -3).unflatten(-1, (kernel_size, kernel_size))
     return ConvWeights(kernel)
 
 

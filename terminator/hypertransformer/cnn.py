@@ -89,9 +89,8 @@ class ConvLayer(nn.Module):
         generates_bn = s.lw_generate_bn and not self.is_trained
         self.generates_bn = generates_bn
         sets = (not generates_bn) * (1 + s.separate_evaluation_bn_vars)
-        self.gamma = nn.ParameterList(
-            torch.ones(out) for _ in range(sets)
-        )  # support, then query if kept apart
+        # support, then query if kept apart
+        self.gamma = nn.ParameterList(torch.ones(out) for _ in range(sets))
         self.beta = nn.ParameterList(torch.zeros(out) for _ in range(sets))
         offsets = generates_bn and s.add_trainable_weights
         self.gamma_offset = nn.Parameter(torch.ones(out)) if offsets else None

@@ -107,9 +107,8 @@ class ContinualHyperTransformer(HyperTransformer):
         for task in range(support_images.shape[1]):
             learned = self.learn(support_images[:, task], support_labels[:, task], learned)
             prototypes.append(learned.prototypes)
-            embedded = self.classify(
-                learned.cnn, query_images[:, : task + 1].flatten(1, 2)
-            )  # (E, (t + 1) M, d)
+            # (E, (t + 1) M, d)
+            embedded = self.classify(learned.cnn, query_images[:, : task + 1].flatten(1, 2))
             logits.append(
                 distance_logits(embedded, torch.cat(prototypes, dim=1)) / self.temperature
             )

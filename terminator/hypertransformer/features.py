@@ -126,9 +126,8 @@ class SharedFeatures(nn.Module):
     def forward(self, folded: Tensor, episodes: int) -> Tensor:
         x = each_image(folded, episodes)  # (N E, C, H, W)
         for i, conv in enumerate(self.convs):
-            x = conv(
-                same_padding(x, 3, conv.stride[0]) if self.padding == "same" else x
-            )  # (N E, dim, h, w)
+            # (N E, dim, h, w)
+            x = conv(same_padding(x, 3, conv.stride[0]) if self.padding == "same" else x)
             x = x.relu() if self.relu else x
             if self.gamma is not None:
                 refolded = x.unflatten(0, (-1, episodes)).flatten(1, 2)  # (N, E dim, h, w)

@@ -119,6 +119,5 @@ class Generator(nn.Module):
                 "a support mask was given; layerwise_generator='separate' cannot mask samples"
             )
         encoded = self.encoder(samples, maps=maps)  # (E, N, e + f)
-        return self.decoder(
-            placeholders.expand(len(samples), -1, -1), encoded, maps=maps
-        )  # (E, B, e + S)
+        # (E, B, e + S)
+        return self.decoder(placeholders.expand(len(samples), -1, -1), encoded, maps=maps)

@@ -160,9 +160,8 @@ class HyperTransformer(nn.Module):
         found = self.activations(cnn, images)
         warmup = []
         for activation, linear in zip(found, self.warmup_heads):
-            means = (
-                activation.mean((-1, -2)).unflatten(1, (len(images), -1)).transpose(0, 1)
-            )  # (E, M, O)
+            # (E, M, O)
+            means = activation.mean((-1, -2)).unflatten(1, (len(images), -1)).transpose(0, 1)
             warmup.append(linear(means))
         return self.head(found[-1], cnn.head), tuple(warmup)
 

@@ -20,9 +20,8 @@ def class_means(vectors: Tensor, labels: Tensor, ways: int) -> Tensor:
     """Prototypes (E, n, F): the mean of every label's vectors (E, N, F); labels (E, N) in 0..n-1,
     others ignored.
     """
-    member = (labels[..., None] == torch.arange(ways, device=labels.device)).to(
-        vectors.dtype
-    )  # (E, N, n)
+    # (E, N, n)
+    member = (labels[..., None] == torch.arange(ways, device=labels.device)).to(vectors.dtype)
     return member.mT @ vectors / member.sum(1).clamp(min=1)[..., None]
 
 

@@ -9,11 +9,8 @@ from dataclasses import dataclass, fields
 
 from terminator.runtime.settings import require
 
-CNN_MODELS = {
-    "maxpool-4-layer": 4,
-    "4-layer": 4,
-    "3-layer": 3,
-}  # conv layers, the logits layer aside
+# conv layers, the logits layer aside
+CNN_MODELS = {"maxpool-4-layer": 4, "4-layer": 4, "3-layer": 3}
 SHARED_EXTRACTORS = ("none", "2-layer", "3-layer", "4-layer", "2-layer-bn", "3-layer-bn")
 # up to this, a size is a fraction of the token width; above it, the size itself
 LARGEST_FRACTION = 3

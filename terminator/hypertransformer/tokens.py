@@ -26,9 +26,8 @@ def sample_tokens(
     Raises:
         ValueError: if a token is longer than `width`.
     """
-    tokens = torch.cat(
-        [F.embedding(labels, label_embeddings), *features], dim=-1
-    )  # (..., N, e + f)
+    # (..., N, e + f)
+    tokens = torch.cat([F.embedding(labels, label_embeddings), *features], dim=-1)
     return tokens if width is None else _padded("sample", tokens, width)
 
 

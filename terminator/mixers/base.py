@@ -15,9 +15,8 @@ def lecun_linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
     0.
     """
     linear = nn.Linear(inputs, outputs, bias=bias)
-    deviation = (
-        1 / math.sqrt(inputs) / 0.87962566103423978
-    )  # a standard normal has this deviation once cut
+    # a standard normal has this deviation once cut
+    deviation = 1 / math.sqrt(inputs) / 0.87962566103423978
     nn.init.trunc_normal_(linear.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
     if bias:
         nn.init.zeros_(linear.bias)

@@ -50,9 +50,8 @@ class GlobalBranch(nn.Module):
         """
         z = z if real is None else z * real
         hyper_kernel = self.slow_net()  # W (1, C, *size)
-        missing = (
-            hyper_kernel.shape[-1] - z.shape[-1]
-        )  # of a sequence that is shorter than the longest
+        # of a sequence that is shorter than the longest
+        missing = hyper_kernel.shape[-1] - z.shape[-1]
         score = hyperzzw.slow_score(z, hyper_kernel[..., : z.shape[-1]])  # S (N, C, *positions)
         value = self.standardize(self.slow(score) + self.fast(z))
         value = value if real is None else value * real

@@ -25,9 +25,8 @@ class LinearAttention(HeadsMixer):
     """Kernel attention with phi = elu + 1 (arXiv 2006.16236), in float32 or wider."""
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        with torch.autocast(
-            query.device.type, enabled=False
-        ):  # sums over T need more than half precision
+        # sums over T need more than half precision
+        with torch.autocast(query.device.type, enabled=False):
             query, key, wide = (widened(part) for part in (query, key, value))
             features = F.elu(key) + 1
             if mask is not None:
@@ -65,9 +64,8 @@ class Performer(HeadsMixer):
 
     def _exponent(self, x: Tensor) -> Tensor:
         x = widened(x) * x.shape[-1] ** -0.25
-        return (
-            x @ self.projection.to(x.dtype).T - x.square().sum(-1, keepdim=True) / 2
-        )  # (B, h, T, m)
+        # (B, h, T, m)
+        return x @ self.projection.to(x.dtype).T - x.square().sum(-1, keepdim=True) / 2
 
     def _features(self, exponent: Tensor, largest: Tensor) -> Tensor:
         return (torch.exp(exponent - largest.detach()) + 1e-6) / math.sqrt(len(self.projection))

@@ -62,9 +62,8 @@ class Nystromformer(HeadsMixer):
         self.landmarks, self.iterations = landmarks, iterations
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        with torch.autocast(
-            query.device.type, enabled=False
-        ):  # the iteration does not bear half precision
+        # the iteration does not bear half precision
+        with torch.autocast(query.device.type, enabled=False):
             query, key, wide = (widened(part) for part in (query, key, value))
             query = query / math.sqrt(query.shape[-1])
             if mask is not None:
@@ -135,9 +134,8 @@ class Luna(nn.Module):
         if memory is None:
             if self.memory is None:
                 raise ValueError("this Luna layer has own_memory=False and was given no memory")
-            memory = self.memory.repeat(
-                len(x), 1, 1
-            )  # (B, memory, E); no view: hooks of torch's counters fail on it
+            # (B, memory, E); no view: hooks of torch's counters fail on it
+            memory = self.memory.repeat(len(x), 1, 1)
         packed = self.pack(memory, mask, source=x)  # (B, memory, E)
         output = self.unpack(x, source=packed)  # (B, T, E)
         return (

@@ -66,9 +66,8 @@ class _ChannelsInnermost(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         n, c, h, w = x.shape
         matrix, out = rows(x), x.new_empty(n * h * w, c)
-        for first in range(
-            0, c, 16
-        ):  # a strip of channels at a time is several times faster than all at once
+        # a strip of channels at a time is several times faster than all at once
+        for first in range(0, c, 16):
             out[:, first : first + 16] = matrix[first : first + 16].t()
         return out.view(n, h, w, c).permute(0, 3, 1, 2)
 

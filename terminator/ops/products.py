@@ -33,9 +33,8 @@ def _onednn_product(a: Tensor, b: Tensor) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(_packed(a), _packed(b).t(), None, "none", [], "")
 
 
-if (
-    ONEDNN and torch.ops.mkldnn._linear_pointwise not in flop_registry
-):  # else torch's counter would not see it
+# else torch's counter would not see it
+if ONEDNN and torch.ops.mkldnn._linear_pointwise not in flop_registry:
     register_flop_formula(torch.ops.mkldnn._linear_pointwise)(
         lambda a, transposed, *_, **__: 2 * a.numel() * transposed[0]
     )

@@ -287,6 +287,7 @@ def page() -> str:
         "| " + " | ".join(head) + " |",
         "|---" * len(head) + "|",
     ]
+    # evidence names data sets; all else is Markdown of our own
     lines += [
         "| "
         + " | ".join(
@@ -294,7 +295,7 @@ def page() -> str:
         )
         + " |"
         for row in rows
-    ]  # evidence names data sets; all else is Markdown of our own
+    ]
     lines += ["", "## Reproducibility checklist", "", "| field | answer |", "|---|---|"]
     everything = [record for part in found.values() for record in part]
     lines += [f"| {field} | {text.cell(answer)} |" for field, answer in checklist(everything)]

@@ -9,13 +9,8 @@ from terminator.runs import records
 from terminator.runtime.digests import EvidenceError
 from terminator.runtime.paths import results_dir
 
-FOREIGN = (
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-)  # what a wrong field can raise
+# what a wrong field can raise
+FOREIGN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 
 
 @contextmanager

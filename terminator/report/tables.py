@@ -54,12 +54,12 @@ TITLES = {  # {experiment: what is compared, the notebook that shows it}, in the
 HARDWARE, MINUTES, SEEDS = "on", "minutes a run", "seeds"
 
 
-ALWAYS = {"what", SEEDS} | {
-    name for system in SYSTEMS for name in system.measures.values()
-}  # columns that stay, even where all rows agree
+# columns that stay, even where all rows agree
+ALWAYS = {"what", SEEDS} | {name for system in SYSTEMS for name in system.measures.values()}
+# what a short form leaves out
 LESS = {"batch", "tasks", "queries"} | {
     name for system in SYSTEMS for name in list(system.measures.values())[2:]
-}  # what a short form leaves out
+}
 
 
 class StudyTable(NamedTuple):
@@ -258,9 +258,8 @@ def system_table(system: System, found: Sequence[dict[str, Any]]) -> pd.DataFram
                 measured[averaged[name]] = values_text(list(values))
             elif each[name].astype(str).nunique() == 1:
                 cells[name] = each[name].iloc[0]
-        measured = {
-            name: measured[name] for name in averaged.values() if name in measured
-        }  # in the system's order
+        # in the system's order
+        measured = {name: measured[name] for name in averaged.values() if name in measured}
         rows.append(
             {
                 "what": system.label(group[0]),
@@ -294,9 +293,8 @@ def result_tables(notebooks: str | None = None) -> str:
     """
     found = [record for system in SYSTEMS for record in records.evidence(system.task)]
     found += [r for r in records.evidence(CLASSIFICATION.task, records.RUNNING) if r["epochs"]]
-    results = [
-        table for table in study_tables(found) if not table.experiment.endswith(RATES)
-    ]  # no choices of settings
+    # no choices of settings
+    results = [table for table in study_tables(found) if not table.experiment.endswith(RATES)]
     return document(results, notebooks, brief=True) or "No records yet."
 
 

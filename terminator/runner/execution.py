@@ -90,9 +90,8 @@ class Runner:
         Returns:
             True if it came to its end, False if it was interrupted.
         """
-        if (
-            self.args.force
-        ):  # written down, so that an interrupted --force can go on without --force
+        # written down, so that an interrupted --force can go on without --force
+        if self.args.force:
             for notebook in self.notebooks:
                 self.state.setdefault(notebook.name, {})["status"] = "to run"
             self.save()
@@ -168,9 +167,8 @@ class Runner:
         job |= {"notebook": notebook.source_hash, "package": self.source}
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         (folder / "input.ipynb").write_bytes(notebook.content)
-        with open(
-            folder / "log.txt", "wb"
-        ) as log:  # a session of its own: Ctrl-C reaches the parent alone
+        # a session of its own: Ctrl-C reaches the parent alone
+        with open(folder / "log.txt", "wb") as log:
             process = subprocess.Popen(
                 [*self.worker, str(folder)],
                 stdin=subprocess.PIPE,

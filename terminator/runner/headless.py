@@ -41,9 +41,8 @@ def kernel_environment(scratch, jobs, results, data):
         **machine.thread_variables(jobs),
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else each kernel warns about frozen modules
     }
-    environment.pop(
-        "MPLBACKEND", None
-    )  # a server's Agg would keep the figures out of the notebooks
+    # a server's Agg would keep the figures out of the notebooks
+    environment.pop("MPLBACKEND", None)
     for name, value in (
         ("TERMINATOR_DATA", data),
         ("TERMINATOR_CACHE", os.environ.get("TERMINATOR_CACHE")),

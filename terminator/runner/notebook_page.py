@@ -17,9 +17,8 @@ from terminator.runtime.paths import results_dir
 from terminator.runtime.text import html
 
 _LINK = re.compile(r'(<a\b[^>]*\bhref=")(?:\./)?(?:notebooks/)?(\d\d_\w+)\.ipynb(["#])')
-_SOURCE = re.compile(
-    r'(<a\b[^>]*\bhref=")\.\./(?=terminator/|results/|docs/)'
-)  # of the project's files
+# of the project's files
+_SOURCE = re.compile(r'(<a\b[^>]*\bhref=")\.\./(?=terminator/|results/|docs/)')
 _FOLDED = re.compile(r"\s*(?:</?details>|<summary>[^<]*</summary>|\s)+")
 # of what nbconvert puts in: scripts from elsewhere, and what would start them
 _SCRIPTS = re.compile(

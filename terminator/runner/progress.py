@@ -26,9 +26,8 @@ class Progress:
             from tqdm import tqdm
 
             self.tqdm = tqdm
-            columns, rows = (
-                shutil.get_terminal_size()
-            )  # tqdm shows nothing where a terminal does not know its size
+            # tqdm shows nothing where a terminal does not know its size
+            columns, rows = shutil.get_terminal_size()
             self.bar = functools.partial(tqdm, ncols=min(columns, 100), nrows=rows)
             self.overall = self.bar(total=total, unit="notebook", desc="all notebooks", position=0)
 

@@ -15,6 +15,7 @@ from terminator.runner import gallery, run_page, verdicts
 from terminator.runner.html_page import address, folded, link, page, table, with_note
 from terminator.runtime.text import html, terminal
 
+# of the state, per notebook
 ENTRY = {
     "status": str,
     "error": str | None,
@@ -24,7 +25,7 @@ ENTRY = {
     "seconds": int | float,
     "finished": str,
     "output": str | None,
-}  # of the state, per notebook
+}
 HEADLINE = ("experiment", "dataset", "profile", "metric", "value", "spread", "n_seeds")
 NOTE = """<p class="note">Made from the files in this folder. The smoke profile shows that
 everything works; its numbers stand for nothing else.</p>"""

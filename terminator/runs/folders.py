@@ -41,9 +41,8 @@ def once(
     if rank() == 0:
         records.check_writable(folder)
     with _alone(folder, wait):
-        found = (
-            None if force else broadcast(_find(folder, need_model, force))
-        )  # while this process waited
+        # while this process waited
+        found = None if force else broadcast(_find(folder, need_model, force))
         return train() if found is None else found
 
 

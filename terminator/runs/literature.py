@@ -32,9 +32,8 @@ def literature(table: str | None = None) -> pd.DataFrame:
     except FileNotFoundError:
         if project_root() is not None:
             raise
-        frame = pd.DataFrame(
-            columns=LITERATURE
-        )  # the package alone: published numbers stand in the repository
+        # the package alone: published numbers stand in the repository
+        frame = pd.DataFrame(columns=LITERATURE)
     return frame if table is None else frame[frame["table"] == table].reset_index(drop=True)
 
 

@@ -51,10 +51,8 @@ OPTIONAL: dict[str, tuple[type, ...]] = {  # what some kinds of runs have
     "finished": (str,),
 }
 FINISHED, RUNNING = "ok", "running"  # of a record's status
-SMOKE, OWN = (
-    "smoke",
-    "cli",
-)  # a profile and an experiment (runs of the command line) that are nobody's evidence
+# a profile and an experiment (runs of the command line) that are nobody's evidence
+SMOKE, OWN = ("smoke", "cli")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -226,9 +224,8 @@ def _each_once(runs: Path, found: list[tuple[Path, dict[str, Any]]]) -> list[dic
     def misplaced(path: Path, record: dict[str, Any]) -> bool:
         return path.parent != runs / record["experiment"] / record["run_id"]
 
-    for path, record in sorted(
-        found, key=lambda pair: misplaced(*pair)
-    ):  # the rightly placed first
+    # the rightly placed first
+    for path, record in sorted(found, key=lambda pair: misplaced(*pair)):
         rightly = runs / record["experiment"] / record["run_id"] / "record.json"
         place = chosen.setdefault(
             (record["experiment"], record["run_id"]), rightly if rightly.is_file() else path
@@ -292,9 +289,8 @@ def check_writable(folder: Path) -> None:
     """Raise PermissionError, naming the folder, if no file can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(
-            dir=folder
-        ):  # new and of no foreseeable name: no link is followed
+        # new and of no foreseeable name: no link is followed
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise PermissionError(

@@ -79,9 +79,8 @@ class FinishedRun:
     @property
     def metrics(self) -> pd.DataFrame:
         """One row per epoch."""
-        return pd.DataFrame(
-            self.record["epochs"]
-        )  # as in metrics.csv, but covered by the record's digest
+        # as in metrics.csv, but covered by the record's digest
+        return pd.DataFrame(self.record["epochs"])
 
     @property
     def observations(self) -> pd.DataFrame:
@@ -497,9 +496,8 @@ class System(ABC):
             if start := getattr(call, "start", None):
                 start(name, folder)
         trainer.callbacks = (*trainer.callbacks, so_far, *callbacks)
-        rows = (
-            trainer.fit() if count_parameters(trainer.model) else []
-        )  # nothing to train: only tested
+        # nothing to train: only tested
+        rows = trainer.fit() if count_parameters(trainer.model) else []
         record: dict[str, Any] = {
             **head,
             "status": records.FINISHED,

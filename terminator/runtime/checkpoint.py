@@ -164,9 +164,8 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") 
     found = []
     for key in sorted({*ours, *theirs}):
         a, b = ours.get(key, "default"), theirs.get(key, "default")
-        if isinstance(a, dict) or isinstance(
-            b, dict
-        ):  # a group all of whose settings are defaults is left out
+        # a group all of whose settings are defaults is left out
+        if isinstance(a, dict) or isinstance(b, dict):
             found += differences(ours.get(key, {}), theirs.get(key, {}), f"{prefix}{key}.")
         elif a != b and not _one_place(a, b):
             found.append(f"{prefix}{key}: {b!r} -> {a!r}")

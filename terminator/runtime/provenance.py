@@ -28,12 +28,8 @@ def package_hash():
     return digest.hexdigest()
 
 
-CODE = (
-    "terminator",
-    "notebooks",
-    "run_all.py",
-    "pyproject.toml",
-)  # what a record's `dirty` speaks of
+# what a record's `dirty` speaks of
+CODE = ("terminator", "notebooks", "run_all.py", "pyproject.toml")
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn")
 
 

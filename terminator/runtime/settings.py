@@ -16,11 +16,8 @@ from typing import Any, Self
 from terminator.runtime import words
 from terminator.runtime.errors import OneLine
 
-PROFILES = (
-    "smoke",
-    "laptop",
-    "paper",
-)  # embedded data in minutes; reduced real data; the full settings
+# embedded data in minutes; reduced real data; the full settings
+PROFILES = ("smoke", "laptop", "paper")
 
 
 MAX_ITEMS = 1_000  # of a list
@@ -121,14 +118,8 @@ def to_dict(config: Any) -> dict[str, Any]:
     return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
 
 
-WHERE_KEYS = (
-    "do",
-    "device",
-    "distributed",
-    "num_nodes",
-    "avail_gpus",
-    "checkpoint_minutes",
-)  # of train: where it runs, not what
+# of train: where it runs, not what
+WHERE_KEYS = ("do", "device", "distributed", "num_nodes", "avail_gpus", "checkpoint_minutes")
 READING_KEYS = ("on_error",)  # of dataset: how it is read; what came of it, its fingerprint says
 
 

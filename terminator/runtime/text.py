@@ -67,9 +67,8 @@ def markdown(text: Any) -> str:
 
 
 def _escaped(found: re.Match[str]) -> str:
-    if (
-        found[0] == "$"
-    ):  # backslashes and entities are undone before mathematics is looked for; a tag parts it
+    # backslashes and entities are undone before mathematics is looked for; a tag parts it
+    if found[0] == "$":
         return "<span>$</span>"
     return _ENTITIES.get(found[0], "\\" + found[0])
 

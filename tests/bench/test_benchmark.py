@@ -86,9 +86,8 @@ def test_the_serial_floor_takes_every_operation_by_its_larger_part():
         benchmark.with_floors({"ms": 1.0}, case, floors.Rates(1e9, 1e9, rate))
         for rate in (1e15, 1e9)
     )
-    assert few["serial_floor_ms"] == pytest.approx(
-        few["flop_floor_ms"], rel=1e-3
-    )  # copies take no time
+    # copies take no time
+    assert few["serial_floor_ms"] == pytest.approx(few["flop_floor_ms"], rel=1e-3)
     assert many["serial_floor_ms"] > max(many["flop_floor_ms"], many["byte_floor_ms"])
     assert many["serial_floor_ms"] < many["flop_floor_ms"] + many["byte_floor_ms"]
 
@@ -157,9 +156,8 @@ def test_memory_is_kept_and_reused():
         "torch.ones(2**22)\nprint(faults() - before)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert (
-        int(out.stdout) < 4096 * 5
-    )  # pages of five such tensors; those of ten, if memory were mapped anew
+    # pages of five such tensors; those of ten, if memory were mapped anew
+    assert int(out.stdout) < 4096 * 5
 
 
 def test_a_training_step_has_not_become_slow():

@@ -89,9 +89,8 @@ def test_global_convolution_is_a_convolution_with_the_masked_kernel(dimensions, 
     kernel = layer.kernel()
     assert kernel.shape == (1, 4, *[size | 1] * dimensions)
     direct = F.conv1d if dimensions == 1 else F.conv2d
-    weight = kernel.flip(list(range(2, kernel.ndim))).transpose(
-        0, 1
-    )  # torch's convolutions correlate
+    # torch's convolutions correlate
+    weight = kernel.flip(list(range(2, kernel.ndim))).transpose(0, 1)
     expected = direct(x, weight, layer.bias, padding=size // 2, groups=4)
     torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-5)
 
@@ -112,18 +111,16 @@ def test_the_mask_is_a_gaussian_whose_width_is_learned():
 def test_the_centre_of_a_kernel_is_not_dead():
     torch.manual_seed(0)
     kernel = GlobalConvolution(50, shape(8)).kernel()[0]
-    assert (
-        kernel[:, 4, 4].std() > 0.5 * kernel[:, 3:6, 3:6].std()
-    )  # sines without phases are 0 there
+    # sines without phases are 0 there
+    assert kernel[:, 4, 4].std() > 0.5 * kernel[:, 3:6, 3:6].std()
 
 
 @BOTH
 def test_calibrated_one_image_has_one_answer_also_from_a_file(name, tmp_path):
     model, x = make(name).eval(), torch.randn(6, 3, 8, 8)
     with torch.no_grad():
-        assert not torch.allclose(
-            model(x[:2]), model(x)[:2], atol=1e-3
-        )  # as released: statistics of the batch
+        # as released: statistics of the batch
+        assert not torch.allclose(model(x[:2]), model(x)[:2], atol=1e-3)
         calibrate(model, [x])
         torch.testing.assert_close(model(x[:1]), model(x)[:1], rtol=1e-4, atol=1e-5)
         model.save(tmp_path / "model.safetensors")

@@ -111,10 +111,8 @@ def features(mean, offset, sds):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (
-            (0.01, 0.02, (5.0, 1.0, 1.1)),
-            ["mean is zero", "channel by channel zero", "is stable"],
-        ),  # epoch 0: no drift
+        # epoch 0: no drift
+        ((0.01, 0.02, (5.0, 1.0, 1.1)), ["mean is zero", "channel by channel zero", "is stable"]),
         (
             (-0.3, 0.5, (1.0, 1.0, 1.1)),
             ["not zero (at most 0.30 sd)", "channel by channel not zero", "is stable"],

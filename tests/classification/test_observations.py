@@ -108,9 +108,8 @@ def test_auroc_and_concentration_by_hand():
     assert concentration(torch.tensor([[3.0, 3.0, 1.0, 1.0]]), inked) == pytest.approx(1.5)
     assert concentration(torch.ones(1, 4), inked) == 1.0
     both = torch.stack([torch.tensor([4.0, 3.0, 2.0, 1.0]), torch.zeros(4)])
-    empty = torch.stack(
-        [inked[0], torch.zeros(4, dtype=torch.bool)]
-    )  # an image without ink is left out
+    # an image without ink is left out
+    empty = torch.stack([inked[0], torch.zeros(4, dtype=torch.bool)])
     assert auroc(both, empty) == 1.0
     assert math.isnan(auroc(torch.ones(1, 4), torch.zeros(1, 4, dtype=torch.bool)))
 
@@ -120,9 +119,8 @@ def test_scores_on_the_ink(tiny_model):
     inked[:, 2:5, 3:6] = True
     found = observe(tiny_model(), 2.0 * inked[:, None].float().expand(-1, 3, -1, -1), inked)
     assert values(found, "auroc", "input")[1, "input"] == 1.0
-    assert values(found, "concentration", "slow score")[1, "slow score"] == pytest.approx(
-        64 / 9
-    )  # 0 beside the ink
+    # 0 beside the ink
+    assert values(found, "concentration", "slow score")[1, "slow score"] == pytest.approx(64 / 9)
     assert values(found, "auroc", "hyper-kernel").keys() == {(i, "hyper-kernel") for i in (1, 2, 3)}
     assert not values(observe(tiny_model(), torch.randn(4, 3, 8, 8)), "auroc")
 

@@ -81,9 +81,8 @@ def test_without_anyone_to_choose_it_is_a_grid(passed, monkeypatch):
     monkeypatch.delenv("TERMINATOR_HEADLESS")
     monkeypatch.setitem(sys.modules, "ipykernel", ipykernel)
     assert not isinstance(explore(x, blocks), Figure)
-    monkeypatch.setattr(
-        panel.importlib.util, "find_spec", lambda name: None
-    )  # ipywidgets is not installed
+    # ipywidgets is not installed
+    monkeypatch.setattr(panel.importlib.util, "find_spec", lambda name: None)
     assert isinstance(explore(x, blocks), Figure)
 
 

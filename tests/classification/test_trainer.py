@@ -103,18 +103,16 @@ def test_sequences_train_by_the_same_loop(tiny_model, tiny_config, tiny_data, vi
         test_images=data.test_images.flatten(2),
         info=replace(data.info, shape=(3, 64)),
     )
-    config = tiny_config(
-        dataset={"view": view, "crop_padding": 4, "flip": True}
-    )  # which sequences ignore
+    # which sequences ignore
+    config = tiny_config(dataset={"view": view, "crop_padding": 4, "flip": True})
     rows = Trainer(tiny_model(dimensions=1, size=64, operator="convolution"), config, data).fit()
     assert len(rows) == 2
 
 
 def test_the_learning_rate_follows_the_schedule(tiny_model, tiny_config, tiny_data):
     config = tiny_config(train={"epochs": 3}, scheduler={"name": "cosine", "warmup_epochs": 1})
-    lrs = [
-        row["lr"] for row in Trainer(tiny_model(), config, tiny_data()).fit()
-    ]  # of the last of four steps
+    # of the last of four steps
+    lrs = [row["lr"] for row in Trainer(tiny_model(), config, tiny_data()).fit()]
     peak = config.optimizer.lr
     cosine = [0.5 * (1 + torch.tensor(torch.pi * step / 8).cos().item()) for step in (3, 7)]
     assert lrs == pytest.approx([peak, peak * cosine[0], peak * cosine[1]], rel=1e-4)
@@ -253,18 +251,16 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tiny_model, tiny_con
         config = tiny_config(
             train={"accumulate": accumulate, "epochs": 1}, optimizer={"name": "SGD", "lr": 0.02}
         )
-        model = tiny_model(
-            standardization="instance", local_sizes=(0, 0, 0, 0)
-        )  # nothing depends on the batch
+        # nothing depends on the batch
+        model = tiny_model(standardization="instance", local_sizes=(0, 0, 0, 0))
         rows = Trainer(model, config, tiny_data()).fit()
         runs.append((rows, weights(model)))
     for rows, values in runs[1:]:
         for row, expected in zip(timeless(rows), timeless(runs[0][0]), strict=True):
             assert row == pytest.approx(expected, rel=1e-4, abs=1e-4)
         for name, value in values.items():
-            torch.testing.assert_close(
-                value, runs[0][1][name], rtol=1e-3, atol=1e-4
-            )  # slow nets amplify rounding
+            # slow nets amplify rounding
+            torch.testing.assert_close(value, runs[0][1][name], rtol=1e-3, atol=1e-4)
 
 
 def test_bfloat16_trains_close_to_float32(tiny_model, tiny_config, tiny_data):
@@ -416,9 +412,8 @@ def test_drop_last_drops_as_the_release_did(tiny_model, tiny_config, tiny_data):
     assert small.evaluate("released")["images"] == 6  # there is no other batch
     dropping = Trainer(model, config, tiny_data(test=12))
     dropping.calibrate()
-    assert (
-        dropping.evaluate("calibrated")["images"] == 12
-    )  # no batch statistics, so nothing to drop
+    # no batch statistics, so nothing to drop
+    assert dropping.evaluate("calibrated")["images"] == 12
 
 
 def test_calibrated_numbers_do_not_depend_on_the_test_batches(tiny_model, tiny_config, tiny_data):

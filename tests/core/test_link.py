@@ -42,9 +42,8 @@ def test_the_four_calls_give_the_operator_by_hand(operator):
     by_hand = link.fast_network[3:](hyperzzw.global_operator(operator, kernel * z, z))
     assert torch.allclose(link.receive_data(images), by_hand, atol=1e-6)
     assert torch.allclose(link(images), by_hand, atol=1e-6)
-    assert not torch.allclose(
-        link.fast_network(images), by_hand, atol=1e-3
-    )  # no hook is left behind
+    # no hook is left behind
+    assert not torch.allclose(link.fast_network(images), by_hand, atol=1e-3)
 
 
 def test_other_coordinates_give_other_hyper_kernels_until_the_next_call():

@@ -75,9 +75,8 @@ def test_same_seed_same_weights_other_seed_others(tiny_model):
 # -- switches --------------------------------------------------------------------------------------
 
 H, P = 4, 64  # hidden channels of the tiny slow nets, positions of its images
-CHANNEL_NET = (
-    3 * 2 * H + 2 * (H * H + H) + H + 1
-)  # filters, linears, output; and C for the bias map
+# filters, linears, output; and C for the bias map
+CHANNEL_NET = 3 * 2 * H + 2 * (H * H + H) + H + 1
 SPATIAL_NET = 3 * 3 * H + 2 * (H * H + H) + P + H + 1
 
 
@@ -192,9 +191,8 @@ def test_trainable_fast_bias_shifts_what_the_next_block_sees(tiny_model):
     with torch.no_grad():
         model.fast_bias[0] = 3.0
     parts = model(x, return_parts=True)
-    assert torch.allclose(
-        parts.blocks[1].mixed, before, atol=1e-3
-    )  # instance-standardised: a constant is lost
+    # instance-standardised: a constant is lost
+    assert torch.allclose(parts.blocks[1].mixed, before, atol=1e-3)
     shifted = parts.blocks[0].output + 3.0
     assert torch.allclose(
         parts.blocks[1].slow_score, shifted * parts.blocks[1].hyper_kernel, atol=1e-5
@@ -613,9 +611,8 @@ def test_settings_of_the_global_mixer():
         ConfigError, match="model.operator is 'convolution'; allowed: the default, since"
     ):
         Terminator(global_mixer="hamburger", operator="convolution")
-    assert (
-        Terminator(size=20, dimensions=1, global_mixer="hamburger").config.size == 20
-    )  # no square number
+    # no square number
+    assert Terminator(size=20, dimensions=1, global_mixer="hamburger").config.size == 20
 
 
 def test_a_sketch_has_the_form_of_the_network_and_is_made_in_no_time():

@@ -79,9 +79,8 @@ def test_impossible_groups_and_kinds():
 @torch.no_grad()
 def test_calibrated_one_image_has_one_answer(tiny_model, kind):
     model, x = tiny_model(standardization=kind, dropout=(0.5,)).eval(), images(7)
-    assert not torch.allclose(
-        model(x[:1]), model(x)[:1], atol=1e-3
-    )  # as released it depends on its batch
+    # as released it depends on its batch
+    assert not torch.allclose(model(x[:1]), model(x)[:1], atol=1e-3)
     assert calibrate(model, [images(8, seed) for seed in (1, 2)]) == 16
     assert not model.training
     whole = model(x)

@@ -43,9 +43,8 @@ def test_normalize_is_the_formula_per_channel():
     out = normalize(images, mean, std)
     assert out.dtype == torch.float32
     torch.testing.assert_close(out, expected.float())
-    torch.testing.assert_close(
-        normalize(images.flatten(2), mean, std), out.flatten(2)
-    )  # a sequence view
+    # a sequence view
+    torch.testing.assert_close(normalize(images.flatten(2), mean, std), out.flatten(2))
 
 
 def test_normalized_training_images_have_mean_0_and_std_1():

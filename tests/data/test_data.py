@@ -148,9 +148,8 @@ def test_views_read_in_order_and_permute_both_splits_alike():
         load("digits", channels=3, view=view) for view in ("image", "sequence", "permuted")
     )
     assert sequence.info.shape == permuted.info.shape == (3, 64)
-    assert torch.equal(
-        sequence.train_images[5, 1, 8:16], image.train_images[5, 1, 1]
-    )  # the second row
+    # the second row
+    assert torch.equal(sequence.train_images[5, 1, 8:16], image.train_images[5, 1, 1])
     order = permutation(64, 0)
     assert torch.equal(order.sort().values, torch.arange(64))
     for split in ("train_images", "test_images"):
@@ -316,9 +315,8 @@ def test_download_lands_in_the_cache_whole_and_is_used_again(tmp_path, monkeypat
     last.write_bytes(content[:-20])
     with pytest.raises(DatasetNotFound, match="corrupted"):
         load("MNIST")
-    assert (
-        list((tmp_path / "cache" / "torchvision").iterdir()) == []
-    )  # three good files are no data set
+    # three good files are no data set
+    assert list((tmp_path / "cache" / "torchvision").iterdir()) == []
 
     last.write_bytes(content)
     assert np.array_equal(load("MNIST").train_images[:, 0], images["train"])

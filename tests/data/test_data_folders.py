@@ -147,9 +147,8 @@ def test_sizes_that_differ_need_image_size(tmp_path):
 
 
 def test_image_size_resizes_the_shorter_side_and_crops_the_centre(tmp_path):
-    ramp = np.tile(
-        np.linspace(0, 255, 32).astype(np.uint8), (16, 1)
-    )  # 16 x 32, brighter to the right
+    # 16 x 32, brighter to the right
+    ramp = np.tile(np.linspace(0, 255, 32).astype(np.uint8), (16, 1))
     files = {f"{name}/{i}.png": _png(ramp) for name in "ab" for i in range(2)}
     data = load(str(write(tmp_path / "set", files)), image_size=8)
     whole = np.asarray(Image.fromarray(ramp).resize((16, 8), Image.Resampling.BILINEAR))
@@ -200,9 +199,8 @@ def test_no_cut_of_a_tar_goes_unnoticed(tmp_path):
     content = source.read_bytes()
     with tarfile.open(source) as tar:
         end = max(member.offset_data + 512 for member in tar)
-    for keep in range(
-        0, end + 1, 256
-    ):  # inside headers, inside data, and exactly between two members
+    # inside headers, inside data, and exactly between two members
+    for keep in range(0, end + 1, 256):
         source.write_bytes(content[:keep])
         with pytest.raises(DatasetCorrupt, match=r"set\.tar "):
             load(str(source))

@@ -224,9 +224,8 @@ READERS = [
 
 @pytest.fixture(autouse=True)
 def whole_omniglot(monkeypatch):
-    monkeypatch.setattr(
-        datasets.Omniglot, "_check_integrity", lambda self: True
-    )  # sums of the real archives
+    # sums of the real archives
+    monkeypatch.setattr(datasets.Omniglot, "_check_integrity", lambda self: True)
 
 
 @pytest.mark.parametrize("what", REFUSED)

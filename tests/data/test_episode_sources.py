@@ -159,9 +159,8 @@ def test_small_omniglot(tmp_path):
 
 
 def test_torchvisions_omniglot(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        datasets.Omniglot, "_check_integrity", lambda self: True
-    )  # the check sums of the real archives
+    # the check sums of the real archives
+    monkeypatch.setattr(datasets.Omniglot, "_check_integrity", lambda self: True)
     for part, names in (
         ("images_background", ("Greek", "Latin")),
         ("images_evaluation", ("Tifinagh",)),

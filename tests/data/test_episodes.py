@@ -72,9 +72,8 @@ def test_balanced_disjoint_episodes_hold_what_they_say():
         assert torch.equal(pixels(images)[..., 0, 0, 0], real)
         rows = getattr(batch.draw, part).index
         assert torch.equal(source.images[rows, 0, 0, 1].long(), pixels(images)[..., 0, 0, 1])
-    assert set(batch.support_classes.unique().tolist()) == set(
-        range(2, 9)
-    )  # all of the split, none besides
+    # all of the split, none besides
+    assert set(batch.support_classes.unique().tolist()) == set(range(2, 9))
 
 
 def test_samples_are_shuffled_and_all_drawings_occur():
@@ -124,11 +123,8 @@ def test_unlabelled_samples_are_of_the_support_set_only():
     batch = episodes.batch(30, generator())
     for labels, classes in zip(batch.support_labels, batch.support_classes):
         assert labels.bincount(minlength=4).tolist() == [1, 1, 1, 6]
-        assert classes[labels == 3].unique(return_counts=True)[1].tolist() == [
-            2,
-            2,
-            2,
-        ]  # kept for bookkeeping
+        # kept for bookkeeping
+        assert classes[labels == 3].unique(return_counts=True)[1].tolist() == [2, 2, 2]
     assert batch.query_labels.max() == 2
     assert batch.support_mask is None
 
@@ -138,9 +134,8 @@ def test_random_removal():
     mask = removal_mask(labels, 2, 1.0, 0.0, generator())
     assert not mask[:, :2].any()
     assert mask[:, 2:].double().mean().item() == pytest.approx(0.5, abs=0.02)
-    together = (
-        (mask[:, 2] & mask[:, 3]).double().mean().item()
-    )  # one rate per episode: E r^2 = 1/3, not 1/4
+    # one rate per episode: E r^2 = 1/3, not 1/4
+    together = (mask[:, 2] & mask[:, 3]).double().mean().item()
     assert together == pytest.approx(1 / 3, abs=0.02)
     s = settings(max_prob_remove_labeled=0.5)
     batch = Episodes(numbered(), range(12), s).batch(500, generator())

@@ -163,9 +163,8 @@ def test_links_and_specials_under_unwanted_names_disturb_nothing(tmp_path, kind)
     expected = read(write(tmp_path / "clean", files).parent, "clean")
     root = write(tmp_path / "set", files)
     folder = root / next(iter(files)).rpartition("/")[0]
-    extra = (
-        [] if kind == "bytes" else ["notes.doc", "link.md"]
-    )  # there every file is wanted, whatever its suffix
+    # there every file is wanted, whatever its suffix
+    extra = [] if kind == "bytes" else ["notes.doc", "link.md"]
     for name in [".dangling.png", ".#0.png", "0.png~", *extra]:
         (folder / name).symlink_to(tmp_path / "nowhere")
     (root / "README.lnk").symlink_to("README.lnk")  # to itself

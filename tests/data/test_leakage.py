@@ -38,9 +38,8 @@ def test_what_is_shared_leaves_and_is_named():
 def test_pictures_of_class_folders(tmp_path, packed, other):
     files = class_files(("train/", f"{other}/"))
     copies = {f"train/bee/copy{i}.png": files[f"{other}/bee/{i}.png"] for i in range(2)}
-    files |= copies | {
-        "train/cat/of_bee.png": files[f"{other}/bee/2.png"]
-    }  # under another class as well
+    # under another class as well
+    files |= copies | {"train/cat/of_bee.png": files[f"{other}/bee/2.png"]}
     source = pack(tmp_path / f"set{packed}", files) if packed else write(tmp_path / "set", files)
     data = load(str(source))
     assert (data.info.train_size, data.info.test_size) == (18, 9)

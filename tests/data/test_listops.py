@@ -37,6 +37,7 @@ def test_values_and_lengths_of_the_golden_expressions():
         assert decode(ids + bytes(3)) == expression
 
 
+# released files: grouping, and a renamed bracket
 @pytest.mark.parametrize(
     ("expression", "value"),
     [
@@ -49,7 +50,7 @@ def test_values_and_lengths_of_the_golden_expressions():
         ("( ( ( [MAX 2 ) 9 ) ] )", 9),
         ("[MAX 2 9 X", 9),
     ],
-)  # released files: grouping, and a renamed bracket
+)
 def test_values(expression, value):
     assert evaluate(expression) == value
 

@@ -40,9 +40,8 @@ def test_statistics_are_those_of_the_published_generator(monkeypatch, samples, l
     assert images.min() == 0
     assert (images.max((1, 2)) == 255).all()
     attempts, successes = part["attempts"]
-    assert (
-        rate[0] < attempts / successes < rate[1]
-    )  # 1 in 24 and 1 in 300 in the published procedure
+    # 1 in 24 and 1 in 300 in the published procedure
+    assert rate[0] < attempts / successes < rate[1]
 
 
 def test_the_same_seed_gives_the_same_images_and_another_others(monkeypatch):

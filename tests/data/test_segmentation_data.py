@@ -126,11 +126,8 @@ def test_camvid_resized_and_trained_on_val_too(tmp_path):
     assert data.info.sizes == {"train": 9, "val": 3, "test": 4}
     assert data.info.notes == ("trained on the validation pictures as well",)
     assert data.info.shape == (3, 6, 8)
-    assert set(data.splits["train"].labels.unique().tolist()) <= {
-        0,
-        3,
-        IGNORE,
-    }  # nearest makes no new label
+    # nearest makes no new label
+    assert set(data.splits["train"].labels.unique().tolist()) <= {0, 3, IGNORE}
     other = load_segmentation("camvid", data_dir=tmp_path)
     assert other.info.fingerprint != data.info.fingerprint
 
@@ -255,9 +252,8 @@ def test_trainaug_is_voc_and_both_lists_of_sbd_without_voc_val(tmp_path):
     assert found == sorted([*names["train"], "2009_000000", "2009_000001"])
     assert names["val"][0] not in found
     batch = data.splits["train"].batch([0, 3])
-    assert np.array_equal(
-        batch.labels[0][:20, :30], voc_labels(0)
-    )  # VOC's own labels where it has some
+    # VOC's own labels where it has some
+    assert np.array_equal(batch.labels[0][:20, :30], voc_labels(0))
     assert (batch.labels[1][:24, :18] == 5).all()
 
 

@@ -135,9 +135,10 @@ def test_much_from_little_is_refused(tmp_path, monkeypatch):
             match=f"set{suffix} unpacks to more than 1.,.* times its size; no data do",
         ):
             load(str(pack(tmp_path / f"set{suffix}", files)))
+        # behind the end
         after = gzip.decompress(pack(tmp_path / "x.tar.gz", class_files()).read_bytes()) + bytes(
             32 * MIB
-        )  # behind the end
+        )
         with pytest.raises(DatasetCorrupt, match="unpacks to more than"):
             load(str(packed(tmp_path / f"after{suffix}", after)))
     with zipfile.ZipFile(tmp_path / "set.zip", "w", zipfile.ZIP_DEFLATED) as archive:

@@ -62,9 +62,10 @@ def test_a_description_covers_every_token_and_label():
         info(test=Sequences.of([b"abd", b"", b"hello"], 1)),
     ):
         assert other.fingerprint != info().fingerprint
+    # cut off
     assert (
         info(train=Sequences.of([b"abc", b"", b"hello moon!"], 1)).fingerprint == info().fingerprint
-    )  # cut off
+    )
     with pytest.raises(ValueError, match="the train split of x has token 112; allowed: 0 to 99"):
         info(vocabulary=100)
     with pytest.raises(ValueError, match="the train split of x has label 2; allowed: 0 to 1"):
@@ -134,9 +135,8 @@ def test_reviews_from_a_folder_and_from_an_archive(tmp_path, packed):
     train = splits["train"]
     for i in range(12):
         content = train.texts[0][i].decode()
-        assert content.startswith(
-            f"train {'pos' if train.labels[i] else 'neg'} caf\u00e9<br />"
-        )  # raw, HTML and all
+        # raw, HTML and all
+        assert content.startswith(f"train {'pos' if train.labels[i] else 'neg'} caf\u00e9<br />")
     assert train.labels.tolist() != sorted(train.labels.tolist())  # not class by class
     again = text.load_imdb(place)  # from the cache
     assert torch.equal(again["train"].texts[0].values, train.texts[0].values)

@@ -130,9 +130,8 @@ def test_a_context_starts_at_nothing_and_its_sigma_learns():
     assert torch.equal(context(x, labels), x)
     context(x, labels).square().sum().backward()
     assert context.sigma.grad.abs() > 0
-    assert all(
-        p.grad is None or p.grad.abs().max() == 0 for p in context.context.parameters()
-    )  # while sigma is 0
+    # while sigma is 0
+    assert all(p.grad is None or p.grad.abs().max() == 0 for p in context.context.parameters())
 
 
 def test_the_bread_has_a_spectral_norm_of_one_and_the_gan_s_first_bases_any_length():
@@ -436,7 +435,6 @@ def test_bad_presets_and_unresolved_settings_are_named(images):
 @pytest.mark.parametrize("context", CONTEXTS)
 def test_no_step_waits_for_a_gpu(images, monkeypatch, context):
     config = tiny(**(WITH_HAM | {"model": {**WITH_HAM["model"], "context": context}}))
-    monkeypatch.setattr(
-        Judge, "look", lambda self, images: (images, images)
-    )  # which measures, and reads
+    # which measures, and reads
+    monkeypatch.setattr(Judge, "look", lambda self, images: (images, images))
     assert not waits_of_a_step(monkeypatch, lambda: trainer_of(config, images))

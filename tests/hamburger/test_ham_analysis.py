@@ -106,9 +106,8 @@ def test_spread_of_known_outputs():
     ) == pytest.approx(1 / 3)
     table = analysis.spread_table(noisy_low_rank(0, 8, 20, 3), 3, (1, 30), 4, (NMF, CD10))
     assert (table["spread"] >= 0).all()
-    assert (
-        table.query("ham == 'CD, tau 10' and steps == 30")["spread"].item() < 1e-6
-    )  # all bases coincide
+    # all bases coincide
+    assert table.query("ham == 'CD, tau 10' and steps == 30")["spread"].item() < 1e-6
 
 
 def test_operations_are_those_of_the_published_comparison():

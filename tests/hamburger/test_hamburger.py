@@ -135,9 +135,8 @@ def test_nmf_never_gets_worse_and_stays_non_negative(d, n, r):
     errors = torch.stack(errors)
     assert (errors.diff(dim=0) <= 1e-9).all()  # the 1e-6 in the denominators can cost a little
     assert d == 1 or (errors[-1] < errors[0]).all()
-    singular = (
-        torch.linalg.svdvals(x)[:, r:].square().sum(1)
-    )  # the least error of any rank-R approximation
+    # the least error of any rank-R approximation
+    singular = torch.linalg.svdvals(x)[:, r:].square().sum(1)
     assert (errors[-1] >= singular - 1e-9).all()
 
 

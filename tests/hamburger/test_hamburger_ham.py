@@ -52,9 +52,8 @@ def test_channel_mode_is_spatial_mode_of_the_transposed(kind):
 @pytest.mark.parametrize("mode", ["spatial", "channel"])
 def test_heads_are_separate_hams_on_slices_of_channels(kind, mode):
     x, d = draw(2, 12, 3, 5), 4 if mode == "spatial" else 15
-    bases = random_bases(
-        kind, (6, d, 2), torch.Generator().manual_seed(0), dtype=x.dtype
-    )  # (B*S, D, R)
+    # (B*S, D, R)
+    bases = random_bases(kind, (6, d, 2), torch.Generator().manual_seed(0), dtype=x.dtype)
     out = Ham(12, kind=kind, mode=mode, heads=3, rank=2)(x, bases)
     one = Ham(4, kind=kind, mode=mode, rank=2)
     for s in range(3):
@@ -146,9 +145,8 @@ def test_online_update_after_training_passes_only(kind):
     start = ham.bases.clone()
     assert start.shape == (2, 4, 3)
     last = ham.decompose(x).bases  # (B*S, D, R)
-    assert torch.equal(
-        last, ham.decompose(x, torch.cat([start, start, start])).bases
-    )  # heads innermost
+    # heads innermost
+    assert torch.equal(last, ham.decompose(x, torch.cat([start, start, start])).bases)
     assert torch.equal(ham.bases, start)
     ham.eval()(x)
     ham.train()(x, bases=last)  # explicit bases teach nothing

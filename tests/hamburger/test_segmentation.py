@@ -113,9 +113,8 @@ def test_intersection_over_union_by_hand():
     assert found["iou"] == pytest.approx([50, 50, 50, None])
     assert found["miou"] == pytest.approx(50)  # class 3 is nowhere: it is left out
     assert found["accuracy"] == pytest.approx(100 * 4 / 6)
-    seen = confusion_matrix(
-        torch.where(labels == 0, 3, predicted), labels, 4
-    )  # predicted only: it counts, as 0
+    # predicted only: it counts, as 0
+    seen = confusion_matrix(torch.where(labels == 0, 3, predicted), labels, 4)
     assert scores(seen)["iou"][3] == 0
     empty = scores(torch.zeros(3, 3, dtype=torch.int64))
     assert empty == {"miou": 0.0, "accuracy": 0.0, "iou": [None] * 3}
@@ -379,9 +378,8 @@ def test_one_scale_without_flip_is_the_plain_evaluation(make, data):
 def test_several_scales_and_mirrors_sum_their_logits():
     class Pixelwise(nn.Module):
         def forward(self, x):
-            return torch.cat(
-                [x, 2 * x[:, :1] + torch.arange(x.shape[3])], 1
-            )  # knows left from right
+            # knows left from right
+            return torch.cat([x, 2 * x[:, :1] + torch.arange(x.shape[3])], 1)
 
     x, net = torch.randn(1, 2, 9, 11), Pixelwise()
     plain, mirrored = net(x), net(x.flip(3)).flip(3)
@@ -393,9 +391,8 @@ def test_several_scales_and_mirrors_sum_their_logits():
 
 
 def test_a_picture_smaller_than_the_rank_allows_is_padded(make, data):
-    trainer = trainer_of(
-        make("ham.rank=16", "augmentation.crop=[33,33]"), data
-    )  # 4x4 positions: 25 pixels a side
+    # 4x4 positions: 25 pixels a side
+    trainer = trainer_of(make("ham.rank=16", "augmentation.crop=[33,33]"), data)
     with pytest.raises(ValueError, match="rank R of bases is 16; allowed: 1 to 12"):
         trainer.model(torch.randn(1, 3, 17, 25))
     assert trainer.evaluate("test", multi_scale=True)["pictures"] == 4

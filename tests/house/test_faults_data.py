@@ -242,9 +242,8 @@ def zipped(files, chance):
             z.writestr(member, content)
     content = bytearray(buffer.getvalue())
     place = content.find(b"PK\x01\x02")
-    offset = chance.choice(
-        (6, 8, 10, 16, 20, 24, 28, 30, 42)
-    )  # version, flags, method, sums, sizes
+    # version, flags, method, sums, sizes
+    offset = chance.choice((6, 8, 10, 16, 20, 24, 28, 30, 42))
     if chance.random() < 0.7:
         content[place + offset : place + offset + 4] = chance.choice(
             (b"\xff" * 4, bytes(4), b"\1\0\0\0", chance.randbytes(4))

@@ -215,9 +215,8 @@ def test_mnist_files_that_torchvision_does_not_check(tmp_path):
     make_mnist(tmp_path)
     whole = load("MNIST", data_dir=tmp_path, download=False)
 
-    def is_right(
-        found,
-    ):  # other pixels are other data: no record of the whole data is taken for theirs
+    # other pixels are other data: no record of the whole data is taken for theirs
+    def is_right(found):
         same_data = all(
             torch.equal(getattr(found, part), getattr(whole, part))
             for part in ("train_images", "train_labels", "test_images", "test_labels")
@@ -255,9 +254,8 @@ def test_notebooks(tmp_path):
     shutil.copy(ROOT / "notebooks" / "00_tour.ipynb", path)
     whole = notebooks.read_notebook(path)
 
-    def is_right(
-        found,
-    ):  # a changed cell is another notebook: what was run before does not count for it
+    # a changed cell is another notebook: what was run before does not count for it
+    def is_right(found):
         return found.source_hash != whole.source_hash or (
             found.parameters == whole.parameters and found.title == whole.title
         )

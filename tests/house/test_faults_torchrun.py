@@ -108,9 +108,8 @@ def finish(folder, epochs, kills, chance, longest):
             wait_for_epoch(process, folder, before)
             patience = chance.uniform(0, longest)
             time.sleep(patience)
-            assert process.poll() is None, said(
-                folder
-            )  # it must not have failed, or come to its end
+            # it must not have failed, or come to its end
+            assert process.poll() is None, said(folder)
             kill_all(process) if len(moments) % 2 == 0 else kill_worker(process, chance)
             moments.append(patience)
         finally:
@@ -155,7 +154,6 @@ def test_torchrun_killed_ends_with_the_same_bits(tmp_path, kills):
     seconds = sum(row["seconds"] for row in json.loads(record.read_text())["epochs"])
     moments = finish(tmp_path / "killed", epochs, kills, chance, 0.5 * seconds / kills)
     assert len(set(moments)) == kills
-    assert (
-        left_behind(tmp_path / "killed") == whole
-    )  # weights, statistics and every number, bit for bit
+    # weights, statistics and every number, bit for bit
+    assert left_behind(tmp_path / "killed") == whole
     assert whole[1] == OF_A_COMMAND  # and nothing half-written

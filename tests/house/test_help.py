@@ -142,9 +142,8 @@ def test_meanings_are_the_comments_behind_the_fields():
     found = meanings(Lengths)
     assert found["batch_size"] == 'pairs, "quoted # twice"'
     assert found["extra"] == "of two lines"
-    assert (
-        found["train_steps"] == meanings(TrainingInSteps)["train_steps"]
-    )  # of the class it comes from
+    # of the class it comes from
+    assert found["train_steps"] == meanings(TrainingInSteps)["train_steps"]
     assert found["seed"] == meanings(Training)["seed"]
 
 

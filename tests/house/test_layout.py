@@ -159,9 +159,8 @@ def test_the_model_loads_core_ops_and_runtime_only():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.removeprefix("terminator.") for name in done.stdout.split()}
     assert {room(name) for name in loaded} <= {"core", "ops", "runtime", "registry", "mixers"}
-    assert {name for name in loaded if room(name) == "mixers"} == {
-        "mixers"
-    }  # the registry's package, a docstring
+    # the registry's package, a docstring
+    assert {name for name in loaded if room(name) == "mixers"} == {"mixers"}
     assert "model" in loaded
     assert loaded == CORE - {"trainer", "optim", "losses"} | {
         *("mixers", "mixers.registry", "ops", "ops.depthwise", "ops.layout", "ops.pooling"),

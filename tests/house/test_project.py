@@ -17,11 +17,8 @@ from terminator.classification import cards
 from terminator.report import pages, speed, tables
 from terminator.runs import records
 
-IMPORTED = {
-    "pillow": "PIL",
-    "pyyaml": "yaml",
-    "scikit-learn": "sklearn",
-}  # packages whose modules have other names
+# packages whose modules have other names
+IMPORTED = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
 BROUGHT = {"cycler", "joblib", "scipy"}  # by matplotlib and scikit-learn
 
 

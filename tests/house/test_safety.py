@@ -93,13 +93,14 @@ def test_a_pickle_that_would_run_code_is_refused_wherever_files_are_read(
     make_cifar(tmp_path, monkeypatch)
     batch = next((tmp_path / "cifar-10-batches-py").glob("data_batch_1"))
     batch.write_bytes(pickle.dumps(trap, protocol))
+    # .npy: test_episode_sources.py
     attempts = [
         lambda: released.load(tmp_path / "model.ckpt"),
         lambda: released.load(tmp_path / "plain.pt"),
         lambda: Terminator.load(tmp_path / "plain.pt"),
         lambda: checkpoint.read(tmp_path / "plain.pt"),
         lambda: load("CIFAR10", data_dir=tmp_path, download=False),
-    ]  # .npy: test_episode_sources.py
+    ]
     for attempt in attempts:
         with pytest.raises((ValueError, checkpoint.CheckpointError)):
             attempt()

@@ -37,6 +37,5 @@ def test_one_module_alone_knows_the_network():
             names += [node.module] if isinstance(node, ast.ImportFrom) else []
             if {name.split(".")[0] for name in names if name != "urllib.parse"} & NETWORK:
                 found.add(path.relative_to(ROOT).as_posix())
-    assert found == {
-        "terminator/data/sources.py"
-    }  # a time-out, and errors, of torchvision's download
+    # a time-out, and errors, of torchvision's download
+    assert found == {"terminator/data/sources.py"}

@@ -78,9 +78,8 @@ def test_a_wheel_trains_and_predicts_from_an_empty_folder(tmp_path):
     site = next((tmp_path / "venv" / "lib").glob("python*/site-packages"))
     zipfile.ZipFile(wheel).extractall(site)  # what pip install --no-deps does with a pure wheel
     here = next(path for path in sys.path if path.endswith("site-packages"))
-    (site / "others.pth").write_text(
-        here + "\n"
-    )  # the dependencies, which are not downloaded again
+    # the dependencies, which are not downloaded again
+    (site / "others.pth").write_text(here + "\n")
     hide(site)
     call(python, "-c", "import importlib.util as i; assert not i.find_spec('papermill')")
     where = call(python, "-c", "import terminator; print(terminator.__file__)").strip()

@@ -124,9 +124,8 @@ def test_anatomy_is_the_attention_by_hand():
     key, query, value = attention.key[0], attention.query[0], attention.value[0]
     beta = algebra.superpose(key, value)
     assert torch.allclose(found.superposition, beta[:, 0], atol=1e-5)
-    assert torch.allclose(
-        found.retrieved, algebra.unbind(beta, query), rtol=1e-4, atol=1e-3
-    )  # values of hundreds
+    # values of hundreds
+    assert torch.allclose(found.retrieved, algebra.unbind(beta, query), rtol=1e-4, atol=1e-3)
     cosine = algebra.cosine(value, algebra.unbind(beta, query))
     assert torch.allclose(found.cosine, cosine, atol=1e-5)
     assert torch.allclose(found.weight, cosine.softmax(-1) * SIDE * SIDE, atol=1e-4)

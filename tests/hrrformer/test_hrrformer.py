@@ -262,10 +262,8 @@ def test_attention_gradients_numerically(options):
 
 
 def test_mixed_precision_keeps_the_memory_in_float32():
-    module, x = (
-        attention(width=24, heads=2).float(),
-        normal(2, 40, 24).float(),
-    )  # D = 12: no power of two
+    # D = 12: no power of two
+    module, x = (attention(width=24, heads=2).float(), normal(2, 40, 24).float())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         parts = module(x, return_parts=True)
     assert parts.weight.dtype == parts.retrieved.dtype == parts.superposition.dtype == torch.float32
@@ -303,9 +301,8 @@ def test_initialisation_is_flaxs():
     torch.manual_seed(0)
     linear = lecun_linear(100, 2000)
     assert linear.weight.std().item() == pytest.approx(0.1, rel=0.01)
-    assert (
-        linear.weight.abs().max().item() <= 0.2 / 0.8796 + 1e-6
-    )  # cut at two of the uncut deviations
+    # cut at two of the uncut deviations
+    assert linear.weight.abs().max().item() <= 0.2 / 0.8796 + 1e-6
     assert not linear.bias.any()
 
 

@@ -201,9 +201,8 @@ def test_learning_rates_are_the_released_ones():
         rates = torch.tensor(
             [learning_rate(config, int(n)) for n in case["step"]], dtype=torch.float64
         )
-        torch.testing.assert_close(
-            rates, case[f"lr_decay_{decay}"], rtol=2e-6, atol=0
-        )  # it was computed in float32
+        # it was computed in float32
+        torch.testing.assert_close(rates, case[f"lr_decay_{decay}"], rtol=2e-6, atol=0)
 
 
 def test_label_smoothing_is_the_released_one():
@@ -227,9 +226,8 @@ def test_operations_of_attention_grow_with_length_and_its_square():
     ):
         steps = flops(mixer, 256) - 2 * flops(mixer, 128)
         assert (steps > 100_000) == square, mixer
-    assert (
-        flops("hrrformer", 128) > flops("none", 128) + 128 * 4 * 2 * 16 * 16
-    )  # four maps, and transforms
+    # four maps, and transforms
+    assert flops("hrrformer", 128) > flops("none", 128) + 128 * 4 * 2 * 16 * 16
 
 
 # -- data ------------------------------------------------------------------------------------------

@@ -223,13 +223,8 @@ def test_one_grouped_convolution_is_one_per_episode(stride, padding, size):
 
 
 def test_same_padding_is_tensorflows():
-    assert same_padding(torch.ones(1, 1, 4, 4), 3, 2)[0, 0].sum(0).tolist() == [
-        4,
-        4,
-        4,
-        4,
-        0,
-    ]  # 0 before, 1 after
+    # 0 before, 1 after
+    assert same_padding(torch.ones(1, 1, 4, 4), 3, 2)[0, 0].sum(0).tolist() == [4, 4, 4, 4, 0]
     assert same_padding(torch.ones(1, 1, 5, 5), 3, 2)[0, 0].sum(0).tolist() == [0, 5, 5, 5, 5, 5, 0]
     assert same_padding(torch.ones(1, 1, 5, 5), 2, 1)[0, 0].sum(0).tolist() == [5, 5, 5, 5, 5, 0]
 
@@ -359,9 +354,8 @@ def test_it_learns_which_quadrant_is_bright():
     generator, accuracy = torch.Generator().manual_seed(1), []
     for _ in range(60):
         labels = torch.arange(8).remainder(2).repeat(8, 1)
-        flip = torch.randint(
-            0, 2, (8, 1), generator=generator
-        )  # which label is which differs per episode
+        # which label is which differs per episode
+        flip = torch.randint(0, 2, (8, 1), generator=generator)
         images = torch.randn(8, 8, 1, 16, 16, generator=generator)
         side = (labels + flip).remainder(2)[..., None, None, None] == (torch.arange(16) // 8)
         images = images + 2 * side

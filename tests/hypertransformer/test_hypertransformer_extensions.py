@@ -149,9 +149,8 @@ def test_drawn_characters_repeat_and_differ():
     ink = images.reshape(30, -1) / 255.0
     assert ((ink.mean(1) > 0.02) & (ink.mean(1) < 0.5)).all()  # neither empty nor full
     distance = ((ink[:, None] - ink) ** 2).mean(-1).reshape(5, 6, 5, 6)
-    same = (
-        distance[range(5), :, range(5)].mean() * 6 / 5
-    )  # without each drawing's distance to itself
+    # without each drawing's distance to itself
+    same = distance[range(5), :, range(5)].mean() * 6 / 5
     other = distance.mean((1, 3))[~torch.eye(5, dtype=torch.bool).numpy()].mean()
     assert 0 < same < other
 

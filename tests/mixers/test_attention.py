@@ -27,14 +27,8 @@ SMALL = {
     "hamburger": {"rank": 4},
     "hrrformer": {"mask_superposition": True},
 }
-FIXED = {
-    "local",
-    "linformer",
-    "fnet",
-    "synthesizer",
-    "nystromformer",
-    "hyperzzw",
-}  # where a token stands matters
+# where a token stands matters
+FIXED = {"local", "linformer", "fnet", "synthesizer", "nystromformer", "hyperzzw"}
 
 
 def close(ours, expected, rtol=1e-9, atol=1e-11):
@@ -228,9 +222,8 @@ def test_performer_is_its_quadratic_form_and_comes_near_the_softmax():
     ]
     weights = phi[0] @ phi[1].transpose(-2, -1)
     expected = merged(module, weights / weights.sum(-1, keepdim=True) @ v)
-    close(
-        module(x), expected, rtol=0, atol=1e-3
-    )  # the 1e-6 that stabilises each feature is not in there
+    # the 1e-6 that stabilises each feature is not in there
+    close(module(x), expected, rtol=0, atol=1e-3)
 
 
 def test_performer_features_are_orthogonal_in_sets():

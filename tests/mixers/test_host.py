@@ -67,9 +67,8 @@ def test_convolutions_are_what_they_say():
     large = LargeKernel(3, 5)
     assert large.kernel.shape == (3, 1, 9, 9)
     assert LargeKernel(3, 64).kernel.shape == (3, 1, 31, 31)
-    padded = F.conv2d(
-        x, F.pad(large.kernel, (11, 11, 11, 11)), padding=15, groups=3
-    )  # as a kernel of 31x31
+    # as a kernel of 31x31
+    padded = F.conv2d(x, F.pad(large.kernel, (11, 11, 11, 11)), padding=15, groups=3)
     assert torch.allclose(large(x), large.output(padded), atol=1e-5)
 
 

@@ -515,9 +515,8 @@ def test_weight_maps_are_centred_on_equal_weights():
     weights = 1 + torch.randn(2, 3, 16) / 10
     figure = figures.weight_maps([torch.rand(4, 4)] * 2, weights)
     fields = [axis.images[0] for axis in figure.axes if axis.images]
-    assert np.allclose(
-        fields[2].get_array(), weights[0, 0].reshape(4, 4) - 1, atol=1e-6
-    )  # after the two pictures
+    # after the two pictures
+    assert np.allclose(fields[2].get_array(), weights[0, 0].reshape(4, 4) - 1, atol=1e-6)
     low, high = fields[2].get_clim()
     assert low == -high
     means = figures.mean_maps({"trained": weights[0], "untrained": weights[1]})

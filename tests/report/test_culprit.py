@@ -14,6 +14,7 @@ from terminator.runs import records
 from terminator.runtime.paths import results_dir
 
 RUNS = ROOT / "results" / "runs"
+# one of each task, at least
 KINDS = [
     "images",
     "gan",
@@ -21,7 +22,7 @@ KINDS = [
         pytest.param(name, marks=pytest.mark.slow)
         for name in ("networks", "segmentation_context", "longrange", "fewshot")
     ),
-]  # one of each task, at least
+]
 WRONG = [None, True, 3, "text", [], {}, [[]], -1.5, 10**400]
 
 

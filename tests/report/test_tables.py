@@ -68,9 +68,8 @@ def test_variants_have_the_names_of_their_study():
 def test_every_variant_of_every_study_has_a_name(profile):
     own = ("segmentation", "longrange", "fewshot", "gan", "classifiers")
     others = {name for name in tables.TITLES if name.startswith(own)}
-    others |= (
-        {"pathfinder_pictures"} if profile == "smoke" else set()
-    )  # nothing is trained on them there
+    # nothing is trained on them there
+    others |= {"pathfinder_pictures"} if profile == "smoke" else set()
     for experiment in set(tables.TITLES) - others - {"images"}:
         assert tables.named(experiment, profile), experiment
     contest = studies.optimizers(profile)

@@ -292,9 +292,8 @@ def test_interrupt_lock_kill_and_continue(tmp_path):
     book(notebooks, "02_counting", COUNT)
 
     process, kernel = start_and_wait(notebooks, results, "--jobs", "1")
-    assert (
-        "00_counting.html" in (results / "index.html").read_text()
-    )  # from the first finished notebook on
+    # from the first finished notebook on
+    assert "00_counting.html" in (results / "index.html").read_text()
     code, text = call(notebooks, results, "--only", "02*")  # a second call meanwhile
     assert code == 2
     assert f"another run_all.py (process {process.pid}" in text
@@ -313,9 +312,8 @@ def test_interrupt_lock_kill_and_continue(tmp_path):
     assert "To go on:  python run_all.py" in text.splitlines()[-1]
     assert "Traceback" not in text
 
-    process, kernel = start_and_wait(
-        notebooks, results, "--jobs", "1"
-    )  # killed outright: neither kernel nor lock stay behind
+    # killed outright: neither kernel nor lock stay behind
+    process, kernel = start_and_wait(notebooks, results, "--jobs", "1")
     process.kill()
     process.communicate(timeout=40)
     wait_for(lambda: not alive(kernel))

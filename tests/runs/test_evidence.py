@@ -181,9 +181,8 @@ def test_older_observations_are_read_and_their_damage_is_named():
             message = refusal(read, folder)
             assert message is None or name in message
             noticed += message is not None
-        assert (
-            noticed >= 4
-        )  # without a digest not every flip can be seen; none ends in a foreign error
+        # without a digest not every flip can be seen; none ends in a foreign error
+        assert noticed >= 4
 
 
 def test_a_flipped_bit_in_a_measurement_is_noticed():
@@ -238,9 +237,8 @@ def test_a_renamed_run_counts_once_and_is_said(capsys, monkeypatch):
     said = capsys.readouterr().out
     assert f"runs/images/renamed holds the run images/{one['run_id']}: it counts once" in said
     assert "runs/images/renamed-again holds" in said
-    put(
-        record(0, experiment="ablations") | {"run_id": one["run_id"]}
-    )  # of another experiment: a run of its own
+    # of another experiment: a run of its own
+    put(record(0, experiment="ablations") | {"run_id": one["run_id"]})
     assert len(records.load_records()) == 2
 
 

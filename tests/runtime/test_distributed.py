@@ -134,9 +134,8 @@ def test_the_command_line_under_torchrun(capsys):
     words = ["-m", "terminator", "train", *SMALL, "--profile", "smoke"]
     done = torchrun(*words, "train.distributed=True", "train.avail_gpus=2", "train.num_nodes=1")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("record, metrics and model:") == 1, (
-        done.stdout
-    )  # rank 0 speaks for all
+    # rank 0 speaks for all
+    assert done.stdout.count("record, metrics and model:") == 1, done.stdout
     assert done.stdout.count("released:") == 1
     (record,) = records.load_records("cli")
     assert record["status"] == "ok"

@@ -103,9 +103,8 @@ def test_a_hostile_configuration_starts_no_program(own, tmp_path):
     mark = tmp_path / "was_run"
     head = call(own, "rev-parse", "HEAD").stdout.strip()
     set_traps(own, mark)
-    os.utime(
-        own / "terminator" / "a.py", (1, 1)
-    )  # git would look into it again, through the filter
+    # git would look into it again, through the filter
+    os.utime(own / "terminator" / "a.py", (1, 1))
     assert git.commit() == head
     assert git.changed("terminator", "notebooks") is False
     with revision.checkout("HEAD") as folder:
@@ -164,9 +163,8 @@ def test_only_the_packages_own_checkout_is_asked(tmp_path, monkeypatch):
         pass
     assert not (tmp_path / "was_run").exists()
     monkeypatch.delenv("TERMINATOR_RESULTS")
-    assert (
-        paths.results_dir() == tmp_path / "current" / "results"
-    )  # JupyterLab in a clone writes there
+    # JupyterLab in a clone writes there
+    assert paths.results_dir() == tmp_path / "current" / "results"
 
 
 def test_the_callers_variables_lead_to_no_other_repository(own, tmp_path, monkeypatch):

@@ -16,14 +16,8 @@ from torch import Tensor
 from terminator.data.episodes.settings import EpisodeAugmentation
 from terminator.runtime.memory import to_device
 
-STEPS = (
-    "rotation",
-    "roll",
-    "resize",
-    "contrast",
-    "smooth",
-    "negate",
-)  # in the order of application
+# in the order of application
+STEPS = ("rotation", "roll", "resize", "contrast", "smooth", "negate")
 
 
 class Configuration(NamedTuple):
@@ -123,15 +117,13 @@ def rotate(images: Tensor, degrees: Tensor) -> Tensor:
     """
     height, width = images.shape[-2:]
     angle = torch.deg2rad(_column(degrees, images)[..., 0])
-    y = (
-        torch.arange(height, device=images.device, dtype=images.dtype)[:, None] - (height - 1) / 2
-    )  # (H, 1)
+    # (H, 1)
+    y = torch.arange(height, device=images.device, dtype=images.dtype)[:, None] - (height - 1) / 2
     x = torch.arange(width, device=images.device, dtype=images.dtype) - (width - 1) / 2  # (W)
     from_x = angle.cos() * x - angle.sin() * y  # (T, H, W), pixels from the centre
     from_y = angle.sin() * x + angle.cos() * y
-    grid = torch.stack(
-        [2 * from_x / max(width - 1, 1), 2 * from_y / max(height - 1, 1)], dim=-1
-    )  # (T, H, W, 2)
+    # (T, H, W, 2)
+    grid = torch.stack([2 * from_x / max(width - 1, 1), 2 * from_y / max(height - 1, 1)], dim=-1)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
 
 

@@ -213,9 +213,8 @@ class Episodes:
         s, episodes = self.settings, len(classes)
         counts, starts = self.counts[classes], self.starts[classes]  # (E, n)
         width = int(counts.max())
-        index = starts[..., None] + torch.arange(
-            width
-        )  # (E, n, width), beyond a class's last image as well
+        # (E, n, width), beyond a class's last image as well
+        index = starts[..., None] + torch.arange(width)
         keys = torch.rand(index.shape, generator=generator)
         keys[torch.arange(width) >= counts[..., None]] = 2
         if taken is not None and s.overlap == "disjoint":
@@ -225,9 +224,8 @@ class Episodes:
         if s.balanced_batches:
             shares = per_label(s.num_labels, samples)
             place = torch.arange(s.num_labels).repeat_interleave(shares)  # (samples)
-            turn = torch.cat(
-                [torch.arange(int(share)) for share in shares]
-            )  # 0, 1, ... within a label
+            # 0, 1, ... within a label
+            turn = torch.cat([torch.arange(int(share)) for share in shares])
             found = index.gather(2, keys.argsort(2))[:, place, turn]  # (E, samples)
             place = place.expand(episodes, -1)
             label = torch.where(turn < unlabeled, s.num_labels, place)

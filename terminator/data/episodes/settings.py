@@ -12,11 +12,8 @@ SPLITS = {  # classes of every split, after the label shuffle
     "omniglot": {"train": "0-1149", "val": "1150-1199", "test": "1200-1622"},
     "miniimagenet": {"train": "0-63", "val": "64-79", "test": "80-99"},
     "tieredimagenet": {"train": "0-350", "val": "351-447", "test": "448-607"},
-    "omniglot28": {
-        "train": "0-181",
-        "val": "182-191",
-        "test": "192-241",
-    },  # ours: not the full set's
+    # ours: not the full set's
+    "omniglot28": {"train": "0-181", "val": "182-191", "test": "192-241"},
     "strokes": {"train": "0-79", "val": "80-94", "test": "95-119"},  # ours
     "digits": {"train": "0-4", "test": "5-9"},  # ours
 }

@@ -132,9 +132,8 @@ def _torchvision_omniglot(places: list[Path], download: bool) -> ClassImages:
         )
         for name, content in read_files(folder, set(names)):
             picture = open_picture(content, f"{name} in {folder}").convert("L")
-            drawings.setdefault(name.rpartition("/")[0], []).append(
-                255 - np.asarray(picture)
-            )  # ink bright
+            # ink bright
+            drawings.setdefault(name.rpartition("/")[0], []).append(255 - np.asarray(picture))
     alphabets = tuple(name.split("/")[0] for name in drawings)
     return _collect(
         "omniglot",

@@ -11,11 +11,8 @@ CLASSES, CHANNELS, PRESENT, SIDE = 8, 6, 3, 24  # present: classes of one image
 LENGTH, NOISE = 1.8, 1.1  # of a class's prototype; deviation of the noise per coordinate
 RANGE = 7.0  # coordinates from -RANGE to RANGE become 0 to 255: steps of a twentieth of the noise
 PROTOTYPE_SEED = 0  # the same classes for every image
-SIZES = {
-    "train": 3200,
-    "val": 100,
-    "test": 200,
-}  # 400 steps of 8 images see every training image once
+# 400 steps of 8 images see every training image once
+SIZES = {"train": 3200, "val": 100, "test": 200}
 
 
 def prototypes() -> np.ndarray:

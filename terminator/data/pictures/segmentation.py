@@ -22,10 +22,8 @@ from terminator.data.pictures.batches import IGNORE, PictureBatch, Pictures, Sta
 from terminator.data.pictures.settings import TRAINED
 from terminator.runtime.paths import data_dirs
 
-IMAGENET = (
-    (0.485, 0.456, 0.406),
-    (0.229, 0.224, 0.225),
-)  # mean and deviation that the backbones' weights expect
+# mean and deviation that the backbones' weights expect
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 SUBSET_SEED = 0  # every training seed sees the same subset
 
 
@@ -143,9 +141,8 @@ def _describe(
     stacked = splits["train"] if isinstance(splits["train"], StackedPictures) else None
     shape = tuple(stacked.images.shape[1:]) if stacked else (3,)
     mean, std = IMAGENET
-    if (
-        shape[0] == context.CHANNELS
-    ):  # drawn, so known: centred, and by the spread of the first training images
+    # drawn, so known: centred, and by the spread of the first training images
+    if shape[0] == context.CHANNELS:
         levels = stacked.images[:200].double() / 255
         mean, std = (0.5,) * context.CHANNELS, (round(levels.std().item(), 4),) * context.CHANNELS
     return SegmentationInfo(

@@ -25,10 +25,8 @@ class ScaleCropFlip:
 
     # one of them, each as probable; images bilinear, labels nearest
     scales: tuple[float, ...] = SCALES
-    crop: tuple[int, ...] | None = (
-        513,
-        513,
-    )  # height and width; nothing: pictures as they are, of one size
+    # height and width; nothing: pictures as they are, of one size
+    crop: tuple[int, ...] | None = (513, 513)
     flip: bool = True  # left to right, with probability 1/2
 
     def __post_init__(self) -> None:

@@ -9,17 +9,10 @@ from terminator.data.pictures.batches import IGNORE
 SIDE = 33  # 1 modulo 8: nothing needs to be padded
 CLASSES = ("background", "disc", "ring", "square", "triangle", "cross")
 SIZES = {"train": 320, "val": 40, "test": 80}
-COLOURS = (
-    (215, 70, 60),
-    (70, 175, 80),
-    (65, 105, 220),
-    (225, 190, 50),
-    (180, 70, 200),
-)  # of the things
-JITTER, NOISE = (
-    35.0,
-    22.0,
-)  # of 255: how far a thing's colour may be from its class's; deviation of a pixel's noise
+# of the things
+COLOURS = ((215, 70, 60), (70, 175, 80), (65, 105, 220), (225, 190, 50), (180, 70, 200))
+# of 255: how far a thing's colour may be from its class's; deviation of a pixel's noise
+JITTER, NOISE = (35.0, 22.0)
 
 
 def _masks(kind: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -99,9 +99,8 @@ def refuse_empty(parts: Mapping[str, bytes], source: Path) -> None:
         )
 
 
-Keys = list[
-    tuple[int, bytes]
-]  # size and first bytes of every file: equal where files are, as good as surely
+# size and first bytes of every file: equal where files are, as good as surely
+Keys = list[tuple[int, bytes]]
 
 
 def _read(source: Path, files: list[tuple[str, int]], length: int) -> tuple[Split, Keys]:

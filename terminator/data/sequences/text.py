@@ -70,9 +70,8 @@ def read_reviews(source: Path) -> dict[str, Split]:
     """
     files.check_source(source)
     stat = source.stat()
-    names = (
-        files.list_files(source, wanted=is_review) if source.is_dir() else []
-    )  # an archive's date is enough
+    # an archive's date is enough
+    names = files.list_files(source, wanted=is_review) if source.is_dir() else []
     key = repr(
         [
             str(source.resolve()),

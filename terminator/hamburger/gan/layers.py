@@ -103,9 +103,8 @@ class AttentionContext(nn.Module):
         self.upper = normed_conv(channels // 2, channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = (
-            part(x).flatten(2).mT for part in (self.query, self.key, self.value)
-        )  # (N, H W, .)
+        # (N, H W, .)
+        query, key, value = (part(x).flatten(2).mT for part in (self.query, self.key, self.value))
         mixed = F.scaled_dot_product_attention(query, key, value, scale=1.0)
         return self.upper(mixed.mT.unflatten(2, x.shape[2:]))
 

@@ -62,9 +62,8 @@ class UpBlock(nn.Module):
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         y = self.conv1(F.interpolate(F.relu(self.norm1(x, labels)), scale_factor=2))
         y = self.conv2(F.relu(self.norm2(y, labels)))
-        return y + F.interpolate(
-            self.shortcut(x), scale_factor=2
-        )  # a 1x1 map commutes with repeating pixels
+        # a 1x1 map commutes with repeating pixels
+        return y + F.interpolate(self.shortcut(x), scale_factor=2)
 
 
 class DownBlock(nn.Module):

@@ -24,6 +24,7 @@ def _small(
 
 
 PRESETS: dict[str, dict[str, Any]] = {
+    # smoke: that every part works
     "digits": {
         **_small("digits", 8, 30, 15, 16, channels=1, train_size=640, test_size=300),
         "test": {
@@ -33,7 +34,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "classifier_epochs": 1,
             "grid_rows": 2,
         },
-    },  # smoke: that every part works
+    },
     "mnist": {
         **_small("MNIST", 16, 1200, 200, 32, train_size=10_000, test_size=4000),
         "test": {"samples": 4000, "samples_per_epoch": 1000, "repeats": 3, "classifier_epochs": 3},

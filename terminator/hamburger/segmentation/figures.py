@@ -13,10 +13,8 @@ from terminator.plots.charts import line_look
 from terminator.plots.style import COLOURS, new_figure
 from terminator.runtime.text import figure as plain
 
-VOID, BACKGROUND = (
-    (0.82, 0.82, 0.82),
-    (0.16, 0.16, 0.2),
-)  # where nothing counts; a class of that name
+# where nothing counts; a class of that name
+VOID, BACKGROUND = ((0.82, 0.82, 0.82), (0.16, 0.16, 0.2))
 # CamVid's classes in their order: what things look like, where they look like something; lightness
 # differs as well
 STREET = (

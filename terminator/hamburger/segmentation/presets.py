@@ -21,6 +21,7 @@ _CONTEXT = {
 _CAMVID = {
     "data": {"name": "camvid", "train": "train", "size": [120, 160]},
     "augmentation": {"scales": [1.0, 1.25, 1.5], "crop": [113, 145]},
+    # from scratch, and short: running statistics must keep up
     "model": {
         "backbone": "resnet18",
         "stem": "plain",
@@ -28,7 +29,7 @@ _CAMVID = {
         "squeeze": 64,
         "align": 64,
         "bn_momentum": 0.1,
-    },  # from scratch, and short: running statistics must keep up
+    },
     "ham": {"width": 64, "rank": 16},
     "optimizer": {"lr": 0.02, "refresh": 1},
     "train": {"train_steps": 650, "steps_between_saves": 130, "batch_size": 8, "seed": 0},
@@ -43,9 +44,8 @@ _VOC_SECOND = {
 _SHAPES = {
     "data": {"name": "shapes", "train": "train"},
     "augmentation": {"scales": [1.0], "crop": None},
-    "model": _CONTEXT[
-        "model"
-    ],  # a ResNet learns nothing in a few seconds; the pixels' colours are enough here
+    # a ResNet learns nothing in a few seconds; the pixels' colours are enough here
+    "model": _CONTEXT["model"],
     "ham": {"width": 32, "rank": 8},
     "optimizer": _CONTEXT["optimizer"],
     "train": {"train_steps": 60, "steps_between_saves": 20, "batch_size": 8, "seed": 0},
@@ -76,11 +76,8 @@ SEEDS = {"smoke": (0,), "laptop": (0, 1, 2), "paper": (0, 1, 2)}
 # of the context task, a training of which takes half a minute
 CONTEXT_SEEDS = {"smoke": (0,), "laptop": (0, 1, 2, 3, 4), "paper": (0, 1, 2, 3, 4)}
 CONTEXT_STEPS = {"smoke": 60, "laptop": 400, "paper": 400}
-CAMVID = {
-    "smoke": "shapes",
-    "laptop": "camvid",
-    "paper": "camvid-full",
-}  # smoke: what is there without a file
+# smoke: what is there without a file
+CAMVID = {"smoke": "shapes", "laptop": "camvid", "paper": "camvid-full"}
 SMOKE_ARMS = (
     "no context",
     "pooling",

@@ -30,11 +30,8 @@ from terminator.runs.study import Study, study_records
 from terminator.runs.wanted import Wanted
 from terminator.runtime.settings import ConfigError
 
-CONTEXT, CAMVID, VOC = (
-    "segmentation_context",
-    "segmentation_camvid",
-    "segmentation_voc",
-)  # experiments
+# experiments
+CONTEXT, CAMVID, VOC = ("segmentation_context", "segmentation_camvid", "segmentation_voc")
 Runs = Mapping[str, Sequence[SegmentationRun]]
 
 

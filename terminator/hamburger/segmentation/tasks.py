@@ -83,9 +83,8 @@ class Segmentation:
         """Mean over all pixels, ignored ones counted as zero (as released), or over those with a
         label.
         """
-        rows = (
-            logits.float().movedim(1, -1).flatten(0, 2)
-        )  # as rows: for maps, CUDA has no deterministic algorithm
+        # as rows: for maps, CUDA has no deterministic algorithm
+        rows = logits.float().movedim(1, -1).flatten(0, 2)
         total = F.cross_entropy(rows, labels.flatten(), ignore_index=IGNORE, reduction="sum")
         counted = (
             labels.numel()

@@ -55,9 +55,8 @@ class SegmentationTrainer(Loop[SegmentationConfig]):
 
     def _prepare(self) -> None:
         train = self.config.train
-        if (
-            world_size() > 1 and self.device.type == "cuda"
-        ):  # one mean and variance over all processes
+        # one mean and variance over all processes
+        if world_size() > 1 and self.device.type == "cuda":
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         self.task = Segmentation(self.model, self.config)
         self.tested = "val" if "val" in self.data.splits else "test"
@@ -69,9 +68,8 @@ class SegmentationTrainer(Loop[SegmentationConfig]):
                 "size; allowed: a crop, data.size"
             )
         self.answers_per_step = train.batch_size * crop[0] * crop[1]
-        self._labelled = torch.zeros(
-            (), dtype=torch.float64, device=self.device
-        )  # pixels of this step that count
+        # pixels of this step that count
+        self._labelled = torch.zeros((), dtype=torch.float64, device=self.device)
 
     def _check_data(self) -> None:
         if self.config.train.batch_size > len(self.pictures):

@@ -37,6 +37,7 @@ KINDS = (
 )
 GENERATED = ("listops", "pathfinder")
 SIZES = ("layers", "width", "mlp_width", "heads")
+# what network.mixer_size is to each
 MIXER_SIZES = {
     "local": "block",
     "linformer": "rank",
@@ -44,7 +45,7 @@ MIXER_SIZES = {
     "luna": "memory",
     "synthesizer": "rank",
     "nystromformer": "landmarks",
-}  # what network.mixer_size is to each
+}
 
 
 @dataclass(frozen=True)

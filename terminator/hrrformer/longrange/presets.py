@@ -80,10 +80,8 @@ _LAPTOP: dict[str, dict[str, Any]] = {
     "text-short": {
         "data": {"kind": "imdb", "length": 256, "train_size": 20_000, "test_size": 4000},
         "network": {"task": "text", **_SMALL, "mlp_width": 128},
-        "train": {
-            "epochs": 6,
-            "batch_size": 16,
-        },  # nothing is learned in the first 2,500 steps or so
+        # nothing is learned in the first 2,500 steps or so
+        "train": {"epochs": 6, "batch_size": 16},
         "optimizer": {"decay_rate": 0.9, "decay_examples": 20_000},
     },
     "retrieval-halves": {

@@ -63,9 +63,8 @@ class LongRange(System):
         """
         config, seconds = trainer.config, sum(row["seconds"] for row in rows)
         examples = len(rows) * trainer.steps_per_epoch * config.train.batch_size
-        tokens = config.data.length * (
-            2 if trainer.data.is_pair else 1
-        )  # padding is worked on like the rest
+        # padding is worked on like the rest
+        tokens = config.data.length * (2 if trainer.data.is_pair else 1)
         best = max(rows, key=lambda row: row["test_accuracy"])
         return {
             "steps": len(rows) * trainer.steps_per_epoch,

@@ -47,9 +47,8 @@ class SequenceTrainer(Loop[LongRangeConfig]):
             )
             for name, part in self.data.splits.items()
         }
-        self.steps_per_epoch = (
-            len(self.splits["train"]) // self.answers_per_step
-        )  # an incomplete batch is left out
+        # an incomplete batch is left out
+        self.steps_per_epoch = len(self.splits["train"]) // self.answers_per_step
 
     def _check_data(self) -> None:
         if not self.steps_per_epoch:

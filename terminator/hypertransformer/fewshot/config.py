@@ -21,12 +21,8 @@ from terminator.runtime.settings import ConfigError, Experiment, at_least, requi
 
 METHODS = ("hypertransformer", "prototypical", "pixels", "continual")
 OPTIMIZERS = ("SGD", "Adam", "AdamW")
-PRESET_SPLITS = (
-    "omniglot",
-    "miniimagenet",
-    "tieredimagenet",
-    "omniglot28",
-)  # what eval_datasets knows
+# what eval_datasets knows
+PRESET_SPLITS = ("omniglot", "miniimagenet", "tieredimagenet", "omniglot28")
 
 
 @dataclass(frozen=True)

@@ -106,11 +106,8 @@ FLAGS: dict[str, tuple[str, Any]] = {  # flag: (setting, the flag's own default)
     "num_eval_batches": ("test.num_eval_batches", 16),
     "eval_batch_size": ("test.eval_batch_size", 200),
 }
-PLACES = (
-    "data_numpy_dir",
-    "data_dir",
-    "train_log_dir",
-)  # where files lie; no part of an experiment
+# where files lie; no part of an experiment
+PLACES = ("data_numpy_dir", "data_dir", "train_log_dir")
 WITHOUT_EFFECT = {  # accepted, since scripts use them, and said to be of no effect
     "num_sample_repeats": "it never had any",
     "boundary_probability": "it never had any",

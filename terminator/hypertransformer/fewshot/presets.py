@@ -133,19 +133,13 @@ def preset(name: str, **changes: Any) -> FewShotConfig:
 
 MAIN = {"smoke": "strokes", "laptop": "omniglot28-5way", "paper": "omniglot-20way-1shot"}
 MANY_WAYS = {"laptop": "omniglot28-20way"}  # the second main setting, where there is one
-SEEDS = {
-    "smoke": (0,),
-    "laptop": (0, 1, 2),
-    "paper": (0, 1, 2),
-}  # of the methods; the other studies take one
+# of the methods; the other studies take one
+SEEDS = {"smoke": (0,), "laptop": (0, 1, 2), "paper": (0, 1, 2)}
 WIDTHS = {"smoke": (4, 8), "laptop": (4, 6, 8, 16), "paper": (4, 6, 8, 16)}
 SHOTS = {"smoke": (1, 5), "laptop": (1, 5), "paper": (1, 5)}
 UNLABELED = {"smoke": (0, 2), "laptop": (0, 2, 4), "paper": (0, 2, 4)}  # per class
-LAYERS = {
-    "smoke": (1, 2),
-    "laptop": (1, 2),
-    "paper": (1, 2),
-}  # of the Transformers, with unlabelled samples
+# of the Transformers, with unlabelled samples
+LAYERS = {"smoke": (1, 2), "laptop": (1, 2), "paper": (1, 2)}
 _BRIEF = {"smoke": 40, "laptop": 1200}  # steps of a demonstration
 
 

@@ -80,9 +80,8 @@ class FewShot:
         if train.pretrain_shared_feature:
             return {"shared_head": self._shared_loss(output.cnn, batch)}, logits
         terms = self.model.loss_terms(output, batch.query_labels, x.step, train.label_smoothing)
-        if (
-            output.warmup_logits
-        ):  # every head takes part in every step, or processes would wait for its gradient
+        # every head takes part in every step, or processes would wait for its gradient
+        if output.warmup_logits:
             terms["cross_entropy"] = terms["cross_entropy"] + 0 * sum(
                 part.sum() for part in output.warmup_logits
             )
@@ -176,12 +175,13 @@ class Continual(FewShot):
         if self.config.method.candidates == "task":
             answers = [self._among_own(logits) for logits in answers]
         widest = answers[-1].shape[-1]
+        # answers after the first task, after the second, ...
         logits = torch.cat(
             [
                 F.pad(part, (0, widest - part.shape[-1]), value=-torch.inf).flatten(0, 1)
                 for part in answers
             ]
-        )  # answers after the first task, after the second, ...
+        )
         return {"cross_entropy": F.cross_entropy(logits, targets)}, logits
 
     @torch.no_grad()

@@ -59,9 +59,8 @@ class EpisodeTrainer(Loop[FewShotConfig]):
             ways_times=self.task.ways_times(training=True),
         )
         for split in self.data.splits:
-            self._test_episodes(
-                split, self.config.test.eval_batch_size
-            )  # what cannot be drawn is an error now
+            # what cannot be drawn is an error now
+            self._test_episodes(split, self.config.test.eval_batch_size)
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         use, parameters = self.config.optimizer, self._trained()
