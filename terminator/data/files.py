@@ -306,8 +306,10 @@ def read_files(
     allowed = MAX_FILE_BYTES if limit is None else limit
     for name, size, file in open_files(source, wanted):
         _check_size(name, source, size, allowed)
+        # an archive's member is no longer than it says, whatever it unpacks to
+        most = allowed if source.is_dir() else min(size, allowed)
         with readable(source / name if source.is_dir() else source):
-            content = file.read(allowed + 1)
+            content = file.read(most + 1)
         _check_size(name, source, len(content), allowed)
         yield name, content
 
