@@ -51,35 +51,17 @@ _FEW, _FEWER = {"ways": 20}, {"ways": 2, "size": 16}
 _IMAGES = {"size": 32, "batch": 32}
 _FEW_IMAGES = {"size": 8, "batch": 2}
 
+
+def _training(how: str, **full: Any) -> Row:
+    full, tiny = {"what": "training", **full}, {"size": 4, "batch": 2}
+    return Row(f"Terminator, training{how}", terminator, full, tiny, counts_tensors=False)
+
+
 ROWS = {
-    "terminator-training": Row(
-        "Terminator, training",
-        terminator,
-        {"what": "training", **_IMAGES},
-        {"size": 4, "batch": 2},
-        counts_tensors=False,
-    ),
-    "terminator-training-bf16": Row(
-        "Terminator, training, bf16",
-        terminator,
-        {"what": "training", "precision": "bf16", **_IMAGES},
-        {"size": 4, "batch": 2},
-        counts_tensors=False,
-    ),
-    "terminator-training-8x8": Row(
-        "Terminator, training, 64 of 8x8",
-        terminator,
-        {"what": "training", "size": 8, "batch": 64},
-        {"size": 4, "batch": 2},
-        counts_tensors=False,
-    ),
-    "terminator-training-14x14": Row(
-        "Terminator, training, 64 of 14x14",
-        terminator,
-        {"what": "training", "size": 14, "batch": 64},
-        {"size": 4, "batch": 2},
-        counts_tensors=False,
-    ),
+    "terminator-training": _training("", **_IMAGES),
+    "terminator-training-bf16": _training(", bf16", precision="bf16", **_IMAGES),
+    "terminator-training-8x8": _training(", 64 of 8x8", size=8, batch=64),
+    "terminator-training-14x14": _training(", 64 of 14x14", size=14, batch=64),
     "terminator-epoch-8x8": Row(
         "Terminator, an epoch of 8 steps of 64 of 8x8, and its test",
         epoch,

@@ -19,7 +19,7 @@ CLAIMS = [
             text,
             PAPER,
             NOTEBOOK,
-            ahead(SEGMENTATION, ARMS[study], a, b, report.compare),
+            ahead(SEGMENTATION, ARMS[study], a, b, mixers.compare),
             SETTLES,
             SEGMENTATION.task,
         )

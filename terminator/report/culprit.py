@@ -7,7 +7,6 @@ from typing import Any
 from terminator.report import claims, tables
 from terminator.runs import records
 from terminator.runtime.digests import EvidenceError
-from terminator.runtime.paths import results_dir
 
 # what a wrong field can raise
 FOREIGN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
@@ -27,12 +26,9 @@ def named() -> Iterator[None]:
     except FOREIGN as error:
         for record in records.load_records():
             if (reason := _reason(record)) is not None:
-                path = (
-                    results_dir() / "runs" / record["experiment"] / record["run_id"] / "record.json"
-                )
                 raise ValueError(
-                    f"{path} is no record of a run of this kit: {reason}. Remove its folder to "
-                    "make that run again."
+                    f"{records.path_of(record)} is no record of a run of this kit: {reason}. "
+                    "Remove its folder to make that run again."
                 ) from error
         raise
 

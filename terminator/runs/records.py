@@ -248,6 +248,11 @@ def _each_once(runs: Path, found: list[tuple[Path, dict[str, Any]]]) -> list[dic
     ]
 
 
+def path_of(record: Mapping[str, Any]) -> Path:
+    """Where a record lies."""
+    return results_dir() / "runs" / record["experiment"] / record["run_id"] / "record.json"
+
+
 def config_of(record: Mapping[str, Any], kind: type) -> Any:
     """The settings of a run, of its system's kind.
 
@@ -257,10 +262,9 @@ def config_of(record: Mapping[str, Any], kind: type) -> Any:
     try:
         return from_dict(kind, record["config"])
     except ConfigError as error:
-        path = results_dir() / "runs" / record["experiment"] / record["run_id"] / "record.json"
         raise ConfigError(
-            f"{path} holds settings that this version does not read: {error}. Remove its folder "
-            "to make that run again."
+            f"{path_of(record)} holds settings that this version does not read: {error}. "
+            "Remove its folder to make that run again."
         ) from error
 
 

@@ -453,7 +453,7 @@ class System(ABC):
 
     def folder_of(self, record: dict[str, Any]) -> Path:
         """Where a record lies."""
-        return results_dir() / "runs" / record["experiment"] / record["run_id"]
+        return records.path_of(record).parent
 
     def _train(
         self,

@@ -75,7 +75,7 @@ def test_claims_are_judged_by_pairs_of_seeds(monkeypatch):
             "seed": seed,
             "device": "here, 1 threads",
             "wall_s": 1.0,
-            "data": {"classes": list("abcdefgh")},
+            "data": {"name": "context", "classes": list("abcdefgh")},
             "results": {"test": {"miou": miou}, "val": {"miou": miou}},
         }
         return type("Run", (), {"record": record})()

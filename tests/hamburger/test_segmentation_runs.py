@@ -17,7 +17,7 @@ from segmentation_files import camvid_files
 
 from terminator.data import DatasetNotFound
 from terminator.data.pictures.batches import IGNORE
-from terminator.hamburger.segmentation import figures, presets, report
+from terminator.hamburger.segmentation import figures, mixers, presets, report
 from terminator.hamburger.segmentation.config import SegmentationConfig
 from terminator.hamburger.segmentation.predict import load_segmenter, segment, segment_files
 from terminator.hamburger.segmentation.presets import SMOKE_ARMS, camvid_arms, context_arms, preset
@@ -229,10 +229,10 @@ def fake(mious, name="street"):
 
 def test_verdicts_come_from_seeds():
     runs = {"a": fake([50.0, 52.0, 54.0]), "b": fake([40.0, 41.0, 42.0])}
-    found = report.compare(runs, "a", "b")
+    found = mixers.compare(runs, "a", "b")
     assert found.test.difference == pytest.approx(11)
     assert found.test.kind == "paired by seed, 3 seeds"
-    assert (found.word, report.compare(runs, "b", "a").word) == ("holds", "does not hold")
+    assert (found.word, mixers.compare(runs, "b", "a").word) == ("holds", "does not hold")
     table = report.claims(
         {"NMF, one-step": runs["b"], "no context": runs["a"], "NMF, BPTT": runs["a"]},
         {"with Hamburger": fake([31.0]), "without Hamburger": fake([30.0])},
@@ -252,7 +252,7 @@ def test_a_context_has_to_beat_what_single_pixels_tell_and_a_decomposition_a_mer
     assert row["verdict"] == "not learned"
     assert "not above the most probable answer to single pixels (37.5)" in row["evidence"]
     assert "not above one class" in str(
-        report.compare({"a": fake([20.0]), "b": fake([24.0])}, "a", "b")
+        mixers.compare({"a": fake([20.0]), "b": fake([24.0])}, "a", "b")
     )
 
 

@@ -5,7 +5,7 @@ Each mixer has the learning rate of RATES that was best on validation pictures (
 pictures chose nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from statistics import stdev
 from typing import Any
@@ -88,11 +88,6 @@ def bounds() -> dict[str, float]:
     }
 
 
-def single_pixels() -> dict[str, float]:
-    """What an answer has to beat that is said to use context: {its name: its mIoU (%)}."""
-    return {SINGLE: bounds()[SINGLE]}
-
-
 def announced(profile: str, context: Mapping[str, Sequence[SegmentationRun]]) -> str:
     """The difference that the study can be expected to show, from the spread of two arms of the
     context study; before any result.
@@ -106,11 +101,16 @@ def announced(profile: str, context: Mapping[str, Sequence[SegmentationRun]]) ->
 
 
 def compare(found: Runs, a: str, b: str) -> Outcome:
-    """mIoU (%) of mixer a against b. Context has to beat what single pixels tell; that the task can
-    be learned in this frame other mixers show.
+    """mIoU (%) of arm a of a study of segmentation against b; what either has to beat is an answer
+    of one class everywhere, and on the context task what single pixels tell; that the task can be
+    learned in a frame other mixers show.
     """
+    data = found[a][0].record["data"]
+    floors = {"one class everywhere (at most)": 100 / len(data["classes"])}
+    if data.get("name") == "context":
+        floors[SINGLE] = bounds()[SINGLE]
     sides = [sampled([r.record for r in found[label]], _miou) for label in (a, b)]
-    return compare_samples(sides[0], sides[1], (a, b), Terms(floors=single_pixels()))
+    return compare_samples(sides[0], sides[1], (a, b), Terms(floors=floors))
 
 
 def _miou(record: Mapping[str, Any]) -> float:
@@ -119,8 +119,15 @@ def _miou(record: Mapping[str, Any]) -> float:
 
 def claims(found: Runs) -> pd.DataFrame:
     """The claims, what the runs say about each, and a verdict that is computed from them."""
+    return verdicts((text, found, a, b) for text, a, b in CLAIMS)
+
+
+def verdicts(claimed: Iterable[tuple[str, Runs, str, str]]) -> pd.DataFrame:
+    """A row per claim (text, runs, arm that is better if it is true, the one it is compared with)
+    that has runs of both.
+    """
     rows = []
-    for text, a, b in CLAIMS:
+    for text, found, a, b in claimed:
         if found.get(a) and found.get(b):
             outcome = compare(found, a, b)
             rows.append({"claim": text, "evidence": str(outcome), "verdict": outcome.said})

@@ -14,7 +14,7 @@ from terminator.data.pictures.segmentation import SegmentationData
 from terminator.data.sources import DatasetNotFound
 from terminator.hamburger.segmentation.config import SegmentationConfig
 from terminator.hamburger.segmentation.evaluation import batches, fixed_bases, predict_logits
-from terminator.hamburger.segmentation.mixers import single_pixels
+from terminator.hamburger.segmentation.mixers import verdicts
 from terminator.hamburger.segmentation.presets import (
     CONTEXT_SEEDS,
     SEEDS,
@@ -24,8 +24,7 @@ from terminator.hamburger.segmentation.presets import (
 )
 from terminator.hamburger.segmentation.runs import SEGMENTATION, SegmentationRun
 from terminator.runs.comparison import deviation
-from terminator.runs.outcomes import Outcome, Terms, sampled, values_text
-from terminator.runs.proof import compare as compare_samples
+from terminator.runs.outcomes import values_text
 from terminator.runs.study import Study, study_records
 from terminator.runs.wanted import Wanted
 from terminator.runtime.settings import ConfigError
@@ -338,30 +337,9 @@ CLAIMS = (  # claim, study, arm that is better if it is true, arm it is compared
 )
 
 
-def compare(runs: Runs, a: str, b: str) -> Outcome:
-    """mIoU (%) of arm a against b; what either has to beat is an answer of one class everywhere,
-    and on the context task what single pixels tell.
-    """
-    data = runs[a][0].record["data"]
-    floors = {"one class everywhere (at most)": 100 / len(data["classes"])}
-    if data.get("name") == "context":
-        floors |= single_pixels()
-    sides = [sampled([r.record for r in runs[label]], _miou) for label in (a, b)]
-    return compare_samples(sides[0], sides[1], (a, b), Terms(floors=floors))
-
-
-def _miou(record: dict[str, Any]) -> float:
-    return float(record["results"][SEGMENTATION.judged_by(record)]["miou"])
-
-
 def claims(context_runs: Runs | None = None, camvid_runs: Runs | None = None) -> pd.DataFrame:
     """The paper's claims on segmentation, what the runs say about each, and a verdict that is
     computed from them.
     """
     of: dict[str, Runs] = {"context": context_runs or {}, "camvid": camvid_runs or {}}
-    rows = []
-    for text, study, a, b in CLAIMS:
-        if of[study].get(a) and of[study].get(b):
-            found = compare(of[study], a, b)
-            rows.append({"claim": text, "evidence": str(found), "verdict": found.said})
-    return pd.DataFrame(rows, columns=["claim", "evidence", "verdict"])
+    return verdicts((text, of[study], a, b) for text, study, a, b in CLAIMS)
