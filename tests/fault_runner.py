@@ -23,9 +23,9 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-import conftest
 from safetensors.torch import load_file
 
+import conftest
 from terminator.classification.runs import CLASSIFICATION
 
 make = {
