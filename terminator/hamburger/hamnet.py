@@ -15,7 +15,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terminator.hamburger.backbone import Backbone, initialise
+from terminator.hamburger.backbone import Backbone, initialise, make_backbone
 from terminator.hamburger.block import Hamburger
 from terminator.hamburger.settings import MIXERS, HamburgerSettings, HamNetSettings
 from terminator.mixers.registry import make_map_mixer, make_mixer
@@ -32,10 +32,10 @@ class HamNet(nn.Module):
     def __init__(self, settings: HamNetSettings, ham: HamburgerSettings):
         super().__init__()
         self.settings = s = settings
-        self.backbone = None
+        self.backbone: Backbone | None = None
         width, size = s.in_channels, 1
         if s.backbone != "none":
-            self.backbone = Backbone(s.backbone, s.stem, s.output_stride, s.in_channels)
+            self.backbone = make_backbone(s.backbone, s.stem, s.output_stride, s.in_channels)
             width, size = self.backbone.widths[1], 3
         self.squeeze = conv_bn_relu(width, s.squeeze, size)
         self.context = make_segmentation_context(s, ham)

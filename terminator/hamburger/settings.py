@@ -24,6 +24,7 @@ BACKBONES = {  # ResNets: torchvision's block, and how many of them each layer h
     "resnet101": ("Bottleneck", (3, 4, 23, 3)),
     "resnet152": ("Bottleneck", (3, 8, 36, 3)),
 }
+SMALL_BACKBONE = "mobilenet_v3_small"
 STEMS = ("deep", "plain")  # three 3x3 convolutions, or torchvision's 7x7
 STRIDES = (8, 16)
 
@@ -138,7 +139,7 @@ class HamNetSettings:
     LARGEST = 2**20  # of all integers here, see settings
     PLACES = {"weights": ()}
 
-    # resnet18, resnet34, resnet50, resnet101, resnet152; none: the pixels
+    # resnet18, resnet34, resnet50, resnet101, resnet152, mobilenet_v3_small; none: the pixels
     backbone: str = "resnet101"
     stem: str = "deep"  # deep (three 3x3 convolutions), plain (torchvision's 7x7)
     output_stride: int = 8  # pixels of a picture per position of the backbone's last map
@@ -163,13 +164,20 @@ class HamNetSettings:
 
     def __post_init__(self) -> None:
         for name, allowed in (
-            ("backbone", (*BACKBONES, "none")),
+            ("backbone", (*BACKBONES, SMALL_BACKBONE, "none")),
             ("stem", STEMS),
             ("output_stride", STRIDES),
             ("context", CONTEXTS),
         ):
             value = getattr(self, name)
             require(value in allowed, f"model.{name}", value, ", ".join(map(str, allowed)))
+        for name, only in (("stem", "plain"), ("output_stride", 16)):
+            require(
+                self.backbone != SMALL_BACKBONE or getattr(self, name) == only,
+                f"model.{name}",
+                getattr(self, name),
+                f"{only} with model.backbone={SMALL_BACKBONE}",
+            )
         for name, least in (("squeeze", 1), ("align", 1), ("in_channels", 1), ("classes", 2)):
             value = getattr(self, name)
             require(value >= least, f"model.{name}", value, f"an integer of at least {least}")

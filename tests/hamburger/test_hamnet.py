@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 from torch import nn
-from torchvision.models import resnet
+from torchvision.models import mobilenet_v3_small, resnet
 
 from terminator.hamburger import Hamburger, HamburgerSettings
-from terminator.hamburger.backbone import Backbone
+from terminator.hamburger.backbone import MobileNet, ResNet
 from terminator.hamburger.hamnet import HamNet
 from terminator.hamburger.segmentation.presets import CONVOLUTION, MATRIX, MEAN, mixer_arms
 from terminator.hamburger.settings import CONTEXTS, MIXERS, HamNetSettings
@@ -59,7 +59,7 @@ def test_parameters_of_the_release():
 )
 def test_dilations_make_up_for_the_strides_left_out(name, stride, third, fourth):
     with torch.device("meta"):
-        net = Backbone(name, output_stride=stride)
+        net = ResNet(name, output_stride=stride)
     for layer, expected in ((net.layer3, third), (net.layer4, fourth)):
         found = [
             {
@@ -84,7 +84,7 @@ def test_dilations_make_up_for_the_strides_left_out(name, stride, third, fourth)
 @pytest.mark.parametrize("stem", ["deep", "plain"])
 @pytest.mark.parametrize("stride", [8, 16])
 def test_maps_are_as_large_as_the_output_stride_says(stem, stride):
-    third, fourth = Backbone("resnet18", stem, stride)(torch.randn(1, 3, 65, 97))
+    third, fourth = ResNet("resnet18", stem, stride)(torch.randn(1, 3, 65, 97))
     assert third.shape[1:] == (256, 64 // stride + 1, 96 // stride + 1)
     assert fourth.shape[1:] == (512, 64 // stride + 1, 96 // stride + 1)
 
@@ -94,7 +94,7 @@ def test_a_plain_backbone_with_stride_left_in_is_torchvisions():
     network.
     """
     theirs = resnet.resnet18()
-    ours = Backbone("resnet18", "plain", 16).eval()
+    ours = ResNet("resnet18", "plain", 16).eval()
     ours.load_state_dict(
         {key: value for key, value in theirs.state_dict().items() if not key.startswith("fc.")}
     )
@@ -245,3 +245,28 @@ def test_impossible_networks_are_refused(settings, message):
 def test_inputs_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"x has shape \(1, 4, 8, 8\); allowed: \(N, 3, H, W\)"):
         small()(torch.randn(1, 4, 8, 8))
+
+
+def test_the_small_backbone_is_torchvisions_and_nothing_else_goes_with_it():
+    theirs = mobilenet_v3_small(dilated=True).eval()
+    ours = MobileNet().eval()
+    state = theirs.state_dict()
+    ours.load_state_dict({key: state[key] for key in ours.state_dict()})
+    assert {key.split(".")[0] for key in state.keys() - ours.state_dict().keys()} == {"classifier"}
+    x = torch.randn(1, 3, 65, 97)
+    third, fourth = ours(x)
+    torch.testing.assert_close(fourth, theirs.features(x))
+    assert third.shape == (1, ours.widths[0], 5, 7)
+    assert fourth.shape == (1, ours.widths[1], 5, 7)
+    assert MobileNet(6)(torch.randn(2, 6, 33, 33))[1].shape == (2, ours.widths[1], 3, 3)
+    small_one = {"backbone": "mobilenet_v3_small", "stem": "plain", "output_stride": 16}
+    net = HamNet(
+        HamNetSettings(**small_one, squeeze=8, align=8, auxiliary=True),
+        HamburgerSettings(width=8, rank=2),
+    )
+    assert [logits.shape for logits in net(torch.randn(2, 3, 33, 33), auxiliary=True)] == 2 * [
+        (2, 21, 33, 33)
+    ]
+    for name, value in (("stem", "deep"), ("output_stride", 8)):
+        with pytest.raises(ConfigError, match=f"model.{name} is .* with model.backbone"):
+            HamNetSettings(**{**small_one, name: value})
