@@ -26,7 +26,7 @@ _HOMES = {  # public name: module; loaded on first use, so that `import terminat
     "calibrate": "standardization",
     "set_evaluation": "standardization",
     "is_calibrated": "standardization",
-    "pretrained": "classification.networks",
+    "pretrained": "zoo.models",
 }
 __all__ = sorted(_HOMES)
 

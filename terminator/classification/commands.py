@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -10,10 +9,10 @@ from typing import Any
 
 from terminator.classification.config import Config, DatasetConfig
 from terminator.classification.fitting import FORM, check_warmup, fit_batch, fit_images
-from terminator.classification.model_commands import COMMANDS as MODEL_COMMANDS
 from terminator.runs.command_line import (
     Command,
     Settings,
+    answer_options,
     data_option,
     images_option,
     model_option,
@@ -140,26 +139,15 @@ def predict(args: argparse.Namespace) -> int:
     """The most probable classes of image files; 1 if some of them could not be read."""
     from terminator.classification import predict as answering
     from terminator.data.reading import picture_files
-    from terminator.runs.records import write_csv, write_json
+    from terminator.runs.answers import tell
 
     model = answering.load_predictor(model_file(args.model, "classification"))
     found = list(answering.answers(model, picture_files(args.images), args.top))
-    print(terminal(answering.answer_lines(found)))
-    if args.csv:
-        print(f"written: {terminal(write_csv(args.csv, answering.answer_table(found)))}")
-    if args.json:
-        write_json(args.json, answering.answer_json(found))
-        print(f"written: {terminal(args.json)}")
+    status = tell(found, args)
     if args.show:
         shown = answering.show_scores(model, found, args.show)
         print(f"written: {len(shown)} pictures with their slow scores in {terminal(args.show)}")
-    wrong = [answer for answer in found if answer.error]
-    if len(wrong) == len(found):
-        raise ValueError(f"none of {len(found)} files could be read: {wrong[0].error}")
-    if wrong:
-        line = f"error: {len(wrong)} of {len(found)} files could not be read, see above"
-        print(line, file=sys.stderr)
-    return 1 if wrong else 0
+    return status
 
 
 def datasets(args: argparse.Namespace) -> None:
@@ -193,14 +181,7 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
         "kit, a run's folder or an experiment",
     )
     images_option(parser)
-    parser.add_argument(
-        "--top",
-        type=int,
-        metavar="N",
-        help="so many classes a picture, the most probable first (default: 5)",
-    )
-    for name, what in (("csv", "a table"), ("json", "JSON")):
-        parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"write {what} as well")
+    answer_options(parser)
     parser.add_argument(
         "--show", type=Path, metavar="DIR", help="write each picture with its slow scores over it"
     )
@@ -258,5 +239,4 @@ COMMANDS = (
         "list data sets: what is there, what is not, how to get it",
         data_option,
     ),
-    *MODEL_COMMANDS,
 )

@@ -1,9 +1,7 @@
 """Image files through a saved, calibrated model: classes, probabilities, slow scores."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,12 +13,12 @@ from terminator.data.augment import normalize
 from terminator.data.files import read_file
 from terminator.data.pixels import decode, open_as, resize_image
 from terminator.model import Terminator
+from terminator.runs.answers import TOP, Answer
 from terminator.runtime import shipped
 from terminator.runtime.paths import atomic_path
 from terminator.runtime.settings import require
 from terminator.standardization import is_calibrated
 
-TOP = 5  # classes of an answer
 BATCH = 32  # files that are read before they are answered
 SHOWN = 384  # pixels a side of a picture under its slow scores
 
@@ -111,21 +109,6 @@ def predict_files(model_path: str | Path, images: Sequence[str | Path]) -> pd.Da
 # -- many files, some of which cannot be read ------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a model says of one file.
-
-    Attributes:
-        image: the file.
-        top: the most probable classes with their probabilities, the first one first.
-        error: why there is no answer, "" where there is one.
-    """
-
-    image: Path
-    top: tuple[tuple[str, float], ...] = ()
-    error: str = ""
-
-
 @torch.no_grad()
 def answers(model: Terminator, paths: Sequence[Path], top: int | None = None) -> Iterator[Answer]:
     """What a model says of every file, in order; a file that cannot be read has an error.
@@ -156,47 +139,6 @@ def answers(model: Terminator, paths: Sequence[Path], top: int | None = None) ->
                 continue
             order = zip(best.indices[row[path]].tolist(), best.values[row[path]].tolist())
             yield Answer(path, tuple((classes[i], p) for i, p in list(order)[:top]))
-
-
-def answer_table(found: Iterable[Answer]) -> pd.DataFrame:
-    """A row per file: image, class, probability, class_2, probability_2, ..., error."""
-    rows = []
-    for answer in found:
-        row: dict[str, Any] = {"image": str(answer.image), "class": None, "probability": None}
-        for i, (name, probability) in enumerate(answer.top, start=1):
-            end = f"_{i}" if i > 1 else ""
-            row |= {f"class{end}": name, f"probability{end}": probability}
-        rows.append({**row, "error": answer.error})
-    frame = pd.DataFrame(rows)
-    return frame[[*(c for c in frame.columns if c != "error"), "error"]]
-
-
-def answer_lines(found: Iterable[Answer]) -> str:
-    """The same for a terminal: the first class, and in one column those that come after it; below,
-    what could not be read.
-    """
-    found = list(found)
-    rows = [("image", "class", "probability", "then")]
-    for answer in found:
-        if answer.top:
-            (name, first), *others = answer.top
-            then = ", ".join(f"{other} {p:.3f}" for other, p in others)
-            rows.append((str(answer.image), name, f"{first:.3f}", then))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    return "\n".join([*lines[len(rows) == 1 :], *(a.error for a in found if a.error)])
-
-
-def answer_json(found: Iterable[Answer]) -> list[dict[str, Any]]:
-    """The same for programs: image, top (class and probability each), error (null for none)."""
-    return [
-        {
-            "image": str(answer.image),
-            "top": [{"class": name, "probability": p} for name, p in answer.top],
-            "error": answer.error or None,
-        }
-        for answer in found
-    ]
 
 
 # -- what it looks at ------------------------------------------------------------------------------

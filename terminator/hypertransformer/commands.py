@@ -10,12 +10,16 @@ from typing import Any
 from terminator.runs.command_line import (
     Command,
     Settings,
+    answer_options,
     config_option,
+    images_option,
+    model_option,
     preset_named,
     run_and_print,
     run_options,
     training_options,
 )
+from terminator.runs.model_files import model_file
 
 
 def _presets() -> ModuleType:
@@ -86,6 +90,35 @@ def fewshot_evaluate(args: argparse.Namespace) -> None:
     watch(config, data, folder, poll_s=args.poll, timeout_s=args.timeout)
 
 
+def fewshot_predict(args: argparse.Namespace) -> int:
+    """Name pictures by classes that a few-shot model is shown; 1 if some could not be read."""
+    from terminator.data.reading import picture_files
+    from terminator.hypertransformer.fewshot.learner import Learner, shown_in
+    from terminator.runs.answers import tell
+
+    learner = Learner(model_file(args.model, "few-shot"))
+    learner.show(shown_in(args.shown))
+    if learner.inverted:
+        print("note: pictures are inverted, for those shown are dark on bright")
+    return tell(list(learner.answers(picture_files(args.images), args.top)), args)
+
+
+def _predict_options(parser: argparse.ArgumentParser) -> None:
+    model_option(
+        parser,
+        "the name of a few-shot model that comes with the package (see models), a .safetensors "
+        "file of the command fewshot, or its run's folder",
+    )
+    parser.add_argument(
+        "shown",
+        type=Path,
+        metavar="SHOWN",
+        help="a folder with a folder of pictures for every class, one or more each",
+    )
+    images_option(parser)
+    answer_options(parser)
+
+
 def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     run_options(parser)
     config_option(parser)
@@ -122,6 +155,15 @@ COMMANDS = (
             ),
         ),
         FLAGS,
+    ),
+    Command(
+        "fewshot-predict",
+        fewshot_predict,
+        "name pictures by classes that a few-shot model is shown",
+        _predict_options,
+        examples=(
+            ("omniglot shown/ unknown.png", "shown/ has a folder of pictures for every class"),
+        ),
     ),
     Command(
         "fewshot-evaluate",

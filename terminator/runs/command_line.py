@@ -221,6 +221,18 @@ def images_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="+", type=Path, help="image files, or folders of them")
 
 
+def answer_options(parser: argparse.ArgumentParser) -> None:
+    """How many classes a picture's answer has, and where answers are written; see runs.answers."""
+    parser.add_argument(
+        "--top",
+        type=int,
+        metavar="N",
+        help="so many classes a picture, the most probable first (default: 5)",
+    )
+    for name, what in (("csv", "a table"), ("json", "JSON")):
+        parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"write {what} as well")
+
+
 def run_and_print(
     system: Any,
     config: Any,

@@ -15,8 +15,8 @@ _BESIDE = "what it reached stands in the record.json beside it"
 USES = {  # what the commands do with a model of each task
     "classification": "python -m terminator predict FILE IMAGE..., or evaluate FILE",
     "segmentation": "python -m terminator segment FILE IMAGE...",
-    "few-shot": f"it classifies episodes, no single image; {_BESIDE}, and python -m terminator "
-    "fewshot-evaluate tests the checkpoints of a training",
+    "few-shot": "python -m terminator fewshot-predict FILE SHOWN IMAGE..., where SHOWN has a "
+    f"folder of pictures for every class; {_BESIDE}",
     "long-range": f"it takes sequences of tokens, no image; {_BESIDE}, and python -m terminator "
     "longrange trains and tests such models",
     "gan": f"it draws images; {_BESIDE}, and python -m terminator gan trains and tests such models",
@@ -27,13 +27,13 @@ class OtherSystem(OneLine, ValueError):
     """A model file of another system than the one that was asked; the message says whom to ask."""
 
 
-def model_file(given: str | Path, task: str) -> Path:
+def model_file(given: str | Path, task: str = "") -> Path:
     """The model file that is meant; of several runs the one that was finished last, which is said.
 
     Args:
         given: the name of a model of the package; a model file; the folder of a run, of an
             experiment, or of several; or the name of an experiment below results/runs.
-        task: of the system that is to read it.
+        task: of the system that is to read it; "": of any.
 
     Raises:
         FileNotFoundError: naming what was looked for.
@@ -53,7 +53,7 @@ def model_file(given: str | Path, task: str) -> Path:
         )
     if path.is_dir():
         path = _newest(path, task)
-    if path.suffix == ".safetensors":
+    if task and path.suffix == ".safetensors":
         check_task(path, task)
     return path
 
@@ -74,7 +74,7 @@ def _newest(folder: Path, task: str) -> Path:
             f"no {MODEL} in the folder {folder}, or below it; allowed: a model file, or the folder "
             "of a run or an experiment that has one (weights stay on the machine that trained them)"
         )
-    ours = {path: when for path, (of, when) in found.items() if of == task}
+    ours = {path: when for path, (of, when) in found.items() if of == task or not task}
     if not ours:
         others = sorted({of for of, _ in found.values() if of})
         raise OtherSystem(
@@ -105,6 +105,18 @@ def check_task(path: Path, task: str) -> None:
     Raises:
         OtherSystem: naming the command that takes the file.
     """
+    of = task_in(path)
+    if of not in ("", task):
+        raise OtherSystem(f"{path} holds a {of} model, not one of {task}; to use it: {USES[of]}")
+
+
+def task_in(path: Path) -> str:
+    """The task of the model in a .safetensors file; "" for one that is damaged, or no model of this
+    kit: whoever reads it says what is wrong.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
     from terminator.runtime import weights  # with torch, which help does without
 
     if not path.is_file():
@@ -112,8 +124,8 @@ def check_task(path: Path, task: str) -> None:
     try:
         form = weights.read_metadata(path).get("format", "")
     except ValueError:
-        return  # whoever reads it says what is wrong
-    of = form.removeprefix("terminator").strip() or "classification"
-    of = of if of in USES else "classification"
-    if form.startswith("terminator") and of != task:
-        raise OtherSystem(f"{path} holds a {of} model, not one of {task}; to use it: {USES[of]}")
+        return ""
+    if not form.startswith("terminator"):
+        return ""
+    of = form.removeprefix("terminator").strip()
+    return of if of in USES else "classification"

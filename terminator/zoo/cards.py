@@ -4,53 +4,50 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from terminator.classification import networks
-from terminator.classification.config import Config
-from terminator.config import SHAPE
+from terminator.runs.model_files import task_in
 from terminator.runtime import digests, shipped, text
-from terminator.runtime.settings import from_dict
+from terminator.runtime.settings import ConfigError, identity
 from terminator.runtime.settings_help import typed
-
-PROTOCOLS = {
-    "calibrated": "fixed statistics, as `predict` answers",
-    "released": "statistics of the test batch",
-}
+from terminator.zoo.kinds import Facts, Kind, kind_of
 
 
 class NoCard(ValueError):
     """A model file that says too little of itself."""
 
 
-def facts(path: Path) -> dict[str, Any]:
-    """What a model file says of itself: its `info`.
+def facts(path: Path) -> tuple[Kind, Facts]:
+    """What a model file says of itself, and of which kind it is.
 
     Raises:
         NoCard: if it was not made to be given away.
         ValueError: if the file is damaged.
     """
-    model: Any = networks.load(path)
-    info = getattr(model, "info", {})
-    if not isinstance(info.get("card"), dict):
-        raise NoCard(f"{path} has no card; allowed: a file that `python -m terminator ship` made")
-    return {**info, "model": model.config, "class": type(model).__name__}
+    no_card = f"{path} has no card; allowed: a file that `python -m terminator ship` made"
+    try:
+        kind = kind_of(task_in(path) or "classification")  # which says what is damaged
+    except ConfigError as error:
+        raise NoCard(no_card) from error
+    found = kind.load(path)
+    if not isinstance(found.info.get("card"), dict):
+        raise NoCard(no_card)
+    return kind, found
 
 
 def so_far(card: Mapping[str, Any]) -> str:
     """How long it was trained: "after 3 of 100 epochs"."""
+    if "steps" in card:
+        return f"after {card['steps']:,} of {card['of_steps']:,} steps"
     steps = f" and {card['steps_of_next']} steps" if card["steps_of_next"] else ""
     return f"after {card['epochs']}{steps} of {card['of']} epochs"
 
 
 def line(name: str, path: Path) -> str:
     """One line of the list of models."""
-    found = facts(path)
-    card, data = found["card"], found["data"]
-    answer = card["accuracy"]["calibrated"]
-    size = "x".join(map(str, data["shape"]))
+    kind, found = facts(path)
+    what, how_good = kind.short(found)
     return (
-        f"{name:10} {data['title']}, {len(data['classes'])} classes, {size}, {so_far(card)}: "
-        f"{answer['accuracy']:.2f} % of {answer['images']} test images; "
-        f"{card['parameters']:,} parameters, {path.stat().st_size / 1e6:.1f} MB"
+        f"{name:10} {found.info['data']['title']}, {what}, {so_far(found.card)}: {how_good}; "
+        f"{found.card['parameters']:,} parameters, {path.stat().st_size / 1e6:.1f} MB"
     )
 
 
@@ -60,64 +57,43 @@ def text_of(path: Path, level: int = 1) -> str:
     Args:
         level: of its heading.
     """
-    found = facts(path)
-    card, data = found["card"], found["data"]
-    settings = _settings(found["config"])
+    kind, found = facts(path)
+    card = found.card
+    wide = ", frequencies of the slow networks in 32" if kind.command == "train" else ""
     rows = {
-        "network": f"{found['class']}, {card['parameters']:,} parameters; weights in 16 bits, "
-        "frequencies of the slow networks in 32",
-        "data": f"{text.markdown(data['title'])}, {card['train_images']:,} training images"
-        + "".join(f"; {text.markdown(note)}" for note in card["notes"]),
-        "takes": f"{' x '.join(map(str, data['shape']))} (channels, height, width); pictures are "
-        "resized and cropped to it",
-        "normalisation": f"mean {_numbers(data['mean'])}, deviation {_numbers(data['std'])}",
-        "classes": ", ".join(map(text.markdown, data["classes"])),
+        "network": f"{type(found.model).__name__}, {card['parameters']:,} parameters; weights in "
+        f"16 bits{wide}",
+        "data": f"{text.markdown(found.info['data']['title'])}, {card['train_images']:,} training "
+        f"{kind.examples}" + "".join(f"; {text.markdown(note)}" for note in card["notes"]),
+        **kind.rows(found),
         "training": f"{so_far(card)}, seed {card['seed']}",
-        "run": f"{text.markdown(found['run_id'])}, profile {card['profile']}",
+        "run": f"{text.markdown(found.info['run_id'])}, profile {card['profile']}",
         "trained by": "; ".join(map(_stretch, card["stretches"])) or "not known",
         "file made by": _commit(card["made"]) + f", {card['made']['date']}",
         "licence": f"{card['licence']} (of the weights; the images have their own)",
         "SHA-256": f"`{digests.of_file(path)}`",
     }
-    lines = [f"{'#' * level} {card['name']}", "", *_accuracies(card), ""]
-    lines += ["| what | value |", "|---|---|"]
+    head, *answers = kind.table(found)
+    lines = [f"{'#' * level} {card['name']}", ""]
+    lines += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    lines += ["| " + " | ".join(row) + " |" for row in answers]
+    lines += ["", "| what | value |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in rows.items()]
     lines += ["", "Trained by these settings, all others at their defaults:", ""]
-    lines += ["```", f"python -m terminator train {settings}", "```"]
+    lines += ["```", f"python -m terminator {kind.command} {_settings(kind, found.config)}", "```"]
     return "\n".join(lines) + "\n"
 
 
-def _accuracies(card: Mapping[str, Any]) -> list[str]:
-    measured = card["measured"]
-    whole = measured["test_images"]
-    lines = ["| accuracy of exactly this file | test images | evaluation |", "|---|---|---|"]
-    for protocol, meaning in PROTOCOLS.items():
-        answer = card["accuracy"][protocol]
-        part = f" of {whole:,}" if answer["images"] != whole else ""
-        lines.append(
-            f"| {answer['accuracy']:.2f} % | {answer['images']:,}{part} | {protocol}: {meaning}, "
-            f"{measured['precision']} |"
-        )
-    return lines
-
-
-def _settings(config: Mapping[str, Any]) -> str:
+def _settings(kind: Kind, config: Any) -> str:
     """The settings of a training as words of the command line, but for what its data decide."""
-    known = from_dict(Config, config)
-    words = [f"dataset.name={known.dataset.name}"]
-    for group, values in config.items():
+    words = []
+    for group, values in identity(config).items():
         for key in values:
-            of_data = group == "model" and key in (*SHAPE, "trained_size")
-            if not of_data and (group, key) != ("dataset", "name"):
-                value = typed(getattr(getattr(known, group), key))
-                words.append(
-                    f'"{group}.{key}={value}"' if "[" in value else f"{group}.{key}={value}"
-                )
+            if (group, key) not in kind.of_data:
+                value = typed(getattr(getattr(config, group), key))
+                quoted = not value or set(value) & set("[ ")
+                words.append(f'"{group}.{key}={value}"' if quoted else f"{group}.{key}={value}")
     return " ".join(words)
-
-
-def _numbers(values: Any) -> str:
-    return ", ".join(f"{value:.4f}" for value in values)
 
 
 def _stretch(stretch: Mapping[str, Any]) -> str:
@@ -141,9 +117,10 @@ HEAD = """# Models that come with the kit
 
 Made by `python -m terminator ship RUN NAME`, which measures each file by itself; no number is typed
 by hand, and what is said of a file below stands in the file. In Python
-`terminator.pretrained("{first}")`; in a terminal `python -m terminator predict {first} PICTURE...`,
-`python -m terminator models` and `python -m terminator card {first}`. How to take one to classes of
-your own: [own data](own-data.md).
+`terminator.pretrained("{first}")`; in a terminal `python -m terminator predict {first} PICTURE...`
+for a classifier, `segment` for a network that labels pixels, `fewshot-predict` for a few-shot
+learner; `python -m terminator models` and `python -m terminator card {first}`. How to take a
+classifier to classes of your own: [own data](own-data.md).
 """
 
 

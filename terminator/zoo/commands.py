@@ -15,7 +15,7 @@ PAGE = Path("docs") / "models.md"
 
 def models(args: argparse.Namespace) -> None:
     """Every model that comes with the package, a line each."""
-    from terminator.classification import cards
+    from terminator.zoo import cards
 
     for name in shipped.names():
         print(terminal(cards.line(name, shipped.path(name))))
@@ -23,18 +23,18 @@ def models(args: argparse.Namespace) -> None:
 
 def card(args: argparse.Namespace) -> None:
     """What a model file says of itself."""
-    from terminator.classification import cards
+    from terminator.zoo import cards
 
-    print(terminal(cards.text_of(model_file(args.model, "classification"))), end="")
+    print(terminal(cards.text_of(model_file(args.model))), end="")
 
 
 def ship(args: argparse.Namespace) -> None:
     """Make a model file that describes itself; put it into the package, or into another file."""
-    from terminator.classification import cards, shipping
+    from terminator.zoo import cards, making
 
     if not shipped.looks_like_a_name(args.name) or not args.name.isprintable():
         raise ConfigError(f"NAME is {args.name!r}; allowed: a word without a folder or a suffix")
-    content = shipping.make(
+    content = making.make(
         args.run.expanduser(),
         args.name,
         data_dir=args.data_dir,
@@ -69,7 +69,7 @@ def _ship_options(parser: argparse.ArgumentParser) -> None:
         "--test-images",
         type=int,
         metavar="N",
-        help="measure on N test images, drawn at random (default: all)",
+        help="measure a classifier on N test images, drawn at random (default: all)",
     )
     parser.add_argument(
         "--to", type=Path, metavar="FILE", help="write this file instead of one of the package"

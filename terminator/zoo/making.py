@@ -2,7 +2,6 @@
 itself what it is and how good exactly this file is.
 """
 
-import dataclasses
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,16 +12,14 @@ import torch
 from torch import nn
 
 import terminator
-from terminator.classification import networks
-from terminator.classification.config import Config
-from terminator.classification.runs import CLASSIFICATION, OF_MODEL_FILES
-from terminator.data.images import ImageData
+from terminator.config import TrainingInSteps
 from terminator.model import count_parameters
 from terminator.runs import records
 from terminator.runs.model_files import MODEL
 from terminator.runtime import checkpoint, provenance, weights
 from terminator.runtime.progress import say
-from terminator.runtime.settings import ConfigError, from_dict, require
+from terminator.runtime.settings import ConfigError, from_dict
+from terminator.zoo.kinds import Kind, kind_of
 
 LICENCE = "MIT"  # the weights', as the kit's
 CHECKPOINT, RECORD = "checkpoint.pt", "record.json"
@@ -34,6 +31,7 @@ class Source:
     """A training that is finished, or under way, as far as it has come.
 
     Attributes:
+        kind: of its system.
         config: its resolved settings.
         model: its network with the weights of now.
         rows: of the epochs that are finished.
@@ -43,7 +41,8 @@ class Source:
         record: its record, where there is one.
     """
 
-    config: Config
+    kind: Kind
+    config: Any
     model: nn.Module
     rows: list[dict[str, Any]]
     within: int
@@ -70,31 +69,33 @@ def read_source(given: Path) -> Source:
             f"no {given.name} in {folder}; allowed: a run's folder, finished (with {MODEL} and "
             f"{RECORD}) or under way (with {CHECKPOINT}), or one of these files"
         )
+    # a checkpoint does not say what it is of; without a record it is taken for a classifier's
+    kind = kind_of("classification" if record is None else records.task_of(record))
     if given.suffix == ".safetensors":
-        return _finished(given, record)
-    return _under_way(checkpoint.read(given), record)
+        return _finished(kind, given, record)
+    return _under_way(kind, checkpoint.read(given), record)
 
 
-def _finished(path: Path, record: Mapping[str, Any] | None) -> Source:
+def _finished(kind: Kind, path: Path, record: Mapping[str, Any] | None) -> Source:
     if record is None or record["status"] != records.FINISHED:
         raise FileNotFoundError(
             f"no {RECORD} of a finished run beside {path}, so nothing says what it was trained on"
         )
-    config = records.config_of(record, Config)
+    config = records.config_of(record, kind.system.config)
     fingerprint, history = record["data"]["fingerprint"], record.get("stretches", [])
-    model = networks.load(path)
-    return Source(config, model, record["epochs"], 0, fingerprint, history, record)
+    model = kind.system.load(path)[0]
+    return Source(kind, config, model, record["epochs"], 0, fingerprint, history, record)
 
 
-def _under_way(saved: dict[str, Any], record: Mapping[str, Any] | None) -> Source:
+def _under_way(kind: Kind, saved: dict[str, Any], record: Mapping[str, Any] | None) -> Source:
     what = dict(saved["identity"])
     fingerprint = what.pop("data")
-    config = from_dict(Config, what)
-    model = networks.build(config)
+    config = from_dict(kind.system.config, what)
+    model = kind.system.build(config)
     model.load_state_dict(saved["model"])
     steps = saved["within"]["step"] if saved.get("within") else 0
     history = saved.get("stretches") or [provenance.Stretch.unknown(saved["rows"])]
-    return Source(config, model, saved["rows"], steps, fingerprint, history, record)
+    return Source(kind, config, model, saved["rows"], steps, fingerprint, history, record)
 
 
 # -- rounding, measuring, writing ------------------------------------------------------------------
@@ -111,79 +112,53 @@ def make(
 ) -> bytes:
     """The content of a model file that describes itself, from a training and its data.
 
-    The weights are rounded first; then statistics are fixed over training images, and the accuracy
-    of what the file gives back is measured on the test images, as released and calibrated.
+    The weights are rounded first, and what the file then gives back is what is measured; of a
+    classifier statistics are fixed before, over training images.
 
     Args:
         given: see read_source.
         name: what it will be called.
         profile: of a run that has no record yet.
         precision: of calibration and measurement; "": that of the training.
-        test_images: measure on so many of them, drawn at random; without it on all.
+        test_images: measure a classifier on so many of them, drawn at random; without it on all.
 
     Raises:
-        ConfigError: if the data are not those of the training.
+        ConfigError: if the data are not those of the training, or its system gives none away.
     """
     source = read_source(given)
-    config = source.config
+    kind, config = source.kind, source.config
     config = config.updated(train={"precision": precision}) if precision else config
-    data = CLASSIFICATION.load_data(config, data_dir)
+    data = kind.system.load_data(config, data_dir)
     if data.info.fingerprint != source.fingerprint:
         raise ConfigError(
-            f"dataset.name is {config.dataset.name!r}, and its images here are not those that "
-            f"{given} was trained on (their fingerprint begins with {data.info.fingerprint[:12]}, "
-            f"not {source.fingerprint[:12]}); allowed: the same data, see --data-dir"
+            f"the data that the settings of {given} name here are not those that it was trained on "
+            f"(their fingerprint begins with {data.info.fingerprint[:12]}, not with "
+            f"{source.fingerprint[:12]}); allowed: the same data, see --data-dir"
         )
+    measured = data if test_images is None else kind.some(data, test_images)
     with tempfile.TemporaryDirectory() as folder:
         draft, file = Path(folder) / "draft.safetensors", Path(folder) / f"{name}.safetensors"
-        _rounded(source.model, draft, file)
-        trainer = CLASSIFICATION.trainer(networks.load(file), config, data)
-        say(f"{name}: fixing statistics over {config.test.calibration_images} training images")
-        seen = trainer.calibrate()
-        info = {"data": {key: getattr(data.info, key) for key in OF_MODEL_FILES}}
-        _write(trainer.model, source.config, info, draft, file)
-        model = networks.load(file)
-        accuracy = _measured(model, config, _some(data, test_images))
-        accuracy["calibrated"]["calibration_images"] = seen
-        info["run_id"] = _run_id(source, given, data, profile)
-        info["card"] = _card(name, source, profile, model, accuracy, config, data)
-        _write(model, source.config, info, draft, file)
-        _check_same(model, networks.load(file))
+        kind.system.save(draft, source.model, source.config)
+        weights.narrow(draft, file, weights.wide_weights(source.model))
+        model, settled = kind.settle(kind.system.load(file)[0], config, data)
+        info = kind.about(data) | {"run_id": _run_id(source, data, profile)}
+        _write(kind, model, source.config, info, draft, file)
+        model = kind.system.load(file)[0]
+        say(f"{name}: measuring it")
+        accuracy = kind.measure(model, config, measured)
+        for way, more in settled.items():
+            accuracy[way] |= more
+        info["card"] = {**_card(name, source, profile, model, config, data), "accuracy": accuracy}
+        _write(kind, model, source.config, info, draft, file)
+        _check_same(model, kind.system.load(file)[0])
         return file.read_bytes()
 
 
-def _write(model: Any, config: Config, info: dict[str, Any], draft: Path, file: Path) -> None:
-    CLASSIFICATION.save(draft, model, config, **info)
+def _write(
+    kind: Kind, model: Any, config: Any, info: dict[str, Any], draft: Path, file: Path
+) -> None:
+    kind.system.save(draft, model, config, **info)
     weights.narrow(draft, file, weights.wide_weights(model))
-
-
-def _rounded(model: Any, draft: Path, file: Path) -> None:
-    """Write the network's weights as 16 bits have them."""
-    model.save(draft)
-    weights.narrow(draft, file, weights.wide_weights(model))
-
-
-def _some(data: ImageData, count: int | None) -> ImageData:
-    """The data with so many of its test images, drawn from seed 0; None: with all."""
-    if count is None:
-        return data
-    most = len(data.test_labels)
-    require(
-        2 <= count <= most, "test-images", count, f"2 to {most}, the test images that there are"
-    )
-    index = torch.randperm(most, generator=torch.Generator().manual_seed(0))[:count]
-    chosen = {"test_images": data.test_images[index], "test_labels": data.test_labels[index]}
-    return dataclasses.replace(data, **chosen)
-
-
-def _measured(model: Any, config: Config, data: ImageData) -> dict[str, dict[str, Any]]:
-    trainer = CLASSIFICATION.trainer(model, config, data)
-    found = {}
-    for protocol in ("calibrated", "released"):
-        found[protocol] = trainer.evaluate(protocol)
-        line = f"{found[protocol]['accuracy']:.2f} % of {found[protocol]['images']} test images"
-        say(f"{protocol}: {line}")
-    return found
 
 
 def _check_same(measured: nn.Module, written: nn.Module) -> None:
@@ -193,37 +168,38 @@ def _check_same(measured: nn.Module, written: nn.Module) -> None:
         raise ValueError("the file does not hold the weights that were measured")
 
 
-def _run_id(source: Source, given: Path, data: ImageData, profile: str) -> str:
+def _run_id(source: Source, data: Any, profile: str) -> str:
     if source.record is not None:
         return source.record["run_id"]
-    return CLASSIFICATION.run_id(source.config, data, profile)
+    return source.kind.system.run_id(source.config, data, profile)
+
+
+def _length(source: Source) -> dict[str, int]:
+    """How long it was trained, of how long it should be."""
+    rows, train = len(source.rows), source.config.train
+    found = {"epochs": rows, "of": train.epochs, "steps_of_next": source.within}
+    if isinstance(train, TrainingInSteps):
+        done = min(rows * train.steps_between_saves, train.train_steps) + source.within
+        found |= {"steps": done, "of_steps": train.train_steps}
+    return found
 
 
 def _card(
-    name: str,
-    source: Source,
-    profile: str,
-    model: nn.Module,
-    accuracy: dict[str, dict[str, Any]],
-    config: Config,
-    data: ImageData,
+    name: str, source: Source, profile: str, model: nn.Module, config: Any, data: Any
 ) -> dict[str, Any]:
-    """What the file says of itself, beside settings, classes and normalisation."""
-    made = provenance.provenance()
+    """What the file says of itself, beside settings and what it reaches."""
+    made, sizes = provenance.provenance(), source.kind.sizes(data)
     record = source.record or {}
     return {
         "name": name,
-        "accuracy": accuracy,
         "measured": {
             "precision": config.train.precision,
-            "test_images": data.info.test_size,
-            "batch_size": config.test.batch_size,
+            "test_images": sizes["test"],
+            "batch_size": source.kind.batch(config),
             "device": provenance.device_name("cpu"),
         },
-        "epochs": len(source.rows),
-        "of": source.config.train.epochs,
-        "steps_of_next": source.within,
-        "train_images": data.info.train_size,
+        **_length(source),
+        "train_images": sizes["train"],
         "notes": list(data.info.notes),
         "parameters": count_parameters(model),
         "experiment": record.get("experiment", ""),

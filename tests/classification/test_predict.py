@@ -10,9 +10,10 @@ from PIL import Image
 from small_command import DIGITS
 
 from terminator.__main__ import main
-from terminator.classification.predict import answer_table, answers, load_predictor, predict_files
+from terminator.classification.predict import answers, load_predictor, predict_files
 from terminator.data.reading import picture_files
 from terminator.runs import records
+from terminator.runs.answers import table
 from terminator.runs.model_files import USES, OtherSystem, model_file
 from terminator.runtime import weights
 
@@ -120,8 +121,8 @@ def test_a_file_that_cannot_be_read_costs_its_own_row(trained, call, photos, tmp
 def test_answers_do_not_depend_on_the_files_beside_them(trained, photos):
     model = load_predictor(runs_of(trained)[0] / "model.safetensors")
     files = picture_files([photos])
-    together = answer_table(answers(model, files))
-    alone = pd.concat([answer_table(answers(model, [path])) for path in files])
+    together = table(answers(model, files))
+    alone = pd.concat([table(answers(model, [path])) for path in files])
     assert np.allclose(together["probability"], alone["probability"], atol=1e-5)
     assert list(together["error"]) == [""] * 3
 
@@ -152,7 +153,7 @@ def test_a_model_of_another_system_sends_to_its_own_command(call, tmp_path, phot
     status, _, err = call("predict", path, photos)
     assert status == 2
     assert f"holds a {task} model, not one of classification" in err
-    named = {"segmentation": "segment", "few-shot": "fewshot-evaluate", "long-range": "longrange"}
+    named = {"segmentation": "segment", "few-shot": "fewshot-predict", "long-range": "longrange"}
     assert f"python -m terminator {named.get(task, task)}" in err
     assert "networks.load" not in err
 

@@ -44,6 +44,7 @@ def test_every_room_brings_its_commands():
         "hrrformer",
         "bench",
         "report",
+        "zoo",
     }
     assert set(COMMANDS) == {
         "train",
@@ -56,6 +57,7 @@ def test_every_room_brings_its_commands():
         "segmentation",
         "segment",
         "gan",
+        "fewshot-predict",
         "longrange",
         "longrange-data",
         "fewshot",

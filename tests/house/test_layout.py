@@ -28,6 +28,7 @@ ROOMS = (
     "hamburger",
     "hypertransformer",
     "hrrformer",
+    "zoo",
     "report",
     "batch",
     "__main__",

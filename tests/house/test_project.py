@@ -13,9 +13,9 @@ from light import WITH_THEM, distribution, hide, project
 from places import PACKAGE, ROOT
 
 import terminator
-from terminator.classification import cards
 from terminator.report import pages, speed, tables
 from terminator.runs import records
+from terminator.zoo import cards
 
 # packages whose modules have other names
 IMPORTED = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}

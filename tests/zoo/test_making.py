@@ -11,12 +11,13 @@ from small_command import NETWORK
 
 import terminator
 from terminator import Config, Terminator
-from terminator.classification import cards, finetuning, shipping
+from terminator.classification import finetuning
 from terminator.classification.runs import CLASSIFICATION, evaluate_file
 from terminator.data import load, normalize
 from terminator.data.decoding import write_class_folders
 from terminator.runtime import checkpoint, shipped, weights
 from terminator.slow_net import SinusoidalFilter
+from terminator.zoo import cards, making
 
 WORDS = [
     "dataset.name=digits",
@@ -68,7 +69,7 @@ def call(call, monkeypatch, tmp_path):
 @pytest.fixture
 def mine(trained, package):
     """The model "mine" of the package."""
-    return shipped.add("mine", shipping.make(trained[0], "mine"))
+    return shipped.add("mine", making.make(trained[0], "mine"))
 
 
 @pytest.fixture

@@ -1,0 +1,157 @@
+"""A trained few-shot model and pictures: shown a few of every class, it names others.
+
+Batch normalisation takes the statistics of the pictures at hand, so an answer would depend on
+whatever else is asked with it. Here every picture is asked alone, beside the pictures that were
+shown: one picture, one answer.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from terminator.data.decoder import is_picture
+from terminator.data.episodes.augment import network_input
+from terminator.data.files import list_files, read_file
+from terminator.data.pixels import decode
+from terminator.hypertransformer.fewshot.config import FewShotConfig
+from terminator.hypertransformer.fewshot.runs import FEW_SHOT
+from terminator.runs.answers import TOP, Answer
+from terminator.runtime.settings import ConfigError, require
+
+ALONE = ("hypertransformer", "prototypical")  # methods that answer for pictures
+AT_ONCE = 32  # pictures that are asked in one pass
+
+
+def alone(model: Any, support_images: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
+    """Logits of every query asked alone, beside the support set.
+
+    Args:
+        model: a HyperTransformer or PrototypicalNetwork, in evaluation mode.
+        support_images: (N, C, H, W), as network input.
+        labels: (N), 0 to n-1.
+        queries: (M, C, H, W).
+
+    Returns:
+        (M, n): an episode for each query, whose batch statistics are those of its N + 1 images.
+    """
+    found = []
+    for part in queries.split(AT_ONCE):
+        shown = support_images.expand(len(part), *support_images.shape)  # (E, N, C, H, W)
+        together = torch.cat([shown, part[:, None]], 1)
+        output = model(shown, labels.expand(len(part), -1), together)
+        found.append(output.logits[:, -1])
+    return torch.cat(found)
+
+
+def shown_in(folder: Path) -> dict[str, list[Path]]:
+    """The pictures of every class in a folder of class folders: {name of the folder: files}.
+
+    Raises:
+        FileNotFoundError: if it is no folder, or holds none.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"no folder at {folder}; allowed: a folder with a folder of pictures for every class"
+        )
+    found: dict[str, list[Path]] = {}
+    for name in sorted(filter(is_picture, list_files(folder))):
+        if "/" in name:
+            found.setdefault(name.split("/")[0], []).append(folder / name)
+    if not found:
+        raise FileNotFoundError(
+            f"{folder} has no folder with pictures; allowed: a folder of pictures for every class"
+        )
+    return found
+
+
+class Learner:
+    """Names pictures after it was shown some of every class.
+
+    Args:
+        file: a model file of the command fewshot.
+
+    Raises:
+        FileNotFoundError: as its message says.
+        ValueError: if it is damaged, or no model that answers for pictures.
+    """
+
+    def __init__(self, file: Path):
+        self.model, config = FEW_SHOT.load(file)
+        self.config: FewShotConfig = config
+        if config.method.name not in ALONE or config.episodes.unlabeled_samples_per_class:
+            raise ValueError(
+                f"{file} holds a {FEW_SHOT.method(config)} model, which does not answer for "
+                f"pictures; allowed: {', '.join(ALONE)}, trained with labelled pictures only"
+            )
+        self.classes: tuple[str, ...] = ()
+        self.inverted = False
+
+    def show(self, pictures: Mapping[str, Sequence[Path]]) -> None:
+        """Take the support set: for every class the pictures that show it.
+
+        Drawings are taken as bright ink on black, as in Omniglot: where the pictures shown are
+        bright on the whole, all pictures are inverted (`inverted` says so).
+
+        Raises:
+            ConfigError: for another number of classes than the model tells apart, or a class
+                without a picture.
+            ValueError: if one of them is no picture that can be used, saying why.
+        """
+        ways = self.config.episodes.num_labels
+        require(
+            len(pictures) == ways,
+            "classes",
+            ", ".join(pictures) or "none",
+            f"{ways} of them, as many as the model was trained to tell apart",
+        )
+        if empty := [name for name, files in pictures.items() if not files]:
+            raise ConfigError(
+                f"class {empty[0]!r} has no picture; allowed: one or more of each class"
+            )
+        images = [self._read(path) for files in pictures.values() for path in files]
+        self.inverted = bool(np.mean([image.mean() for image in images]) > 127.5)
+        self.classes = tuple(pictures)
+        self._images = self._input(images)
+        counts = torch.tensor([len(files) for files in pictures.values()])
+        self._labels = torch.arange(ways).repeat_interleave(counts)
+
+    @torch.no_grad()
+    def answers(self, paths: Sequence[Path], top: int | None = None) -> Iterator[Answer]:
+        """What it says of every file, in order; a file that cannot be read has an error.
+
+        Args:
+            top: how many classes an answer has; without it TOP, or all where there are fewer.
+
+        Raises:
+            ConfigError: for more classes than the model knows, or before `show`.
+        """
+        if not self.classes:
+            raise ConfigError("the learner was shown no classes; allowed: call show before answers")
+        most = len(self.classes)
+        top = min(TOP, most) if top is None else top
+        require(1 <= top <= most, "top", top, f"1 to {most}, as many classes as were shown")
+        for path in paths:
+            try:
+                query = self._input([self._read(path)])
+            except (OSError, ValueError) as error:
+                yield Answer(path, error=str(error))
+                continue
+            best = alone(self.model, self._images, self._labels, query)[0].softmax(0).sort(0, True)
+            named = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            yield Answer(path, tuple((self.classes[i], p) for i, p in list(named)[:top]))
+
+    def _read(self, path: Path) -> np.ndarray:
+        """A picture as the data have it: uint8 (C, H, H)."""
+        if not path.is_file():
+            raise FileNotFoundError(f"no image file at {path}")
+        model = self.config.model
+        return decode(read_file(path), str(path), model.image_size, model.in_channels)[0]
+
+    def _input(self, images: Sequence[np.ndarray]) -> Tensor:
+        levels = torch.from_numpy(np.stack(images)).float()
+        levels = 255 - levels if self.inverted else levels
+        return network_input(levels, self.config.model.image_size)

@@ -1,0 +1,93 @@
+"""What a model says of picture files: the most probable classes of each, as table, lines, JSON."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from terminator.runs.records import write_csv, write_json
+from terminator.runtime.text import terminal
+
+TOP = 5  # classes of an answer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one file.
+
+    Attributes:
+        image: the file.
+        top: the most probable classes with their probabilities, the first one first.
+        error: why there is no answer, "" where there is one.
+    """
+
+    image: Path
+    top: tuple[tuple[str, float], ...] = ()
+    error: str = ""
+
+
+def table(found: Iterable[Answer]) -> pd.DataFrame:
+    """A row per file: image, class, probability, class_2, probability_2, ..., error."""
+    rows = []
+    for answer in found:
+        row: dict[str, Any] = {"image": str(answer.image), "class": None, "probability": None}
+        for i, (name, probability) in enumerate(answer.top, start=1):
+            end = f"_{i}" if i > 1 else ""
+            row |= {f"class{end}": name, f"probability{end}": probability}
+        rows.append({**row, "error": answer.error})
+    frame = pd.DataFrame(rows)
+    return frame[[*(c for c in frame.columns if c != "error"), "error"]]
+
+
+def lines(found: Iterable[Answer]) -> str:
+    """The same for a terminal: the first class, and in one column those that come after it; below,
+    what could not be read.
+    """
+    found = list(found)
+    rows = [("image", "class", "probability", "then")]
+    for answer in found:
+        if answer.top:
+            (name, first), *others = answer.top
+            then = ", ".join(f"{other} {p:.3f}" for other, p in others)
+            rows.append((str(answer.image), name, f"{first:.3f}", then))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return "\n".join([*lines[len(rows) == 1 :], *(a.error for a in found if a.error)])
+
+
+def as_json(found: Iterable[Answer]) -> list[dict[str, Any]]:
+    """The same for programs: image, top (class and probability each), error (null for none)."""
+    return [
+        {
+            "image": str(answer.image),
+            "top": [{"class": name, "probability": p} for name, p in answer.top],
+            "error": answer.error or None,
+        }
+        for answer in found
+    ]
+
+
+def tell(found: Sequence[Answer], args: argparse.Namespace) -> int:
+    """Print the answers and write them where `answer_options` ask for it; 1 if some files could not
+    be read.
+
+    Raises:
+        ValueError: if none could.
+    """
+    print(terminal(lines(found)))
+    if args.csv:
+        print(f"written: {terminal(write_csv(args.csv, table(found)))}")
+    if args.json:
+        write_json(args.json, as_json(found))
+        print(f"written: {terminal(args.json)}")
+    wrong = [answer for answer in found if answer.error]
+    if len(wrong) == len(found):
+        raise ValueError(f"none of {len(found)} files could be read: {wrong[0].error}")
+    if wrong:
+        line = f"error: {len(wrong)} of {len(found)} files could not be read, see above"
+        print(line, file=sys.stderr)
+    return 1 if wrong else 0

@@ -1,0 +1,137 @@
+"""A few-shot model and pictures: shown some of every class, it names others, each by itself."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from terminator.data.episodes.strokes import draw_strokes
+from terminator.hypertransformer.fewshot.learner import Learner, alone, shown_in
+from terminator.hypertransformer.fewshot.presets import preset
+from terminator.hypertransformer.fewshot.runs import FEW_SHOT
+from terminator.runtime.settings import ConfigError
+
+BRIEF = {
+    "train": {"train_steps": 60, "steps_between_saves": 60},
+    "test": {"num_task_evals": 8, "num_eval_batches": 1, "tasks_per_epoch": 2},
+}
+WAYS = 3
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Model files by method, briefly trained on drawn characters."""
+    root, found = tmp_path_factory.mktemp("learner"), {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TERMINATOR_RESULTS", str(root))
+        for method in ("hypertransformer", "prototypical", "pixels"):
+            config = preset("strokes", method={"name": method}, **BRIEF)
+            found[method] = FEW_SHOT.run(config, "some").folder / "model.safetensors"
+    return found
+
+
+@pytest.fixture
+def drawings(tmp_path):
+    """Folders of characters that no training saw: one picture of each shown, three to be named."""
+    stacks = draw_strokes()[100 : 100 + WAYS]  # (characters, drawings, H, W)
+    for name, stack in zip("abc", stacks):
+        (tmp_path / "shown" / name).mkdir(parents=True)
+        (tmp_path / "new").mkdir(exist_ok=True)
+        Image.fromarray(stack[0]).save(tmp_path / "shown" / name / "first.png")
+        for i, drawing in enumerate(stack[1:4]):
+            Image.fromarray(drawing).save(tmp_path / "new" / f"{name}{i}.png")
+    return tmp_path
+
+
+def named(learner, files):
+    found = list(learner.answers(files))
+    assert not [answer.error for answer in found if answer.error]
+    return [answer.top for answer in found]
+
+
+@pytest.mark.parametrize("method", ["hypertransformer", "prototypical"])
+def test_pictures_of_classes_that_no_training_saw_are_named(models, drawings, method):
+    learner = Learner(models[method])
+    learner.show(shown_in(drawings / "shown"))
+    files = sorted((drawings / "new").iterdir())
+    best = [top[0][0] for top in named(learner, files)]
+    right = np.mean([name == path.stem[0] for name, path in zip(best, files)])
+    assert right > 0.5, "no better than chance, a third"
+    assert all(sum(p for _, p in top) == pytest.approx(1) for top in named(learner, files))
+
+
+def test_an_answer_does_not_depend_on_what_else_is_asked(models, drawings):
+    learner = Learner(models["hypertransformer"])
+    learner.show(shown_in(drawings / "shown"))
+    files = sorted((drawings / "new").iterdir())
+    apart = [named(learner, [path])[0] for path in files]
+    for one, other in zip(named(learner, files), apart):
+        assert dict(one) == pytest.approx(dict(other), abs=1e-5)
+
+
+def test_many_at_once_are_each_alone(models):
+    learner = Learner(models["hypertransformer"])
+    draw = torch.Generator().manual_seed(0)
+    shown = torch.rand(WAYS, 1, 28, 28, generator=draw)
+    queries = torch.rand(40, 1, 28, 28, generator=draw)
+    with torch.no_grad():
+        labels = torch.arange(WAYS)
+        found = alone(learner.model, shown, labels, queries)
+        single = torch.cat([alone(learner.model, shown, labels, x[None]) for x in queries])
+    torch.testing.assert_close(found, single, rtol=1e-3, atol=1e-4)
+
+
+def test_dark_ink_on_paper_is_inverted_and_said(models, drawings, call):
+    ours = call("fewshot-predict", models["hypertransformer"], drawings / "shown", drawings / "new")
+    for path in drawings.rglob("*.png"):
+        with Image.open(path) as picture:
+            inverted = Image.fromarray(255 - np.asarray(picture))
+        inverted.save(path)
+    theirs = call(
+        "fewshot-predict", models["hypertransformer"], drawings / "shown", drawings / "new"
+    )
+    assert (ours[0], theirs[0]) == (0, 0)
+    note, rest = theirs[1].split("\n", 1)
+    assert note == "note: pictures are inverted, for those shown are dark on bright"
+    assert rest == ours[1]
+
+
+def test_the_command_writes_tables_and_costs_a_bad_file_its_own_row(models, drawings, call):
+    (drawings / "new" / "text.png").write_text("no picture")
+    status, out, err = call(
+        "fewshot-predict",
+        models["hypertransformer"],
+        drawings / "shown",
+        drawings / "new",
+        "--top",
+        "2",
+        "--csv",
+        drawings / "answers.csv",
+    )
+    assert status == 1
+    assert "1 of 10 files could not be read" in err
+    assert "text.png" in out
+    lines = (drawings / "answers.csv").read_text().splitlines()
+    assert lines[0] == "image,class,probability,class_2,probability_2,error"
+    assert len(lines) == 11
+
+
+def test_what_is_refused(models, drawings, call):
+    def refused(*words):
+        status, _, err = call("fewshot-predict", *words)
+        assert status == 2
+        return err
+
+    model, shown, new = models["hypertransformer"], drawings / "shown", drawings / "new"
+    assert "does not answer for pictures" in refused(models["pixels"], shown, new)
+    assert "top is 4; allowed: 1 to 3" in refused(model, shown, new, "--top", "4")
+    assert f"no folder at {drawings / 'none'}" in refused(model, drawings / "none", new)
+    assert "has no folder with pictures" in refused(model, new, new)
+    (shown / "d").mkdir()
+    Image.new("L", (28, 28)).save(shown / "d" / "first.png")
+    assert "classes is 'a, b, c, d'; allowed: 3 of them" in refused(model, shown, new)
+    learner = Learner(model)
+    with pytest.raises(ConfigError, match="shown no classes"):
+        list(learner.answers([new / "a0.png"]))
+    with pytest.raises(ConfigError, match="class 'c' has no picture"):
+        learner.show({**{name: [new / f"{name}0.png"] for name in "ab"}, "c": []})
