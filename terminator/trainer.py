@@ -42,6 +42,17 @@ def shuffled(count: int, train: Training, epoch: int) -> Iterator[tuple[Tensor, 
         yield batch, generator
 
 
+def what_is_trained(config: Any, fingerprint: str) -> dict[str, Any]:
+    """What a checkpoint belongs to: the settings that are not the defaults, and the data.
+
+    Args:
+        config: resolved.
+        fingerprint: of the data; its key is `data`, but where settings have a group of that name.
+    """
+    what = identity(without_places(config))
+    return what | {"fingerprint" if hasattr(config, "data") else "data": fingerprint}
+
+
 @dataclass
 class Loop(Generic[C]):
     """The loop of every task: steps, epochs, checkpoints; a subclass brings data, task and test.
@@ -312,7 +323,7 @@ class Loop(Generic[C]):
     def _resume(self) -> tuple[list[Row], dict[str, Any] | None]:
         """The epochs that a checkpoint has, and where in the next one it was written."""
         path = self.folder / "checkpoint.pt" if self.folder is not None else None
-        what = {**identity(without_places(self.config)), "data": self.data.info.fingerprint}
+        what = what_is_trained(self.config, self.data.info.fingerprint)
         self._checkpoints = Checkpoints(path, what, self.config.train.checkpoint_minutes)
         saved = self._checkpoints.load()
         if saved is None:

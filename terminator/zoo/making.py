@@ -89,7 +89,7 @@ def _finished(kind: Kind, path: Path, record: Mapping[str, Any] | None) -> Sourc
 
 def _under_way(kind: Kind, saved: dict[str, Any], record: Mapping[str, Any] | None) -> Source:
     what = dict(saved["identity"])
-    fingerprint = what.pop("data")
+    fingerprint = what.pop("fingerprint") if "fingerprint" in what else what.pop("data")
     config = from_dict(kind.system.config, what)
     model = kind.system.build(config)
     model.load_state_dict(saved["model"])

@@ -582,6 +582,16 @@ def test_a_watch_refuses_the_checkpoint_of_other_settings(make, data, tmp_path):
         watch(resolved(make("train.seed=1"), data), data, tmp_path, poll_s=0.01)
 
 
+def test_a_checkpoint_of_other_classes_is_not_gone_on_from(make, data, tmp_path):
+    """The data set is the same one, and so is its fingerprint."""
+    with pytest.raises(KeyboardInterrupt):
+        trainer_of(make(), data, tmp_path, Interrupted).fit()
+    fewer = make("data.train_dataset=bars:0-3")
+    assert fewer.data.train_dataset != make().data.train_dataset
+    with pytest.raises(RuntimeError, match="another configuration: data.train_dataset: 'bars:"):
+        trainer_of(fewer, data, tmp_path).fit()
+
+
 # -- bad input -------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,8 @@ from terminator.runtime import checkpoint
 from terminator.runtime import checkpoint_forms as forms
 from terminator.runtime.checkpoint import CheckpointError
 from terminator.runtime.progress import say
-from terminator.runtime.settings import ConfigError, identity, without_places
+from terminator.runtime.settings import ConfigError
+from terminator.trainer import what_is_trained
 
 
 def watch(
@@ -105,7 +106,7 @@ def _newest(trainer: EpisodeTrainer, folder: Path) -> int | None:
     head = forms.of_head(saved) or forms.of_rows(saved.get("rows"), trainer.config.train.epochs)
     if problem := head or forms.of_weights(saved.get("model"), trainer.model.state_dict()):
         raise checkpoint.unusable(path, problem)
-    ours = {**identity(without_places(trainer.config)), "data": trainer.data.info.fingerprint}
+    ours = what_is_trained(trainer.config, trainer.data.info.fingerprint)
     if changed := checkpoint.differences(ours, saved["identity"]):
         raise CheckpointError(
             f"{path} belongs to another configuration: {'; '.join(changed)}. Give the same flags "
