@@ -114,6 +114,8 @@ class DatasetConfig:
     permutation_seed: int = 0  # of the random order of view=permuted
     crop_padding: int = 4  # random crop after mirroring so many pixels on each side; 0: none
     flip: bool = True  # random horizontal flip
+    # encode images again, as JPEG of this quality, once they are resized; nothing: as they are
+    jpeg_quality: int | None = None
     # pictures that cannot be read: refuse (they are listed), skip (left out, and noted)
     on_error: str = "refuse"
 
@@ -131,6 +133,13 @@ class DatasetConfig:
                 value,
                 "an integer of at least 2, or nothing",
             )
+        quality = self.jpeg_quality
+        require(
+            quality is None or (1 <= quality <= 95 and self.view == "image"),
+            "dataset.jpeg_quality",
+            quality,
+            "1 to 95 for images, or nothing",
+        )
         require(self.held_out >= 0, "dataset.held_out", self.held_out, "0 or more images")
         require(
             self.crop_padding >= 0, "dataset.crop_padding", self.crop_padding, "0 or more pixels"

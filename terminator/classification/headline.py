@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from terminator.classification import studies
 from terminator.classification.runs import CLASSIFICATION
 from terminator.classification.verdicts import by_setting, published_number, reduced
-from terminator.runs import literature, records
+from terminator.runs import comparison, literature, records
 from terminator.runs.claims import Records, Verdict, by_seed
 from terminator.runs.outcomes import NOT_RUN, SEEDS
 
@@ -107,11 +108,32 @@ def follows_the_log(found: Records) -> Verdict:
     told = ", ".join(f"{e} {value:+.2f}" for e, value in table["ours - log"].items())
     title = runs[0]["data"]["title"]
     evidence = f"after epoch {epoch} of {EPOCHS}, {title}: {verdict.evidence}; ours less the log, "
-    return verdict._replace(evidence=f"{evidence}by epoch: {told}")
+    cost = jpeg_cost([r for r in found if r["experiment"] == "jpeg"])
+    return verdict._replace(evidence=f"{evidence}by epoch: {told}" + (f"; {cost}" if cost else ""))
 
 
 def _at(epoch: int) -> Callable[[Mapping[str, Any]], float]:
     return lambda run: next(r["test_accuracy"] for r in run["epochs"] if r["epoch"] == epoch)
+
+
+def jpeg_cost(found: Records, profile: str = "laptop") -> str:
+    """What JPEG costs a small network, in words; nothing without records of that profile."""
+    runs = [r for r in found if r["profile"] == profile]
+    groups = CLASSIFICATION.records_of(studies.jpeg(profile).variants, runs)
+    if not groups[studies.AS_THEY_ARE]:
+        return ""
+    first, said = groups[studies.AS_THEY_ARE][0], []
+    table = comparison.difference_table(groups, studies.AS_THEY_ARE).set_index("variant")
+    for label, row in table.drop(index=studies.AS_THEY_ARE).iterrows():
+        interval = (
+            "no interval" if pd.isna(row["low"]) else f"{row['low']:+.2f} to {row['high']:+.2f}"
+        )
+        said.append(f"{label} {row['difference']:+.2f} points ({interval})")
+    size = first["data"]["shape"][-1]
+    return (
+        f"what JPEG costs a {first['model']} at {size} pixels, where the files' own compression is "
+        f"averaged away in part: {', '.join(said)}"
+    )
 
 
 def sentence(found: Records) -> str:

@@ -9,6 +9,7 @@ from terminator.runs.wanted import Wanted
 
 STUDIES = {
     "10_sequential_images": (studies.sequences,),
+    "12_convergence": (studies.jpeg,),
     "13_ablations": (studies.parts, studies.ablations),
     "14_slow_neural_loss": (studies.slow_neural_loss,),
     "15_feature_statistics": (studies.feature_statistics,),
@@ -34,7 +35,7 @@ def needs(
         sweep, finals = contest_runs(CLASSIFICATION, make(profile), profile, seeds, device)
         found["12_convergence"] += [*sweep, finals]
     for name, makers in STUDIES.items():
-        found[name] = [
+        found[name] = found.get(name, []) + [
             wanted
             for make_study in makers
             for wanted in study_runs(CLASSIFICATION, make_study(profile), profile, seeds, device)

@@ -110,6 +110,7 @@ class ClassificationSystem(System):
             held_out=use.held_out,
             view=use.view,
             permutation_seed=use.permutation_seed,
+            jpeg_quality=use.jpeg_quality,
             on_error=use.on_error,
         )
         if rank() == 0:

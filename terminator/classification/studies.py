@@ -405,6 +405,41 @@ def headline(profile: str) -> Study:
     return Study("headline", {"Terminator, released settings": _HEADLINE}, (0,))
 
 
+AS_THEY_ARE, AGAIN = "as they are", "as JPEG of quality {}"
+_JPEG_QUALITIES = (75, 30)  # 75: as the headline's files
+
+
+def jpeg(profile: str) -> Study:
+    """What JPEG costs a small network: the headline's pictures at half the size, where little of
+    their own compression is left, and encoded once more.
+    """
+    base = of_profile(
+        {
+            "smoke": _SMOKE.updated(network={"name": "cnn"}, optimizer={"name": "AdamW"}),
+            "laptop": preset(
+                "cifar10-laptop",
+                dataset={"name": "cifar10-jpeg", "train_size": 20_000, "test_size": 10_000},
+                network={"name": "cnn"},
+                optimizer={"name": "AdamW", "lr": 0.003, "weight_decay": 1e-4},
+                train={"epochs": 6},
+            ),
+            "paper": preset(
+                "cifar10",
+                network={"name": "resnet18"},
+                optimizer={"name": "SGD", "lr": 0.02, "weight_decay": 5e-4},
+                train={"epochs": 30},
+            ),
+        },
+        profile,
+    )
+    again = {
+        AGAIN.format(quality): base.updated(dataset={"jpeg_quality": quality})
+        for quality in _JPEG_QUALITIES
+    }
+    seeds = {"smoke": (0,), "laptop": (0, 1, 2, 3, 4), "paper": (0, 1, 2)}
+    return Study("jpeg", {AS_THEY_ARE: base, **again}, seeds[profile])
+
+
 def shipped(profile: str) -> Study:
     """Small models that come with the package, {name: ...}."""
     return Study("shipped", {"digits": _DIGITS}, (0,))
@@ -431,6 +466,7 @@ def named(experiment: str, profile: str) -> dict[str, Config]:
         mixers,
         precision,
         headline,
+        jpeg,
         shipped,
     ):
         study = make(profile)

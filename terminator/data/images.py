@@ -20,6 +20,7 @@ from torch import Tensor
 
 from terminator.data import files, folders, pathfinder, sources
 from terminator.data.decoding import convert_channels, load_class_folders, resize_stack
+from terminator.data.pixels import encoded_again
 from terminator.data.places import kind_of, tried
 from terminator.data.sources import (
     STANDARD,
@@ -95,6 +96,7 @@ def load(
     held_out: int = 0,
     view: str = "image",
     permutation_seed: int = 0,
+    jpeg_quality: int | None = None,
     on_error: str = "refuse",
     download: bool = True,
 ) -> ImageData:
@@ -112,6 +114,8 @@ def load(
             what a setting may be chosen on.
         view: "image", "sequence" (pixels in reading order) or "permuted" (in one fixed random
             order, the same for both splits, drawn with permutation_seed).
+        jpeg_quality: encode images again as JPEG of this quality, colours at half the size; None
+            leaves them as they are.
         on_error: what pictures of a class folder that cannot be read mean: "refuse" (an error
             that lists them) or "skip" (they are left out, and named in the notes).
         download: whether torchvision may fetch what is not on this machine.
@@ -138,7 +142,11 @@ def load(
         if image_size is not None and images.shape[-1] != image_size:
             notes.append(f"resized from {images.shape[-1]} to {image_size} pixels")
         images = resize_stack(convert_channels(images, channels, name), image_size)
+        if jpeg_quality is not None:
+            images = encoded_again(images, jpeg_quality)
         parts += [torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels)]
+    if jpeg_quality is not None:
+        notes.append(f"encoded again as JPEG of quality {jpeg_quality}, lossy")
     if held_out:
         parts, title = _hold_out(parts, held_out), f"{title}, held-out part"
         notes.append(f"tested on {held_out} held-out training images, not on test images")

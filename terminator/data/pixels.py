@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 from PIL import Image, ImageOps
 
@@ -61,3 +63,16 @@ def fitted(image: Image.Image, where: str, image_size: int | None) -> tuple[np.n
     pixels = np.asarray(image)
     pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)  # (C, H, W)
     return pixels, image.size != size
+
+
+def encoded_again(images: np.ndarray, quality: int) -> np.ndarray:
+    """Images uint8 (N, C, H, W), C 1 or 3, as a JPEG file gives them back: of this quality, colours
+    at half the height and width.
+    """
+    again = np.empty_like(images)
+    for i, image in enumerate(images):
+        file = io.BytesIO()
+        pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+        Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling="4:2:0")
+        again[i] = decode(file.getvalue(), f"image {i}", None, len(image))[0]
+    return again

@@ -166,8 +166,8 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") 
         a, b = ours.get(key, "default"), theirs.get(key, "default")
         # a group all of whose settings are defaults is left out
         if isinstance(a, dict) or isinstance(b, dict):
-            groups = (side if isinstance(side, dict) else {} for side in (a, b))
-            found += differences(*groups, f"{prefix}{key}.")
+            one, other = (side if isinstance(side, dict) else {} for side in (a, b))
+            found += differences(one, other, f"{prefix}{key}.")
         elif a != b and not _one_place(a, b):
             found.append(f"{prefix}{key}: {b!r} -> {a!r}")
     return found

@@ -6,6 +6,7 @@ import functools
 import gzip
 import hashlib
 import http.server
+import io
 import socket
 import threading
 import urllib.request
@@ -28,11 +29,13 @@ from data_files import (
 from PIL import Image
 from torchvision import datasets
 
+from terminator.classification.config import Config
 from terminator.data import DatasetCorrupt, DatasetNotFound, available, load, sources
 from terminator.data.decoding import convert_channels, resize_stack
 from terminator.data.sources import download_root, stratified_choice
 from terminator.data.views import permutation, permute, to_image, to_sequence
 from terminator.runtime import paths
+from terminator.runtime.settings import ConfigError
 
 __all__ = ["own_places"]  # a fixture that every test here uses
 
@@ -408,3 +411,33 @@ def test_folders_follow_argument_environment_and_project(tmp_path, monkeypatch):
     (tmp_path / "kit" / "pyproject.toml").write_text('[project]\nname = "terminator-kit"\n')
     assert paths.project_root() == tmp_path / "kit"
     assert paths.results_dir() == tmp_path / "kit" / "results"
+
+
+# -- encoded again ---------------------------------------------------------------------------------
+
+
+def test_images_encoded_again_are_those_of_a_file():
+    plain = load("digits", channels=3, image_size=16, train_size=20, test_size=10)
+    again = load("digits", channels=3, image_size=16, train_size=20, test_size=10, jpeg_quality=30)
+    file = io.BytesIO()
+    pixels = plain.train_images[0].numpy().transpose(1, 2, 0)
+    Image.fromarray(pixels).save(file, "JPEG", quality=30, subsampling="4:2:0")
+    with Image.open(file) as picture:
+        expected = np.asarray(picture).transpose(2, 0, 1)
+    assert np.array_equal(again.train_images[0].numpy(), expected)
+    assert again.info.notes[-1] == "encoded again as JPEG of quality 30, lossy"
+    assert again.info.fingerprint != plain.info.fingerprint
+    better = load("digits", image_size=16, train_size=20, test_size=10, jpeg_quality=95)
+    grey = load("digits", image_size=16, train_size=20, test_size=10)
+    lost = (better.train_images.float() - grey.train_images.float()).abs().mean()
+    assert 0 < lost < (again.train_images.float() - plain.train_images.float()).abs().mean()
+
+
+def test_encoding_again_is_for_images():
+    for settings in (
+        {"jpeg_quality": 0},
+        {"jpeg_quality": 96},
+        {"jpeg_quality": 75, "view": "sequence"},
+    ):
+        with pytest.raises(ConfigError, match="dataset.jpeg_quality is .*; allowed: 1 to 95"):
+            Config().updated(dataset=settings)

@@ -226,6 +226,25 @@ def test_the_headline_beside_the_log():
     assert headline.chosen([half, under_way(0, (60.0,), experiment="images")]) == []
 
 
+def test_what_jpeg_costs_is_told_beside_the_log():
+    study = studies.jpeg("laptop").variants
+    found = []
+    for label, cost in zip(study, (0.0, 1.0, 6.0)):
+        for seed in range(3):
+            accuracy = 70.0 - cost + (0.1 * seed if label == studies.AS_THEY_ARE else 0.05 * seed)
+            one = record(seed, accuracy, experiment="jpeg")
+            config = to_dict(
+                CLASSIFICATION.resolve_like(study[label].updated(train={"seed": seed}), one)
+            )
+            found.append(one | {"config": config, "run_id": f"{label} {seed}"})
+    said = headline.jpeg_cost(found)
+    assert "as JPEG of quality 75 -1.05 points (-1." in said
+    assert "as JPEG of quality 30 -6.05 points (-6." in said
+    assert headline.jpeg_cost([]) == headline.jpeg_cost(found, "paper") == ""
+    log = headline.log()
+    assert said in headline.follows_the_log([*found, under_way(0, (log[1],))]).evidence
+
+
 def test_what_is_said_of_the_headline():
     assert "No record of the experiment headline" in headline.sentence(headline.gathered())
     put(under_way(0, (59.0, 74.0)))
