@@ -49,6 +49,7 @@ _SMALL_HAM = {"batch": 2, "channels": 8, "side": 4, "rank": 2}
 _HRR, _SMALL_HRR = {"batch": 4, "width": 256, "heads": 8}, {"batch": 2, "length": 16, "width": 16}
 _FEW, _FEWER = {"ways": 20}, {"ways": 2, "size": 16}
 _IMAGES = {"size": 32, "batch": 32}
+_CCNN = {"form": "released", "dropout": 0.1}
 _FEW_IMAGES = {"size": 8, "batch": 2}
 
 
@@ -130,12 +131,21 @@ ROWS = {
         _FEWER,
     ),
     "ccnn-training": Row(
-        "CCNN-4,140, training", baseline, {"name": "ccnn", **_IMAGES}, {**_FEW_IMAGES, "hidden": 4}
+        "CCNN-4,140, training, kernels of 33x33",
+        baseline,
+        {"name": "ccnn", **_CCNN, **_IMAGES},
+        {**_FEW_IMAGES, "hidden": 4},
+    ),
+    "ccnn-cropped": Row(
+        "CCNN-4,140, training, kernels cropped to 5x5",
+        baseline,
+        {"name": "ccnn", **_CCNN, "mask_width": 0.075, **_IMAGES},
+        {**_FEW_IMAGES, "hidden": 4},
     ),
     "ccnn-answer": Row(
         "CCNN-4,140, one image",
         baseline,
-        {"name": "ccnn", "size": 32, "batch": 1, "training": False},
+        {"name": "ccnn", **_CCNN, "size": 32, "batch": 1, "training": False},
         {"size": 8, "hidden": 4},
     ),
     "resnet18-training": Row(

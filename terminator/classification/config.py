@@ -42,6 +42,9 @@ class NetworkConfig:
     hidden: int = 140  # channels of ccnn's blocks
     blocks: int = 4  # blocks of ccnn; 4 x 140 and 6 x 380 have been published
     dropout: float = 0.0  # in the blocks of ccnn
+    form: str = "plain"  # of ccnn: plain (our first reading), released (the authors' code; images)
+    # of ccnn's masks at first, half an image is 1; nothing: 0.25, in the released form 0.75
+    mask_width: float | None = None
     mixer: str = "none"  # the global mixer of host
 
     def __post_init__(self) -> None:
@@ -55,6 +58,13 @@ class NetworkConfig:
                 "an integer of at least 1",
             )
         require(0 <= self.dropout < 1, "network.dropout", self.dropout, "from 0 to below 1")
+        require_one_of("network.form", self.form, ("plain", "released"))
+        require(
+            self.mask_width is None or self.mask_width > 0,
+            "network.mask_width",
+            self.mask_width,
+            "a positive number, or nothing",
+        )
         for f in dataclasses.fields(self)[1:]:
             owner = "host" if f.name == "mixer" else "ccnn"
             require(
@@ -86,6 +96,12 @@ class NetworkConfig:
             "model.dimensions",
             model.dimensions,
             f"2 for network.name={self.name}; ccnn and terminator take sequences",
+        )
+        require(
+            model.dimensions == 2 or self.form == "plain",
+            "model.dimensions",
+            model.dimensions,
+            "2 for network.form=released, which is of images",
         )
 
 

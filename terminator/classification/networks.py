@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from terminator.classification.baselines import CCNN, Baseline, ResNet18, SmallCNN
+from terminator.classification.baselines import Baseline, ResNet18, SmallCNN
+from terminator.classification.ccnn import CCNN
 from terminator.classification.config import Config, NetworkConfig
 from terminator.classification.host import Host
 from terminator.config import ModelConfig

@@ -2,6 +2,8 @@
 files and records.
 """
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,8 @@ from PIL import Image
 
 from terminator import Config, ConfigError, ModelConfig, Terminator, calibrate, count_parameters
 from terminator.classification import networks, runs
-from terminator.classification.baselines import CCNN, GlobalConvolution, ResNet18
+from terminator.classification.baselines import ResNet18
+from terminator.classification.ccnn import CCNN, CroppedConvolution, GlobalConvolution
 from terminator.classification.config import NetworkConfig
 from terminator.classification.predict import predict_files
 from terminator.classification.runs import CLASSIFICATION
@@ -20,6 +23,13 @@ SMALL = {
     "ccnn": {"name": "ccnn", "hidden": 12, "blocks": 2},
     "resnet18": {"name": "resnet18"},
     "cnn": {"name": "cnn"},
+    "ccnn released": {
+        "name": "ccnn",
+        "hidden": 12,
+        "blocks": 2,
+        "form": "released",
+        "dropout": 0.1,
+    },
 }
 BOTH = pytest.mark.parametrize("name", SMALL)
 
@@ -32,7 +42,7 @@ def shape(size=8, in_channels=3, classes=4, dimensions=2, **more):
 
 def make(name, seed=0, **changes):
     torch.manual_seed(seed)
-    return networks.BASELINES[name](shape(**changes), NetworkConfig(**SMALL[name]))
+    return networks.BASELINES[name.split()[0]](shape(**changes), NetworkConfig(**SMALL[name]))
 
 
 @pytest.fixture
@@ -115,6 +125,58 @@ def test_the_centre_of_a_kernel_is_not_dead():
     assert kernel[:, 4, 4].std() > 0.5 * kernel[:, 3:6, 3:6].std()
 
 
+def test_the_released_form_has_the_published_parameters():
+    released = NetworkConfig("ccnn", form="released")
+    assert count_parameters(CCNN(shape(32, classes=10), released)) == 201_042
+
+
+@pytest.mark.parametrize(("width", "taps"), [(0.1, 7), (0.3, 21), (0.45, 31), (0.75, 33)])
+def test_a_kernel_is_made_where_its_mask_is_at_least_a_tenth(width, taps):
+    torch.manual_seed(0)
+    layer = CroppedConvolution(4, shape(32), width, 8)
+    kernel = layer.kernel()
+    assert kernel.shape == (1, 4, taps, taps)
+    edge = (taps // 2) / 16
+    assert math.exp(-0.5 * (edge / width) ** 2) >= 0.1
+    assert taps == 33 or math.exp(-0.5 * ((edge + 1 / 16) / width) ** 2) < 0.1
+    x = torch.randn(2, 4, 32, 32)
+    weight = kernel.flip(2, 3).transpose(0, 1)
+    expected = F.conv2d(x, weight, layer.bias, padding=taps // 2, groups=4)
+    torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        layer.width.copy_(torch.tensor([0.1, 0.3]))
+    assert layer.kernel().shape == (1, 4, 7, 21)
+    layer(x).square().sum().backward()
+    assert not [name for name, p in layer.named_parameters() if p.grad is None]
+
+
+def test_the_released_forms_kernels_are_magnets_with_windows():
+    torch.manual_seed(0)
+    layer = CroppedConvolution(3, shape(8, omega_0=2.0), 0.75, 5)
+    x = layer.coords.flatten(2)[0]
+
+    def gabor(part):
+        apart = part.gamma[:, :, None] * (x[None] - part.mu[:, :, None])
+        wave = torch.sin(part.weight @ x + part.bias[:, None])
+        return torch.exp(-(apart**2).sum(1) / 2) * wave
+
+    h = gabor(layer.filters[0])
+    for part, linear in zip(list(layer.filters)[1:], layer.linears, strict=True):
+        h = gabor(part) * (linear.weight @ h + linear.bias[:, None])
+    assert len(layer.linears) == 3
+    mask = torch.exp(-((x[0] / 0.75) ** 2 + (x[1] / 0.75) ** 2) / 2)
+    expected = (layer.output.weight @ h + layer.output.bias[:, None]) * mask
+    torch.testing.assert_close(layer.kernel().flatten(2)[0], expected)
+
+
+def test_the_released_form_drops_whole_channels():
+    block = make("ccnn released").blocks[0]
+    block.dropout.p = 0.5
+    dropped = block.train().dropout(torch.ones(4, 12, 6, 6))
+    assert set(dropped.flatten(2).std(2).flatten().tolist()) == {0.0}
+    assert (dropped == 0).any()
+
+
 @BOTH
 def test_calibrated_one_image_has_one_answer_also_from_a_file(name, tmp_path):
     model, x = make(name).eval(), torch.randn(6, 3, 8, 8)
@@ -154,6 +216,15 @@ def test_the_default_is_terminator_and_leaves_old_identities_as_they_were(tiny_c
             "network.dropout is 0.1; allowed: 0.0 for network.name=resnet1",
         ),
         (
+            ("network.name=ccnn", "network.form=released", "model.dimensions=1"),
+            "model.dimensions is 1; allowed: 2 for network.form=released",
+        ),
+        (
+            ("network.name=cnn", "network.mask_width=0.1"),
+            "network.mask_width is 0.1; allowed: None",
+        ),
+        (("network.name=ccnn", "network.mask_width=0"), "network.mask_width is 0"),
+        (
             ("network.name=ccnn", "network.blocks=0"),
             "network.blocks is 0; allowed: an integer of at least 1",
         ),
@@ -185,7 +256,8 @@ def test_settings_that_a_network_does_not_take(words, message):
 def test_a_run_is_trained_recorded_and_read_again(name, config, tiny_data):
     done = CLASSIFICATION.run(config(name, train={"epochs": 2}), "networks", data=tiny_data())
     record = done.record
-    assert record["model"] == {"ccnn": "CCNN", "resnet18": "ResNet18", "cnn": "SmallCNN"}[name]
+    kind = name.split()[0]
+    assert record["model"] == {"ccnn": "CCNN", "resnet18": "ResNet18", "cnn": "SmallCNN"}[kind]
     assert record["parameters"] == count_parameters(done.model())
     assert record["flops_per_image"] > 0
     assert [
@@ -197,7 +269,7 @@ def test_a_run_is_trained_recorded_and_read_again(name, config, tiny_data):
         CLASSIFICATION.run(config(name, train={"epochs": 2}), "networks", data=tiny_data()).record
         == record
     )
-    assert done.model().info["config"]["network"]["name"] == name
+    assert done.model().info["config"]["network"]["name"] == kind
 
 
 @pytest.mark.parametrize("name", ["ccnn", "cnn", pytest.param("resnet18", marks=pytest.mark.slow)])

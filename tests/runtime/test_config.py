@@ -261,6 +261,7 @@ def test_every_other_setting_is(field):
         "precision": "bf16",
         "compile": "default",
         "slow_neural_loss_form": "channel_sum",
+        "form": "released",
         "filename": "a.ckpt",
         "channels": 3,
         "betas": (0.1, 0.2),
