@@ -28,6 +28,22 @@ SUPERSEDED = {  # Pathfinder with a tenth of the images: no notebook asks for it
 }
 
 
+def is_superseded(record):
+    """The study of parts was made with three epochs first."""
+    config = record["config"]
+    return f"{record['experiment']}/{record['run_id']}" in SUPERSEDED or (
+        record["experiment"] == "ablations"
+        and config["model"]["factors"] == [12, 3, 2]
+        and config["train"]["epochs"] == 3
+    )
+
+
+ELSEWHERE = {
+    "segmentation_mixers-rates",  # chose rates that stand in presets
+    "given",  # models that come with the package, trained for no notebook
+}
+
+
 @pytest.fixture(scope="module")
 def laptop():
     """The plan of the committed laptop records, on a machine without data."""
@@ -45,10 +61,11 @@ def test_the_plan_of_laptop_names_exactly_the_committed_records_as_done(laptop, 
         f"{record['experiment']}/{record['run_id']}"
         for record in records.load_records(profile="laptop")
         if records.task_of(record) in BY_TASK
-        and record["experiment"] != "segmentation_mixers-rates"  # chose rates that stand in presets
+        and record["experiment"] not in ELSEWHERE
+        and not is_superseded(record)
     }
     done = {key for key, run in laptop[0].runs.items() if run.state.name == states.DONE}
-    assert done == there - SUPERSEDED
+    assert done == there
     assert len(done) > 300
     assert laptop[0].undecided == []  # every rate is decided by the records of its sweep
 
