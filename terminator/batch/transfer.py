@@ -21,8 +21,8 @@ import pandas as pd
 
 from terminator.batch.plan import BY_TASK
 from terminator.runs import records
+from terminator.runs.finished import check_names
 from terminator.runs.model_files import MODEL
-from terminator.runs.system import check_names
 from terminator.runtime import digests, locks, weights
 from terminator.runtime.paths import atomic_path, atomic_write, results_dir
 from terminator.runtime.settings import ConfigError, from_dict

@@ -22,9 +22,10 @@ from terminator.data.sources import DatasetNotFound
 from terminator.data.summary import announce
 from terminator.model import Terminator
 from terminator.runs import records
+from terminator.runs.finished import FinishedRun
 from terminator.runs.leavings import leave
 from terminator.runs.study import default_seeds
-from terminator.runs.system import FinishedRun, System
+from terminator.runs.system import System
 from terminator.runs.wanted import Wanted
 from terminator.runtime import shipped, weights
 from terminator.runtime.distributed import barrier, choose_device, processes, rank

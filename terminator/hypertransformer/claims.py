@@ -9,7 +9,7 @@ from terminator.hypertransformer.fewshot import contrasts
 from terminator.hypertransformer.fewshot.presets import preset, study
 from terminator.hypertransformer.fewshot.runs import FEW_SHOT
 from terminator.runs.claims import Claim, Records, Verdict, finished, first_of
-from terminator.runs.system import FinishedRun
+from terminator.runs.finished import FinishedRun
 
 NOTEBOOK = "22_hypertransformer"
 PAPER, CONTINUAL = "arXiv 2201.04182", "arXiv 2301.04584"

@@ -29,7 +29,7 @@ from terminator.hypertransformer.fewshot.tasks import build_network, build_task
 from terminator.hypertransformer.fewshot.trainer import EpisodeTrainer, half_width, summary
 from terminator.hypertransformer.fewshot.watch import watch
 from terminator.runs import records
-from terminator.runs.system import FinishedRun
+from terminator.runs.finished import FinishedRun
 from terminator.runtime.settings import ConfigError, identity, to_dict
 from terminator.trainer import TrainingDiverged
 

@@ -12,7 +12,7 @@ from terminator.classification import report
 from terminator.classification.runs import CLASSIFICATION
 from terminator.report import tables
 from terminator.runs import literature, outcomes, records
-from terminator.runs.system import FinishedRun
+from terminator.runs.finished import FinishedRun
 from terminator.runtime import provenance
 from terminator.runtime.paths import results_dir
 from terminator.runtime.settings import ConfigError

@@ -17,7 +17,8 @@ from terminator.hamburger.gan.networks import Gan, build
 from terminator.hamburger.gan.presets import study
 from terminator.hamburger.gan.trainer import GanImages, GanTrainer
 from terminator.runs import records
-from terminator.runs.system import FinishedRun, System
+from terminator.runs.finished import FinishedRun
+from terminator.runs.system import System
 from terminator.trainer import Callback
 
 NAMES = {

@@ -22,7 +22,8 @@ from terminator.hamburger.segmentation.presets import (
 from terminator.hamburger.segmentation.tasks import build_network
 from terminator.hamburger.segmentation.trainer import SegmentationTrainer
 from terminator.runs import records
-from terminator.runs.system import FinishedRun, System
+from terminator.runs.finished import FinishedRun
+from terminator.runs.system import System
 from terminator.runtime import weights
 from terminator.runtime.settings import ConfigError, identity
 

@@ -25,10 +25,10 @@ from terminator.hrrformer.network import NetworkParts
 from terminator.hrrformer.studies import pathfinder_pictures
 from terminator.runs import literature, measurements, records
 from terminator.runs.comparison import deviation
+from terminator.runs.finished import FinishedRun, run_name
 from terminator.runs.outcomes import Outcome, Terms, sampled, values_text
 from terminator.runs.proof import compare as compare_samples
 from terminator.runs.study import run_study as run_variants
-from terminator.runs.system import FinishedRun, run_name
 from terminator.runs.wanted import Wanted
 from terminator.runtime.settings import identity
 

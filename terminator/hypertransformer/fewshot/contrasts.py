@@ -20,6 +20,7 @@ from terminator.hypertransformer.fewshot.presets import (
     preset,
 )
 from terminator.runs.claims import Verdict, everywhere, of_outcome
+from terminator.runs.finished import FinishedRun
 from terminator.runs.outcomes import (
     HOLDS,
     NO_WORSE,
@@ -31,7 +32,6 @@ from terminator.runs.outcomes import (
     sampled,
 )
 from terminator.runs.proof import compare as compare_samples
-from terminator.runs.system import FinishedRun
 
 Runs = Sequence[FinishedRun]
 Studies = Mapping[str, Mapping[str, Runs]]  # {study: {label: runs}}, see presets.study

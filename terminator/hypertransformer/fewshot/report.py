@@ -18,8 +18,8 @@ from terminator.hypertransformer.fewshot.speed import episode_speed
 from terminator.hypertransformer.model import HyperTransformer
 from terminator.runs import measurements
 from terminator.runs.comparison import deviation
+from terminator.runs.finished import FinishedRun
 from terminator.runs.outcomes import values_text
-from terminator.runs.system import FinishedRun
 from terminator.runs.wanted import Wanted
 from terminator.runtime import provenance
 
