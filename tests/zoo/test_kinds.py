@@ -168,10 +168,9 @@ def test_what_is_refused(runs, street, package, call, tmp_path):
     status, _, err = call("ship", runs["few-shot"].folder, "x", "--test-images", "3")
     assert status == 2
     assert "test-images is 3; allowed: nothing for a few-shot model" in err
-    for name, words in (("few-shot", ()), ("segmentation", ("--data-dir", street))):
+    for name in ("few-shot", "segmentation"):
         status, _, err = call("card", runs[name].folder)
         assert (status, "has no card" in err) == (2, True), name
-        del words
     shutil.copytree(runs["few-shot"].folder, tmp_path / "other")
     record = (tmp_path / "other" / "record.json").read_text()
     (tmp_path / "other" / "record.json").write_text(record.replace("few-shot", "gan"))

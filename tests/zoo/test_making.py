@@ -1,11 +1,13 @@
 """Models to give away: made from a run, measured by themselves, known by name, damaged, refused."""
 
 import json
+import math
+import random
 import shutil
 
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from places import ROOT
 from small_command import NETWORK
 
@@ -15,6 +17,8 @@ from terminator.classification import finetuning
 from terminator.classification.runs import CLASSIFICATION, evaluate_file
 from terminator.data import load, normalize
 from terminator.data.decoding import write_class_folders
+from terminator.hypertransformer.fewshot.learner import Learner, shown_in
+from terminator.runs.model_files import task_in
 from terminator.runtime import checkpoint, shipped, weights
 from terminator.slow_net import SinusoidalFilter
 from terminator.zoo import cards, making
@@ -305,15 +309,56 @@ def test_few_pictures_of_few_classes(tmp_path):
 
 
 @pytest.mark.parametrize("name", shipped.names())
-def test_models_of_the_package_are_whole_and_answer(name):
-    model = terminator.pretrained(name)
-    info = model.info
-    assert info["card"]["name"] == name
-    assert info["card"]["accuracy"]["calibrated"]["images"] >= 1_000
-    assert info["card"]["licence"] == "MIT"
+def test_models_of_the_package_are_whole(name):
+    _, found = cards.facts(shipped.path(name))
+    assert found.card["name"] == name
+    assert found.card["licence"] == "MIT"
+    assert not found.card["made"]["dirty"]
+    assert type(terminator.pretrained(name)) is type(found.model)
     assert shipped.path(name).stat().st_size < 4e6
-    data = info["data"]
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in shipped.names() if task_in(shipped.path(n)) == "classification"]
+)
+def test_classifiers_of_the_package_answer(name):
+    model = terminator.pretrained(name)
+    assert model.info["card"]["accuracy"]["calibrated"]["images"] >= 1_000
+    data = model.info["data"]
     shape = (1, *data["shape"])
     x = normalize(torch.full(shape, 128, dtype=torch.uint8), data["mean"], data["std"])
     with torch.no_grad():
         assert model(x).shape == (1, len(data["classes"]))
+
+
+def test_the_learner_of_the_package_names_strokes_of_a_pen(tmp_path):
+    """Drawn here, by lines of other angles and sizes: no character of its training."""
+    draw = random.Random(0)
+    signs = {
+        "cross": [[(0.2, 0.2), (0.8, 0.8)], [(0.8, 0.2), (0.2, 0.8)]],
+        "tee": [[(0.2, 0.25), (0.8, 0.25)], [(0.5, 0.25), (0.5, 0.8)]],
+        "zed": [[(0.25, 0.2), (0.75, 0.2), (0.25, 0.8), (0.75, 0.8)]],
+        "hook": [[(0.3, 0.2), (0.3, 0.7), (0.45, 0.82), (0.65, 0.75), (0.7, 0.6)]],
+        "bar": [[(0.5, 0.15), (0.5, 0.85)]],
+    }
+    for name, lines in signs.items():
+        for i in range(4):
+            picture = Image.new("L", (200, 200), 240)
+            turn, size = draw.uniform(-0.2, 0.2), draw.uniform(160, 200)
+            for line in lines:
+                points = [
+                    (
+                        100 + size * ((x - 0.5) * math.cos(turn) - (y - 0.5) * math.sin(turn)),
+                        100 + size * ((x - 0.5) * math.sin(turn) + (y - 0.5) * math.cos(turn)),
+                    )
+                    for x, y in line
+                ]
+                ImageDraw.Draw(picture).line(points, fill=20, width=7)
+            folder = tmp_path / ("new" if i else f"shown/{name}")
+            folder.mkdir(parents=True, exist_ok=True)
+            picture.save(folder / f"{name}-{i}.png")
+    learner = Learner(shipped.path("omniglot"))
+    learner.show(shown_in(tmp_path / "shown"))
+    files = sorted((tmp_path / "new").iterdir())
+    right = [a.top[0][0] == a.image.name.split("-")[0] for a in learner.answers(files)]
+    assert sum(right) >= 13, f"{sum(right)} of 15"
