@@ -116,16 +116,27 @@ def _commit(made: Mapping[str, Any]) -> str:
 HEAD = """# Models that come with the kit
 
 Made by `python -m terminator ship RUN NAME`, which measures each file by itself; no number is typed
-by hand, and what is said of a file below stands in the file. In Python
-`terminator.pretrained("{first}")`; in a terminal `python -m terminator predict {first} PICTURE...`
-for a classifier, `segment` for a network that labels pixels, `fewshot-predict` for a few-shot
-learner; `python -m terminator models` and `python -m terminator card {first}`. How to take a
-classifier to classes of your own: [own data](own-data.md).
+by hand, and what is said of a file below stands in the file. `python -m terminator models` lists
+them, `python -m terminator card NAME` describes one, and `terminator.pretrained("NAME")` loads it
+in Python. How to take a classifier to classes of your own: [own data](own-data.md).
+
+| model | use it |
+|---|---|
+{uses}
 """
+COMMANDS = {  # by what trained them
+    "train": "python -m terminator predict {name} PICTURE...",
+    "segmentation": "python -m terminator segment {name} PICTURE... --out FOLDER",
+    "fewshot": "python -m terminator fewshot-predict {name} SHOWN PICTURE...",
+}
 
 
 def page() -> str:
     """docs/models.md: the cards of all models of the package."""
     names = shipped.names()
+    uses = []
+    for name in names:
+        kind, _ = facts(shipped.path(name))
+        uses.append(f"| [{name}](#{name}) | `{COMMANDS[kind.command].format(name=name)}` |")
     parts = [text_of(shipped.path(name), 2) for name in names]
-    return "\n".join([HEAD.format(first=names[0] if names else "NAME"), *parts])
+    return "\n".join([HEAD.format(uses="\n".join(uses)), *parts])
