@@ -30,7 +30,9 @@ RATES = "-rates"  # ends the name of an experiment that chose learning rates on 
 TITLES = {  # {experiment: what is compared, the notebook that shows it}, in the order of the tables
     "headline": ("The headline: CIFAR-10 at full size", "12_convergence"),
     "shipped": ("Models that come with the kit", "05_your_own_images"),
+    "given": ("Models trained to be given away", ""),
     "images": ("Images", "11_images"),
+    "jpeg": ("What JPEG costs", "12_convergence"),
     "networks": ("Networks", "12_convergence"),
     "networks-rates": ("Learning rates of the networks, on held-out images", "12_convergence"),
     "optimizers": ("Optimisers", "12_convergence"),
