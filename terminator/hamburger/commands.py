@@ -56,8 +56,12 @@ def segment(args: argparse.Namespace) -> None:
     from terminator.hamburger.segmentation.predict import segment_files
 
     model = model_file(args.model, "segmentation")
-    table = segment_files(model, picture_files(args.images), args.out, args.multi_scale)
+    files = picture_files(args.images)
+    table = segment_files(model, files, args.out, args.multi_scale, args.show)
     print(terminal(table.to_string(index=False, float_format=lambda value: f"{value:.1f} %")))
+    for folder, what in ((args.out, "label maps"), (args.show, "pictures with their labels")):
+        if folder:
+            print(f"written: {len(files)} {what} in {terminal(folder)}")
 
 
 def gan(args: argparse.Namespace) -> None:
@@ -85,10 +89,20 @@ def _distance(record: dict[str, Any]) -> Iterator[str]:
 
 
 def _segment_options(parser: argparse.ArgumentParser) -> None:
-    model_option(parser, "a .safetensors file of the command segmentation, or its run's folder")
+    model_option(
+        parser,
+        "the name of a model that comes with the package (see models), a .safetensors file of the "
+        "command segmentation, or its run's folder",
+    )
     images_option(parser)
     parser.add_argument(
         "--out", type=Path, help="a folder for the label maps (PNG, one class index per pixel)"
+    )
+    parser.add_argument(
+        "--show",
+        type=Path,
+        metavar="DIR",
+        help="write each photograph beside its labels in colours",
     )
     parser.add_argument(
         "--multi-scale",
@@ -120,7 +134,10 @@ COMMANDS = (
         segment,
         "label every pixel of image files with a saved segmentation model",
         _segment_options,
-        examples=(("model.safetensors street.jpg --out maps --multi-scale", "label maps as PNG"),),
+        examples=(
+            ("camvid street.jpg --show shown", "with a model that comes with the package"),
+            ("model.safetensors street.jpg --out maps --multi-scale", "label maps as PNG"),
+        ),
     ),
     Command(
         "gan",

@@ -19,6 +19,7 @@ from terminator.data import DatasetNotFound
 from terminator.data.pictures.batches import IGNORE
 from terminator.hamburger.segmentation import figures, mixers, presets, report
 from terminator.hamburger.segmentation.config import SegmentationConfig
+from terminator.hamburger.segmentation.figures import class_colours
 from terminator.hamburger.segmentation.predict import load_segmenter, segment, segment_files
 from terminator.hamburger.segmentation.presets import SMOKE_ARMS, camvid_arms, context_arms, preset
 from terminator.hamburger.segmentation.runs import SEGMENTATION, SegmentationRun, method_name
@@ -262,6 +263,24 @@ def test_a_context_has_to_beat_what_single_pixels_tell_and_a_decomposition_a_mer
 @pytest.fixture
 def model_file(config, street):
     return SEGMENTATION.run(config, "try", data_dir=street).folder / "model.safetensors"
+
+
+def test_photographs_beside_their_labels(model_file, tmp_path, call):
+    Image.fromarray(pixels_of(30, 40, 3)).save(tmp_path / "a.jpg")
+    words = ("segment", model_file, tmp_path / "a.jpg", "--show", tmp_path / "shown")
+    status, out, _ = call(*words, "--out", tmp_path / "maps")
+    assert status == 0
+    assert "written: 1 pictures with their labels in" in out
+    labels = np.asarray(Image.open(tmp_path / "maps" / "a.png"))
+    shown = np.asarray(Image.open(tmp_path / "shown" / "a.png").convert("RGB"))
+    most = np.bincount(labels.flatten()).argmax()
+    colour = np.round(255 * np.array(class_colours(11)[most]))
+    share = (abs(shown.astype(int) - colour).max(-1) <= 1).mean()
+    assert share > 0.2 * (labels == most).mean(), "half the picture is labels"
+    (tmp_path / "b").mkdir()
+    Image.fromarray(pixels_of(30, 40, 3)).save(tmp_path / "b" / "a.jpg")
+    twice = (*words[:3], tmp_path / "b" / "a.jpg", *words[3:])
+    assert "several images are called a" in call(*twice)[2]
 
 
 def test_label_maps_of_image_files(model_file, tmp_path):

@@ -43,6 +43,11 @@ def class_colours(count: int) -> list[tuple[float, float, float]]:
     return [tuple(colormaps["tab20"](i % 20)[:3]) if i else (0.1, 0.1, 0.1) for i in range(count)]
 
 
+def _colours_of(classes: Sequence[str]) -> list[tuple[float, float, float]]:
+    colours = class_colours(len(classes))
+    return [BACKGROUND, *colours[1:]] if classes[0] == "background" else colours
+
+
 def coloured(labels: Tensor, colours: Sequence[tuple[float, float, float]]) -> np.ndarray:
     """A label map (H, W) as a picture (H, W, 3); labels beyond the classes in grey."""
     table = np.array([*colours, VOID])
@@ -70,9 +75,7 @@ def segmentations(
     wide = count * cell + 0.5 + 0.08 * max(len(name) for name in shown)
     figure = new_figure(wide, len(shown) * cell * height / width + 1.1 + 0.3 * bool(title), title)
     axes = figure.subplots(len(shown), count, squeeze=False)
-    colours = class_colours(len(classes))
-    if classes[0] == "background":
-        colours[0] = BACKGROUND
+    colours = _colours_of(classes)
     for line, (name, maps) in zip(axes, shown.items(), strict=True):
         for i, axis in enumerate(line):
             picture = (
@@ -95,6 +98,36 @@ def segmentations(
         handles=handles,
         loc="outside lower center",
         ncols=max(1, min(len(handles), int(wide / room))),
+    )
+    return figure
+
+
+def labelled_photograph(
+    photograph: np.ndarray, labels: Tensor, classes: Sequence[str], title: str | None = None
+) -> Figure:
+    """A photograph beside its labels, with a legend of the classes that occur, the largest first.
+
+    Args:
+        photograph: uint8 (H, W, 3).
+        labels: (H, W).
+    """
+    height, width = labels.shape
+    figure = new_figure(8.4, 0.8 + 3.4 * min(1.6, height / width), title)
+    colours = _colours_of(classes)
+    for axis, picture in zip(
+        figure.subplots(1, 2), (photograph, coloured(labels, colours)), strict=True
+    ):
+        axis.imshow(picture)
+        axis.set_axis_off()
+    shares = labels.flatten().bincount(minlength=len(classes)) / labels.numel()
+    order = [i for i in shares.argsort(descending=True).tolist() if shares[i] > 0]
+    figure.legend(
+        handles=[
+            Patch(color=colours[i], label=f"{plain(classes[i])} {100 * shares[i]:.0f} %")
+            for i in order
+        ],
+        loc="outside lower center",
+        ncols=4,
     )
     return figure
 

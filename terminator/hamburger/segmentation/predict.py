@@ -16,6 +16,7 @@ from terminator.data.pictures import shapes, sources
 from terminator.data.pictures.segmentation import IMAGENET
 from terminator.hamburger.segmentation.config import SegmentationConfig
 from terminator.hamburger.segmentation.evaluation import fixed_bases, predict_logits
+from terminator.hamburger.segmentation.figures import labelled_photograph
 from terminator.hamburger.segmentation.runs import SEGMENTATION
 from terminator.runtime.paths import atomic_path
 
@@ -88,12 +89,14 @@ def segment_files(
     images: Sequence[str | Path],
     out: str | Path | None = None,
     multi_scale: bool = False,
+    show: str | Path | None = None,
 ) -> pd.DataFrame:
     """Share of the pixels (%) that each class has in every image file: a row per file and class
     that occurs.
 
     Args:
         out: a folder for the label maps, NAME.png with one class index per pixel.
+        show: a folder for pictures of the photograph beside its labels in colours, NAME.png.
 
     Raises:
         as load_segmenter and read_photograph.
@@ -102,13 +105,16 @@ def segment_files(
     model, config = load_segmenter(model_path)
     names, rows = class_names(config), []
     stems = [Path(image).stem for image in images]
-    if out is not None and (twice := {stem for stem in stems if stems.count(stem) > 1}):
+    if (out is not None or show is not None) and (
+        twice := {stem for stem in stems if stems.count(stem) > 1}
+    ):
         raise ValueError(
             f"several images are called {sorted(twice)[0]}, and their label maps would overwrite "
             "each other; allowed: different names"
         )
     for image, stem in zip(images, stems, strict=True):
-        labels = segment(model, config, read_photograph(image), multi_scale)
+        photograph = read_photograph(image)
+        labels = segment(model, config, photograph, multi_scale)
         for index, count in enumerate(labels.flatten().bincount(minlength=len(names)).tolist()):
             if count:
                 rows.append(
@@ -121,4 +127,9 @@ def segment_files(
         if out is not None:
             with atomic_path(Path(out) / f"{stem}.png") as temporary:
                 Image.fromarray(labels.numpy().astype(np.uint8)).save(temporary)
+        if show is not None:
+            pixels = np.asarray(photograph)
+            figure = labelled_photograph(pixels, labels, names, Path(image).name)
+            with atomic_path(Path(show) / f"{stem}.png") as temporary:
+                figure.savefig(temporary, dpi=110, metadata={"Software": None})
     return pd.DataFrame(rows, columns=["image", "class", "share"])
