@@ -61,7 +61,34 @@ class SinusoidalFilter(Pointwise):
         return torch.sin(super().of_rows(x))
 
 
-class SlowNet(nn.Module):
+class KeepsKernel(nn.Module):
+    """A maker of kernels that remembers the last one, where nothing can have changed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # the state of parameters and kernel, and the kernel
+        self._kept: tuple[list, Tensor] | None = None
+
+    def kept(self, make: Callable[[], Tensor]) -> Tensor:
+        """What `make` computes; without gradients, in evaluation, only once for the same
+        parameters.
+
+        It runs in the network's own type: phases of 10^5 radians need all of float32.
+        """
+        kind = next(self.parameters()).device.type
+        with torch.autocast(kind, enabled=False):
+            if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
+                return make()
+            state = [(t.data_ptr(), t._version) for t in (*self.parameters(), *self.buffers())]
+            if self._kept is None or self._kept[0] != [*state, self._kept[1]._version]:
+                # whose tensors would not notice a change in place
+                with torch.inference_mode(False):
+                    kernel = make().detach()
+                self._kept = [*state, kernel._version], kernel
+            return self._kept[1]
+
+
+class SlowNet(KeepsKernel):
     """MAGNet from coordinates to a hyper-kernel; it does not see the input.
 
     Args:
@@ -97,31 +124,12 @@ class SlowNet(nn.Module):
         self.linears = listed(Pointwise(hidden, hidden, bias=1.0) for _ in range(depth))
         self.bias_map = nn.Parameter(torch.zeros(1, 1, *[size] * dimensions))
         self.output = Pointwise(hidden, out_channels)
-        # the state of parameters and kernel, and the kernel
-        self._kept: tuple[list, Tensor] | None = None
         with torch.no_grad():  # variance correction of Chang et al. 2020
             self.output.weight.div_(math.sqrt(size**dimensions))
 
     def forward(self) -> Tensor:
         # (1, C, *size)
         return self.kept(lambda: self.hyper_kernel(self.output.of_rows(self.hidden())))
-
-    def kept(self, make: Callable[[], Tensor]) -> Tensor:
-        """What `make` computes; without gradients, in evaluation, only once for the same
-        parameters.
-
-        It runs in the slow network's own type: phases of 10^5 radians need all of float32.
-        """
-        with torch.autocast(self.coords.device.type, enabled=False):
-            if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
-                return make()
-            state = [(t.data_ptr(), t._version) for t in (*self.parameters(), *self.buffers())]
-            if self._kept is None or self._kept[0] != [*state, self._kept[1]._version]:
-                # whose tensors would not notice a change in place
-                with torch.inference_mode(False):
-                    kernel = make().detach()
-                self._kept = [*state, kernel._version], kernel
-            return self._kept[1]
 
     def hidden(self) -> Tensor:
         """h_L (hidden, P), P positions."""
@@ -148,7 +156,7 @@ def forget_kernels(model: nn.Module) -> None:
     counted.
     """
     for module in model.modules():
-        if isinstance(module, SlowNet):
+        if isinstance(module, KeepsKernel):
             module._kept = None
 
 

@@ -20,7 +20,7 @@ from terminator.classification.config import NetworkConfig
 from terminator.config import ModelConfig
 from terminator.hyperzzw import local_operator
 from terminator.layers import Pointwise, listed
-from terminator.slow_net import SlowNet, coordinates
+from terminator.slow_net import KeepsKernel, SlowNet, coordinates
 
 MASK_WIDTH = 0.25  # of the plain form's Gaussian masks at first; half an image is 1
 RELEASED_WIDTH = 0.75  # of the released form's, for CIFAR-10 with 4 x 140
@@ -128,7 +128,7 @@ class GaborFilter(Pointwise):
         return torch.exp(-0.5 * apart.square().sum(1)) * torch.sin(super().of_rows(x))
 
 
-class CroppedConvolution(nn.Module):
+class CroppedConvolution(KeepsKernel):
     """Depth-wise convolution with a kernel that is made, and applied, only where its Gaussian mask
     is at least THRESHOLD.
 
@@ -160,20 +160,23 @@ class CroppedConvolution(nn.Module):
         coords, half = self.coords, self.coords.shape[-1] // 2
         reach = (self.width.detach().abs() * math.sqrt(-2 * math.log(THRESHOLD))).tolist()
         for axis, most in enumerate(reach, start=2):
-            taps = min(half, math.ceil(most * half + 1e-8) - 1)  # on either side of the centre
+            # on either side of the centre; all of them where training has lost the width
+            taps = math.floor(most * half + 1e-8) if most < 1 else half
             coords = coords.narrow(axis, half - taps, 2 * taps + 1)
         return coords
 
     def kernel(self) -> Tensor:
         """The masked kernel (1, C, k1, k2)."""
+        return self.kept(self._made)
+
+    def _made(self) -> Tensor:
         coords = self.positions()
-        with torch.autocast(coords.device.type, enabled=False):
-            x = coords.flatten(2)[0]  # (2, P)
-            h = self.filters[0].of_rows(x)
-            for gabor, linear in zip(self.filters[1:], self.linears, strict=True):
-                h = gabor.of_rows(x) * linear.of_rows(h)
-            mask = torch.exp(-0.5 * (x / self.width[:, None]).square().sum(0))
-            return (self.output.of_rows(h) * mask).view(1, -1, *coords.shape[2:])
+        x = coords.flatten(2)[0]  # (2, P)
+        h = self.filters[0].of_rows(x)
+        for gabor, linear in zip(self.filters[1:], self.linears, strict=True):
+            h = gabor.of_rows(x) * linear.of_rows(h)
+        mask = torch.exp(-0.5 * (x / self.width[:, None]).square().sum(0))
+        return (self.output.of_rows(h) * mask).view(1, -1, *coords.shape[2:])
 
     def forward(self, x: Tensor) -> Tensor:
         kernel = self.kernel()

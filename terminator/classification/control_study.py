@@ -2,6 +2,8 @@
 as a record, and what it says.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from statistics import stdev
 from typing import Any
@@ -19,6 +21,7 @@ from terminator.runs.outcomes import SEEDS, Outcome, Sample, Terms
 from terminator.runs.proof import compare
 from terminator.runtime.paths import results_dir
 from terminator.runtime.provenance import device_name
+from terminator.runtime.settings import identity
 
 EXPERIMENT = "inside_controls"
 IMAGES = {"smoke": 32, "laptop": 256, "paper": 256}  # test images whose object is looked for
@@ -34,16 +37,22 @@ def recorded(profile: str, device: str = "auto") -> dict[str, Any]:
     Raises:
         as System.run.
     """
-    name = f"controls-{profile}"
     return measurements.named(
-        EXPERIMENT, name, "controls", profile, lambda: _measured(profile, device)
+        EXPERIMENT, _name(profile), "controls", profile, lambda: _measured(profile, device)
     )
 
 
 def found_record(profile: str) -> dict[str, Any] | None:
     """The same, if it is there."""
-    path = results_dir() / "runs" / EXPERIMENT / f"controls-{profile}" / "record.json"
+    path = results_dir() / "runs" / EXPERIMENT / _name(profile) / "record.json"
     return records.read_record(path) if path.is_file() else None
+
+
+def _name(profile: str) -> str:
+    """Of the record: other networks, or more seeds of them, are another measurement."""
+    study = studies.parts(profile)
+    what = json.dumps([identity(study.variants[studies.FULL]), list(study.seeds)], sort_keys=True)
+    return f"controls-{profile}-{hashlib.sha256(what.encode()).hexdigest()[:8]}"
 
 
 def _measured(profile: str, device: str) -> dict[str, Any]:

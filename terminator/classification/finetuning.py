@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from terminator.classification.networks import pretrained
+from terminator.classification.networks import load_named
 from terminator.classification.runs import ClassificationRun, own_images
 from terminator.config import SHAPE
 from terminator.data.decoding import write_class_folders
@@ -53,7 +53,7 @@ def both_ways(
         name: of a model of the package, or its file.
         changes: settings, as for presets.preset, of both.
     """
-    model: Any = pretrained(name)
+    model: Any = load_named(name)
     of_data = (*SHAPE, "trained_size")
     network = {
         key: value

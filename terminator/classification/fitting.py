@@ -93,7 +93,7 @@ def fit_images(config: Config, asked: Collection[str] = ()) -> tuple[Config, str
         return config, ""
     from terminator.classification import networks  # with torch, which help does without
 
-    model: Any = networks.pretrained(config.pretrained.filename)
+    model: Any = networks.load_named(config.pretrained.filename)
     form = dict(zip(FORM, (model.config.size, model.config.in_channels)))
     changed = {
         name: value

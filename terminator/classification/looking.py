@@ -159,10 +159,10 @@ def save_picture(
     profile: str = "laptop", name: str = "cifar10", data_dir: str | None = None
 ) -> Any:
     """Write the README's picture, of a model of the package, among the figures of a profile."""
-    from terminator.classification.networks import pretrained
+    from terminator.classification.networks import load_named
     from terminator.plots import style
 
-    model: Any = pretrained(name)
+    model: Any = load_named(name)
     pictures = photographs(profile, model.config.size, data_dir)
     found = views(model, inputs_of(model, pictures.pixels))
     style.style()

@@ -65,7 +65,7 @@ def load(path: str | Path) -> nn.Module:
     return model
 
 
-def pretrained(name_or_file: str | Path) -> nn.Module:
+def load_named(name_or_file: str | Path) -> nn.Module:
     """A trained network that comes with the package, by its name, or one in a file, as `load`.
 
     Raises:

@@ -204,7 +204,7 @@ class ClassificationSystem(System):
         """The network of a resolved configuration, from its seed, or read from `pretrained`."""
         torch.manual_seed(config.train.seed)
         if config.pretrained.load:
-            model: Any = networks.pretrained(config.pretrained.filename)
+            model: Any = networks.load_named(config.pretrained.filename)
             if model.config.classes != config.model.classes:
                 model = networks.with_new_classifier(model, config.model.classes)
             return model
@@ -326,7 +326,7 @@ def _adopt_pretrained(config: Config, asked: Config) -> Config:
     """
     if not config.pretrained.load:
         return config
-    model: Any = networks.pretrained(config.pretrained.filename)
+    model: Any = networks.load_named(config.pretrained.filename)
     own, network = model.config, networks.network_of(model)
     if network != config.network:
         raise ConfigError(
@@ -438,7 +438,7 @@ def evaluate_file(
     Raises:
         ValueError: if the model and the data do not fit each other.
     """
-    model: Any = networks.pretrained(path)
+    model: Any = networks.load_named(path)
     with processes(config.train):
         data = CLASSIFICATION.load_data(config, data_dir)
         shape = (model.config.in_channels, *[model.config.size] * model.config.dimensions)

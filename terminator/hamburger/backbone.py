@@ -143,6 +143,7 @@ class MobileNet(Backbone):
         if in_channels != 3:
             first = self.features[0][0]
             self.features[0][0] = nn.Conv2d(in_channels, first.out_channels, 3, 2, 1, bias=False)
+            initialise(self.features[0][0])
         self.widths = (self.features[self.THIRD - 1].out_channels, self.features[-1].out_channels)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,11 +1,12 @@
 """Model cards: what a model file says of itself, for people to read."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from terminator.runs.model_files import task_in
-from terminator.runtime import digests, shipped, text
+from terminator.runtime import digests, shipped, text, weights
 from terminator.runtime.settings import ConfigError, identity
 from terminator.runtime.settings_help import typed
 from terminator.zoo.kinds import Facts, Kind, kind_of
@@ -44,11 +45,12 @@ def so_far(card: Mapping[str, Any]) -> str:
 def line(name: str, path: Path) -> str:
     """One line of the list of models."""
     kind, found = facts(path)
-    what, how_good = kind.short(found)
-    return (
-        f"{name:10} {found.info['data']['title']}, {what}, {so_far(found.card)}: {how_good}; "
-        f"{found.card['parameters']:,} parameters, {path.stat().st_size / 1e6:.1f} MB"
-    )
+    with weights.understood(path):
+        what, how_good = kind.short(found)
+        return (
+            f"{name:10} {found.info['data']['title']}, {what}, {so_far(found.card)}: {how_good}; "
+            f"{found.card['parameters']:,} parameters, {path.stat().st_size / 1e6:.1f} MB"
+        )
 
 
 def text_of(path: Path, level: int = 1) -> str:
@@ -58,8 +60,14 @@ def text_of(path: Path, level: int = 1) -> str:
         level: of its heading.
     """
     kind, found = facts(path)
-    card = found.card
-    wide = ", frequencies of the slow networks in 32" if kind.command == "train" else ""
+    with weights.understood(path):
+        return _text(kind, found, level)
+
+
+def _text(kind: Kind, found: Facts, level: int) -> str:
+    card, path = found.card, found.path
+    is_wide = bool(weights.wide_weights(found.model))
+    wide = ", frequencies of the slow networks in 32" if is_wide else ""
     rows = {
         "network": f"{type(found.model).__name__}, {card['parameters']:,} parameters; weights in "
         f"16 bits{wide}",
@@ -91,8 +99,7 @@ def _settings(kind: Kind, config: Any) -> str:
         for key in values:
             if (group, key) not in kind.of_data:
                 value = typed(getattr(getattr(config, group), key))
-                quoted = not value or set(value) & set("[ ")
-                words.append(f'"{group}.{key}={value}"' if quoted else f"{group}.{key}={value}")
+                words.append(shlex.quote(f"{group}.{key}={value}"))
     return " ".join(words)
 
 
@@ -124,11 +131,6 @@ in Python. How to take a classifier to classes of your own: [own data](own-data.
 |---|---|
 {uses}
 """
-COMMANDS = {  # by what trained them
-    "train": "python -m terminator predict {name} PICTURE...",
-    "segmentation": "python -m terminator segment {name} PICTURE... --out FOLDER",
-    "fewshot": "python -m terminator fewshot-predict {name} SHOWN PICTURE...",
-}
 
 
 def page() -> str:
@@ -137,6 +139,6 @@ def page() -> str:
     uses = []
     for name in names:
         kind, _ = facts(shipped.path(name))
-        uses.append(f"| [{name}](#{name}) | `{COMMANDS[kind.command].format(name=name)}` |")
+        uses.append(f"| [{name}](#{name}) | `python -m terminator {kind.use.format(name=name)}` |")
     parts = [text_of(shipped.path(name), 2) for name in names]
     return "\n".join([HEAD.format(uses="\n".join(uses)), *parts])

@@ -28,6 +28,7 @@ class Classifiers(Kind):
 
     system = CLASSIFICATION
     command, examples = "train", "images"
+    use = "predict {name} PICTURE..."
     of_data = frozenset(("model", key) for key in (*SHAPE, "trained_size"))
 
     def load(self, path: Path) -> Facts:

@@ -1,6 +1,7 @@
 """The command line's part of trained models that are given away: list, describe, make."""
 
 import argparse
+import re
 from pathlib import Path
 
 from terminator.runs.command_line import Command, data_option, model_option, profile_option
@@ -32,8 +33,8 @@ def ship(args: argparse.Namespace) -> None:
     """Make a model file that describes itself; put it into the package, or into another file."""
     from terminator.zoo import cards, making
 
-    if not shipped.looks_like_a_name(args.name) or not args.name.isprintable():
-        raise ConfigError(f"NAME is {args.name!r}; allowed: a word without a folder or a suffix")
+    if not re.fullmatch(r"[\w-]+", args.name):
+        raise ConfigError(f"NAME is {args.name!r}; allowed: letters, digits, - and _")
     content = making.make(
         args.run.expanduser(),
         args.name,

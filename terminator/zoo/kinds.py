@@ -46,12 +46,14 @@ class Kind(ABC):
 
     system: that they are of.
     command: that trains such models.
+    use: the command that uses the model {name}.
     examples: what it is trained on.
     of_data: settings that the data decide, so that nobody gives them.
     """
 
     system: ClassVar[System]
     command: ClassVar[str]
+    use: ClassVar[str]
     examples: ClassVar[str]
     of_data: ClassVar[frozenset[tuple[str, str]]] = frozenset()
 
@@ -120,8 +122,8 @@ def kind_of(task: str) -> Kind:
     """
     if task not in _HOMES:
         raise ConfigError(
-            f"this is a {task} run; allowed: a run of {', '.join(_HOMES)}. Other models are used "
-            f"where they were trained: {USES.get(task, 'see their record')}"
+            f"models of {task} are not given away; allowed: those of {', '.join(_HOMES)}. To use "
+            f"one: {USES.get(task, 'see its record')}"
         )
     module, name = _HOMES[task]
     return getattr(importlib.import_module(module), name)()

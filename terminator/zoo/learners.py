@@ -45,6 +45,7 @@ class Learners(Kind):
 
     system = FEW_SHOT
     command, examples = "fewshot", "classes"
+    use = "fewshot-predict {name} SHOWN PICTURE..."
     of_data = frozenset(
         ("model", key) for key in ("in_channels", "shared_head_classes", "num_labels", "image_size")
     )

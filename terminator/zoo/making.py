@@ -17,6 +17,7 @@ from terminator.model import count_parameters
 from terminator.runs import records
 from terminator.runs.model_files import MODEL
 from terminator.runtime import checkpoint, provenance, weights
+from terminator.runtime import checkpoint_forms as forms
 from terminator.runtime.progress import say
 from terminator.runtime.settings import ConfigError, from_dict
 from terminator.zoo.kinds import Kind, kind_of
@@ -73,7 +74,10 @@ def read_source(given: Path) -> Source:
     kind = kind_of("classification" if record is None else records.task_of(record))
     if given.suffix == ".safetensors":
         return _finished(kind, given, record)
-    return _under_way(kind, checkpoint.read(given), record)
+    saved = checkpoint.read(given)
+    if problem := forms.of_head(saved):
+        raise checkpoint.unusable(given, problem)
+    return _under_way(kind, saved, record)
 
 
 def _finished(kind: Kind, path: Path, record: Mapping[str, Any] | None) -> Source:
@@ -140,7 +144,8 @@ def make(
         draft, file = Path(folder) / "draft.safetensors", Path(folder) / f"{name}.safetensors"
         kind.system.save(draft, source.model, source.config)
         weights.narrow(draft, file, weights.wide_weights(source.model))
-        model, settled = kind.settle(kind.system.load(file)[0], config, data)
+        # which refuses what nobody could use, before the work of measuring
+        model, settled = kind.settle(kind.load(file).model, config, data)
         info = kind.about(data) | {"run_id": _run_id(source, data, profile)}
         _write(kind, model, source.config, info, draft, file)
         model = kind.system.load(file)[0]
@@ -196,7 +201,7 @@ def _card(
             "precision": config.train.precision,
             "test_images": sizes["test"],
             "batch_size": source.kind.batch(config),
-            "device": provenance.device_name("cpu"),
+            "device": provenance.device_name(next(model.parameters()).device.type),
         },
         **_length(source),
         "train_images": sizes["train"],

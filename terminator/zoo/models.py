@@ -1,4 +1,4 @@
-"""A trained model by its name, or in a file, whatever its system."""
+"""A trained model by its name, or in a file, of every kind that is given away."""
 
 from pathlib import Path
 from typing import Any

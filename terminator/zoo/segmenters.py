@@ -19,6 +19,7 @@ class Segmenters(Kind):
 
     system = SEGMENTATION
     command, examples = "segmentation", "pictures"
+    use = "segment {name} PICTURE... --show FOLDER"
     of_data = frozenset({("model", "in_channels"), ("model", "classes")})
 
     def load(self, path: Path) -> Facts:
@@ -35,7 +36,8 @@ class Segmenters(Kind):
         return {"train": found["train"], "test": found.get("test", found.get("val", 0))}
 
     def short(self, found: Facts) -> tuple[str, str]:
-        name, answer = list(found.card["accuracy"].items())[-1]
+        name = self.system.judged_by({"results": found.card["accuracy"]})
+        answer = found.card["accuracy"][name]
         size = "x".join(map(str, found.config.data.size or ()))
         return (
             f"{found.config.model.classes} classes of pixels" + (f", {size}" if size else ""),

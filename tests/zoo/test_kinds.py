@@ -1,5 +1,6 @@
 """Models of other systems than classification: given away, described, used."""
 
+import shlex
 import shutil
 
 import pytest
@@ -123,9 +124,9 @@ def test_a_learner_is_measured_one_by_one_and_together(runs, package, call, tmp_
     assert "every picture alone" in text
     assert "any 3 that are shown to it" in text
     assert "3 new classes, 1 picture of each, 1x16x16, after 3 of 3 steps" in call("models")[1]
-    words = text.split("```\n")[1].split()[4:]
+    words = shlex.split(text.split("```\n")[1])[4:]
     ours = fewshot_presets.preset("strokes").updated(*EPISODES)
-    again = type(ours)().updated(*[word.strip('"') for word in words])
+    again = type(ours)().updated(*words)
     assert again == ours.updated("train.device=auto")
     for name in "abc":
         (tmp_path / "shown" / name).mkdir(parents=True)

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import shlex
 import shutil
 
 import pytest
@@ -104,7 +105,7 @@ def test_a_file_says_what_exactly_it_reaches(trained, package, call):
     assert "after 2 of 2 epochs" in text
     assert trained[0].name in text
     assert text in cards.page().replace("## mine", "# mine")
-    words = text.split("```\n")[1].replace('"', "").split()[4:]
+    words = shlex.split(text.split("```\n")[1])[4:]
     assert Config().updated(*words) == Config().updated(*WORDS).updated("train.device=auto")
 
 

@@ -20,6 +20,7 @@ from terminator.data.pixels import decode
 from terminator.hypertransformer.fewshot.config import FewShotConfig
 from terminator.hypertransformer.fewshot.runs import FEW_SHOT
 from terminator.runs.answers import TOP, Answer
+from terminator.runtime import shipped
 from terminator.runtime.settings import ConfigError, require
 
 ALONE = ("hypertransformer", "prototypical")  # methods that answer for pictures
@@ -72,14 +73,16 @@ class Learner:
     """Names pictures after it was shown some of every class.
 
     Args:
-        file: a model file of the command fewshot.
+        name_or_file: of a model of the package, or a model file of the command fewshot.
 
     Raises:
+        NoSuchModel: for an unknown name.
         FileNotFoundError: as its message says.
         ValueError: if it is damaged, or no model that answers for pictures.
     """
 
-    def __init__(self, file: Path):
+    def __init__(self, name_or_file: str | Path):
+        file = shipped.model_path(name_or_file)
         self.model, config = FEW_SHOT.load(file)
         self.config: FewShotConfig = config
         if config.method.name not in ALONE or config.episodes.unlabeled_samples_per_class:
@@ -93,8 +96,8 @@ class Learner:
     def show(self, pictures: Mapping[str, Sequence[Path]]) -> None:
         """Take the support set: for every class the pictures that show it.
 
-        Drawings are taken as bright ink on black, as in Omniglot: where the pictures shown are
-        bright on the whole, all pictures are inverted (`inverted` says so).
+        Drawings (of models that see grey) are taken as bright ink on black, as in Omniglot: where
+        the pictures shown are bright on the whole, all are inverted (`inverted` says so).
 
         Raises:
             ConfigError: for another number of classes than the model tells apart, or a class
@@ -113,7 +116,8 @@ class Learner:
                 f"class {empty[0]!r} has no picture; allowed: one or more of each class"
             )
         images = [self._read(path) for files in pictures.values() for path in files]
-        self.inverted = bool(np.mean([image.mean() for image in images]) > 127.5)
+        bright = bool(np.mean([image.mean() for image in images]) > 127.5)
+        self.inverted = bright and self.config.model.in_channels == 1
         self.classes = tuple(pictures)
         self._images = self._input(images)
         counts = torch.tensor([len(files) for files in pictures.values()])
