@@ -142,10 +142,8 @@ _NETWORKS = {  # each with the optimiser that it is usually trained with
         "network": {"name": "resnet18"},
         "optimizer": {"name": "SGD", "weight_decay": 5e-4},
     },
-    # form, dropout and frequency as its authors trained it on CIFAR-10
     "CCNN-4,140, AdamW": {
-        "network": {"name": "ccnn", "form": "released", "dropout": 0.1},
-        "model": {"omega_0": 4231.57},
+        "network": {"name": "ccnn"},
         "optimizer": {"name": "AdamW", "weight_decay": 1e-4},
     },
 }
