@@ -112,7 +112,7 @@ _PARTS_LAPTOP = preset(
     optimizer={"lr": 0.0004},
     train={"batch_size": 25, "epochs": 10},
 )
-_PARTS_SEEDS = {"smoke": (0, 1), "laptop": (0, 1, 2, 3, 4), "paper": (0, 1, 2)}
+_PARTS_SEEDS = {"smoke": (0, 1), "laptop": (0, 1, 2, 3, 4, 5, 6), "paper": (0, 1, 2)}
 
 
 def part_kinds() -> dict[str, str]:

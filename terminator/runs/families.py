@@ -125,15 +125,25 @@ def _dunnett(
     found = {}
     for label, side in sides.items():
         single = finding_of(side, base, terms)
-        half = most * spread * math.sqrt(1 / len(side) + 1 / len(base))
+        error = spread * math.sqrt(1 / len(side) + 1 / len(base))
         found[label] = single._replace(
             kind=f"{DUNNETT} over {len(sides)}, {len(side)} and {len(base)} seeds",
-            low=single.difference - half,
-            high=single.difference + half,
+            low=single.difference - most * error,
+            high=single.difference + most * error,
             p=math.nan,
+            p_same=_same(single.difference, error, freedom, terms.margin),
             design=Design(False, spread),
         )
     return found
+
+
+def _same(difference: float, error: float, freedom: int, margin: float | None) -> float:
+    """p of a difference beyond the margin (TOST), by the spread that all sides have in common."""
+    from scipy import stats
+
+    if margin is None or error < 1e-9:
+        return float(margin is None or abs(difference) >= margin)
+    return float(stats.t.sf((margin - abs(difference)) / error, freedom))
 
 
 @lru_cache(maxsize=256)

@@ -322,6 +322,37 @@ def test_sameness_of_what_differs_by_the_margin(seeds, paired):
 
 @SLOW
 @SIZES
+def test_sameness_of_many_that_differ_by_the_margin(seeds):
+    """Of a whole family at once: five are worse by the margin, one is the same."""
+    chance, terms, errs, finds = np.random.default_rng(300 + seeds), Terms(margin=3.0), 0, 0
+    draws = DRAWS // 10
+    for _ in range(draws):
+        sides = {i: samples(*drawn(chance, seeds, -3.0)) for i in range(5)}
+        sides["alike"] = samples(*drawn(chance, seeds))
+        found = families.against_reference(sides, samples(*drawn(chance, seeds)), "full", terms)
+        words = {label: outcome.word for label, outcome in found.outcomes.items()}
+        finds += words.pop("alike") == SAME
+        errs += SAME in words.values()
+    assert errs / draws <= MOST_WRONG + 0.03  # so few draws leave more to chance
+    assert finds / draws > {3: 0.1, 5: 0.5, 10: 0.95}[seeds]
+
+
+def test_sameness_of_many_is_by_their_common_spread():
+    base, side = (90.0, 90.4, 89.6), (90.1, 90.3, 89.9)
+    other = (80.0, 80.8, 79.2)
+    terms = Terms(margin=2.0)
+    found = families.against_reference(
+        {"side": samples(*side), "other": samples(*other)}, samples(*base), "full", terms
+    )
+    spread = math.sqrt(sum(np.var(x, ddof=1) for x in (base, side, other)) / 3)
+    error = spread * math.sqrt(2 / 3)
+    expected = stats.t.sf((2 - 0.1) / error, 6)
+    # the smaller of two p values, doubled by Holm
+    assert found.outcomes["side"].test.p_same == pytest.approx(2 * expected)
+
+
+@SLOW
+@SIZES
 def test_a_number_that_is_our_true_mean_less_the_margin(seeds):
     chance, words = np.random.default_rng(200 + seeds), []
     for _ in range(DRAWS):
