@@ -100,7 +100,7 @@ def test_the_parts_that_seeds_are_to_decide_on_differ_from_the_full_network_in_o
     study = studies.parts("laptop")
     base = study.variants[FULL].updated(train={"observe": False})
     assert len(study.seeds) >= 3
-    assert len(study.variants) == 1 + len(studies.part_kinds()) == 7
+    assert len(study.variants) == 1 + len(studies.part_kinds()) == 11
     for label, config in study.variants.items():
         changes = changed_settings(config, base)
         found = [key for group in changes.values() for key in group]
