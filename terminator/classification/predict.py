@@ -13,10 +13,9 @@ from terminator.data.augment import normalize
 from terminator.data.files import read_file
 from terminator.data.pixels import decode, open_as, resize_image
 from terminator.model import Terminator
-from terminator.runs.answers import TOP, Answer
+from terminator.runs.answers import Answer, how_many, of_logits
 from terminator.runtime import shipped
 from terminator.runtime.paths import atomic_path
-from terminator.runtime.settings import require
 from terminator.standardization import is_calibrated
 
 BATCH = 32  # files that are read before they are answered
@@ -120,9 +119,7 @@ def answers(model: Terminator, paths: Sequence[Path], top: int | None = None) ->
         ConfigError: for more classes than the model knows.
     """
     classes = model.info["data"]["classes"]
-    most = len(classes)
-    top = min(TOP, most) if top is None else top
-    require(1 <= top <= most, "top", top, f"1 to {most}, as many classes as the model knows")
+    top = how_many(top, len(classes), "as many classes as the model knows")
     for start in range(0, len(paths), BATCH):
         read: dict[Path, Tensor] = {}
         wrong: dict[Path, str] = {}
@@ -131,14 +128,13 @@ def answers(model: Terminator, paths: Sequence[Path], top: int | None = None) ->
                 read[path] = read_image(path, model)
             except (OSError, ValueError) as error:
                 wrong[path] = str(error)
-        best = model(torch.stack(list(read.values()))).softmax(1).sort(1, True) if read else None
+        logits = model(torch.stack(list(read.values()))) if read else None
         row = dict(zip(read, range(len(read))))
         for path in paths[start : start + BATCH]:
-            if path in wrong or best is None:
+            if path in wrong or logits is None:
                 yield Answer(path, error=wrong[path])
                 continue
-            order = zip(best.indices[row[path]].tolist(), best.values[row[path]].tolist())
-            yield Answer(path, tuple((classes[i], p) for i, p in list(order)[:top]))
+            yield of_logits(path, logits[row[path]], classes, top)
 
 
 # -- what it looks at ------------------------------------------------------------------------------

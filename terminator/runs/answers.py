@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from torch import Tensor
 
 from terminator.runs.records import write_csv, write_json
+from terminator.runtime.settings import require
 from terminator.runtime.text import terminal
 
 TOP = 5  # classes of an answer
@@ -28,6 +30,27 @@ class Answer:
     image: Path
     top: tuple[tuple[str, float], ...] = ()
     error: str = ""
+
+
+def how_many(top: int | None, most: int, why: str) -> int:
+    """How many classes an answer has: as asked, without it TOP, or all where there are fewer.
+
+    Args:
+        why: of `most`, for the message.
+
+    Raises:
+        ConfigError: for more than there are.
+    """
+    top = min(TOP, most) if top is None else top
+    require(1 <= top <= most, "top", top, f"1 to {most}, {why}")
+    return top
+
+
+def of_logits(image: Path, logits: Tensor, classes: Sequence[str], top: int) -> Answer:
+    """The answer that the logits (classes,) of a file give."""
+    best = logits.softmax(0).sort(0, True)
+    named = zip(best.indices[:top].tolist(), best.values[:top].tolist(), strict=True)
+    return Answer(image, tuple((classes[i], p) for i, p in named))
 
 
 def table(found: Iterable[Answer]) -> pd.DataFrame:

@@ -135,10 +135,9 @@ in Python. How to take a classifier to classes of your own: [own data](own-data.
 
 def page() -> str:
     """docs/models.md: the cards of all models of the package."""
-    names = shipped.names()
-    uses = []
-    for name in names:
-        kind, _ = facts(shipped.path(name))
+    uses, parts = [], []
+    for name in shipped.names():
+        kind, found = facts(shipped.path(name))
         uses.append(f"| [{name}](#{name}) | `python -m terminator {kind.use.format(name=name)}` |")
-    parts = [text_of(shipped.path(name), 2) for name in names]
+        parts.append(_text(kind, found, 2))
     return "\n".join([HEAD.format(uses="\n".join(uses)), *parts])

@@ -19,7 +19,7 @@ from terminator.data.files import list_files, read_file
 from terminator.data.pixels import decode
 from terminator.hypertransformer.fewshot.config import FewShotConfig
 from terminator.hypertransformer.fewshot.runs import FEW_SHOT
-from terminator.runs.answers import TOP, Answer
+from terminator.runs.answers import Answer, how_many, of_logits
 from terminator.runtime import shipped
 from terminator.runtime.settings import ConfigError, require
 
@@ -135,18 +135,15 @@ class Learner:
         """
         if not self.classes:
             raise ConfigError("the learner was shown no classes; allowed: call show before answers")
-        most = len(self.classes)
-        top = min(TOP, most) if top is None else top
-        require(1 <= top <= most, "top", top, f"1 to {most}, as many classes as were shown")
+        top = how_many(top, len(self.classes), "as many classes as were shown")
         for path in paths:
             try:
                 query = self._input([self._read(path)])
             except (OSError, ValueError) as error:
                 yield Answer(path, error=str(error))
                 continue
-            best = alone(self.model, self._images, self._labels, query)[0].softmax(0).sort(0, True)
-            named = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-            yield Answer(path, tuple((self.classes[i], p) for i, p in list(named)[:top]))
+            logits = alone(self.model, self._images, self._labels, query)[0]
+            yield of_logits(path, logits, self.classes, top)
 
     def _read(self, path: Path) -> np.ndarray:
         """A picture as the data have it: uint8 (C, H, H)."""
