@@ -103,8 +103,8 @@ PARTS: dict[str, dict[str, dict[str, Any]]] = {  # kind: {variant: what it chang
     "slow networks": {"omega_0 = 30": {"model": {"omega_0": 30.0}}},
 }
 _SMOKE_PARTS = ("without slow neural loss", "without RGUs")
-# three blocks: small enough to be trained many times; ten epochs: after three, seeds still spread
-# more than the parts differ
+# three blocks: small enough to be trained many times; ten epochs: after three, seeds of one
+# network still lie several points apart
 _PARTS_LAPTOP = preset(
     "mnist-laptop",
     dataset={"image_size": 12, "train_size": 1000, "test_size": 2000},
