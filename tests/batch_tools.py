@@ -8,6 +8,7 @@ from places import ROOT, TESTS
 
 from terminator.classification.presets import preset
 from terminator.classification.runs import CLASSIFICATION
+from terminator.runs import folders, records
 from terminator.runs.wanted import Wanted
 
 TINY = (
@@ -56,3 +57,9 @@ def work(*options, **variables):
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": path, **variables},
     )
+
+
+def diverge(folder):
+    """What a training of the run in a folder leaves whose loss is no number any more."""
+    said = {"run_id": folder.name, "reason": "the loss is nan", "when": "2026-11-29T07:00:00"}
+    records.write_json(folder / folders.DIVERGED, said)

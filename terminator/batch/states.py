@@ -1,12 +1,11 @@
 """What a run's folder says: done, unfinished, diverged or nothing; who trains it now."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from terminator.runs import records
-from terminator.runs.folders import DIVERGED as DIVERGED_FILE
+from terminator.runs.folders import diverged_before
 from terminator.runs.model_files import MODEL
 from terminator.runtime import locks
 
@@ -51,19 +50,11 @@ def look(folder: Path) -> State:
     rows = record.get("epochs", []) if record else []
     if record and record["status"] == records.FINISHED:
         return State(DONE, len(rows), rows, has_model, record)
-    if reason := _reason(folder / DIVERGED_FILE):
-        return State(DIVERGED, len(rows), rows, has_model, reason=reason)
+    if (said := diverged_before(folder)) is not None:
+        return State(DIVERGED, len(rows), rows, has_model, reason=said["reason"])
     if record or (folder / "checkpoint.pt").is_file():
         return State(UNFINISHED, len(rows), rows, has_model)
     return State(MISSING, has_model=has_model)
-
-
-def _reason(path: Path) -> str:
-    try:
-        said = json.loads(path.read_text(encoding="utf8"))
-        return str(said["reason"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
 
 
 def trained_by(folder: Path) -> str | None:

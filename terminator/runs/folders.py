@@ -3,7 +3,8 @@ killed had left is put in order.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,21 @@ def once(
     force: bool = False,
     rebuild_index: Callable[[], Any] = lambda: None,
     wait: bool = True,
+    run: str = "",
 ) -> dict[str, Any]:
     """The record in the folder, or what `train` gives, in one process (or group of ranks) at a
     time; what a process that was killed behind its record left to do is done.
 
+    Args:
+        run: the id of the run, where the folder has another name.
+
     Raises:
         PermissionError: if nothing can be written there; whatever `train` raises.
         Busy: if another process trains it, and it is not waited for.
+        TrainingDiverged: if it did so before, and is not forced.
     """
-    found = broadcast(_find(folder, need_model, force))
+    run = run or folder.name
+    found = _known(folder, run, need_model, force)
     if found is not None:
         if rank() == 0:
             _mend(folder, rebuild_index)
@@ -42,8 +49,21 @@ def once(
         records.check_writable(folder)
     with _alone(folder, wait):
         # while this process waited
-        found = None if force else broadcast(_find(folder, need_model, force))
+        found = None if force else _known(folder, run, need_model, force)
         return train() if found is None else found
+
+
+def _known(folder: Path, run: str, need_model: bool, force: bool) -> dict[str, Any] | None:
+    """The record that is all that is needed, or None for a training that is to be made; raises
+    TrainingDiverged for one that would only diverge again. The same on every rank.
+    """
+    alone = None if force or rank() > 0 else diverged_before(folder)
+    found, before = broadcast((_find(folder, need_model, force), alone))
+    if found is None and before is not None and before["run_id"] == run:
+        raise TrainingDiverged(
+            f"{before['reason']} So it ended on {before['when'][:10]}; --force trains it again."
+        )
+    return found
 
 
 def _mend(folder: Path, rebuild_index: Callable[[], Any]) -> None:
@@ -117,12 +137,25 @@ def finished_record(folder: Path) -> dict[str, Any] | None:
     return found if found is not None and found["status"] == records.FINISHED else None
 
 
-DIVERGED = "diverged.json"  # beside a checkpoint: where the loss was no finite number any more
+DIVERGED = "diverged.json"  # of a training whose loss was no finite number any more: evidence, too
+
+
+def diverged_before(folder: Path) -> dict[str, Any] | None:
+    """What is said in a run's folder of a training that diverged, None where there is none."""
+    try:
+        said = json.loads((folder / DIVERGED).read_text(encoding="utf8"))
+        return {**said, **{key: str(said[key]) for key in ("run_id", "reason", "when")}}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 @contextlib.contextmanager
-def told(folder: Path, run: str) -> Iterator[None]:
-    """Leave in a run's folder that its training diverges, for whoever plans what comes next."""
+def told(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
+    """Leave in a run's folder that its training diverges, so that nobody waits for it again.
+
+    Args:
+        about: what else is said of the run: its settings, and by what code it was trained.
+    """
     path = folder / DIVERGED
     if rank() == 0:
         path.unlink(missing_ok=True)
@@ -130,7 +163,7 @@ def told(folder: Path, run: str) -> Iterator[None]:
         yield
     except TrainingDiverged as error:
         if rank() == 0:
-            said = {"run_id": run, "reason": str(error), "when": provenance.now()}
+            said = {**about, "reason": str(error), "when": provenance.now()}
             records.write_json(path, said)
         raise
 

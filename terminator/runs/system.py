@@ -225,13 +225,18 @@ class System(ABC):
             trained: list[bool] = []
 
             def train() -> dict[str, Any]:
-                with deterministic_algorithms(config.train.deterministic), told(folder, name):
+                about = {
+                    **self._head(name, experiment, profile),
+                    "config": to_dict(without_places(config)),
+                    "provenance": provenance.provenance(),
+                }
+                with deterministic_algorithms(config.train.deterministic), told(folder, about):
                     trained.append(True)
                     return self._train(
                         config, data, experiment, profile, folder, not force, callbacks
                     )
 
-            record = once(folder, train, need_model, force, self.rebuild_index, wait)
+            record = once(folder, train, need_model, force, self.rebuild_index, wait, name)
             if record["run_id"] != name:
                 raise ConfigError(
                     f"{folder} holds the finished run {record['run_id']} of other settings or data "
@@ -321,6 +326,10 @@ class System(ABC):
         """Where a record lies."""
         return records.path_of(record).parent
 
+    def _head(self, name: str, experiment: str, profile: str) -> dict[str, Any]:
+        """What everything that is written of a run begins with."""
+        return {"run_id": name, "experiment": experiment, "task": self.task, "profile": profile}
+
     def _train(
         self,
         config: Any,
@@ -340,7 +349,7 @@ class System(ABC):
         began = {"provenance": provenance.provenance(), "started": provenance.now()}
         name = self.run_id(config, data, profile)
         trainer = self.trainer(self.start(config, data), config, data, folder)
-        head = {"run_id": name, "experiment": experiment, "task": self.task, "profile": profile}
+        head = self._head(name, experiment, profile)
 
         def so_far(rows: list[Row]) -> None:
             """Keep what there is of a run that is not finished; never in a finished one's place."""

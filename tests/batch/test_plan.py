@@ -7,6 +7,7 @@ import shlex
 from statistics import median
 from types import SimpleNamespace
 
+import batch_tools
 import pytest
 from places import ROOT
 
@@ -15,7 +16,6 @@ from terminator.batch import lines, states
 from terminator.batch.cost import Costs
 from terminator.batch.plan import BY_TASK, Planner, notebooks_of
 from terminator.runs import records
-from terminator.runs.folders import DIVERGED
 from terminator.runs.study import Finals
 from terminator.runs.wanted import Wanted
 from terminator.runtime.paths import results_dir
@@ -154,7 +154,7 @@ def test_a_run_is_missing_then_unfinished_then_done(planner):
     }
     records.write_record(planner.folder / "record.json", record)
     assert state() == (states.UNFINISHED, 1, False)
-    (planner.folder / DIVERGED).write_text(json.dumps({"reason": "the loss is nan"}))
+    batch_tools.diverge(planner.folder)
     assert state() == (states.DIVERGED, 1, True)
     records.write_record(planner.folder / "record.json", {**record, "status": records.FINISHED})
     assert state() == (states.DONE, 1, False)  # its weights are looked at
@@ -182,7 +182,7 @@ def test_finals_wait_for_their_sweep_and_take_its_best_rates(monkeypatch):
     assert rates["AdamW"] == 0.01  # the largest that was tried
     assert all(set(run.after) <= sweep for run in finals)
     broken = next(run for run in finals if run.wanted.label == "AdamW")
-    records.write_json(broken.folder / DIVERGED, {"reason": "the loss is nan"})
+    batch_tools.diverge(broken.folder)
     again = [run for run in planner.plan().runs.values() if run.wanted.label == "AdamW"]
     assert again[-1].wanted.config.optimizer.lr == 0.003  # the next best
 

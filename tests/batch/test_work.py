@@ -1,6 +1,7 @@
 """The work: runs of a plan on this machine; whatever is killed goes on; nothing is made twice."""
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -143,7 +144,7 @@ def test_what_never_comes_further_is_given_up_and_said(planner):
 def test_a_training_that_diverges_is_as_much_as_there_will_be(planner):
     def end(job, count):
         if len(engine.started) == 1:
-            records.write_json(folder_of(job) / folders.DIVERGED, {"reason": "the loss is nan"})
+            batch_tools.diverge(folder_of(job))
             return 2
         return finish(job)
 
@@ -176,17 +177,42 @@ def test_a_run_that_another_makes_is_waited_for_and_not_started(planner, monkeyp
     assert done.left() == {}
 
 
-def test_divergence_is_told_and_the_next_training_takes_it_back(tiny_config, tiny_data):
-    from terminator.trainer import TrainingDiverged
+def test_divergence_is_told_and_nobody_trains_to_it_again(tiny_config, tiny_data, monkeypatch):
+    from terminator.trainer import Loop, TrainingDiverged
 
     config = tiny_config(optimizer={"lr": 1e30})
-    for _ in range(2):
-        with pytest.raises(TrainingDiverged):
-            CLASSIFICATION.run(config, "tiny", data=tiny_data())
+    with pytest.raises(TrainingDiverged):
+        CLASSIFICATION.run(config, "tiny", data=tiny_data())
     (folder,) = (results_dir() / "runs" / "tiny").iterdir()
     found = states.look(folder)
     assert (found.name, "the loss is" in found.reason) == (states.DIVERGED, True)
     assert states.trained_by(folder) is None
+    said = json.loads((folder / folders.DIVERGED).read_text())
+    assert (said["run_id"], said["config"]["optimizer"]["lr"]) == (folder.name, 1e30)
+    assert said["provenance"]["versions"]["torch"]
+
+    trained, fit = [], Loop.fit
+    monkeypatch.setattr(Loop, "fit", lambda self: trained.append(self) or fit(self))
+    with pytest.raises(TrainingDiverged, match=r"the loss is .* So it ended on .*--force trains"):
+        CLASSIFICATION.run(config, "tiny", data=tiny_data())
+    assert not trained
+    with pytest.raises(TrainingDiverged):
+        CLASSIFICATION.run(config, "tiny", data=tiny_data(), force=True)
+    assert len(trained) == 1
+
+
+def test_a_folder_in_which_another_run_diverged_is_free(tiny_config, tiny_data, tmp_path):
+    from terminator.trainer import TrainingDiverged
+
+    with pytest.raises(TrainingDiverged):
+        CLASSIFICATION.run(
+            tiny_config(optimizer={"lr": 1e30}), "tiny", data=tiny_data(), folder=tmp_path / "a"
+        )
+    for left in (tmp_path / "a").glob("checkpoint.pt"):
+        left.unlink()
+    done = CLASSIFICATION.run(tiny_config(), "tiny", data=tiny_data(), folder=tmp_path / "a")
+    assert done.trained
+    assert not (tmp_path / "a" / folders.DIVERGED).exists()
 
 
 def test_a_share_of_the_cores_and_a_gpu_for_each(monkeypatch):
