@@ -5,6 +5,7 @@ tables are computed from these files alone. Published numbers live in results/li
 with its source.
 """
 
+import functools
 import hashlib
 import json
 import tempfile
@@ -260,12 +261,18 @@ def config_of(record: Mapping[str, Any], kind: type) -> Any:
         ConfigError: naming the record's file, if this version does not know them.
     """
     try:
-        return from_dict(kind, record["config"])
+        return _settings(kind, json.dumps(record["config"]))
     except ConfigError as error:
         raise ConfigError(
             f"{path_of(record)} holds settings that this version does not read: {error}. "
             "Remove its folder to make that run again."
         ) from error
+
+
+@functools.lru_cache(8192)
+def _settings(kind: type, text: str) -> Any:
+    """Settings from JSON; those of a record are asked for by every study."""
+    return from_dict(kind, json.loads(text))
 
 
 def task_of(record: Mapping[str, Any]) -> str:

@@ -32,10 +32,10 @@ from terminator.runtime.settings import ConfigError, from_dict, identity, to_dic
 from terminator.trainer import Callback, Loop, Row
 
 
-@functools.lru_cache(4096)
-def _identity(kind: type, settings: str) -> dict[str, Any]:
-    """The identity of a record's settings, from JSON; a record is asked again for every study."""
-    return identity(without_places(from_dict(kind, json.loads(settings))))
+@functools.lru_cache(8192)
+def _identity(config: Any) -> dict[str, Any]:
+    """The identity of settings; those of a record are asked for by every study."""
+    return identity(without_places(config))
 
 
 def _check_memory(system: "System", config: Any) -> None:
@@ -303,8 +303,8 @@ class System(ABC):
         if records.task_of(record) != self.task:
             return False
         with contextlib.suppress(ConfigError):
-            theirs = _identity(self.config, json.dumps(record["config"]))
-            return theirs == identity(without_places(self.resolve_like(config, record)))
+            theirs = _identity(records.config_of(record, self.config))
+            return theirs == _identity(self.resolve_like(config, record))
         return False
 
     def but_seed(self, record: dict[str, Any]) -> str:
@@ -312,8 +312,8 @@ class System(ABC):
         JSON.
         """
         standard = self.config().train.seed
-        config = without_places(records.config_of(record, self.config))
-        what = identity(config.updated(train={"seed": standard}))
+        config = records.config_of(record, self.config)
+        what = _identity(config.updated(train={"seed": standard}))
         return json.dumps([what, record["data"]["fingerprint"]], sort_keys=True)
 
     def setting(self, record: dict[str, Any]) -> str:
