@@ -1,13 +1,16 @@
 """What the tests share: tiny models, configurations and data, and folders of their own."""
 
 import os
+import shutil
 
 import pytest
 import torch
 
 from terminator import Config, ModelConfig, Terminator
 from terminator.__main__ import main
+from terminator.classification.runs import CLASSIFICATION
 from terminator.data import DatasetInfo, ImageData
+from terminator.runtime.paths import results_dir
 from terminator.runtime.settings import from_dict
 
 TINY = {
@@ -65,7 +68,7 @@ def call(capsys):
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_model():
     """Make a tiny model from its seed: tiny_model(skips=False)."""
 
@@ -76,7 +79,7 @@ def tiny_model():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_config():
     """Make the configuration of a tiny training: tiny_config(optimizer={"lr": 0.1})."""
 
@@ -97,7 +100,7 @@ def tiny_config():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_data():
     """Make images whose class is where they are bright, under noise: tiny_data(train=32,
     test=12).
@@ -126,3 +129,24 @@ def tiny_data():
         return ImageData(*splits, info=info)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory):
+    """Train a run for the first test that asks; those after it find it finished in their results:
+    trained_once(config, data, "images", "laptop").
+    """
+    kept = {}
+
+    def find(config, data, experiment, profile="smoke"):
+        key = (config, data.info.fingerprint, experiment, profile)
+        if key in kept:
+            folder = results_dir() / "runs" / experiment / kept[key].name
+            shutil.copytree(kept[key], folder)
+        done = CLASSIFICATION.run(config, experiment, profile, data=data)
+        if key not in kept:
+            place = tmp_path_factory.mktemp("once") / done.folder.name
+            kept[key] = shutil.copytree(done.folder, place)
+        return done
+
+    return find

@@ -51,7 +51,8 @@ def recorded(profile: str, device: str = "auto", again: bool = False) -> dict[st
     require_one_of("profile", profile, _SIZES)
 
     def sizes(kind: str) -> dict[str, Any]:
-        return measured([case for _, case in cases(profile, kind)], floors=profile != "smoke")
+        distinct = list(dict.fromkeys(case for _, case in cases(profile, kind)))
+        return measured(distinct, floors=profile != "smoke")
 
     return measurements.latest(EXPERIMENT, profile, sizes, device, again)
 

@@ -10,7 +10,7 @@ from terminator.classification.networks import load_named
 from terminator.classification.runs import ClassificationRun, own_images
 from terminator.config import SHAPE
 from terminator.data.decoding import write_class_folders
-from terminator.data.images import available, load
+from terminator.data.images import ImageData, available, load
 from terminator.runs import comparison
 from terminator.runtime import shipped
 
@@ -33,14 +33,26 @@ def few_pictures(profile: str, folder: Path, data_dir: str | None = None) -> str
     photographs = next((name for name in PHOTOGRAPHS if name in there), None)
     with_photographs = profile != "smoke" and photographs and "cifar10" in shipped.names()
     data = load(photographs if with_photographs and photographs else "digits", data_dir=data_dir)
-    for split, most in (("train", count), ("test", tested)):
+    write_some(data, folder, classes, count, tested)
+    return "cifar10" if with_photographs else "digits"
+
+
+def write_some(
+    data: ImageData, folder: Path, classes: int, train: int | None = None, test: int | None = None
+) -> None:
+    """Write the first pictures of the first classes as class folders, folder/{train,test}/CLASS.
+
+    Args:
+        classes: how many.
+        train, test: pictures of each at most; None: all.
+    """
+    for split, most in (("train", train), ("test", test)):
         images, labels = getattr(data, f"{split}_images"), getattr(data, f"{split}_labels")
         for kind in range(classes):
             chosen = (labels == kind).nonzero()[:, 0][:most]
             write_class_folders(
                 folder / split, images[chosen].numpy(), labels[chosen].numpy(), data.info.classes
             )
-    return "cifar10" if with_photographs else "digits"
 
 
 def both_ways(

@@ -59,7 +59,7 @@ _SMOKE_ABLATIONS = (
 _ABLATION_BASES = {
     "smoke": preset(
         "digits",
-        dataset={"train_size": 480},
+        dataset={"train_size": 320, "test_size": 180},
         model={"factors": [4, 3, 2]},
         train={"epochs": 3},
         test={"calibration_images": 128},
@@ -165,12 +165,12 @@ _OPTIMIZER_RATES = {
 }
 _SMOKE = preset(
     "digits",
-    dataset={"train_size": 600},
+    dataset={"train_size": 400, "test_size": 180},
     train={"epochs": 3, "batch_size": 32},
     test={"calibration_images": 128},
 )
 _SMALL = {"model": {"factors": [4, 3]}}  # a Terminator of two blocks, in smoke
-_SMOKE_SWEEP = {"dataset": {"train_size": 300, "held_out": 100}, "train": {"epochs": 2}}
+_SMOKE_SWEEP = {"dataset": {"train_size": 200, "held_out": 100}, "train": {"epochs": 2}}
 _PAPER_SWEEP = {
     "dataset": {"held_out": 5000},
     "train": {"epochs": 15},
@@ -291,7 +291,11 @@ def sequences(profile: str) -> Study:
 
 WITH, WITHOUT = "with slow neural loss", "without slow neural loss"
 _INSIDE = {  # the base whose test images and hyper-kernels are observed after every epoch
-    "smoke": preset("digits", dataset={"train_size": 600}, train={"epochs": 3, "observe": True}),
+    "smoke": preset(
+        "digits",
+        dataset={"train_size": 400, "test_size": 180},
+        train={"epochs": 3, "observe": True},
+    ),
     "laptop": preset(
         "mnist-laptop",
         dataset={"train_size": 2500, "test_size": 1000},
@@ -341,7 +345,7 @@ _BENCH = {"optimizer": {"name": "AdamW", "lr": 0.005, "weight_decay": 0.01}}
 _BENCHES = {
     "smoke": preset(
         "digits",
-        dataset={"channels": 1, "train_size": 640},
+        dataset={"channels": 1, "train_size": 480, "test_size": 180},
         train={"epochs": 5, "batch_size": 32},
         **_BENCH,
     ),

@@ -269,10 +269,13 @@ RULE = (
 )
 
 
-def page() -> str:
-    """results/REPRODUCIBILITY.md from the records that are evidence."""
-    found = evidence()
-    rows = claims_table(found, under_way())
+def judged() -> list[dict[str, str]]:
+    """The rows of claims_table by all records that are evidence."""
+    return claims_table(evidence(), under_way())
+
+
+def page(rows: Sequence[Mapping[str, str]]) -> str:
+    """results/REPRODUCIBILITY.md, of the rows of a claims_table."""
     counts = Counter(word_of(row["verdict"]) for row in rows)
     head = list(rows[0])
     lines = [
@@ -297,11 +300,11 @@ def page() -> str:
         for row in rows
     ]
     lines += ["", "## Reproducibility checklist", "", "| field | answer |", "|---|---|"]
-    everything = [record for part in found.values() for record in part]
+    everything = [record for part in evidence().values() for record in part]
     lines += [f"| {field} | {text.cell(answer)} |" for field, answer in checklist(everything)]
     return "\n".join(lines) + "\n"
 
 
-def write_page() -> Path:
-    """Write results/REPRODUCIBILITY.md and return its path."""
-    return atomic_write(results_dir() / "REPRODUCIBILITY.md", page())
+def write_page(rows: Sequence[Mapping[str, str]]) -> Path:
+    """Write results/REPRODUCIBILITY.md, of the rows of a claims_table, and return its path."""
+    return atomic_write(results_dir() / "REPRODUCIBILITY.md", page(rows))

@@ -21,7 +21,8 @@ def _write_all() -> None:
     from terminator.report import tables as tables_of
 
     indices = [system.rebuild_index() for system in tables_of.SYSTEMS]
-    for path in (*indices, claims.write_page(), *pages.write_all()):
+    rows = claims.judged()
+    for path in (*indices, claims.write_page(rows), *pages.write_all(rows)):
         if path is not None:
             print(path)
 

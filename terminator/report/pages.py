@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from terminator.report import claims, speed, tables
+from terminator.report import speed, tables
 from terminator.runner.verdicts import WORDS, word_of
 from terminator.runs.outcomes import HOLDS, NOT
 from terminator.runtime.paths import atomic_write, project_root, results_dir
@@ -14,8 +14,11 @@ from terminator.runtime.paths import atomic_write, project_root, results_dir
 NAMED = 2  # claims that a line of the README names, of each verdict
 
 
-def write_all() -> list[Path]:
+def write_all(rows: Sequence[Mapping[str, str]]) -> list[Path]:
     """Write results/RESULTS.md and, where the results are the project's own, the blocks.
+
+    Args:
+        rows: of a claims_table.
 
     Returns:
         what was written.
@@ -30,7 +33,7 @@ def write_all() -> list[Path]:
     if own:
         assert root is not None
         written += [
-            update_block(root / "README.md", verdict_lines(), "verdicts"),
+            update_block(root / "README.md", verdict_list(rows), "verdicts"),
             update_block(root / "docs" / "speed.md", speed.speed_table(), "speed"),
         ]
         update_block(root / "docs" / "speed.md", speed.suite_table(), "suite")
@@ -72,13 +75,12 @@ def results_page(notebooks: str | None = None) -> str:
 # -- README.md -------------------------------------------------------------------------------------
 
 
-def verdict_lines() -> str:
-    """What holds and what does not, a line per system and one for all, Markdown."""
-    return verdict_list(claims.claims_table(claims.evidence(), claims.under_way()))
-
-
 def verdict_list(rows: Sequence[Mapping[str, str]]) -> str:
-    """As verdict_lines, of the rows of a claims_table."""
+    """What holds and what does not, a line per system and one for all, Markdown.
+
+    Args:
+        rows: of a claims_table.
+    """
     rows = [{**row, "verdict": word_of(row["verdict"])} for row in rows]
     systems: dict[str, list[Mapping[str, str]]] = {}
     for row in rows:

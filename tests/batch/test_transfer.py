@@ -20,10 +20,10 @@ from terminator.runtime.paths import results_dir
 
 
 @pytest.fixture
-def run(tiny_config, tiny_data):
+def run(tiny_config, tiny_data, trained_once):
     """A finished run of a tiny network with observations beside its record."""
     config = tiny_config("train.epochs=1", "train.observe=true")
-    return CLASSIFICATION.run(config, "tiny", "laptop", data=tiny_data())
+    return trained_once(config, tiny_data(), "tiny", "laptop")
 
 
 @pytest.fixture

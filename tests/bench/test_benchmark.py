@@ -30,7 +30,10 @@ def results(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("what", ["training", "inference", "optimizer"])
+@pytest.mark.parametrize(
+    "what",
+    ["training", *(pytest.param(w, marks=pytest.mark.slow) for w in ("inference", "optimizer"))],
+)
 def test_a_case_is_measured_in_its_own_process(what):
     result = benchmark.measure(benchmark.Case(what, **TINY))
     assert len(result["seconds"]) == 2

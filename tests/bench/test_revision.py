@@ -43,8 +43,10 @@ def below(root):
     return {path.as_posix().replace("/", ".").removesuffix(".__init__") for path in paths}
 
 
-@pytest.mark.parametrize("kit", [FIRST, WITH_MEMORY_AND_PREDICT], indirect=True)
-@pytest.mark.parametrize("what", ["training", "inference"])
+@pytest.mark.parametrize(
+    "kit", [FIRST, pytest.param(WITH_MEMORY_AND_PREDICT, marks=pytest.mark.slow)], indirect=True
+)
+@pytest.mark.parametrize("what", ["training", pytest.param("inference", marks=pytest.mark.slow)])
 def test_every_module_of_a_step_is_the_revisions_own(kit, what):
     (kit / "sitecustomize.py").write_text(EDITABLE)
     used = measure.in_process(network, benchmark.Case(what, **TINY), kit).used
@@ -55,6 +57,7 @@ def test_every_module_of_a_step_is_the_revisions_own(kit, what):
     assert "terminator.model" in used
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kit", [WITH_MEMORY_AND_PREDICT], indirect=True)
 @pytest.mark.parametrize(
     ("module", "name", "changes"),
@@ -71,6 +74,7 @@ def test_what_the_revision_has_is_what_runs(kit, module, name, changes):
         benchmark.measure(benchmark.Case(**TINY, **changes), kit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kit", [FIRST], indirect=True)
 def test_a_function_that_moved_is_not_left_out_in_silence(kit):
     (kit / "terminator" / "elsewhere.py").write_text("\n\ndef keep_freed_memory():\n    pass\n")
@@ -95,6 +99,7 @@ def test_this_kit_uses_its_own_memory_and_predict():
     assert used["terminator.classification.predict"] == PACKAGE / "classification" / "predict.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kit", [FIRST], indirect=True)
 def test_a_package_that_a_revision_needs_and_nobody_has_is_named(kit):
     model = kit / "terminator" / "model.py"

@@ -32,6 +32,10 @@ SMALL = {
     },
 }
 BOTH = pytest.mark.parametrize("name", SMALL)
+LIGHT = pytest.mark.parametrize(  # what is the same code for all is tried with the heavy one, too
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name == "resnet18" else ()) for name in SMALL],
+)
 
 
 def shape(size=8, in_channels=3, classes=4, dimensions=2, **more):
@@ -280,7 +284,7 @@ def test_both_learn(name, config, tiny_data):
     assert done.accuracy() > 60  # chance: 25
 
 
-@BOTH
+@LIGHT
 def test_an_interrupted_training_goes_on_to_the_same_end(name, config, tiny_data, monkeypatch):
     original = Trainer._save
 
@@ -297,7 +301,7 @@ def test_an_interrupted_training_goes_on_to_the_same_end(name, config, tiny_data
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
-@BOTH
+@LIGHT
 def test_files_are_evaluated_and_predict_single_images(
     name, config, tiny_data, tmp_path, monkeypatch
 ):

@@ -158,6 +158,7 @@ def test_observing_does_not_change_the_training(tiny_config, tiny_data):
         _ = plain.observed_fields
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_loses_no_observation(tiny_config, tiny_data, monkeypatch):
     config = tiny_config("train.observe=true", "train.epochs=3")
     whole = CLASSIFICATION.run(config, "whole", data=tiny_data())

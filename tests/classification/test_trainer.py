@@ -40,7 +40,7 @@ def timeless(rows):
     [
         ("Kar3", 0.003),
         pytest.param("Kar2", 0.003, marks=pytest.mark.slow),
-        ("AdamW", 0.01),
+        pytest.param("AdamW", 0.01, marks=pytest.mark.slow),
         pytest.param("SGD", 0.05, marks=pytest.mark.slow),
     ],
 )

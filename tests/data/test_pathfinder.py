@@ -140,9 +140,9 @@ def test_dots_are_found_where_they_were_put(monkeypatch, level):
 
 
 def test_the_distance_of_the_dots_answers_more_than_half():
-    images, labels = pathfinder.generate(PathfinderSettings("easy"), 1500)
+    images, labels = pathfinder.generate(PathfinderSettings("easy"), 900)
     accuracy = pathfinder.answer_by_distance(
-        (images[:1000], labels[:1000]), (images[1000:], labels[1000:])
+        (images[:500], labels[:500]), (images[500:], labels[500:])
     )
     assert 54 < accuracy < 70
 

@@ -304,7 +304,13 @@ class Interrupted(SegmentationTrainer):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"ham": {"kind": "CD", "random_init": False}, "train": {"accumulate": 2}}],
+    [
+        {},
+        pytest.param(
+            {"ham": {"kind": "CD", "random_init": False}, "train": {"accumulate": 2}},
+            marks=pytest.mark.slow,
+        ),
+    ],
     ids=["random bases, dropout", "shared bases, accumulated"],
 )
 def test_a_stopped_training_goes_on_to_the_bit(make, data, tmp_path, changes):

@@ -13,8 +13,9 @@ from light import WITH_THEM, distribution, hide, project
 from places import PACKAGE, ROOT
 
 import terminator
-from terminator.report import pages, speed, tables
+from terminator.report import claims, pages, speed, tables
 from terminator.runs import records
+from terminator.runs.outcomes import HOLDS, NOT, NOT_LEARNED, NOT_RUN, SAME, UNDECIDED, WORDS
 from terminator.zoo import cards
 
 # packages whose modules have other names
@@ -130,12 +131,26 @@ def block(path, name):
 
 def test_pages_are_made_from_the_records(monkeypatch):
     monkeypatch.setenv("TERMINATOR_RESULTS", str(ROOT / "results"))
+    rows = claims.judged()
+    assert (ROOT / "results" / "REPRODUCIBILITY.md").read_text("utf8") == claims.page(rows)
+    assert block(ROOT / "README.md", "verdicts") == pages.verdict_list(rows)
     page = (ROOT / "results" / "RESULTS.md").read_text(encoding="utf8")
     assert page == pages.results_page("../notebooks/")
     assert tables.result_tables("../notebooks/") in page
-    assert block(ROOT / "README.md", "verdicts") == pages.verdict_lines()
     assert block(ROOT / "docs" / "speed.md", "speed") == speed.speed_table()
     assert block(ROOT / "docs" / "speed.md", "suite") == speed.suite_table()
+
+
+def test_what_is_not_decided_has_a_price(monkeypatch):
+    monkeypatch.setenv("TERMINATOR_RESULTS", str(ROOT / "results"))
+    rows = claims.claims_table(claims.evidence())
+    assert {row["verdict"].partition(" (")[0].partition(" beyond")[0] for row in rows} <= set(WORDS)
+    for row in rows:
+        if row["verdict"].startswith(UNDECIDED):
+            assert "core-hours" in row["what would settle it"], row
+        decided = (f": {word}" in row["evidence"] for word in (HOLDS, NOT, SAME))  # elsewhere
+        if "no verdict with fewer than 3" in row["evidence"] and not any(decided):
+            assert row["verdict"].startswith((UNDECIDED, NOT_LEARNED, NOT_RUN)), row
 
 
 @pytest.mark.parametrize("system", tables.SYSTEMS, ids=lambda system: system.task)

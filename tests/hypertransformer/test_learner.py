@@ -11,10 +11,8 @@ from terminator.hypertransformer.fewshot.presets import preset
 from terminator.hypertransformer.fewshot.runs import FEW_SHOT
 from terminator.runtime.settings import ConfigError
 
-BRIEF = {
-    "train": {"train_steps": 60, "steps_between_saves": 60},
-    "test": {"num_task_evals": 8, "num_eval_batches": 1, "tasks_per_epoch": 2},
-}
+TEST = {"num_task_evals": 8, "num_eval_batches": 1, "tasks_per_epoch": 2}
+STEPS = {"hypertransformer": 10, "prototypical": 60, "pixels": 10}  # one of them is to be right
 WAYS = 3
 
 
@@ -24,8 +22,9 @@ def models(tmp_path_factory):
     root, found = tmp_path_factory.mktemp("learner"), {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TERMINATOR_RESULTS", str(root))
-        for method in ("hypertransformer", "prototypical", "pixels"):
-            config = preset("strokes", method={"name": method}, **BRIEF)
+        for method, steps in STEPS.items():
+            train = {"train_steps": steps, "steps_between_saves": steps}
+            config = preset("strokes", method={"name": method}, train=train, test=TEST)
             found[method] = FEW_SHOT.run(config, "some").folder / "model.safetensors"
     return found
 

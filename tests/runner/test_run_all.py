@@ -191,6 +191,7 @@ def test_list_shows_titles_parameters_and_status_without_torch(mixed):
 # -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_resume_force_and_changed_source(tmp_path):
     notebooks, results = tmp_path / "notebooks", tmp_path / "results"
     book(notebooks, "00_counting", COUNT)

@@ -85,7 +85,7 @@ def wait_for(condition, seconds):
         (POOL, 3, signal.SIGKILL),
         (POOL, 3, signal.SIGTERM),
         (MEASURED, 1, signal.SIGKILL),
-        (COMMAND, 3, signal.SIGKILL),
+        pytest.param(COMMAND, 3, signal.SIGKILL, marks=pytest.mark.slow),
     ],
     ids=["pool", "pool, asked to end", "bench", "command"],
 )
