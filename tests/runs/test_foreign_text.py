@@ -241,7 +241,7 @@ def test_a_data_sets_title_reaches_no_page_as_anything_but_text(name):
         "ol",
         "li",
     }
-    for page in (tables.result_tables("notebooks/"), claims.page()):
+    for page in (tables.result_tables("notebooks/"), claims.page(claims.judged())):
         found = Tags(render(page))
         assert {tag for tag, _ in found.tags} <= allowed
         assert all(
