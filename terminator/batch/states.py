@@ -51,6 +51,7 @@ def look(folder: Path) -> State:
     if record and record["status"] == records.FINISHED:
         return State(DONE, len(rows), rows, has_model, record)
     if (said := diverged_before(folder)) is not None:
+        rows = rows or said.get("epochs", [])
         return State(DIVERGED, len(rows), rows, has_model, reason=said["reason"])
     if record or (folder / "checkpoint.pt").is_file():
         return State(UNFINISHED, len(rows), rows, has_model)

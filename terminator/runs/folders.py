@@ -151,7 +151,8 @@ def diverged_before(folder: Path) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def told(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
-    """Leave in a run's folder that its training diverges, so that nobody waits for it again.
+    """Leave in a run's folder that its training diverges, so that nobody waits for it again; its
+    finished epochs move there from the record of what is under way.
 
     Args:
         about: what else is said of the run: its settings, and by what code it was trained.
@@ -163,7 +164,11 @@ def told(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
         yield
     except TrainingDiverged as error:
         if rank() == 0:
-            said = {**about, "reason": str(error), "when": provenance.now()}
+            said = {**about, "reason": str(error), "when": provenance.now(), "epochs": []}
+            so_far = folder / "record.json"
+            if so_far.is_file() and finished_record(folder) is None:
+                said["epochs"] = records.read_record(so_far)["epochs"]
+                so_far.unlink()
             records.write_json(path, said)
         raise
 

@@ -201,6 +201,22 @@ def test_divergence_is_told_and_nobody_trains_to_it_again(tiny_config, tiny_data
     assert len(trained) == 1
 
 
+def test_epochs_before_a_divergence_are_kept_with_it(tiny_config, tiny_data, monkeypatch):
+    from terminator.trainer import Loop, TrainingDiverged
+
+    def check(self, total, epoch, *rest):
+        if epoch == 1:
+            raise TrainingDiverged("the loss is nan in epoch 2.")
+
+    monkeypatch.setattr(Loop, "_check", check)
+    with pytest.raises(TrainingDiverged):
+        CLASSIFICATION.run(tiny_config(), "tiny", data=tiny_data())
+    (folder,) = (results_dir() / "runs" / "tiny").iterdir()
+    assert not (folder / "record.json").exists()  # nothing is under way
+    found = states.look(folder)
+    assert (found.name, found.epochs, len(found.rows)) == (states.DIVERGED, 1, 1)
+
+
 def test_a_folder_in_which_another_run_diverged_is_free(tiny_config, tiny_data, tmp_path):
     from terminator.trainer import TrainingDiverged
 
