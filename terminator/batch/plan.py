@@ -192,11 +192,11 @@ class Planner:
         self.download, self.check_data, self.read_data = download, check_data, read_data
         self.notebooks = notebooks_of(profile, only, seeds, device)
         self._known: dict[str, tuple[str | None, int | None]] = {}  # by settings: run id, examples
-        self._finished: dict[str, list[dict[str, Any]]] = {}  # by experiment
+        self._ended: dict[str, list[dict[str, Any]]] = {}  # by experiment
 
     def plan(self) -> Plan:
         """What is there and what is not, now."""
-        self._finished = {}
+        self._ended = {}
         asked = [need for needs in self.notebooks.values() for need in needs]
         single = [need for need in asked if isinstance(need, Wanted)]
         self._identify([*single, *(before for wanted in single for before in wanted.after)])
@@ -295,11 +295,14 @@ class Planner:
                 self._known[name] = known or (None, None)
 
     def _by_record(self, wanted: Wanted) -> tuple[str, int | None] | None:
-        """Run id and training examples of a finished run of these settings, whatever its data."""
+        """Run id and training examples of a run of these settings that ended, well or not, whatever
+        its data.
+        """
         experiment, system = wanted.experiment, wanted.system
-        if experiment not in self._finished:
-            self._finished[experiment] = records.load_records(experiment, self.profile)
-        for record in self._finished[experiment]:
+        if experiment not in self._ended:
+            finished = records.load_records(experiment, self.profile)
+            self._ended[experiment] = finished + divergences(experiment, self.profile)
+        for record in self._ended[experiment]:
             if _may_be(record, wanted.config) and system.is_of(record, wanted.config):
                 return record["run_id"], examples(record["data"])
         return None

@@ -13,6 +13,7 @@ from filelock import Timeout
 from terminator.runs import records
 from terminator.runtime import locks, provenance
 from terminator.runtime.distributed import broadcast, rank
+from terminator.runtime.paths import results_dir
 from terminator.runtime.progress import say
 from terminator.trainer import TrainingDiverged
 
@@ -60,9 +61,7 @@ def _known(folder: Path, run: str, need_model: bool, force: bool) -> dict[str, A
     alone = None if force or rank() > 0 else diverged_before(folder)
     found, before = broadcast((_find(folder, need_model, force), alone))
     if found is None and before is not None and before["run_id"] == run:
-        raise TrainingDiverged(
-            f"{before['reason']} So it ended on {before['when'][:10]}; --force trains it again."
-        )
+        raise divergence(before)
     return found
 
 
@@ -147,6 +146,20 @@ def diverged_before(folder: Path) -> dict[str, Any] | None:
         return {**said, **{key: str(said[key]) for key in ("run_id", "reason", "when")}}
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def divergences(experiment: str, profile: str) -> list[dict[str, Any]]:
+    """What is said of the trainings of an experiment that diverged."""
+    places = sorted((results_dir() / "runs" / experiment).glob(f"*/{DIVERGED}"))
+    found = [said for path in places if (said := diverged_before(path.parent)) is not None]
+    return [said for said in found if said.get("profile") == profile]
+
+
+def divergence(said: Mapping[str, Any]) -> TrainingDiverged:
+    """The error for a training of which this is said."""
+    return TrainingDiverged(
+        f"{said['reason']} So it ended on {said['when'][:10]}; --force trains it again."
+    )
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ Every kind of experiment derives from `System`, which brings run, find, identity
 """
 
 import contextlib
+import dataclasses
 import functools
 import json
 from abc import ABC, abstractmethod
@@ -21,7 +22,14 @@ from terminator.data.summary import announce_notes
 from terminator.model import count_parameters
 from terminator.runs import records
 from terminator.runs.finished import FinishedRun, check_names, describe, file_record, run_name
-from terminator.runs.folders import finished_record, index_alone, once, told
+from terminator.runs.folders import (
+    divergence,
+    divergences,
+    finished_record,
+    index_alone,
+    once,
+    told,
+)
 from terminator.runtime import locks, provenance, weights
 from terminator.runtime.deterministic import deterministic_algorithms
 from terminator.runtime.distributed import processes, rank
@@ -210,14 +218,14 @@ class System(ABC):
             try:
                 data = self.load_data(config, data_dir) if data is None else data
             except DatasetNotFound:
-                if (
-                    force
-                    or need_model
-                    or folder
-                    or (record := self.find_record(config, experiment, profile)) is None
-                ):
+                if force or need_model or folder:
                     raise
-                return self.of_record(record)
+                if (record := self.find_record(config, experiment, profile)) is not None:
+                    return self.of_record(record)
+                for said in divergences(experiment, profile):
+                    if self.is_of(said, config):
+                        raise divergence(said) from None
+                raise
             config = self.resolve(config, data)
             name = self.run_id(config, data, profile)
             folder = folder or self.run_folder(config, data, experiment, profile)
@@ -228,6 +236,7 @@ class System(ABC):
                 about = {
                     **self._head(name, experiment, profile),
                     "config": to_dict(without_places(config)),
+                    "data": dataclasses.asdict(data.info),
                     "provenance": provenance.provenance(),
                 }
                 with deterministic_algorithms(config.train.deterministic), told(folder, about):

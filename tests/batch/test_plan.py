@@ -20,7 +20,12 @@ from terminator.runs.study import Finals
 from terminator.runs.wanted import Wanted
 from terminator.runtime.paths import results_dir
 
-SUPERSEDED = {  # Pathfinder with a tenth of the images: no notebook asks for it any more
+SUPERSEDED = {
+    # the rate after 0.03, at which SGD has trained to its end since
+    "optimizers/digits-laptop-s0-3f169cb1",
+    "optimizers/digits-laptop-s1-064c33c2",
+    "optimizers/digits-laptop-s2-64377688",
+    # Pathfinder with a tenth of the images: no notebook asks for it any more
     "longrange/pathfinder-pathfinder-hrrformer-laptop-s0-7bbc8442",
     "longrange/pathfinder-pathfinder-hrrformer-uniform-laptop-s0-64701cca",
     "longrange/pathfinder-pathfinder-none-laptop-s0-420c480a",
@@ -81,7 +86,7 @@ def test_the_plan_of_laptop_names_exactly_the_committed_records_as_done(laptop, 
 def test_rates_that_gave_way_are_not_asked_for_again(laptop):
     given_up = [run for run in laptop[0].runs.values() if run.state.name == states.DIVERGED]
     assert {run.wanted.label for run in given_up} == {"SGD"}
-    assert all(run.is_settled and "next learning rate" in run.state.reason for run in given_up)
+    assert all(run.is_settled and "the loss is nan" in run.state.reason for run in given_up)
 
 
 def test_costs_come_from_records_of_one_device(laptop):
