@@ -22,6 +22,7 @@ from terminator.hrrformer.longrange.runs import LONG_RANGE
 from terminator.hypertransformer import needs as hypertransformer
 from terminator.hypertransformer.fewshot.runs import FEW_SHOT
 from terminator.runs import comparison, records
+from terminator.runs.folders import divergences
 from terminator.runs.study import Finals, Rates, firsts, give_way
 from terminator.runs.system import System
 from terminator.runs.wanted import Wanted

@@ -17,6 +17,7 @@ from terminator.batch.jobs import Job
 from terminator.batch.plan import Plan, Planner, Run
 from terminator.batch.states import State
 from terminator.classification.runs import CLASSIFICATION
+from terminator.data.sources import DatasetNotFound
 from terminator.runs import folders, records
 from terminator.runs.wanted import Wanted
 from terminator.runtime import locks, machine
@@ -177,6 +178,10 @@ def test_a_run_that_another_makes_is_waited_for_and_not_started(planner, monkeyp
     assert done.left() == {}
 
 
+def missing():
+    raise DatasetNotFound("not here")
+
+
 def test_divergence_is_told_and_nobody_trains_to_it_again(tiny_config, tiny_data, monkeypatch):
     from terminator.trainer import Loop, TrainingDiverged
 
@@ -195,6 +200,12 @@ def test_divergence_is_told_and_nobody_trains_to_it_again(tiny_config, tiny_data
     monkeypatch.setattr(Loop, "fit", lambda self: trained.append(self) or fit(self))
     with pytest.raises(TrainingDiverged, match=r"the loss is .* So it ended on .*--force trains"):
         CLASSIFICATION.run(config, "tiny", data=tiny_data())
+    with monkeypatch.context() as patch:
+        patch.setattr(CLASSIFICATION, "load_data", lambda *_: missing())
+        with pytest.raises(TrainingDiverged, match="So it ended on"):
+            CLASSIFICATION.run(config, "tiny")  # a machine without the data
+        with pytest.raises(DatasetNotFound):
+            CLASSIFICATION.run(config, "another")
     assert not trained
     with pytest.raises(TrainingDiverged):
         CLASSIFICATION.run(config, "tiny", data=tiny_data(), force=True)
