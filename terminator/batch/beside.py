@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from terminator.batch.plan import Run
     from terminator.batch.work import Work
 
+FEW = 2  # runs that a notebook had rather make itself
 END_S = 20.0  # for a plan that is being made, once all is to end
 
 
@@ -62,8 +63,8 @@ class Beside:
     def holds(self, name: str) -> bool:
         """Whether a notebook is to wait for its runs.
 
-        One that needs a single run makes it itself, if nobody does yet: it has things to show
-        before.
+        One that needs few of them makes them itself, if nobody does yet: it has things to show, or
+        to measure, before.
         """
         if self.is_over:
             return False
@@ -73,9 +74,9 @@ class Beside:
             return True
         mine = [run for run in work.plan.runs.values() if name in run.notebooks]
         left = [run.key for run in mine if work.has_hope(run)]
-        if not left or len(mine) > 1 or left[0] in work.engine.running():
+        if not left or len(mine) > FEW or work.engine.running() & set(left):
             return bool(left)
-        return self._alone.setdefault(left[0], name) != name
+        return any(self._alone.setdefault(key, name) != name for key in left)
 
     def stop(self) -> None:
         """End what runs."""

@@ -24,7 +24,11 @@ def _short(epochs: int) -> dict[str, Any]:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "digits": {**_DIGITS, "train": {"epochs": 6}},
-    "tour": {**_DIGITS, "train": {"epochs": 3}},
+    "tour": {
+        **_DIGITS,
+        "dataset": {**_DIGITS["dataset"], "train_size": 960},
+        "train": {"epochs": 3},
+    },
     "mnist": {"dataset": {"name": "MNIST", "crop_padding": 2, "flip": False}},
     # 9,984 images, as logged
     "cifar10": {"dataset": {"name": "CIFAR10"}, **_CIFAR, "test": {"drop_last": True}},

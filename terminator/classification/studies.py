@@ -54,7 +54,6 @@ _SMOKE_ABLATIONS = (
     "without RGUs",
     "without local branches",
     "instance for G-IBS",
-    "omega_0 = 20",
 )
 _ABLATION_BASES = {
     "smoke": preset(

@@ -233,16 +233,17 @@ class System(ABC):
             trained: list[bool] = []
 
             def train() -> dict[str, Any]:
+                began = {"provenance": provenance.provenance(), "started": provenance.now()}
                 about = {
                     **self._head(name, experiment, profile),
                     "config": to_dict(without_places(config)),
                     "data": dataclasses.asdict(data.info),
-                    "provenance": provenance.provenance(),
+                    **began,
                 }
                 with deterministic_algorithms(config.train.deterministic), told(folder, about):
                     trained.append(True)
                     return self._train(
-                        config, data, experiment, profile, folder, not force, callbacks
+                        config, data, experiment, profile, folder, not force, began, callbacks
                     )
 
             record = once(folder, train, need_model, force, self.rebuild_index, wait, name)
@@ -347,15 +348,18 @@ class System(ABC):
         profile: str,
         folder: Path,
         keep_record: bool,
+        began: dict[str, Any],
         callbacks: Sequence[Callback] = (),
     ) -> dict[str, Any]:
         """Train, evaluate, write model and record; a record that is there already is kept, if so
         wished.
+
+        Args:
+            began: when, and by what code.
         """
         if rank() == 0:
             self.announce(data)
         _check_memory(self, config)
-        began = {"provenance": provenance.provenance(), "started": provenance.now()}
         name = self.run_id(config, data, profile)
         trainer = self.trainer(self.start(config, data), config, data, folder)
         head = self._head(name, experiment, profile)

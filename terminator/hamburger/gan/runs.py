@@ -97,11 +97,14 @@ class GanSystem(System):
         profile: str,
         folder: Path,
         keep_record: bool,
+        began: dict[str, Any],
         callbacks: Sequence[Callback] = (),
     ) -> dict[str, Any]:
         """As for every system, once the classifier is there that judges what is generated."""
         data = data if data.judge else replace(data, judge=judge_of(config, data.images, profile))
-        return super()._train(config, data, experiment, profile, folder, keep_record, callbacks)
+        return super()._train(
+            config, data, experiment, profile, folder, keep_record, began, callbacks
+        )
 
     def results(self, trainer: GanTrainer) -> dict[str, dict[str, Any]]:
         return trainer.results()
