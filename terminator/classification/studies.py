@@ -292,7 +292,7 @@ WITH, WITHOUT = "with slow neural loss", "without slow neural loss"
 _INSIDE = {  # the base whose test images and hyper-kernels are observed after every epoch
     "smoke": preset(
         "digits",
-        dataset={"train_size": 400, "test_size": 180},
+        dataset={"train_size": 300, "test_size": 100},
         train={"epochs": 3, "observe": True},
     ),
     "laptop": preset(
@@ -345,7 +345,7 @@ _BENCHES = {
     "smoke": preset(
         "digits",
         dataset={"channels": 1, "train_size": 480, "test_size": 180},
-        train={"epochs": 5, "batch_size": 32},
+        train={"epochs": 3, "batch_size": 32},
         **_BENCH,
     ),
     "laptop": preset(

@@ -49,6 +49,7 @@ def test_every_row_does_its_work_in_a_tiny_size(name):
     assert work.unit in ("images", "episodes", "tokens", "starts")
 
 
+@pytest.mark.slow
 def test_rows_are_recorded_with_floors(results, monkeypatch):
     monkeypatch.setattr(suite, "machine_rates", lambda *_: Rates(1e11, 1e11, 1e10))
     table = suite.run(suite.cases(["ham-nmf", "start-import"], **TINY), "smoke")

@@ -253,6 +253,7 @@ def test_a_checkpoint_of_other_settings_is_refused(images, tmp_path):
         trainer_of(tiny(optimizer={"beta1": 0.5}), images, tmp_path).fit()
 
 
+@pytest.mark.slow
 def test_it_comes_nearer_to_the_images(images):
     config = tiny(
         train={"train_steps": 150, "steps_between_saves": 150, "batch_size": 16},

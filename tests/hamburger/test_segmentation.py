@@ -234,6 +234,7 @@ def test_the_auxiliary_loss_is_weighed_and_trained(make, data):
 # -- training --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_learns_where_the_road_is(make, data):
     trainer = trainer_of(
         make(

@@ -190,7 +190,11 @@ def test_the_context_study_its_tables_and_what_is_looked_at(brief):
     assert list(table.index) == ["no context", "NMF, one-step"]
     assert list(table["seeds"]) == [2, 2]
     assert table["spread of bases"].isna().tolist() == [True, False]
-    assert report.class_table(brief).shape == (8, 2)
+    means, spreads = report.class_tables(brief)
+    assert means.shape == spreads.shape == (8, 2)
+    assert spreads.isna().all(axis=None)  # of two seeds there is none
+    _, spreads = report.class_tables({"three": brief["no context"] + brief["NMF, one-step"][:1]})
+    assert (spreads["three"] > 0).any()
     assert list(report.learning(brief)["no context"]["step"]) == [3]
     found = report.recorded("context", "smoke")
     assert {label: [r.record["seed"] for r in part] for label, part in found.items()} == {
@@ -436,7 +440,9 @@ def test_dots_bars_and_curves_show_the_numbers():
     (axis,) = figures.miou_dots(table).axes
     assert [text.get_text() for text in axis.texts] == ["40.0", "52.5"]
     classes = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]}, index=["sky", "road"])
-    (axis,) = figures.class_ious(classes).axes
+    (axis,) = figures.class_ious(classes, classes / 10).axes
+    assert len(axis.collections) == 2  # a line on every bar
+    assert not figures.class_ious(classes, classes * np.nan).axes[0].collections
     assert [patch.get_height() for patch in axis.patches] == [1, 2, 3, 4]
     frame = pd.DataFrame({"step": [1, 2], "miou": [3.0, 4.0]})
     (axis,) = figures.miou_curves({"a": frame}).axes

@@ -119,7 +119,15 @@ def kill_after(trainer, steps):
 
 
 @pytest.mark.parametrize(
-    "training", ["images", "segmentation", "gan", "few-shot", "longrange"], indirect=True
+    "training",
+    [
+        "images",
+        "segmentation",
+        pytest.param("gan", marks=pytest.mark.slow),
+        "few-shot",
+        "longrange",
+    ],
+    indirect=True,
 )
 def test_killed_within_epochs_and_still_the_same_bits(training, tmp_path):
     torch.manual_seed(0)

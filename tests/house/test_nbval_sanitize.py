@@ -91,6 +91,7 @@ def run_nbval(folder, *options):
     return {(name, int(cell)): verdict == "PASSED" for verdict, name, cell in found}
 
 
+@pytest.mark.slow
 def test_nbval_applies_the_sanitiser_and_still_compares(tmp_path):
     notebook = new_notebook(cells=[])
     cases = (

@@ -129,9 +129,16 @@ def block(path, name):
     return path.read_text(encoding="utf8").split(start, 1)[1].split(end, 1)[0].strip()
 
 
-def test_pages_are_made_from_the_records(monkeypatch):
+@pytest.fixture(scope="module")
+def rows():
+    """All claims, judged by the committed records."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TERMINATOR_RESULTS", str(ROOT / "results"))
+        return claims.judged()
+
+
+def test_pages_are_made_from_the_records(rows, monkeypatch):
     monkeypatch.setenv("TERMINATOR_RESULTS", str(ROOT / "results"))
-    rows = claims.judged()
     assert (ROOT / "results" / "REPRODUCIBILITY.md").read_text("utf8") == claims.page(rows)
     assert block(ROOT / "README.md", "verdicts") == pages.verdict_list(rows)
     page = (ROOT / "results" / "RESULTS.md").read_text(encoding="utf8")
@@ -141,9 +148,7 @@ def test_pages_are_made_from_the_records(monkeypatch):
     assert block(ROOT / "docs" / "speed.md", "suite") == speed.suite_table()
 
 
-def test_what_is_not_decided_has_a_price(monkeypatch):
-    monkeypatch.setenv("TERMINATOR_RESULTS", str(ROOT / "results"))
-    rows = claims.claims_table(claims.evidence())
+def test_what_is_not_decided_has_a_price(rows):
     assert {row["verdict"].partition(" (")[0].partition(" beyond")[0] for row in rows} <= set(WORDS)
     for row in rows:
         if row["verdict"].startswith(UNDECIDED):

@@ -284,6 +284,7 @@ def start_and_wait(notebooks, results, *options):
     return process, int((results / "pid").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
 def test_interrupt_lock_kill_and_continue(tmp_path):
     notebooks, results = tmp_path / "notebooks", tmp_path / "results"

@@ -68,11 +68,14 @@ def run(key, notebooks, name=states.MISSING):
     return SimpleNamespace(key=key, notebooks=notebooks, state=name)
 
 
-def test_notebooks_wait_for_their_own_runs_and_one_makes_its_only_run_itself():
+def test_notebooks_wait_for_their_runs_but_make_few_themselves():
     runs = {
         "x/1": run("x/1", ["00_a", "01_b"]),
         "x/2": run("x/2", ["12_c"]),
         "x/3": run("x/3", ["12_c"], states.DONE),
+        "x/4": run("x/4", ["12_c"]),
+        "x/5": run("x/5", ["05_d"]),
+        "x/6": run("x/6", ["05_d"]),
     }
     running = set()
     work = SimpleNamespace(
@@ -85,10 +88,12 @@ def test_notebooks_wait_for_their_own_runs_and_one_makes_its_only_run_itself():
         *(False, True),  # the first makes what both need
         *(True, False),
     ]
-    running.add("x/1")
+    running |= {"x/1", "x/6"}
     assert one.holds("00_a")
+    assert one.holds("05_d")
     running.clear()
-    runs["x/1"].state = runs["x/2"].state = states.DONE
+    for made in runs.values():
+        made.state = states.DONE
     assert not any(one.holds(name) for name in one.names)
     work.plan.undecided = [SimpleNamespace(notebooks=("12_c",))]
     assert [one.holds(name) for name in one.names] == [False, False, True]

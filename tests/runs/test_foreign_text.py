@@ -179,7 +179,7 @@ def test_figures(name):
             segmentation_figures.segmentations(
                 torch.zeros(1, 3, 4, 4, dtype=torch.uint8), maps, {name: maps}, [name], name
             ),
-            segmentation_figures.class_ious(pd.DataFrame({name: [1.0]}, index=[name]), name),
+            segmentation_figures.class_ious(*[pd.DataFrame({name: [1.0]}, index=[name])] * 2, name),
         ]
         for figure in drawn:
             assert isinstance(figure, Figure)

@@ -171,11 +171,11 @@ def miou_dots(table: pd.DataFrame, title: str | None = None) -> Figure:
     return figure
 
 
-def class_ious(table: pd.DataFrame, title: str | None = None) -> Figure:
-    """Intersection over union of every class, a bar per arm.
+def class_ious(table: pd.DataFrame, spread: pd.DataFrame, title: str | None = None) -> Figure:
+    """Intersection over union of every class, a bar per arm; a line on it: the deviation of seeds.
 
     Args:
-        table: of segmentation.studies.class_table (index class, a column per arm).
+        table, spread: of segmentation.report.class_tables (index class, a column per arm).
     """
     figure = new_figure(max(6.0, 0.62 * len(table) + 1.2), 3.3, title)
     axis = figure.subplots()
@@ -185,6 +185,8 @@ def class_ious(table: pd.DataFrame, title: str | None = None) -> Figure:
             places + (i - (len(table.columns) - 1) / 2) * width,
             table[name],
             width * 0.94,
+            yerr=None if spread[name].isna().all() else spread[name],
+            error_kw={"elinewidth": 1, "capsize": 2},
             color=COLOURS[i],
             label=plain(name),
         )

@@ -189,16 +189,21 @@ def table(found: Runs) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("arm")
 
 
-def class_table(found: Runs) -> pd.DataFrame:
-    """Intersection over union (%) of every class, mean over seeds: a row per class, a column per
-    arm.
+def class_tables(found: Runs) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Intersection over union (%) of every class: a row per class, a column per arm.
+
+    Returns:
+        mean over seeds, and their standard deviation (nan with fewer than three).
     """
-    columns = {}
+    means, spreads = {}, {}
     for label, runs in found.items():
         lists = [r.record["results"][SEGMENTATION.judged_by(r.record)]["iou"] for r in runs]
-        columns[label] = pd.DataFrame(lists, dtype=float).mean()
-    names = next(iter(found.values()))[0].record["data"]["classes"]
-    return pd.DataFrame(columns).set_axis(list(names)).rename_axis("class")
+        values = pd.DataFrame(lists, dtype=float)
+        means[label] = values.mean()
+        spreads[label] = values.apply(lambda column: deviation(list(column)))
+    names = list(next(iter(found.values()))[0].record["data"]["classes"])
+    mean, spread = (pd.DataFrame(columns).set_axis(names) for columns in (means, spreads))
+    return mean.rename_axis("class"), spread.rename_axis("class")
 
 
 def learning(found: Runs) -> dict[str, pd.DataFrame]:
