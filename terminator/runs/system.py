@@ -39,6 +39,8 @@ from terminator.runtime.progress import say
 from terminator.runtime.settings import ConfigError, from_dict, identity, to_dict, without_places
 from terminator.trainer import Callback, Loop, Row
 
+READERS = ("torch", "torchvision")  # their versions decide on the last bits of data
+
 
 @functools.lru_cache(8192)
 def _identity(config: Any) -> dict[str, Any]:
@@ -230,6 +232,10 @@ class System(ABC):
             name = self.run_id(config, data, profile)
             folder = folder or self.run_folder(config, data, experiment, profile)
 
+            if not (force or need_model or finished_record(folder)):
+                record = self.find_read_otherwise(config, data, experiment, profile)
+                if record is not None:
+                    return self.of_record(record, asked=config)
             trained: list[bool] = []
 
             def train() -> dict[str, Any]:
@@ -290,6 +296,27 @@ class System(ABC):
             ),
             None,
         )
+
+    def find_read_otherwise(
+        self, config: Any, data: Any, experiment: str, profile: str
+    ) -> dict[str, Any] | None:
+        """A finished record that is evidence, of this configuration and the same data, as other
+        versions of the libraries decoded or resized them: their last bits may differ. It is said.
+        """
+        ours = dataclasses.asdict(data.info)
+        del ours["fingerprint"]
+        ours, versions = json.loads(json.dumps(ours)), provenance.versions()
+        for record in records.load_records(experiment, profile):
+            if not records.is_evidence(record) or not self.is_of(record, config):
+                continue
+            theirs = {key: value for key, value in record["data"].items() if key != "fingerprint"}
+            known = record["provenance"].get("versions", {})
+            read_by = {name: known.get(name) for name in READERS}
+            if theirs == ours and any(versions.get(name) != read_by[name] for name in READERS):
+                by = ", ".join(f"{name} {version}" for name, version in read_by.items())
+                say(f"note: {record['run_id']}: its record is taken, of the data as {by} read them")
+                return record
+        return None
 
     def records_of(
         self, variants: Mapping[Any, Any], found: Iterable[dict[str, Any]]

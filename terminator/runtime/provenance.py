@@ -64,6 +64,23 @@ def peak_memory_bytes(kind: str) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def versions() -> dict[str, str | int | None]:
+    """Of this kit, Python, and the libraries that are here."""
+    found: dict[str, str | int | None] = {
+        "terminator-kit": terminator.__version__,
+        "python": platform.python_version(),
+    }
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    import torch
+
+    found["cuda"], found["cudnn"] = torch.version.cuda, torch.backends.cudnn.version()
+    return found
+
+
 def provenance() -> dict[str, Any]:
     """Code and software: commit, whether the checkout differed from it, source hash, versions,
     system.
@@ -71,23 +88,11 @@ def provenance() -> dict[str, Any]:
     Commit and `dirty` are None where the package lies in no checkout of its own, whatever the
     current folder is; its version and the hash of its files say then what ran.
     """
-    versions: dict[str, str | int | None] = {
-        "terminator-kit": terminator.__version__,
-        "python": platform.python_version(),
-    }
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    import torch
-
-    versions["cuda"], versions["cudnn"] = torch.version.cuda, torch.backends.cudnn.version()
     return {
         "commit": git.commit(),
         "dirty": git.changed(*CODE),
         "source_hash": package_hash(),
-        "versions": versions,
+        "versions": versions(),
         "system": f"{platform.system()} {platform.machine()}",
     }
 

@@ -1,5 +1,7 @@
 """Run identities: what a record was called when it was made is what its settings are called now."""
 
+import dataclasses
+import shutil
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,8 +9,10 @@ from types import SimpleNamespace
 import pytest
 from places import ROOT
 
+from terminator.classification.runs import CLASSIFICATION
 from terminator.report.tables import SYSTEMS
 from terminator.runs import records
+from terminator.runtime import provenance
 from terminator.runtime.settings import from_dict
 
 BY_TASK = {system.task: system for system in SYSTEMS}
@@ -103,3 +107,29 @@ def test_a_record_is_found_by_the_settings_it_was_made_with(committed, system):
         assert found["config"] == record["config"]
         run = system.of_record(record)
         assert (run.config, run.folder.name) == (config, record["run_id"])
+
+
+def test_a_record_of_data_that_other_libraries_read_is_evidence_still(
+    tiny_config, tiny_data, monkeypatch, capsys
+):
+    config = tiny_config(train={"epochs": 1})
+    done = CLASSIFICATION.run(config, "images", "laptop", data=tiny_data())
+    other = tiny_data()
+    other = dataclasses.replace(other, info=dataclasses.replace(other.info, fingerprint="resized"))
+    again = CLASSIFICATION.run(config, "images", "laptop", data=other)
+    assert again.trained  # by the same libraries: the data are others
+    shutil.rmtree(again.folder)
+
+    found = {**provenance.versions(), "torchvision": "0.1"}
+    monkeypatch.setattr(provenance, "versions", lambda: found)
+    capsys.readouterr()
+    again = CLASSIFICATION.run(config, "images", "laptop", data=other)
+    assert (again.trained, again.record) == (False, done.record)
+    assert f"note: {done.record['run_id']}: its record is taken" in capsys.readouterr().out
+    assert CLASSIFICATION.run(config, "images", "laptop", data=other, need_model=True).trained
+    changed = {"fingerprint": "less", "train_size": 31}
+    less = dataclasses.replace(other, info=dataclasses.replace(other.info, **changed))
+    assert CLASSIFICATION.run(config, "images", "laptop", data=less).trained
+    own = CLASSIFICATION.run(config, "cli", "laptop", data=tiny_data())
+    own = CLASSIFICATION.run(config, "cli", "laptop", data=other)
+    assert own.trained  # a reader's own pictures may have changed
