@@ -13,6 +13,7 @@ from terminator.report.claims import CLAIMS
 from terminator.runner.notebooks import COMMON, Refusal, read_notebook
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+COPIES = sorted((ROOT / "results" / "notebooks" / "laptop").glob("*.ipynb"))
 IGNORED = {"nbval-ignore-output", "nbval-skip"}
 IGNORING = re.compile(r"^\s*#+\s*(?:NBVAL_IGNORE_OUTPUT|NBVAL_SKIP)\s*$", re.MULTILINE)
 INSTALL = re.compile(
@@ -119,6 +120,16 @@ LINK = re.compile(r"\]\(([^)\s#]+)[^)\s]*\)")
 
 def texts_of(path):
     return [c.source for c in nbformat.read(path, 4).cells if c.cell_type == "markdown"]
+
+
+def test_executed_copies_are_of_the_notebooks_as_they_are_and_of_one_package():
+    ran = {path.name: nbformat.read(path, 4).metadata["run_all"] for path in COPIES}
+    sources = {path.name: read_notebook(path).source_hash for path in NOTEBOOKS}
+    older = [name for name, by in ran.items() if by.get("notebook") != sources[name]]
+    assert ran.keys() == sources.keys()
+    assert not older, f"python run_all.py --profile laptop --only {' '.join(older)}"
+    assert len({by["package"] for by in ran.values()}) == 1
+    assert {by["status"] for by in ran.values()} == {"ok"}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
