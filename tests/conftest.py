@@ -10,6 +10,7 @@ from terminator import Config, ModelConfig, Terminator
 from terminator.__main__ import main
 from terminator.classification.runs import CLASSIFICATION
 from terminator.data import DatasetInfo, ImageData
+from terminator.runtime import progress
 from terminator.runtime.paths import results_dir
 from terminator.runtime.settings import from_dict
 
@@ -37,7 +38,10 @@ def same_folder():
 
 @pytest.fixture(autouse=True)
 def own_folders(same_folder, tmp_path, monkeypatch):
-    """Results and cache of every test in its own folder; text instead of progress bars."""
+    """Results and cache of every test in its own folder; text instead of progress bars; nothing
+    was said before.
+    """
+    monkeypatch.setattr(progress, "_said", set())
     monkeypatch.setenv("TERMINATOR_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("TERMINATOR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TERMINATOR_HEADLESS", "1")

@@ -30,7 +30,7 @@ from terminator.runs.wanted import Wanted
 from terminator.runtime import shipped, weights
 from terminator.runtime.distributed import barrier, choose_device, processes, rank
 from terminator.runtime.paths import results_dir
-from terminator.runtime.progress import say
+from terminator.runtime.progress import say, say_once
 from terminator.runtime.settings import (
     ConfigError,
     changed_settings,
@@ -134,7 +134,7 @@ class ClassificationSystem(System):
         there = {row.name for row in available(data_dir) if row.status.startswith("ready")}
         if name in there or substitute not in there:
             return config
-        say(f"{name} is not on this machine; its substitute {substitute} is taken")
+        say_once(f"{name} is not on this machine; its substitute {substitute} is taken")
         return config.updated(dataset={"name": substitute})
 
     def resolve(self, config: Config, data: ImageData) -> Config:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from terminator.runtime import text
 from terminator.runtime.paths import atomic_write, results_dir
-from terminator.runtime.progress import say
+from terminator.runtime.progress import say_once
 from terminator.runtime.settings import ConfigError, from_dict
 
 WORDS = {
@@ -213,9 +213,6 @@ def load_records(
     ]
 
 
-_said: set[str] = set()  # what was said already, so that every table does not say it again
-
-
 def _each_once(runs: Path, found: list[tuple[Path, dict[str, Any]]]) -> list[dict[str, Any]]:
     """The records, each run once: a folder's name says which run it holds; a copy of a run is no
     second one.
@@ -241,9 +238,7 @@ def _each_once(runs: Path, found: list[tuple[Path, dict[str, Any]]]) -> list[dic
                 f"note: runs/{path.parent.relative_to(runs)} holds the run "
                 f"{record['experiment']}/{record['run_id']}: {counts}"
             )
-            if line not in _said:
-                _said.add(line)
-                say(line)
+            say_once(line)
     return [
         record for path, record in found if chosen[record["experiment"], record["run_id"]] == path
     ]

@@ -35,7 +35,7 @@ from terminator.runtime.deterministic import deterministic_algorithms
 from terminator.runtime.distributed import processes, rank
 from terminator.runtime.machine import memory_bytes
 from terminator.runtime.paths import results_dir
-from terminator.runtime.progress import say
+from terminator.runtime.progress import say, say_once
 from terminator.runtime.settings import ConfigError, from_dict, identity, to_dict, without_places
 from terminator.trainer import Callback, Loop, Row
 
@@ -305,7 +305,7 @@ class System(ABC):
         """
         ours = dataclasses.asdict(data.info)
         del ours["fingerprint"]
-        ours, versions = json.loads(json.dumps(ours)), provenance.versions()
+        ours, versions = json.loads(json.dumps(ours, default=str)), provenance.versions()
         for record in records.load_records(experiment, profile):
             if not records.is_evidence(record) or not self.is_of(record, config):
                 continue
@@ -314,7 +314,10 @@ class System(ABC):
             read_by = {name: known.get(name) for name in READERS}
             if theirs == ours and any(versions.get(name) != read_by[name] for name in READERS):
                 by = ", ".join(f"{name} {version}" for name, version in read_by.items())
-                say(f"note: {record['run_id']}: its record is taken, of the data as {by} read them")
+                say_once(
+                    f"note: runs of {record['data']['title']} in {experiment} are those of the "
+                    f"data as {by} read them; others would differ in last bits"
+                )
                 return record
         return None
 

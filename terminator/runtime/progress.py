@@ -94,6 +94,16 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
+_said: set[str] = set()
+
+
+def say_once(line: str) -> None:
+    """The same for what many calls would say alike: a process says it once."""
+    if line not in _said:
+        _said.add(line)
+        say(line)
+
+
 def duration(seconds: float) -> str:
     """A time in the two units that matter: "40 s", "12 min", "3 h 20 min", "2 d 5 h"."""
     minutes, hours = round(seconds / 60), round(seconds / 3600)

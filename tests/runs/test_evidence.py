@@ -208,7 +208,6 @@ def test_a_flipped_bit_in_a_measurement_is_noticed():
 
 
 def test_a_copied_run_is_no_second_one(capsys, monkeypatch):
-    monkeypatch.setattr(records, "_said", set())
     first, second = record(0), record(1)
     put(first, second)
     runs = results_dir() / "runs"
@@ -227,8 +226,7 @@ def test_a_copied_run_is_no_second_one(capsys, monkeypatch):
     assert records.load_records("elsewhere") == []
 
 
-def test_a_renamed_run_counts_once_and_is_said(capsys, monkeypatch):
-    monkeypatch.setattr(records, "_said", set())
+def test_a_renamed_run_counts_once_and_is_said(capsys):
     put(one := record(0))
     runs = results_dir() / "runs"
     (runs / "images" / one["run_id"]).rename(runs / "images" / "renamed")
@@ -244,7 +242,6 @@ def test_a_renamed_run_counts_once_and_is_said(capsys, monkeypatch):
 
 def test_the_committed_runs_lie_where_they_say(capsys, monkeypatch):
     monkeypatch.setenv("TERMINATOR_RESULTS", str(COMMITTED))
-    monkeypatch.setattr(records, "_said", set())
     states = (records.FINISHED, records.RUNNING)
     found = sum(len(records.load_records(status=status)) for status in states)
     assert found == len(list(COMMITTED.glob("runs/*/*/record.json")))
