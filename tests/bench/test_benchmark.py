@@ -163,6 +163,7 @@ def test_memory_is_kept_and_reused():
     assert int(out.stdout) < 4096 * 5
 
 
+@pytest.mark.slow
 def test_a_training_step_has_not_become_slow():
     """In units of a matrix product of fixed size, timed beside it; twice the usual figure is a
     failure.

@@ -86,6 +86,7 @@ def test_a_function_that_moved_is_not_left_out_in_silence(kit):
         benchmark.measure(benchmark.Case(**TINY), kit)
 
 
+@pytest.mark.slow
 def test_another_kits_modules_are_refused(tmp_path):
     (tmp_path / "terminator").mkdir()
     (tmp_path / "terminator" / "__init__.py").write_text(f"__path__ = [{str(PACKAGE)!r}]\n")
@@ -93,6 +94,7 @@ def test_another_kits_modules_are_refused(tmp_path):
         benchmark.measure(benchmark.Case(**TINY), tmp_path)
 
 
+@pytest.mark.slow
 def test_this_kit_uses_its_own_memory_and_predict():
     used = measure.in_process(network, benchmark.Case(**TINY)).used
     assert used["terminator.runtime.memory"] == PACKAGE / "runtime" / "memory.py"

@@ -46,6 +46,7 @@ def test_every_mixer_has_a_theory():
     assert (fused.time, fused.memory) == (2, 1)
 
 
+@pytest.mark.slow
 def test_a_measurement_here_and_in_its_own_process_agree_on_memory():
     threads = torch.get_num_threads()
     case = Case("hrrformer", 32, width=8, heads=2, repeats=2)

@@ -301,6 +301,7 @@ def test_a_pretrained_model_of_another_shape_is_refused(
     assert isinstance(Terminator.load(tmp_path / "seven.safetensors"), Terminator)
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_run_once(tiny_config, tmp_path):
     import subprocess
     import sys

@@ -342,6 +342,7 @@ def test_a_record_names_its_classifier_and_is_read_again(there, capsys):
     assert GAN.rebuild_index().is_file()
 
 
+@pytest.mark.slow
 def test_a_sketch_has_the_form_of_the_networks_and_needs_no_compiler():
     """Spectral norms of a sketch, too: torch would import its compiler to find no values."""
     code = """

@@ -382,6 +382,7 @@ def forge_structure(content, chance):
     return found
 
 
+@pytest.mark.slow
 def test_forged_structures_of_checkpoints(trained, tmp_path):
     make, content = trained
     chance, refused = random.Random("checkpoints"), 0

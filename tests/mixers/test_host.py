@@ -170,6 +170,7 @@ def test_written_out_attention_needs_the_square_in_memory():
     assert growth.loc["attention_fused", "memory, fitted"] < 1.3
 
 
+@pytest.mark.slow
 def test_a_measurement_is_a_record_and_read_again(monkeypatch):
     monkeypatch.setattr(MapCase, "sizes", {"smoke": (4, 5)})
     monkeypatch.setattr(

@@ -57,6 +57,7 @@ def once(tmp_path_factory):
     return trained(TERMINATOR_RESULTS=str(tmp_path_factory.mktemp("once")))
 
 
+@pytest.mark.slow
 def test_two_fresh_processes_agree_bit_for_bit(once):
     assert trained() == once
 

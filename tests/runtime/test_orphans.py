@@ -84,7 +84,7 @@ def wait_for(condition, seconds):
     [
         (POOL, 3, signal.SIGKILL),
         (POOL, 3, signal.SIGTERM),
-        (MEASURED, 1, signal.SIGKILL),
+        pytest.param(MEASURED, 1, signal.SIGKILL, marks=pytest.mark.slow),
         pytest.param(COMMAND, 3, signal.SIGKILL, marks=pytest.mark.slow),
     ],
     ids=["pool", "pool, asked to end", "bench", "command"],

@@ -159,6 +159,7 @@ def test_answers_one_by_one_are_those_of_the_learner(runs):
     assert found.tolist() == [sum(row) / len(row) for row in right]
 
 
+@pytest.mark.slow
 def test_a_learner_under_way_says_how_far_it_is(runs, package, call):
     status, _, err = call("ship", runs["stopped"], "half")
     assert status == 0, err

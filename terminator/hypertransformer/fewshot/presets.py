@@ -103,7 +103,7 @@ _TIERED = {
 _FIVE_84 = {"num_labels": 5, "samples_cnn": 100, "image_size": 84}
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "strokes": {**_STROKES, **_adam(240, saves=60)},  # smoke: no file, no network
+    "strokes": {**_STROKES, **_adam(160, saves=40)},  # smoke: no file, no network
     "omniglot28-5way": {**_FIVE_WAYS, **_adam(2000)},
     "omniglot28-20way": {
         "data": {**_OMNIGLOT28["data"], "val_dataset": ""},  # it has only ten classes
