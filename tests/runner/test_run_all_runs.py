@@ -12,12 +12,12 @@ from run_all_tools import book, command, state, surroundings
 from terminator.batch import states
 from terminator.batch.beside import Beside
 
-NAME = "31_speed"  # the plan's name of a notebook with two small runs
+NAME = "10_sequential_images"  # the plan's name of a notebook with five small runs
 FOUND = """import os, pathlib
 import terminator
-folder = pathlib.Path(os.environ["TERMINATOR_RESULTS"], "runs", "precision")
+folder = pathlib.Path(os.environ["TERMINATOR_RESULTS"], "runs", "sequences")
 print(len(list(folder.glob("*/model.safetensors"))), "runs")
-assert len(list(folder.glob("*/record.json"))) == 2"""
+assert len(list(folder.glob("*/record.json"))) == 5"""
 
 
 def start(notebooks, results):
@@ -38,7 +38,7 @@ def test_runs_come_first_and_an_interrupt_ends_them_too(tmp_path):
     book(notebooks, NAME, FOUND)
     process, trains = start(notebooks, results), []
     while not trains and process.poll() is None:  # whoever has a run's folder
-        trains = list(results.glob("runs/precision/*/.owner-*"))
+        trains = list(results.glob("runs/sequences/*/.owner-*"))
     there = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGINT)
     said = process.communicate(timeout=60)[0]
@@ -49,8 +49,8 @@ def test_runs_come_first_and_an_interrupt_ends_them_too(tmp_path):
     process = start(notebooks, results)  # goes on
     said = process.communicate(timeout=300)[0]
     assert process.returncode == 0, said
-    assert said.count(" runs] done") == 2
-    assert state(results, NAME)["status"] == "ok"  # it found both
+    assert 1 <= said.count(" runs] done") <= 5
+    assert state(results, NAME)["status"] == "ok"  # it found all
 
 
 # -- who waits for what ------------------------------------------------------------------------
