@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -230,9 +230,8 @@ class System(ABC):
                 raise
             config = self.resolve(config, data)
             name = self.run_id(config, data, profile)
-            folder = folder or self.run_folder(config, data, experiment, profile)
-
-            if not (force or need_model or finished_record(folder)):
+            asked, folder = folder, folder or self.run_folder(config, data, experiment, profile)
+            if not (force or need_model or asked or finished_record(folder)):
                 record = self.find_read_otherwise(config, data, experiment, profile)
                 if record is not None:
                     return self.of_record(record, asked=config)
@@ -288,14 +287,11 @@ class System(ABC):
         """A finished record of this configuration, whatever the data's fingerprint; for machines
         without the data.
         """
-        return next(
-            (
-                record
-                for record in records.load_records(experiment, profile)
-                if self.is_of(record, config)
-            ),
-            None,
-        )
+        return next(self._records_like(config, experiment, profile), None)
+
+    def _records_like(self, config: Any, experiment: str, profile: str) -> Iterator[dict[str, Any]]:
+        there = records.load_records(experiment, profile)
+        return (record for record in there if self.is_of(record, config))
 
     def find_read_otherwise(
         self, config: Any, data: Any, experiment: str, profile: str
@@ -303,16 +299,14 @@ class System(ABC):
         """A finished record that is evidence, of this configuration and the same data, as other
         versions of the libraries decoded or resized them: their last bits may differ. It is said.
         """
-        ours = dataclasses.asdict(data.info)
-        del ours["fingerprint"]
-        ours, versions = json.loads(json.dumps(ours, default=str)), provenance.versions()
-        for record in records.load_records(experiment, profile):
-            if not records.is_evidence(record) or not self.is_of(record, config):
-                continue
-            theirs = {key: value for key, value in record["data"].items() if key != "fingerprint"}
-            known = record["provenance"].get("versions", {})
+        if not records.is_evidence({"experiment": experiment, "profile": profile}):
+            return None
+        info = json.loads(json.dumps(dataclasses.asdict(data.info), default=str))  # as in a record
+        for record in self._records_like(config, experiment, profile):
+            known, here = record["provenance"].get("versions", {}), provenance.versions()
             read_by = {name: known.get(name) for name in READERS}
-            if theirs == ours and any(versions.get(name) != read_by[name] for name in READERS):
+            same = record["data"] | {"fingerprint": info["fingerprint"]} == info
+            if same and any(here.get(name) != version for name, version in read_by.items()):
                 by = ", ".join(f"{name} {version}" for name, version in read_by.items())
                 say_once(
                     f"note: runs of {record['data']['title']} in {experiment} are those of the "

@@ -16,6 +16,7 @@ from terminator.batch import lines, states
 from terminator.batch.cost import Costs
 from terminator.batch.plan import BY_TASK, Planner, notebooks_of
 from terminator.runs import records
+from terminator.runs.folders import DIVERGED
 from terminator.runs.study import Finals
 from terminator.runs.wanted import Wanted
 from terminator.runtime.paths import results_dir
@@ -190,6 +191,10 @@ def test_finals_wait_for_their_sweep_and_take_its_best_rates(monkeypatch):
     batch_tools.diverge(broken.folder)
     again = [run for run in planner.plan().runs.values() if run.wanted.label == "AdamW"]
     assert again[-1].wanted.config.optimizer.lr == 0.003  # the next best
+    finish(again[-1], accuracy=60)
+    (broken.folder / DIVERGED).unlink()  # marks do not travel with records: these say it, too
+    first, _ = (run for run in planner.plan().runs.values() if run.wanted.label == "AdamW")
+    assert "next learning rate" in first.state.reason
 
 
 def finish(run, accuracy):

@@ -110,7 +110,7 @@ def test_a_record_is_found_by_the_settings_it_was_made_with(committed, system):
 
 
 def test_a_record_of_data_that_other_libraries_read_is_evidence_still(
-    tiny_config, tiny_data, monkeypatch, capsys
+    tiny_config, tiny_data, tmp_path, monkeypatch, capsys
 ):
     config = tiny_config(train={"epochs": 1})
     done = CLASSIFICATION.run(config, "images", "laptop", data=tiny_data())
@@ -127,6 +127,8 @@ def test_a_record_of_data_that_other_libraries_read_is_evidence_still(
     assert (again.trained, again.record) == (False, done.record)
     (note,) = (line for line in capsys.readouterr().out.splitlines() if "note: runs of" in line)
     assert "stripes in images are those of the data as torch " in note
+    elsewhere = {"data": other, "folder": tmp_path / "asked for"}
+    assert CLASSIFICATION.run(config, "images", "laptop", **elsewhere).folder == elsewhere["folder"]
     assert CLASSIFICATION.run(config, "images", "laptop", data=other, need_model=True).trained
     changed = {"fingerprint": "less", "train_size": 31}
     less = dataclasses.replace(other, info=dataclasses.replace(other.info, **changed))
