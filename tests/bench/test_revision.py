@@ -43,10 +43,9 @@ def below(root):
     return {path.as_posix().replace("/", ".").removesuffix(".__init__") for path in paths}
 
 
-@pytest.mark.parametrize(
-    "kit", [FIRST, pytest.param(WITH_MEMORY_AND_PREDICT, marks=pytest.mark.slow)], indirect=True
-)
-@pytest.mark.parametrize("what", ["training", pytest.param("inference", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kit", [FIRST, WITH_MEMORY_AND_PREDICT], indirect=True)
+@pytest.mark.parametrize("what", ["training", "inference"])
 def test_every_module_of_a_step_is_the_revisions_own(kit, what):
     (kit / "sitecustomize.py").write_text(EDITABLE)
     used = measure.in_process(network, benchmark.Case(what, **TINY), kit).used

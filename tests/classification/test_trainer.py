@@ -441,7 +441,14 @@ def test_as_released_and_calibrated_can_be_taken_in_turns(tiny_model, tiny_confi
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "accumulate"), [("Kar3", 1), ("Kar2", 2), ("AdamW", 1), ("Lion", 1)]
+    ("optimizer", "accumulate"),
+    [
+        ("Kar3", 1),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("Kar2", 2), ("AdamW", 1), ("Lion", 1))
+        ),
+    ],
 )
 def test_no_step_waits_for_a_gpu(
     tiny_model, tiny_config, tiny_data, monkeypatch, optimizer, accumulate

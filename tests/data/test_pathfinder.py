@@ -139,6 +139,7 @@ def test_dots_are_found_where_they_were_put(monkeypatch, level):
     assert (torch.minimum(*either) <= 1).double().mean() > 0.94
 
 
+@pytest.mark.slow
 def test_the_distance_of_the_dots_answers_more_than_half():
     images, labels = pathfinder.generate(PathfinderSettings("easy"), 900)
     accuracy = pathfinder.answer_by_distance(

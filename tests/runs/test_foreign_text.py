@@ -142,7 +142,21 @@ def test_csv(name, tmp_path):
     assert read["value"].tolist() == [-1.5, 2.0]
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+# drawing takes its time: what matplotlib itself would read, and one of each other kind
+DRAWN = (
+    "$\\bad{$",
+    "$x$ and $y$",
+    "_hidden",
+    "\x1b[31mred\x1b[0m",
+    "nul\x00",
+    "new\nline",
+    "gnp.\u202egpj",
+)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in DRAWN else pytest.mark.slow) for n in HOSTILE]
+)
 def test_figures(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

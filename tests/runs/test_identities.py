@@ -18,7 +18,7 @@ from terminator.runtime.settings import from_dict
 BY_TASK = {system.task: system for system in SYSTEMS}
 # Measurements: no system's configuration is stored in them, or their names are made of other
 # things.
-MEASURED = {"baselines", "controls", "probes", "speed"}
+MEASURED = {"baselines", "controls", "probes", "signs", "speed"}
 # Settings that name a file, whose content is part of the identity: a record does not hold it.
 FILES = (
     ("pretrained", "filename"),
@@ -109,6 +109,7 @@ def test_a_record_is_found_by_the_settings_it_was_made_with(committed, system):
         assert (run.config, run.folder.name) == (config, record["run_id"])
 
 
+@pytest.mark.slow
 def test_a_record_of_data_that_other_libraries_read_is_evidence_still(
     tiny_config, tiny_data, tmp_path, monkeypatch, capsys
 ):

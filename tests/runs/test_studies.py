@@ -147,6 +147,7 @@ def stripes(tiny_data, monkeypatch):
     monkeypatch.setattr(runs, "load", lambda *arguments, **options: tiny_data())
 
 
+@pytest.mark.slow
 def test_runs_and_records_of_a_study(tiny_config, stripes, monkeypatch):
     config = tiny_config(train={"epochs": 1})
     study = Study(

@@ -200,8 +200,14 @@ def test_the_setting_without_torchrun(monkeypatch):
         pass
 
 
-@pytest.mark.parametrize("started_by_torchrun", [True, False])
-@pytest.mark.parametrize("status", [0, 3])
+@pytest.mark.parametrize(
+    ("started_by_torchrun", "status"),
+    [
+        (True, 3),
+        (False, 0),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((True, 0), (False, 3))),
+    ],
+)
 def test_leaving_keeps_the_exit_status_and_what_was_printed(started_by_torchrun, status):
     environment = {
         name: value for name, value in os.environ.items() if name != "TORCHELASTIC_RUN_ID"

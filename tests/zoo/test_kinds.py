@@ -110,6 +110,7 @@ def test_a_segmenter_is_measured_listed_and_used_by_its_name(runs, street, packa
     assert (status, "holds a segmentation model" in err) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_learner_is_measured_one_by_one_and_together(runs, package, call, tmp_path):
     status, out, err = call("ship", runs["few-shot"].folder, "signs")
     assert status == 0, err
