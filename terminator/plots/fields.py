@@ -184,7 +184,8 @@ def local_kernels(
 
 def operator_steps(steps: Sequence[tuple[str, Tensor]], title: str | None = None) -> Figure:
     """The fields of one channel side by side, each on a scale of its own: [(what, (H, W)), ...]."""
-    figure = new_figure(1.75 * len(steps), 2.5, title)
+    lines = max(text.count("\n") for text, _ in steps)
+    figure = new_figure(1.75 * len(steps), 2.5 + 0.2 * lines, title)
     axes = figure.subplots(1, len(steps), squeeze=False)[0]
     for axis, (text, field) in zip(axes, steps, strict=True):
         _draw_signed(figure, axis, text, field)
