@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 
 from terminator.bench import network
-from terminator.bench.floors import Rates, floors_of, machine_rates
+from terminator.bench.floors import RATES_SIDE, Rates, floors_of, machine_rates
 from terminator.bench.measure import in_process
 from terminator.runs import measurements
 from terminator.runtime.progress import bar
@@ -124,10 +124,14 @@ def with_floors(row: dict[str, Any], case: Case, rates: Rates) -> dict[str, Any]
     }
 
 
-def measured(cases: Sequence[Case], floors: bool = True) -> dict[str, Any]:
-    """A record's part, of cases measured one after another: rows, and the machine's rates."""
+def measured(cases: Sequence[Case], floors: bool = True, side: int = RATES_SIDE) -> dict[str, Any]:
+    """A record's part, of cases measured one after another: rows, and the machine's rates.
+
+    Args:
+        side: of the matrices that rates are measured with.
+    """
     conditions = {(case.precision, case.device, case.threads): None for case in cases if floors}
-    rates = {key: machine_rates(*key) for key in conditions}
+    rates = {key: machine_rates(*key, side=side) for key in conditions}
     rows = []
     with bar(len(cases), "benchmark", "case") as progress:
         for case in cases:
@@ -146,5 +150,6 @@ def run(cases: Sequence[Case], profile: str = "laptop", floors: bool = True) -> 
     A record is evidence of one moment on one machine: it is never reused, every call adds one.
     """
     kind = measurements.BENCHMARK
-    rows = measurements.add(kind, profile, lambda: measured(cases, floors))["rows"]
+    side = 512 if profile == "smoke" else RATES_SIDE
+    rows = measurements.add(kind, profile, lambda: measured(cases, floors, side))["rows"]
     return pd.DataFrame(rows).reindex(columns=list(dict.fromkeys([*COLUMNS, *rows[0]])))

@@ -17,6 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from terminator.bench.measure import best_seconds, threads_of_cpu
 from terminator.ops.products import product
 
+RATES_SIDE = 2048  # of the matrices that rates are measured with: large enough for the best rate
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -38,7 +40,7 @@ def machine_rates(
     precision: str = "float32",
     device: str = "cpu",
     threads: int | None = None,
-    side: int = 2048,
+    side: int = RATES_SIDE,
     megabytes: int = 256,
 ) -> Rates:
     """Measure the rates: side x side matrices and a 3x3 convolution in that precision, a copy too

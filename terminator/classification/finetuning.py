@@ -15,7 +15,7 @@ from terminator.runs import comparison
 from terminator.runtime import shipped
 
 SCRATCH = "from scratch"
-FEW = {"smoke": (4, 12, 10), "laptop": (3, 60, 100), "paper": (3, 60, 100)}  # see few_pictures
+FEW = {"smoke": (3, 12, 10), "laptop": (3, 60, 100), "paper": (3, 60, 100)}  # see few_pictures
 PHOTOGRAPHS = ("CIFAR10", "cifar10-jpeg")  # the first that is on this machine
 
 

@@ -26,7 +26,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "digits": {**_DIGITS, "train": {"epochs": 6}},
     "tour": {
         **_DIGITS,
-        "dataset": {**_DIGITS["dataset"], "train_size": 640},
+        "dataset": {**_DIGITS["dataset"], "train_size": 480},
         "train": {"epochs": 3},
     },
     "mnist": {"dataset": {"name": "MNIST", "crop_padding": 2, "flip": False}},

@@ -4,11 +4,13 @@ profile.
 `study.run_study` trains one; everything here says only what is trained.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from terminator.classification.config import Config
 from terminator.classification.presets import preset
+from terminator.config import ModelConfig
 from terminator.mixers.registry import MAP_MIXERS
 from terminator.runs.study import Contest, Study, default_seeds, of_profile
 
@@ -164,12 +166,12 @@ _OPTIMIZER_RATES = {
 }
 _SMOKE = preset(
     "digits",
-    dataset={"train_size": 400, "test_size": 180},
+    dataset={"train_size": 256, "test_size": 180},
     train={"epochs": 3, "batch_size": 32},
     test={"calibration_images": 128},
 )
 _SMALL = {"model": {"factors": [4, 3]}}  # a Terminator of two blocks, in smoke
-_SMOKE_SWEEP = {"dataset": {"train_size": 200, "held_out": 100}, "train": {"epochs": 2}}
+_SMOKE_SWEEP = {"dataset": {"train_size": 192, "held_out": 96}, "train": {"epochs": 2}}
 _PAPER_SWEEP = {
     "dataset": {"held_out": 5000},
     "train": {"epochs": 15},
@@ -293,6 +295,7 @@ _INSIDE = {  # the base whose test images and hyper-kernels are observed after e
     "smoke": preset(
         "digits",
         dataset={"train_size": 300, "test_size": 100},
+        model={"factors": [4, 3, 2]},
         train={"epochs": 3, "observe": True},
     ),
     "laptop": preset(
@@ -332,7 +335,7 @@ def feature_statistics(profile: str) -> Study:
         },
         profile,
     )
-    resnet = base.updated(
+    resnet = dataclasses.replace(base, model=ModelConfig()).updated(
         network={"name": "resnet18"}, optimizer={"name": "SGD", "lr": 0.03, "weight_decay": 5e-4}
     )
     return Study("inside", {"Terminator": base, "ResNet-18": resnet}, default_seeds(profile)[:2])
@@ -344,7 +347,7 @@ _BENCH = {"optimizer": {"name": "AdamW", "lr": 0.005, "weight_decay": 0.01}}
 _BENCHES = {
     "smoke": preset(
         "digits",
-        dataset={"channels": 1, "train_size": 480, "test_size": 180},
+        dataset={"channels": 1, "train_size": 320, "test_size": 180},
         train={"epochs": 3, "batch_size": 32},
         **_BENCH,
     ),

@@ -103,7 +103,7 @@ _TIERED = {
 _FIVE_84 = {"num_labels": 5, "samples_cnn": 100, "image_size": 84}
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "strokes": {**_STROKES, **_adam(160, saves=40)},  # smoke: no file, no network
+    "strokes": {**_STROKES, **_adam(120, saves=40)},  # smoke: no file, no network
     "omniglot28-5way": {**_FIVE_WAYS, **_adam(2000)},
     "omniglot28-20way": {
         "data": {**_OMNIGLOT28["data"], "val_dataset": ""},  # it has only ten classes
@@ -140,7 +140,7 @@ SHOTS = {"smoke": (1, 5), "laptop": (1, 5), "paper": (1, 5)}
 UNLABELED = {"smoke": (0, 2), "laptop": (0, 2, 4), "paper": (0, 2, 4)}  # per class
 # of the Transformers, with unlabelled samples
 LAYERS = {"smoke": (1, 2), "laptop": (1, 2), "paper": (1, 2)}
-_BRIEF = {"smoke": 40, "laptop": 1200}  # steps of a demonstration
+_BRIEF = {"smoke": 30, "laptop": 1200}  # steps of a demonstration
 
 
 def with_shots(config: FewShotConfig, shots: int, unlabeled: int = 0) -> FewShotConfig:
