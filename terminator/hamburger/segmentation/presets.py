@@ -106,6 +106,7 @@ _MIXERS: dict[str, dict[str, Any]] = {
     "attention": {"context": "attention"},
     "Hamburger (NMF)": {"context": "hamburger"},
     "Hrrformer": {"context": "hrrformer", **_SIDE},
+    "depth-wise 31x31": {"context": "large_kernel", **_SIDE},
 }
 RATES = (0.05, 0.15, 0.5, 1.5)  # the last where the third was best
 # best on validation pictures for those that claims are about; else that of the task
