@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from terminator.classification import control_study, controls
+from terminator.classification import control_study, controls, rollout
 from terminator.classification.headline import follows_the_log
 from terminator.classification.runs import CLASSIFICATION
 from terminator.classification.verdicts import (
@@ -117,12 +117,17 @@ CLAIMS = [
             f"slow scores single out the object better than {what}",
             PAPER,
             "13_ablations",
-            by_controls(lambda record, way=way: control_study.score_beyond(record, way)),
-            "more seeds; attention roll-out as a further control, on objects with a mask",
+            by_controls(lambda record, way=way: control_study.score_beyond(record, way), read),
+            "more seeds, and photographs with a mask",
         )
-        for way, what in (
-            (controls.SHUFFLED, "the same scores with shuffled hyper-kernels"),
-            (controls.GRAD_CAM, "Grad-CAM"),
+        for way, what, read in (
+            (
+                controls.SHUFFLED,
+                "the same scores with shuffled hyper-kernels",
+                control_study.found_record,
+            ),
+            (controls.GRAD_CAM, "Grad-CAM", control_study.found_record),
+            (rollout.ROLLOUT, "attention roll-out of a small Transformer", rollout.found_joined),
         )
     ),
     _claim(

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from terminator.classification import controls, studies
+from terminator.classification.config import Config
 from terminator.classification.observations import ink
 from terminator.classification.runs import CLASSIFICATION
 from terminator.data.augment import normalize
@@ -51,8 +52,13 @@ def found_record(profile: str) -> dict[str, Any] | None:
 def _name(profile: str) -> str:
     """Of the record: other networks, or more seeds of them, are another measurement."""
     study = studies.parts(profile)
-    what = json.dumps([identity(study.variants[studies.FULL]), list(study.seeds)], sort_keys=True)
-    return f"controls-{profile}-{hashlib.sha256(what.encode()).hexdigest()[:8]}"
+    return name_of("controls", profile, study.variants[studies.FULL], study.seeds)
+
+
+def name_of(kind: str, profile: str, config: Config, seeds: Sequence[int]) -> str:
+    """Of a record of what is measured in some trained networks."""
+    what = json.dumps([identity(config), list(seeds)], sort_keys=True)
+    return f"{kind}-{profile}-{hashlib.sha256(what.encode()).hexdigest()[:8]}"
 
 
 def _measured(profile: str, device: str) -> dict[str, Any]:
@@ -140,7 +146,7 @@ def object_table(record: Mapping[str, Any]) -> pd.DataFrame:
     """
     rows = []
     networks = [r["object"] for r in _networks(record) if r["object"]]
-    for way in WAYS if networks else ():
+    for way in networks[0] if networks else ():
         scores = [_mean(r[way]["auroc"]) for r in networks]
         gains = [
             [s - o for s, o in zip(r[controls.SCORE]["auroc"], r[way]["auroc"], strict=True)]

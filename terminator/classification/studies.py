@@ -137,6 +137,20 @@ def parts(profile: str) -> Study:
     return Study("ablations", variants, _PARTS_SEEDS[profile])
 
 
+ATTENTION = "small Transformer"
+
+
+def transformers(profile: str) -> Study:
+    """A small network with softmax attention on the data of `parts`, whose attention is rolled out
+    (rollout.py).
+    """
+    base = of_profile({**_ABLATION_BASES, "laptop": _PARTS_LAPTOP}, profile)
+    config = dataclasses.replace(base, model=ModelConfig()).updated(
+        network={"name": "host", "mixer": "attention_explicit"}, **_BENCH
+    )
+    return Study("transformers", {ATTENTION: config}, _PARTS_SEEDS[profile])
+
+
 _NETWORKS = {  # each with the optimiser that it is usually trained with
     "Terminator, Kar3": {},
     "ResNet-18, SGD": {
@@ -474,6 +488,7 @@ def named(experiment: str, profile: str) -> dict[str, Config]:
         headline,
         jpeg,
         shipped,
+        transformers,
     ):
         study = make(profile)
         if study.experiment == experiment:

@@ -90,14 +90,20 @@ def _named_place(record: Mapping[str, Any]) -> str:
     return f"{place_of(record)}{'' if loss else ', without slow neural loss'}{more}"
 
 
-def by_controls(judge: Callable[[Mapping[str, Any]], Outcome]) -> Callable[[Records], Verdict]:
+def by_controls(
+    judge: Callable[[Mapping[str, Any]], Outcome],
+    read: Callable[[str], Mapping[str, Any] | None] = control_study.found_record,
+) -> Callable[[Records], Verdict]:
     """The verdict of a comparison on the record of control_study, of the first profile that has
     one.
+
+    Args:
+        read: gives a profile's record.
     """
 
     def verdict(found: Records) -> Verdict:
         def of(profile: str) -> Verdict:
-            record = control_study.found_record(profile)
+            record = read(profile)
             if record is None:
                 return Verdict(NOT_RUN, "no measurement of trained networks yet")
             said = of_outcome(judge({**record, "hours": _hours(found, profile)}))

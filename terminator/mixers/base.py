@@ -125,6 +125,13 @@ class SoftmaxAttention(HeadsMixer):
         attend = F.scaled_dot_product_attention if self.fused else softmax_attention
         return attend(query, key, value, additive_mask(mask, query.dtype))
 
+    def weights(self, x: Tensor) -> Tensor:
+        """What every token of x (B, T, E) gives to every other one: (B, h, T, T), rows add up to
+        1.
+        """
+        query, key = self._split(self.query(x)), self._split(self.key(x))
+        return (query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])).softmax(-1)
+
 
 class LocalAttention(HeadsMixer):
     """Softmax attention inside blocks of `block` tokens; the last block may be shorter (arXiv
