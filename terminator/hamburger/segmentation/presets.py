@@ -96,7 +96,7 @@ SMOKE_ARMS = (
 MIXERS = "segmentation_mixers"  # the experiment of every mixer on the context task
 _SIDE = {"context_size": 24}  # of the context task's images
 MATRIX, CONVOLUTION = "HyperZ.Z.W, matrix", "HyperZ.Z.W, convolution"
-LINEAR, MEAN = "linear map", "mean pooling"
+LINEAR, MEAN, LARGE = "linear map", "mean pooling", "depth-wise 31x31"
 _MIXERS: dict[str, dict[str, Any]] = {
     LINEAR: {"context": "linear"},
     MATRIX: {"context": "hyperzzw_matrix", **_SIDE},
@@ -106,15 +106,16 @@ _MIXERS: dict[str, dict[str, Any]] = {
     "attention": {"context": "attention"},
     "Hamburger (NMF)": {"context": "hamburger"},
     "Hrrformer": {"context": "hrrformer", **_SIDE},
-    "depth-wise 31x31": {"context": "large_kernel", **_SIDE},
+    LARGE: {"context": "large_kernel", **_SIDE},
 }
 RATES = (0.05, 0.15, 0.5, 1.5)  # the last where the third was best
-# best on validation pictures for those that claims are about; else that of the task
+# best on validation pictures, for those that claims are about and one more; else that of the task
 MIXER_RATES = {label: 0.05 for label in _MIXERS} | {
     LINEAR: 0.15,
     MATRIX: 0.15,
     CONVOLUTION: 0.5,
     MEAN: 0.15,
+    LARGE: 0.15,
 }
 _SMOKE_MIXERS = (LINEAR, MATRIX, MEAN, "Hamburger (NMF)")
 
