@@ -74,8 +74,9 @@ def test_the_plan_of_laptop_names_exactly_the_committed_records_as_done(laptop, 
     done = {key for key, run in laptop[0].runs.items() if run.state.name == states.DONE}
     assert done <= there.keys()
 
-    def setting(key):
-        return BY_TASK[records.task_of(there[key])].setting(there[key])
+    def setting(key):  # other versions of the libraries read data in other last bits
+        record = there[key] | {"data": there[key]["data"] | {"fingerprint": ""}}
+        return BY_TASK[records.task_of(record)].setting(record)
 
     planned = {setting(key) for key in done}
     # what else is there are further seeds, which make a claim's interval narrower
