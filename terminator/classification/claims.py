@@ -117,16 +117,12 @@ CLAIMS = [
             f"slow scores single out the object better than {what}",
             PAPER,
             "13_ablations",
-            by_controls(lambda record, way=way: control_study.score_beyond(record, way), read),
+            by_controls(lambda record, way=way: control_study.score_beyond(record, way), *read),
             "more seeds, and photographs with a mask",
         )
-        for way, what, read in (
-            (
-                controls.SHUFFLED,
-                "the same scores with shuffled hyper-kernels",
-                control_study.found_record,
-            ),
-            (controls.GRAD_CAM, "Grad-CAM", control_study.found_record),
+        for way, what, *read in (
+            (controls.SHUFFLED, "the same scores with shuffled hyper-kernels"),
+            (controls.GRAD_CAM, "Grad-CAM"),
             (rollout.ROLLOUT, "attention roll-out of a small Transformer", rollout.found_joined),
         )
     ),

@@ -2,78 +2,41 @@
 as a record, and what it says.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from statistics import stdev
 from typing import Any
 
 import pandas as pd
-import torch
 
 from terminator.classification import controls, studies
-from terminator.classification.config import Config
+from terminator.classification.network_records import NetworkRecord
 from terminator.classification.observations import ink
-from terminator.classification.runs import CLASSIFICATION
+from terminator.classification.runs import CLASSIFICATION, ClassificationRun
 from terminator.data.augment import normalize
-from terminator.runs import measurements, power, records
+from terminator.data.images import ImageData
+from terminator.runs import power
 from terminator.runs.comparison import accuracy_of
 from terminator.runs.outcomes import SEEDS, Outcome, Sample, Terms
 from terminator.runs.proof import compare
-from terminator.runtime.paths import results_dir
-from terminator.runtime.provenance import device_name
-from terminator.runtime.settings import identity
 
 EXPERIMENT = "inside_controls"
-IMAGES = {"smoke": 32, "laptop": 256, "paper": 256}  # test images whose object is looked for
 GROUPS = {"global": controls.GLOBAL, "local": controls.LOCAL, "fast": controls.FAST}
 WAYS = (controls.SCORE, controls.INPUT, controls.SHUFFLED, controls.GRAD_CAM)
 WHOLE = "nothing"
 
 
 def recorded(profile: str, device: str = "auto") -> dict[str, Any]:
-    """The record of these controls, made now where it is missing: from the trained networks, which
-    are trained where their weights are not here.
-
-    Raises:
-        as System.run.
-    """
-    return measurements.named(
-        EXPERIMENT, _name(profile), "controls", profile, lambda: _measured(profile, device)
-    )
+    """The record of these controls, see NetworkRecord.recorded."""
+    return RECORD.recorded(profile, device)
 
 
 def found_record(profile: str) -> dict[str, Any] | None:
     """The same, if it is there."""
-    path = results_dir() / "runs" / EXPERIMENT / _name(profile) / "record.json"
-    return records.read_record(path) if path.is_file() else None
+    return RECORD.found(profile)
 
 
-def _name(profile: str) -> str:
-    """Of the record: other networks, or more seeds of them, are another measurement."""
-    study = studies.parts(profile)
-    return name_of("controls", profile, study.variants[studies.FULL], study.seeds)
-
-
-def name_of(kind: str, profile: str, config: Config, seeds: Sequence[int]) -> str:
-    """Of a record of what is measured in some trained networks."""
-    what = json.dumps([identity(config), list(seeds)], sort_keys=True)
-    return f"{kind}-{profile}-{hashlib.sha256(what.encode()).hexdigest()[:8]}"
-
-
-def _measured(profile: str, device: str) -> dict[str, Any]:
-    study = studies.parts(profile)
-    config = CLASSIFICATION.ready(study.variants[studies.FULL], profile)
-    data, rows = CLASSIFICATION.load_data(config), []
-    for seed in study.seeds:
-        of_seed = config.updated(train={"seed": seed, "device": device})
-        run = CLASSIFICATION.run(of_seed, study.experiment, profile, data=data, need_model=True)
-        rows.append({"seed": seed, **_one(run, data, IMAGES[profile])})
-    about = {"title": data.info.title, "fingerprint": data.info.fingerprint}
-    return {"data": about, "results": {"networks": rows}, "device": device_name("cpu")}
-
-
-def _one(run: Any, data: Any, images: int) -> dict[str, Any]:
+def _one(run: ClassificationRun, data: ImageData, images: int) -> dict[str, Any]:
     """What is measured of one trained network."""
     config, model = run.config, run.model()
     trainer = CLASSIFICATION.trainer(model, config, data)
@@ -88,26 +51,13 @@ def _one(run: Any, data: Any, images: int) -> dict[str, Any]:
     return {
         "accuracy_without": accuracies,
         "share": {name: controls.share_of(shares, of) for name, of in GROUPS.items()},
-        "object": {} if inked is None else _objects(model, x, inked, batch),
+        "object": {}
+        if inked is None
+        else controls.object_scores(partial(controls.object_maps, model), x, inked, batch),
     }
 
 
-def _objects(
-    model: Any, x: torch.Tensor, inked: torch.Tensor, batch: int
-) -> dict[str, dict[str, Any]]:
-    """Per way, AUROC (%) of every image that has ink, and the concentration."""
-    found: dict[str, dict[str, Any]] = {way: {"auroc": [], "concentration": []} for way in WAYS}
-    for start in range(0, len(x), batch):
-        part, mask = x[start : start + batch], inked[start : start + batch]
-        use = mask.flatten(1).any(1)
-        maps = controls.object_maps(model, part, seed=start)
-        for way in WAYS:
-            scores, dense = controls.per_image([m[use] for m in maps[way]], mask[use])
-            found[way]["auroc"] += [round(score, 2) for score in scores]
-            found[way]["concentration"].append(dense)
-    for of in found.values():
-        of["concentration"] = sum(of["concentration"]) / len(of["concentration"])
-    return found
+RECORD = NetworkRecord(EXPERIMENT, "controls", studies.parts, studies.FULL, _one)
 
 
 # -- what it says ----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ slow scores beside the activations in them, beside the same scores with shuffled
 beside Grad-CAM (arXiv 1610.02391).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -109,13 +109,20 @@ def object_maps(model: Terminator, x: Tensor, seed: int = 0) -> dict[str, list[T
 @torch.no_grad()
 def seen_by_blocks(model: Terminator, x: Tensor) -> tuple[Parts, list[Tensor]]:
     """All parts of an answer to x, and the input Z (N, C, *positions) of every block."""
+    with inputs_of(model.blocks) as inputs:
+        return model(x, return_parts=True), inputs
+
+
+@contextmanager
+def inputs_of(modules: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
+    """What modules are given first, in the order of their calls, until the block ends."""
     inputs: list[Tensor] = []
     hooks = [
-        block.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
-        for block in model.blocks
+        module.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+        for module in modules
     ]
     try:
-        return model(x, return_parts=True), inputs
+        yield inputs
     finally:
         for hook in hooks:
             hook.remove()
@@ -179,6 +186,34 @@ def per_image(maps: Sequence[Tensor], inked: Tensor) -> tuple[list[float], float
     ]
     dense = [concentration(values.clamp(min=1e-12), inked) for values in maps]
     return [float(value) for value in np.mean(scores, axis=0)], float(np.mean(dense))
+
+
+def object_scores(
+    maps_of: Callable[[Tensor, int], Mapping[str, Sequence[Tensor]]],
+    x: Tensor,
+    inked: Tensor,
+    batch: int,
+) -> dict[str, dict[str, Any]]:
+    """Per way, AUROC (%) of every image that has ink, and the concentration.
+
+    Args:
+        maps_of: a batch of images and its place to the maps of every way, (N, *positions) each.
+        x: (N, C, *positions).
+        inked: where the object is, (N, *positions) bool.
+        batch: images that are standardised together.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for start in range(0, len(x), batch):
+        mask = inked[start : start + batch]
+        use = mask.flatten(1).any(1)
+        for way, maps in maps_of(x[start : start + batch], start).items():
+            scores, dense = per_image([values[use] for values in maps], mask[use])
+            of_way = found.setdefault(way, {"auroc": [], "concentration": []})
+            of_way["auroc"] += [round(score, 2) for score in scores]
+            of_way["concentration"].append(dense)
+    for of in found.values():
+        of["concentration"] = sum(of["concentration"]) / len(of["concentration"])
+    return found
 
 
 def bootstrap_interval(

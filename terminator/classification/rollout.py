@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from terminator.classification import control_study, controls, studies
+from terminator.classification import control_study, studies
+from terminator.classification.controls import inputs_of, object_scores
 from terminator.classification.host import Host
+from terminator.classification.network_records import NetworkRecord
 from terminator.classification.observations import ink
-from terminator.classification.runs import CLASSIFICATION
+from terminator.classification.runs import ClassificationRun
 from terminator.data.augment import normalize
+from terminator.data.images import ImageData
 from terminator.mixers.base import SoftmaxAttention
-from terminator.runs import measurements, records
-from terminator.runtime.paths import results_dir
-from terminator.runtime.provenance import device_name
 from terminator.standardization import set_evaluation
 
 EXPERIMENT = "attention_rollout"
@@ -26,53 +26,23 @@ ROLLOUT = "attention roll-out"
 
 
 def recorded(profile: str, device: str = "auto") -> dict[str, Any]:
-    """The record of roll-outs, made now where it is missing: from the trained Transformers, which
-    are trained where their weights are not here.
-
-    Raises:
-        as System.run.
-    """
-    return measurements.named(
-        EXPERIMENT, _name(profile), "controls", profile, lambda: _measured(profile, device)
-    )
+    """The record of roll-outs, see NetworkRecord.recorded."""
+    return RECORD.recorded(profile, device)
 
 
-def found_record(profile: str) -> dict[str, Any] | None:
-    """The same, if it is there."""
-    path = results_dir() / "runs" / EXPERIMENT / _name(profile) / "record.json"
-    return records.read_record(path) if path.is_file() else None
+def _one(run: ClassificationRun, data: ImageData, images: int) -> dict[str, Any]:
+    """What is measured of one trained Transformer, on the images of control_study."""
+    model, pixels = run.model(), data.test_images[:images]
+    x, inked = normalize(pixels, data.info.mean, data.info.std), ink(pixels, data.info.name)
+    found: dict[str, Any] = {}
+    if inked is not None:
+        batch = run.config.test.batch_size
+        scores = object_scores(lambda part, _: {ROLLOUT: [rollout(model, part)]}, x, inked, batch)
+        found = scores[ROLLOUT]
+    return {"accuracy": run.accuracy("released"), "object": found}
 
 
-def _name(profile: str) -> str:
-    study = studies.transformers(profile)
-    return control_study.name_of("rollout", profile, study.variants[studies.ATTENTION], study.seeds)
-
-
-def _measured(profile: str, device: str) -> dict[str, Any]:
-    study = studies.transformers(profile)
-    config = CLASSIFICATION.ready(study.variants[studies.ATTENTION], profile)
-    data, rows = CLASSIFICATION.load_data(config), []
-    images = data.test_images[: control_study.IMAGES[profile]]
-    x = normalize(images, data.info.mean, data.info.std)
-    inked = ink(images, data.info.name)
-    for seed in study.seeds:
-        of_seed = config.updated(train={"seed": seed, "device": device})
-        run = CLASSIFICATION.run(of_seed, study.experiment, profile, data=data, need_model=True)
-        found = {} if inked is None else _objects(run.model(), x, inked, config.test.batch_size)
-        rows.append({"seed": seed, "accuracy": run.accuracy("released"), "object": found})
-    about = {"title": data.info.title, "fingerprint": data.info.fingerprint}
-    return {"data": about, "results": {"networks": rows}, "device": device_name("cpu")}
-
-
-def _objects(model: Any, x: Tensor, inked: Tensor, batch: int) -> dict[str, Any]:
-    """AUROC (%) of every image that has ink, and the concentration."""
-    scores, dense = [], []
-    for part, mask in zip(x.split(batch), inked.split(batch), strict=True):
-        use = mask.flatten(1).any(1)
-        found, concentration = controls.per_image([rollout(model, part)[use]], mask[use])
-        scores += [round(score, 2) for score in found]
-        dense.append(concentration)
-    return {"auroc": scores, "concentration": sum(dense) / len(dense)}
+RECORD = NetworkRecord(EXPERIMENT, "rollout", studies.transformers, studies.ATTENTION, _one)
 
 
 @torch.no_grad()
@@ -90,16 +60,8 @@ def rollout(model: Host, x: Tensor) -> Tensor:
     model.eval()
     set_evaluation(model, "released")
     attentions = [m for m in model.modules() if isinstance(m, SoftmaxAttention)]
-    seen: list[Tensor] = []
-    hooks = [
-        attention.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-        for attention in attentions
-    ]
-    try:
+    with inputs_of(attentions) as seen:
         model(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
     rolled = torch.eye(x[0, 0].numel(), dtype=x.dtype, device=x.device).expand(len(x), -1, -1)
     for attention, tokens in zip(attentions, seen, strict=True):
         weights = attention.weights(tokens).mean(1)  # (N, T, T)
@@ -125,5 +87,5 @@ def joined(control: dict[str, Any], rolled: Mapping[str, Any]) -> dict[str, Any]
 
 def found_joined(profile: str) -> dict[str, Any] | None:
     """Both records as one, if both are there."""
-    control, rolled = control_study.found_record(profile), found_record(profile)
+    control, rolled = control_study.found_record(profile), RECORD.found(profile)
     return None if control is None or rolled is None else joined(control, rolled)

@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from terminator.classification import networks
 from terminator.classification.config import Config
 from terminator.classification.runs import CLASSIFICATION
 from terminator.classification.tasks import Classification
@@ -59,8 +58,9 @@ def recorded(profile: str) -> dict[str, Any]:
 
 def _measured(profile: str) -> dict[str, Any]:
     name, changes = MODELS[profile]
-    model: Any = networks.load_named(name)
-    config = CLASSIFICATION.load(shipped.path(name))[1].updated(dataset=changes)
+    model, trained_with = CLASSIFICATION.load(shipped.path(name))
+    assert trained_with is not None  # models of the package say it
+    config = trained_with.updated(dataset=changes)
     data = CLASSIFICATION.load_data(config)
     of_model = model.info["data"]
     order = torch.randperm(len(data.train_labels), generator=torch.Generator().manual_seed(0))
@@ -128,7 +128,11 @@ def compared(
 
 
 def part_of(parameter: str) -> str:
-    """What a parameter belongs to, by its name: blocks.0.rgu_fast.k.weight to gated units."""
+    """What a parameter belongs to, by its name: blocks.0.rgu_fast.k.weight to gated units.
+
+    By modules of a block, where analysis.part_of goes by kinds of network and has the channel nets
+    of both interactions in one.
+    """
     words = parameter.split(".")
     return PARTS.get(words[2], words[2]) if words[0] == "blocks" else words[0]
 

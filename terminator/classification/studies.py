@@ -106,13 +106,16 @@ PARTS: dict[str, dict[str, dict[str, Any]]] = {  # kind: {variant: what it chang
 _SMOKE_PARTS = ("without slow neural loss", "without RGUs")
 # three blocks: small enough to be trained many times; ten epochs: after three, seeds of one
 # network still lie several points apart
-_PARTS_LAPTOP = preset(
-    "mnist-laptop",
-    dataset={"image_size": 12, "train_size": 1000, "test_size": 2000},
-    model={"factors": [12, 3, 2]},
-    optimizer={"lr": 0.0004},
-    train={"batch_size": 25, "epochs": 10},
-)
+_PARTS_BASES = {
+    **_ABLATION_BASES,
+    "laptop": preset(
+        "mnist-laptop",
+        dataset={"image_size": 12, "train_size": 1000, "test_size": 2000},
+        model={"factors": [12, 3, 2]},
+        optimizer={"lr": 0.0004},
+        train={"batch_size": 25, "epochs": 10},
+    ),
+}
 _PARTS_SEEDS = {"smoke": (0, 1), "laptop": (0, 1, 2, 3, 4, 5, 6), "paper": (0, 1, 2)}
 
 
@@ -125,7 +128,7 @@ def parts(profile: str) -> Study:
     """The full network and what it is without each of its main parts, with seeds enough for a
     verdict; the full one is watched from inside, which changes no number of its training.
     """
-    base = of_profile({**_ABLATION_BASES, "laptop": _PARTS_LAPTOP}, profile)
+    base = of_profile(_PARTS_BASES, profile)
     changes = {
         name: change
         for variants in PARTS.values()
@@ -144,11 +147,14 @@ def transformers(profile: str) -> Study:
     """A small network with softmax attention on the data of `parts`, whose attention is rolled out
     (rollout.py).
     """
-    base = of_profile({**_ABLATION_BASES, "laptop": _PARTS_LAPTOP}, profile)
-    config = dataclasses.replace(base, model=ModelConfig()).updated(
-        network={"name": "host", "mixer": "attention_explicit"}, **_BENCH
-    )
+    base = of_profile(_PARTS_BASES, profile)
+    config = _baseline(base, network={"name": "host", "mixer": "attention_explicit"}, **_BENCH)
     return Study("transformers", {ATTENTION: config}, _PARTS_SEEDS[profile])
+
+
+def _baseline(base: Config, **changes: Any) -> Config:
+    """Another network in Terminator's place, which takes none of its settings."""
+    return dataclasses.replace(base, model=ModelConfig()).updated(**changes)
 
 
 _NETWORKS = {  # each with the optimiser that it is usually trained with
@@ -349,8 +355,10 @@ def feature_statistics(profile: str) -> Study:
         },
         profile,
     )
-    resnet = dataclasses.replace(base, model=ModelConfig()).updated(
-        network={"name": "resnet18"}, optimizer={"name": "SGD", "lr": 0.03, "weight_decay": 5e-4}
+    resnet = _baseline(
+        base,
+        network={"name": "resnet18"},
+        optimizer={"name": "SGD", "lr": 0.03, "weight_decay": 5e-4},
     )
     return Study("inside", {"Terminator": base, "ResNet-18": resnet}, default_seeds(profile)[:2])
 

@@ -70,8 +70,13 @@ def softmax_attention(
     """softmax(q k^T / sqrt(D) + bias) v with its T x S matrix in memory: (..., T, D), (..., S, D)
     to (..., T, D).
     """
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # (..., T, S)
-    return (scores if bias is None else scores + bias).softmax(-1).to(value.dtype) @ value
+    return attention_weights(query, key, bias).to(value.dtype) @ value
+
+
+def attention_weights(query: Tensor, key: Tensor, bias: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(D) + bias): (..., T, D), (..., S, D) to (..., T, S)."""
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    return (scores if bias is None else scores + bias).softmax(-1)
 
 
 class HeadsMixer(nn.Module):
@@ -129,8 +134,7 @@ class SoftmaxAttention(HeadsMixer):
         """What every token of x (B, T, E) gives to every other one: (B, h, T, T), rows add up to
         1.
         """
-        query, key = self._split(self.query(x)), self._split(self.key(x))
-        return (query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])).softmax(-1)
+        return attention_weights(self._split(self.query(x)), self._split(self.key(x)))
 
 
 class LocalAttention(HeadsMixer):
