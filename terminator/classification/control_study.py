@@ -1,5 +1,5 @@
-"""The controls of controls.py over the trained full networks of studies.parts: measured once, kept
-as a record, and what it says.
+"""The controls of controls.py over trained networks (studies.full_networks): measured once, kept as
+a record, and what it says.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,7 +57,7 @@ def _one(run: ClassificationRun, data: ImageData, images: int) -> dict[str, Any]
     }
 
 
-RECORD = NetworkRecord(EXPERIMENT, "controls", studies.parts, studies.FULL, _one)
+RECORD = NetworkRecord(EXPERIMENT, "controls", studies.full_networks, studies.FULL, _one)
 
 
 # -- what it says ----------------------------------------------------------------------------------
@@ -152,12 +152,14 @@ def score_beyond(record: Mapping[str, Any], way: str) -> Outcome:
 
 def announced(profile: str, full: Sequence[Mapping[str, Any]]) -> str:
     """The difference that the study of parts can be expected to show, from the spread of the full
-    network's seeds alone.
+    network's seeds alone, as if it had no more of them than each variant.
     """
+    study = studies.parts(profile)
     values = [accuracy_of(record) for record in full]
-    if len(values) < SEEDS:
-        return f"{len(values)} seeds: no verdict, whatever the difference"
-    variants = len(studies.parts(profile).variants) - 1
+    seeds = min(len(values), len(study.seeds))
+    if seeds < SEEDS:
+        return f"{seeds} seeds: no verdict, whatever the difference"
+    variants = len(study.variants) - 1
     return power.announced(
-        len(values), stdev(values), "of the full network", paired=False, comparisons=variants
+        seeds, stdev(values), "of the full network", paired=False, comparisons=variants
     )
