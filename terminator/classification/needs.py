@@ -10,12 +10,7 @@ from terminator.runs.wanted import Wanted
 STUDIES = {
     "10_sequential_images": (studies.sequences,),
     "12_convergence": (studies.jpeg,),
-    "13_ablations": (
-        studies.parts,
-        studies.full_networks,
-        studies.ablations,
-        studies.transformers,
-    ),
+    "13_ablations": (studies.parts, studies.full_networks, studies.ablations, studies.transformers),
     "14_slow_neural_loss": (studies.slow_neural_loss,),
     "15_feature_statistics": (studies.feature_statistics,),
     "30_one_bench": (studies.mixers, studies.global_mixers),
