@@ -1,7 +1,8 @@
 """Verdicts on claims about classification, from records: functions that make `Claim.verdict`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
+from functools import reduce
 from statistics import mean
 from typing import Any
 
@@ -126,14 +127,14 @@ def by_setting(runs: Records) -> dict[str, list[dict[str, Any]]]:
 
 
 def better_with(
-    key: str, value: Any, other: Any, free: str | None = None
+    key: str, value: Any, other: Any, free: Sequence[str] = ()
 ) -> Callable[[Records], Verdict]:
     """Is accuracy higher with setting `key` at `value` than at `other`, all else equal, on every
     data set?
 
     Args:
         key: a dot-list key, e.g. "optimizer.name".
-        free: a group of settings that may differ as well, say "optimizer": each side's setting with
+        free: groups of settings that may differ as well, say "optimizer": each side's setting with
             most seeds counts, among equals the one with the lowest training loss.
 
     The ablations are a table of many variants against one network, and judged as such (as in
@@ -148,8 +149,8 @@ def better_with(
             config = records.config_of(r, Config).updated(train={"seed": Config().train.seed})
             has = _value(config, key)
             if has in (value, other) and not _elsewhere_judged(r):
-                open_part = free or key
-                rest = config.updated(**_nested(open_part, _value(Config(), open_part)))
+                defaults = [_nested(part, _value(Config(), part)) for part in free or (key,)]
+                rest = reduce(lambda made, default: made.updated(**default), defaults, config)
                 same = repr(identity(rest)) + r["data"]["fingerprint"] + r["profile"]
                 where[same] = place_of(r)
                 groups.setdefault(same, ([], []))[has != value].append(r)

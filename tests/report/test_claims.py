@@ -127,7 +127,7 @@ def test_a_comparison_needs_runs_that_differ_in_nothing_else(record):
 
 
 def test_each_side_may_have_a_setting_of_its_own_that_test_images_do_not_choose(record):
-    tuned = verdicts.better_with("optimizer.name", "Kar3", "AdamW", free="optimizer")
+    tuned = verdicts.better_with("optimizer.name", "Kar3", "AdamW", free=["optimizer"])
     ours = seeds(record, 70.0, 71.0, 72.0, optimizer__name="Kar3", optimizer__l2_reg=0.0)
     poor = seeds(record, 60.0, 61.0, 62.4, optimizer__name="AdamW")
     lucky = seeds(record, 90.0, 91.0, 92.4, optimizer__name="AdamW", optimizer__lr=0.5)

@@ -17,6 +17,7 @@ from terminator.data.pictures.context import CLASSES, RANGE, SIZES, draw_context
 from terminator.hamburger.segmentation.presets import (
     CONTEXT_SEEDS,
     CONVOLUTION,
+    LARGE,
     LINEAR,
     MATRIX,
     MEAN,
@@ -42,6 +43,13 @@ CLAIMS = tuple(  # claim, the mixer that is better if it is true, the one it is 
         (MEAN, "the global operator as a {} brings more context than a mean over all positions"),
     )
     for mixer, reading in READINGS.items()
+) + (
+    (
+        "the global operator as a convolution brings more context than a depth-wise convolution of "
+        "31x31",
+        CONVOLUTION,
+        LARGE,
+    ),
 )
 
 
