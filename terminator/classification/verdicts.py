@@ -164,7 +164,8 @@ def better_with(
                     names,
                     accuracy_terms(ours[0]),
                 )
-        return everywhere(_in_ablations(found, key, value, other) | places)
+        tables = {} if free else _in_ablations(found, key, value, other)
+        return everywhere(tables | places)
 
     return verdict
 

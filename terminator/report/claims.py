@@ -200,10 +200,21 @@ QUESTIONS: list[
     ("Does the global operator help?", ("the global operator", "trained networks use")),
     ("Do slow scores single out the object?", ("slow scores single out",)),
     ("Does the slow neural loss help?", ("the slow neural loss helps",)),
-    ("Is Kar3 the better optimiser?", ("Kar3 trains better",)),
     (
-        "Do the other parts help (G-IBS, both interactions, RGU)?",
-        ("G-IBS is better", "the hyper interaction", "the hyper-channel", "the gated units"),
+        "Does it learn faster than others, and is Kar3 the better optimiser?",
+        ("Terminator is ahead of", "Kar3 trains better"),
+    ),
+    (
+        "Do the other parts help (G-IBS, both interactions, RGU, Si-GLU, skips, local kernels)?",
+        (
+            "G-IBS is better",
+            "the hyper interaction",
+            "the hyper-channel",
+            "the gated units",
+            "Si-GLU",
+            "tiled outputs",
+            "local kernels",
+        ),
     ),
     (
         "Are published accuracies reached?",
