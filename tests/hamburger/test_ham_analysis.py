@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from terminator.hamburger import analysis, figures, probes, report
+from terminator.hamburger import analysis, figures, probes, report, verdicts
 from terminator.hamburger.analysis import CD10, CD100, HAMS, NMF, VQ10, VQ100, noisy_low_rank
 from terminator.hamburger.gan.runs import GAN, GanRun
 from terminator.hamburger.segmentation.presets import preset
@@ -239,15 +239,15 @@ def errors(values):
 
 
 @pytest.mark.parametrize(
-    ("values", "verdicts"),
+    ("values", "words"),
     [
         ([0.9, 0.3, 0.12, 0.10], ["holds", "holds"]),
         ([0.9, 0.3, 0.35, 0.10], ["does not hold", "does not hold"]),
         ([0.9, 0.8, 0.70, 0.10], ["holds", "does not hold"]),
     ],
 )
-def test_verdicts_on_convergence(values, verdicts):
-    assert [row["verdict"] for row in report._convergence(errors(values))] == verdicts
+def test_verdicts_on_convergence(values, words):
+    assert [row["verdict"] for row in verdicts._convergence(errors(values))] == words
 
 
 def test_verdicts_on_gradients():
@@ -268,14 +268,14 @@ def test_verdicts_on_gradients():
             )
         ]
     )
-    assert [row["verdict"] for row in report._gradients(table)] == [
+    assert [row["verdict"] for row in verdicts._gradients(table)] == [
         "holds",
         "does not hold",
         "holds",
         "undecided",
     ]
     table.loc[0, "full_off"] = 0.1
-    assert report._gradients(table)[0]["verdict"] == "does not hold"
+    assert verdicts._gradients(table)[0]["verdict"] == "does not hold"
 
 
 def gan(frechet, sigma=None, seed=0, right=80.0):
@@ -304,18 +304,18 @@ def test_verdicts_on_gans(without, nmf, sigma, expected):
         "none": [gan(value, seed=seed) for seed, value in enumerate(without)],
         "NMF": [gan(value, sigma, seed) for seed, value in enumerate(nmf)],
     }
-    verdicts = [row["verdict"].partition(" (")[0] for row in report._gan(gans)]
-    assert verdicts == expected
+    words = [row["verdict"].partition(" (")[0] for row in verdicts._gan(gans)]
+    assert words == expected
 
 
 def test_gans_that_draw_other_digits_have_not_learned():
     gans = {"none": [gan(20.0, right=40.0)], "NMF": [gan(10.0, 0.3, right=30.0)]}
-    assert report._gan(gans)[0]["verdict"] == "not learned"
+    assert verdicts._gan(gans)[0]["verdict"] == "not learned"
 
 
 @pytest.mark.parametrize(("after", "more"), [([0.7, 1.1], 2), ([0.4, 1.0], 0)])
 def test_one_networks_spectrum_gives_no_verdict(after, more):
-    (row,) = report._spectrum({"before": [0.5, 1.05], "after": after})
+    (row,) = verdicts._spectrum({"before": [0.5, 1.05], "after": after})
     assert row["verdict"] == "undecided"
     assert f"more in {more} of 2 sums" in row["evidence"]
 

@@ -10,7 +10,7 @@ import torch
 from terminator.bench.mixers import TokenCase
 from terminator.bench.mixers import recorded as costs_recorded
 from terminator.hrrformer import anatomy as inside
-from terminator.hrrformer import report
+from terminator.hrrformer import report, verdicts
 from terminator.hrrformer.longrange import presets
 from terminator.hrrformer.longrange import report as studies
 from terminator.hrrformer.report import PERMUTED, TRAINED, UNTRAINED
@@ -143,7 +143,7 @@ def test_verdicts_follow_the_numbers():
             for n in (1, 2, 4)
         ]
     )
-    found = report.claims(table, structure(0.4, 0.1, 0.1, 0.2), layers, curve)
+    found = verdicts.claims(table, structure(0.4, 0.1, 0.1, 0.2), layers, curve)
     assert found["verdict"].tolist() == [
         "holds",
         "holds",
@@ -170,7 +170,7 @@ def test_verdicts_follow_the_numbers():
             for name in ("hrrformer", "softmax_explicit", "softmax_fused")
         }
     )
-    assert report.claims(short, structure(0, 1, 0, 1), layers, curve)["verdict"][0] == "undecided"
+    assert verdicts.claims(short, structure(0, 1, 0, 1), layers, curve)["verdict"][0] == "undecided"
 
 
 def test_unknown_profiles():
