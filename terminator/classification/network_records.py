@@ -8,9 +8,8 @@ from typing import Any
 
 from terminator.classification.runs import CLASSIFICATION, ClassificationRun
 from terminator.data.images import ImageData
-from terminator.runs import measurements, records
+from terminator.runs import measurements
 from terminator.runs.study import Study
-from terminator.runtime.paths import results_dir
 from terminator.runtime.provenance import device_name
 from terminator.runtime.settings import identity
 
@@ -52,8 +51,7 @@ class NetworkRecord:
 
     def found(self, profile: str) -> dict[str, Any] | None:
         """The same, if it is there."""
-        path = results_dir() / "runs" / self.experiment / self._name(profile) / "record.json"
-        return records.read_record(path) if path.is_file() else None
+        return measurements.found(self.experiment, self._name(profile))
 
     def _name(self, profile: str) -> str:
         """Of the record: other networks, or more seeds of them, are another measurement."""

@@ -64,7 +64,20 @@ def probes(profile: str) -> dict[str, pd.DataFrame]:
             "results": {key: as_rows(table) for key, table in _tables(seeds, draws).items()},
         }
 
-    record = measurements.named(PROBES, f"probes-{profile}", "probes", profile, measured)
+    return _read(measurements.named(PROBES, _name(profile), "probes", profile, measured))
+
+
+def found_probes(profile: str) -> dict[str, pd.DataFrame] | None:
+    """The same, if their record is there."""
+    record = measurements.found(PROBES, _name(profile))
+    return None if record is None else _read(record)
+
+
+def _name(profile: str) -> str:
+    return f"probes-{profile}"
+
+
+def _read(record: dict[str, Any]) -> dict[str, pd.DataFrame]:
     return {key: pd.DataFrame(rows) for key, rows in record["results"].items()}
 
 
@@ -174,6 +187,12 @@ def cost(
 
     record = measurements.latest(COST, profile, measured, device, again)
     return pd.DataFrame(record["rows"]), record
+
+
+def found_slopes(profile: str) -> pd.DataFrame | None:
+    """`slopes` of the newest measurement, if there is one."""
+    record = measurements.newest(COST, profile)
+    return None if record is None else slopes(pd.DataFrame(record["rows"]))
 
 
 def slopes(costs: pd.DataFrame) -> pd.DataFrame:

@@ -131,8 +131,20 @@ def trained_block(found: SegmentationRun, data_dir: str | None = None) -> dict[s
             "results": _look_into(found, DRAWS[profile], data_dir),
         }
 
-    name, seed = f"block-{trained}", found.record["seed"]
-    return measurements.named(PROBES, name, "probes", profile, measured, seed)["results"]
+    seed = found.record["seed"]
+    return measurements.named(PROBES, _of_block(trained), "probes", profile, measured, seed)[
+        "results"
+    ]
+
+
+def found_blocks(runs: Sequence[SegmentationRun]) -> dict[int, dict[str, Any]]:
+    """What `trained_block` found, {seed: ...}, of those runs whose record of it is there."""
+    there = (measurements.found(PROBES, _of_block(run.record["run_id"])) for run in runs)
+    return {record["seed"]: record["results"] for record in there if record}
+
+
+def _of_block(run_id: str) -> str:
+    return f"block-{run_id}"
 
 
 @torch.no_grad()

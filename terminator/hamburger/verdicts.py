@@ -1,168 +1,185 @@
-"""Verdicts on what Hamburger's paper claims, computed from records.
+"""Verdicts on what Hamburger's paper claims, computed from measurements and runs.
 
 Source: the claims are those of arXiv 2109.04553.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from statistics import mean
 from typing import Any
 
 import pandas as pd
-import torch
 
+from terminator.hamburger.analysis import HAMS
 from terminator.hamburger.gan.report import nearer
 from terminator.hamburger.gan.runs import NAMES, GanRun
 from terminator.hamburger.segmentation import report as segmentation
 from terminator.runs.against import against_number
-from terminator.runs.outcomes import HOLDS, NOT, UNDECIDED, Terms, sampled
+from terminator.runs.claims import Judges, Verdict, judged, of_outcome, verdict_rows
+from terminator.runs.outcomes import Outcome, Sample, Terms, sampled
+from terminator.runs.proof import compare
+
+Probes = Mapping[str, pd.DataFrame]  # see probes.probes
+LEADING = 8  # singular values
 
 
 def claims(
-    probes: Mapping[str, pd.DataFrame],
+    probes: Probes,
     slopes: pd.DataFrame,
-    energy: Mapping[str, Sequence[float]],
+    blocks: Mapping[int, Mapping[str, Any]],
     gans: Mapping[str, Sequence[GanRun]],
     context: segmentation.Runs,
     camvid: segmentation.Runs | None = None,
 ) -> pd.DataFrame:
     """The paper's claims, what our records say about each, and a verdict that is computed from
     them.
+
+    Args:
+        blocks: of every seed, see report.trained_block.
     """
     rows = [
-        *_convergence(probes["errors"]),
-        *_gradients(probes["gradients"]),
-        *_cost(slopes),
-        *_spectrum(energy),
+        *verdict_rows(OF_PROBES, probes),
+        *verdict_rows(OF_COST, slopes),
+        *verdict_rows(OF_BLOCKS, blocks),
         *segmentation.claims(context, camvid).to_dict("records"),
-        *_gan(gans),
+        *verdict_rows(
+            {nearer_than(name): partial(_nearer, name) for name in OTHERS if name in gans}, gans
+        ),
+        *verdict_rows(OF_GANS, gans["NMF"]),
     ]
     return pd.DataFrame(rows, columns=["claim", "evidence", "verdict"])
 
 
-def _row(claim: str, evidence: str, holds: bool | None) -> dict[str, str]:
-    verdict = UNDECIDED if holds is None else HOLDS if holds else NOT
-    return {"claim": claim, "evidence": evidence, "verdict": verdict}
+# -- probes ----------------------------------------------------------------------------------------
 
 
-def _convergence(errors: pd.DataFrame) -> list[dict[str, str]]:
-    part = errors[errors["ham"] == "NMF"].sort_values("steps")
-    falls = bool((part["error"].diff().dropna() <= 1e-9).all())
-    start, first, last, floor = (
-        part["error"].iloc[0],
-        part.query("steps == 1")["error"].iloc[0],
-        part["error"].iloc[-1],
-        part["floor"].iloc[0],
+def _errors(probes: Probes) -> pd.DataFrame:
+    errors = probes["errors"]
+    return errors[errors["ham"] == "NMF"].sort_values("steps")
+
+
+def _falls(probes: Probes) -> Verdict:
+    part = _errors(probes)
+    start, last, floor = part["error"].iloc[0], part["error"].iloc[-1], part["floor"].iloc[0]
+    return judged(
+        bool((part["error"].diff().dropna() <= 1e-9).all()),
+        f"{start:.3f} at the start, {last:.3f} after {part['steps'].iloc[-1]} steps; truncated SVD "
+        f"{floor:.3f}",
     )
-    share = (start - first) / (start - last)
-    return [
-        _row(
-            "the error of NMF falls with every step",
-            f"{start:.3f} at the start, {last:.3f} after {part['steps'].iloc[-1]} steps; truncated "
-            f"SVD {floor:.3f}",
-            falls,
-        ),
-        _row(
-            "few steps are enough", f"{share:.0%} of the whole drop in the first step", share > 0.8
-        ),
-    ]
 
 
-def _gradients(table: pd.DataFrame) -> list[dict[str, str]]:
-    rows = []
-    exact = table["full_off"].max()
-    rows.append(
-        _row(
-            "back-propagation through all steps is the map's gradient, the one-step gradient is "
-            "not",
-            f"off finite differences by {exact:.1g} at most; one-step by "
-            f"{table['one_step_off'].min():.1g} at least",
-            bool(exact < 1e-3 < table["one_step_off"].min()),
-        )
+def _few_steps(probes: Probes) -> Verdict:
+    part = _errors(probes)
+    start, last = part["error"].iloc[0], part["error"].iloc[-1]
+    share = (start - part.query("steps == 1")["error"].iloc[0]) / (start - last)
+    return judged(bool(share > 0.8), f"{share:.0%} of the whole drop in the first step")
+
+
+def _exact(probes: Probes) -> Verdict:
+    exact, one_step = (probes["gradients"][key] for key in ("full_off", "one_step_off"))
+    return judged(
+        bool(exact.max() < 1e-3 < one_step.min()),
+        f"off finite differences by {exact.max():.1g} at most; one-step by {one_step.min():.1g} at "
+        "least",
     )
-    for name in dict.fromkeys(table["ham"]):
-        part = table[table["ham"] == name].sort_values("steps").iloc[-1]
-        tail = (
-            part["full_max"] / part["one_step_max"] if part["one_step_max"] > 1e-3 else float("inf")
-        )
-        text = (
-            f"largest |dX| / |G| through all {part['steps']} steps {part['full_max']:.2g}, "
-            f"one-step {part['one_step_max']:.2g}"
-        )
-        rows.append(
-            _row(
-                f"the gradient through all steps is unstable ({name})",
-                text,
-                None if tail == float("inf") else bool(tail > 5),
-            )
-        )
-    return rows
 
 
-def _cost(slopes: pd.DataFrame) -> list[dict[str, str]]:
-    rows, theirs = [], slopes.loc[("attention, written out", "training")]
-    for name in ("NMF", "CD", "VQ"):
-        ours = slopes.loc[(name, "training")]
-        text = ", ".join(
+def _unstable(ham: str, probes: Probes) -> Verdict:
+    """Nothing is said where the one-step gradient vanishes."""
+    table = probes["gradients"]
+    part = table[table["ham"] == ham].sort_values("steps").iloc[-1]
+    full, one_step = part["full_max"], part["one_step_max"]
+    return judged(
+        bool(full > 5 * one_step) if one_step > 1e-3 else None,
+        f"largest |dX| / |G| through all {part['steps']} steps {full:.2g}, one-step {one_step:.2g}",
+    )
+
+
+OF_PROBES: Judges = {
+    "the error of NMF falls with every step": _falls,
+    "few steps are enough": _few_steps,
+    "back-propagation through all steps is the map's gradient, the one-step gradient is not": (
+        _exact
+    ),
+    **{
+        f"the gradient through all steps is unstable ({ham.title})": partial(_unstable, ham.title)
+        for ham in HAMS
+    },
+}
+
+
+# -- cost ------------------------------------------------------------------------------------------
+
+
+def _grows(ham: str, slopes: pd.DataFrame) -> Verdict:
+    ours, theirs = (slopes.loc[(name, "training")] for name in (ham, "attention, written out"))
+    holds = (
+        max(ours["operations"], ours["memory"]) < 1.3
+        and min(theirs["operations"], theirs["memory"]) > 1.7
+    )
+    return judged(
+        bool(holds),
+        ", ".join(
             f"{what} N^{ours[what]:.2f} against N^{theirs[what]:.2f}"
             for what in ("operations", "memory", "time")
-        )
-        holds = (
-            max(ours["operations"], ours["memory"]) < 1.3
-            and min(theirs["operations"], theirs["memory"]) > 1.7
-        )
-        rows.append(
-            _row(
-                f"operations and memory of {name} grow with N, those of attention with its square",
-                text,
-                bool(holds),
-            )
-        )
-    return rows
+        ),
+    )
 
 
-def _spectrum(energy: Mapping[str, Sequence[float]]) -> list[dict[str, str]]:
-    """Of one trained network, and so without a verdict."""
-    before, after = (torch.tensor(energy[key], dtype=torch.float64) for key in ("before", "after"))
-    count = min(8, len(before))
-    more = int((after[:count] > before[:count]).sum())
-    return [
-        _row(
-            "features after the block have more of their energy in the leading singular values",
-            f"first: {before[0]:.2f} before, {after[0]:.2f} after; first {count}: "
-            f"{before[count - 1]:.3f}, {after[count - 1]:.3f}; more in {more} of {count} sums; one "
-            "seed, no verdict with fewer than 3",
-            None,
-        )
-    ]
+OF_COST: Judges = {
+    f"operations and memory of {ham} grow with N, those of attention with its square": partial(
+        _grows, ham
+    )
+    for ham in ("NMF", "CD", "VQ")
+}
 
+
+# -- trained blocks --------------------------------------------------------------------------------
+
+
+def _leading(blocks: Mapping[int, Mapping[str, Any]]) -> Verdict:
+    """By seed: the mean over the first LEADING values of the share that they have together with
+    those before them.
+    """
+
+    def side(when: str) -> list[Sample]:
+        shares = {seed: found["energy"][when][:LEADING] for seed, found in blocks.items()}
+        return [Sample(seed, 100 * mean(part), "", 0.0) for seed, part in shares.items()]
+
+    names = ("share of the energy (%) after the block", "before it")
+    return of_outcome(compare(side("after"), side("before"), names, Terms(None, 1.0, ceiling=None)))
+
+
+OF_BLOCKS: Judges = {
+    "features after the block have more of their energy in the leading singular values": _leading
+}
+
+
+# -- GANs ------------------------------------------------------------------------------------------
 
 USED = 0.05  # |sigma| from which on a context has a say
+OTHERS = ("none", "attention")
 
 
-def _gan(gans: Mapping[str, Sequence[GanRun]]) -> list[dict[str, str]]:
-    rows = []
-    for name in ("none", "attention"):
-        if name in gans and "NMF" in gans:
-            found = nearer(gans, "NMF", name)
-            rows.append(
-                {
-                    "claim": "a GAN with Hamburger comes nearer to the images than one "
-                    f"{NAMES[name]}",
-                    "evidence": f"Frechet distances: {found}",
-                    "verdict": found.said,
-                }
-            )
+def nearer_than(name: str) -> str:
+    """The claim that a Hamburger does better than another context."""
+    return f"a GAN with Hamburger comes nearer to the images than one {NAMES[name]}"
+
+
+def _nearer(name: str, gans: Mapping[str, Sequence[GanRun]]) -> Verdict:
+    found = nearer(gans, "NMF", name)
+    return of_outcome(found)._replace(evidence=f"Frechet distances: {found}")
+
+
+def used(gans: Sequence[GanRun]) -> Outcome:
+    """Whether both contexts of trained GANs have a say."""
     terms = Terms(margin=None, worth=USED, unit="of sigma", digits=3)
-    samples = sampled([r.record for r in gans["NMF"]], _least_sigma)
-    found = against_number(samples, USED, ("least |sigma| after training", "a bound of"), terms)
-    rows.append(
-        {
-            "claim": "the Hamburger is used: sigma leaves 0",
-            "evidence": str(found),
-            "verdict": found.said,
-        }
-    )
-    return rows
+    samples = sampled([r.record for r in gans], _least_sigma)
+    return against_number(samples, USED, ("least |sigma| after training", "a bound of"), terms)
 
 
 def _least_sigma(record: Mapping[str, Any]) -> float:
     return min(abs(value) for value in record["sigmas"].values())
+
+
+OF_GANS: Judges = {"the Hamburger is used: sigma leaves 0": lambda gans: of_outcome(used(gans))}

@@ -32,6 +32,7 @@ MAIN, SHUFFLED = ("Hrrformer", "Hrrformer, permuted pixels")
 IMAGES = {"smoke": 256, "laptop": 512, "paper": 1024}  # test images that the mean maps are means of
 SHOWN = 6  # images whose own maps are kept
 DIGITS = 4  # significant ones of a map that is kept
+CAPACITY_EXPERIMENT = "hrr_capacity"
 # widths, pairs
 CAPACITY = {
     "smoke": ((16, 64, 256), (1, 2, 4, 8, 16, 32, 64, 256)),
@@ -40,12 +41,41 @@ CAPACITY = {
 }
 
 
-def capacity_curve(profile: str, queries: int | None = None) -> pd.DataFrame:
-    """hrr_analysis.capacity_table at the sizes of a profile."""
+def capacity_curve(profile: str) -> pd.DataFrame:
+    """capacity.capacity_table at the sizes of a profile, from a record that is made here if it is
+    missing.
+
+    Raises:
+        ConfigError: for an unknown profile.
+    """
     require_one_of("profile", profile, CAPACITY)
-    return capacity.capacity_table(
-        *CAPACITY[profile], queries=queries or (256 if profile == "smoke" else 2048)
-    )
+    widths, pairs = CAPACITY[profile]
+    queries = 256 if profile == "smoke" else 2048
+
+    def measured() -> dict[str, Any]:
+        table = capacity.capacity_table(widths, pairs, queries=queries)
+        return {
+            "config": {"widths": list(widths), "pairs": list(pairs), "queries": queries},
+            "data": {"title": "random vectors", "fingerprint": "a formula"},
+            "results": {"capacity": measurements.as_rows(table)},
+        }
+
+    name = _of_capacity(profile)
+    return _curve(measurements.named(CAPACITY_EXPERIMENT, name, "probes", profile, measured))
+
+
+def found_capacity(profile: str) -> pd.DataFrame | None:
+    """The same, if its record is there."""
+    record = measurements.found(CAPACITY_EXPERIMENT, _of_capacity(profile))
+    return None if record is None else _curve(record)
+
+
+def _of_capacity(profile: str) -> str:
+    return f"capacity-{profile}"
+
+
+def _curve(record: dict[str, Any]) -> pd.DataFrame:
+    return pd.DataFrame(record["results"]["capacity"])
 
 
 # -- inside networks of the Image task -------------------------------------------------------------

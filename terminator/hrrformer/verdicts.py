@@ -1,90 +1,101 @@
-"""Verdicts on what Hrrformer's paper claims and needs no accuracy, computed from records.
+"""Verdicts on what Hrrformer's paper claims and needs no accuracy, computed from measurements.
 
 Source: the claims are those of arXiv 2305.19534.
 """
+
+from functools import partial
+from typing import Any
 
 import pandas as pd
 
 from terminator.bench import mixer_tables
 from terminator.hrrformer import capacity
-from terminator.hrrformer.report import PERMUTED, TRAINED, UNTRAINED
+from terminator.hrrformer.report import PERMUTED, TRAINED, UNTRAINED, structure
 from terminator.runs.against import against_number
-from terminator.runs.outcomes import HOLDS, NOT, UNDECIDED, Outcome, Sample, Terms
+from terminator.runs.claims import Judges, Verdict, judged, of_outcome, verdict_rows
+from terminator.runs.outcomes import Outcome, Sample, Terms
 from terminator.runs.proof import compare
 
 
-def claims(
-    costs: pd.DataFrame, structure_rows: pd.DataFrame, layers: pd.DataFrame, curve: pd.DataFrame
-) -> pd.DataFrame:
+def claims(costs: pd.DataFrame, inside: dict[str, Any], curve: pd.DataFrame) -> pd.DataFrame:
     """Claims that need no accuracy, the evidence for each, and a verdict computed from it: by seed
     where networks were trained.
 
     Args:
-        structure_rows, layers: see `structure` and `recorded`.
+        costs: of bench.mixers, tokens.
+        inside: see report.recorded.
+        curve: see report.capacity_curve.
     """
-    rows: list[dict[str, str]] = []
+    return pd.DataFrame(
+        [
+            *verdict_rows(OF_COST, costs),
+            *verdict_rows(OF_INSIDE, inside),
+            *verdict_rows(OF_CAPACITY, curve),
+        ]
+    )
 
-    def claim(text: str, evidence: str, word: str) -> None:
-        rows.append({"claim": text, "evidence": evidence, "verdict": word})
 
+# -- cost ------------------------------------------------------------------------------------------
+
+NAMED = {
+    "softmax_explicit": "softmax attention written out",
+    "softmax_fused": "fused softmax attention",
+}
+
+
+def _in_proportion(what: str, costs: pd.DataFrame) -> Verdict:
     growth = mixer_tables.token_growth(costs).loc["hrrformer"]
-    lengths = f"from T = {int(growth['from'])} to {int(growth['to'])}"
-    for what in ("time", "memory"):
-        # below, times are those of calls
-        known = what == "memory" or growth["from"] >= mixer_tables.FAR
-        claim(
-            f"{what} grows in proportion to the sequence",
-            f"power {growth[what]:.2f} {lengths}",
-            _judged(abs(growth[what] - 1) <= 0.1) if known else UNDECIDED,
-        )
-    for other in ("softmax_explicit", "softmax_fused"):
-        ratio, length = _at_longest(costs, other, "low")
-        claim(
-            f"a layer is faster than {_named(other)} at long sequences",
-            f"{ratio:.2g} times at T = {length}",
-            _judged(ratio > 1),
-        )
-        ratio, length = _at_longest(costs, other, "bytes")
-        claim(
-            f"and takes less memory than {_named(other)}",
-            f"{ratio:.2g} times less at T = {length}",
-            _judged(ratio > 1),
-        )
-    for what, column in (
-        ("mean maps of the weights show rows beyond those of the controls", "row_contrast"),
-        ("and do so where only positions can make them", "row_contrast_shuffled"),
-    ):
-        found = _beyond_controls(structure_rows, column)
-        claim(what, str(found), found.said)
-    found = _branch(layers)
-    claim(
-        "the attention branch has a say in the residual stream once trained (a tenth of it)",
-        str(found),
-        found.said,
+    # below, times are those of calls
+    known = what == "memory" or growth["from"] >= mixer_tables.FAR
+    return judged(
+        bool(abs(growth[what] - 1) <= 0.1) if known else None,
+        f"power {growth[what]:.2f} from T = {int(growth['from'])} to {int(growth['to'])}",
     )
-    held = capacity.pairs_held(curve)
-    width = min(held.columns, key=lambda w: abs(w - 64))
-    claim(
-        f"the superposition holds as many pairs as it is given (one per token; D = {width})",
-        f"90 % retrieved up to {held[width].max()} pairs",
-        _judged(bool(held[width].max() >= 1000)),
-    )
-    return pd.DataFrame(rows)
 
 
-def _beyond_controls(table: pd.DataFrame, column: str) -> Outcome:
+def _cheaper(other: str, column: str, words: str, costs: pd.DataFrame) -> Verdict:
+    """At the longest sequence that both were measured at."""
+    wide = costs.dropna(subset="seconds").pivot(
+        index="positions", columns="operator", values=column
+    )
+    last = wide[["hrrformer", other]].dropna().iloc[-1]
+    ratio = last[other] / last["hrrformer"]
+    return judged(bool(ratio > 1), f"{ratio:.2g} times {words}at T = {last.name}")
+
+
+OF_COST: Judges = {
+    **{
+        f"{what} grows in proportion to the sequence": partial(_in_proportion, what)
+        for what in ("time", "memory")
+    },
+    **{
+        f"a layer is faster than {title} at long sequences": partial(_cheaper, other, "low", "")
+        for other, title in NAMED.items()
+    },
+    **{
+        f"a layer takes less memory than {title}": partial(_cheaper, other, "bytes", "less ")
+        for other, title in NAMED.items()
+    },
+}
+
+
+# -- inside trained networks -----------------------------------------------------------------------
+
+
+def _beyond_controls(column: str, inside: dict[str, Any]) -> Verdict:
     """The best head of a trained network against the best one of its untrained start, by seed; the
     best head trained on permuted pixels is what either has to beat.
     """
-    best = table.groupby(["network", "seed"])[column].max()
+    best = structure(inside).groupby(["network", "seed"])[column].max()
     floors = {PERMUTED: float(best[PERMUTED].max())} if PERMUTED in best.index else {}
     terms = Terms(None, 0.1, floors, ceiling=None, unit="of contrast", digits=2)
     names = ("row contrast of the best head", UNTRAINED)
-    return compare(_samples(best[TRAINED]), _samples(best[UNTRAINED]), names, terms)
+    return of_outcome(compare(_samples(best[TRAINED]), _samples(best[UNTRAINED]), names, terms))
 
 
-def _branch(layers: pd.DataFrame) -> Outcome:
+def _branch(inside: dict[str, Any]) -> Outcome:
     """Whether the branch is a tenth of the residual stream after training, mean over layers."""
+    layers = pd.DataFrame(inside["layers"])
     rows = layers[(layers["quantity"] == "branch_ratio") & (layers["network"] == TRAINED)]
     shares = 100 * rows.groupby("seed")["value"].mean()
     names = ("branch over residual (%)", "a tenth,")
@@ -95,23 +106,31 @@ def _samples(by_seed: pd.Series) -> list[Sample]:
     return [Sample(int(seed), float(value), "", 0.0) for seed, value in by_seed.items()]
 
 
-def _judged(holds: bool) -> str:
-    return HOLDS if holds else NOT
+OF_INSIDE: Judges = {
+    "mean maps of the weights show rows beyond those of the controls": partial(
+        _beyond_controls, "row_contrast"
+    ),
+    "mean maps of the weights show rows where only positions can make them": partial(
+        _beyond_controls, "row_contrast_shuffled"
+    ),
+    "the attention branch has a say in the residual stream once trained (a tenth of it)": (
+        lambda inside: of_outcome(_branch(inside))
+    ),
+}
 
 
-def _named(mixer: str) -> str:
-    return {
-        "softmax_explicit": "softmax attention written out",
-        "softmax_fused": "fused softmax attention",
-    }[mixer]
+# -- capacity --------------------------------------------------------------------------------------
+
+WIDTH = 64  # one that all profiles measure
 
 
-def _at_longest(costs: pd.DataFrame, other: str, column: str) -> tuple[float, int]:
-    """Cost of another mixer over Hrrformer's at the longest sequence that both were measured at,
-    and that length.
-    """
-    wide = costs.dropna(subset="seconds").pivot(
-        index="positions", columns="operator", values=column
+def _holds_as_many(curve: pd.DataFrame) -> Verdict:
+    most = capacity.pairs_held(curve)[WIDTH].max()
+    return judged(bool(most >= 1000), f"90 % retrieved up to {most} pairs")
+
+
+OF_CAPACITY: Judges = {
+    f"the superposition holds as many pairs as it is given (one per token; D = {WIDTH})": (
+        _holds_as_many
     )
-    wide = wide[["hrrformer", other]].dropna()
-    return float(wide[other].iloc[-1] / wide["hrrformer"].iloc[-1]), int(wide.index[-1])
+}

@@ -118,6 +118,47 @@ def _surely(found: Outcome, places: int) -> bool:
     return found.test.clear and not found.test.p * places >= LEVEL
 
 
+# -- of measurements -------------------------------------------------------------------------------
+
+Judges = Mapping[str, Callable[[Any], Verdict]]  # {claim: what a measurement says of it}
+
+
+def judged(holds: bool | None, evidence: str) -> Verdict:
+    """What is read off a measurement; None: it tells nothing."""
+    return Verdict(UNDECIDED if holds is None else HOLDS if holds else NOT, evidence)
+
+
+def measured(
+    read: Callable[[str], Any], judge: Callable[[Any], Verdict]
+) -> Callable[[Records], Verdict]:
+    """The verdict on what was measured, in the first profile that has a record of it.
+
+    Args:
+        read: gives a profile's measurement, None where there is none; makes none.
+    """
+
+    def verdict(_: Records) -> Verdict:
+        def of(profile: str) -> Verdict:
+            there = read(profile)
+            return Verdict(NOT_RUN, "no measurement yet") if there is None else judge(there)
+
+        return first_of(of)
+
+    return verdict
+
+
+def verdict_rows(judges: Judges, there: Any) -> list[dict[str, str]]:
+    """A row (claim, evidence, verdict) per claim that a measurement decides."""
+    found = {text: judge(there) for text, judge in judges.items()}
+    return [
+        {"claim": text, "evidence": said.evidence, "verdict": said.said or said.word}
+        for text, said in found.items()
+    ]
+
+
+# -- of runs ---------------------------------------------------------------------------------------
+
+
 def ahead(
     system: System,
     variants: Callable[[str], Mapping[Any, Any]],
@@ -136,6 +177,25 @@ def ahead(
             return of_outcome(compare(runs, a, b))
 
         return first_of(judge)
+
+    return verdict
+
+
+def of_arm(
+    system: System,
+    variants: Callable[[str], Mapping[Any, Any]],
+    label: Any,
+    judge: Callable[[list[Any]], Verdict],
+) -> Callable[[Records], Verdict]:
+    """What the runs of one variant say by themselves. variants: of a profile."""
+
+    def verdict(found: Records) -> Verdict:
+        def of(profile: str) -> Verdict:
+            wanted = {name: c for name, c in variants(profile).items() if name == label}
+            runs = finished(system, wanted, found, profile).get(label)
+            return judge(runs) if runs else Verdict(NOT_RUN, "no runs yet")
+
+        return first_of(of)
 
     return verdict
 

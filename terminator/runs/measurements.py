@@ -37,6 +37,11 @@ def load(profile: str | None = None, experiment: str = BENCHMARK) -> list[dict[s
     return [record for record in found if profile in (None, record["profile"])]
 
 
+def newest(experiment: str, profile: str) -> dict[str, Any] | None:
+    """The last of them, whatever it was measured on, if there is one."""
+    return next(reversed(load(profile, experiment)), None)
+
+
 def add(experiment: str, profile: str, measured: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Measure now, write a record and return it as it will be read.
 
@@ -84,6 +89,12 @@ def latest(
 
 
 # -- once for every name ---------------------------------------------------------------------------
+
+
+def found(experiment: str, name: str) -> dict[str, Any] | None:
+    """The record of this name, if it is there."""
+    path = results_dir() / "runs" / experiment / name / "record.json"
+    return records.read_record(path) if path.is_file() else None
 
 
 def named(

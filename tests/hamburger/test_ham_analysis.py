@@ -14,6 +14,7 @@ from terminator.hamburger.gan.runs import GAN, GanRun
 from terminator.hamburger.segmentation.presets import preset
 from terminator.hamburger.segmentation.runs import SEGMENTATION
 from terminator.runs import records
+from terminator.runs.claims import verdict_rows
 from terminator.runtime.settings import ConfigError
 
 
@@ -234,6 +235,12 @@ def test_features_around_the_block_are_its_input_and_output(trained):
 # -- verdicts --------------------------------------------------------------------------------------
 
 
+def said(judges, measured, count=None):
+    """The words of the first so many claims on what was measured."""
+    chosen = dict(list(judges.items())[:count])
+    return [row["verdict"].partition(" (")[0] for row in verdict_rows(chosen, measured)]
+
+
 def errors(values):
     return pd.DataFrame({"ham": "NMF", "steps": [-1, 0, 1, 6], "error": values, "floor": 0.05})
 
@@ -247,7 +254,7 @@ def errors(values):
     ],
 )
 def test_verdicts_on_convergence(values, words):
-    assert [row["verdict"] for row in verdicts._convergence(errors(values))] == words
+    assert said(verdicts.OF_PROBES, {"errors": errors(values)}, 2) == words
 
 
 def test_verdicts_on_gradients():
@@ -262,20 +269,19 @@ def test_verdicts_on_gradients():
                 "full_off": 1e-7,
             }
             for ham, one_step, full in (
-                ("NMF", 0.2, 0.5),
-                ("VQ, tau 100", 0.5, 45),
-                ("VQ, tau 10", 1e-8, 0.1),
+                (NMF, 0.2, 0.5),
+                (VQ10, 1e-8, 0.1),
+                (VQ100, 0.5, 45),
+                (CD10, 0.2, 1.0),
+                (CD100, 0.2, 1.1),
             )
         ]
-    )
-    assert [row["verdict"] for row in verdicts._gradients(table)] == [
-        "holds",
-        "does not hold",
-        "holds",
-        "undecided",
-    ]
+    ).assign(ham=lambda t: t["ham"].map(lambda ham: ham.title))
+    of_gradients = dict(list(verdicts.OF_PROBES.items())[2:])
+    unstable = ["does not hold", "undecided", "holds", "does not hold", "holds"]
+    assert said(of_gradients, {"gradients": table}) == ["holds", *unstable]
     table.loc[0, "full_off"] = 0.1
-    assert verdicts._gradients(table)[0]["verdict"] == "does not hold"
+    assert said(of_gradients, {"gradients": table}, 1) == ["does not hold"]
 
 
 def gan(frechet, sigma=None, seed=0, right=80.0):
@@ -304,20 +310,31 @@ def test_verdicts_on_gans(without, nmf, sigma, expected):
         "none": [gan(value, seed=seed) for seed, value in enumerate(without)],
         "NMF": [gan(value, sigma, seed) for seed, value in enumerate(nmf)],
     }
-    words = [row["verdict"].partition(" (")[0] for row in verdicts._gan(gans)]
-    assert words == expected
+    nearer = verdicts._nearer("none", gans)
+    assert [nearer.word, *said(verdicts.OF_GANS, gans["NMF"])] == expected
 
 
 def test_gans_that_draw_other_digits_have_not_learned():
     gans = {"none": [gan(20.0, right=40.0)], "NMF": [gan(10.0, 0.3, right=30.0)]}
-    assert verdicts._gan(gans)[0]["verdict"] == "not learned"
+    assert verdicts._nearer("none", gans).word == "not learned"
 
 
-@pytest.mark.parametrize(("after", "more"), [([0.7, 1.1], 2), ([0.4, 1.0], 0)])
-def test_one_networks_spectrum_gives_no_verdict(after, more):
-    (row,) = verdicts._spectrum({"before": [0.5, 1.05], "after": after})
-    assert row["verdict"] == "undecided"
-    assert f"more in {more} of 2 sums" in row["evidence"]
+@pytest.mark.parametrize(
+    ("after", "word"),
+    [
+        ([0.7, 0.8, 0.75], "holds"),
+        ([0.3, 0.31, 0.29], "does not hold"),
+        ([0.7, 0.8], "undecided"),
+        ([], "not run"),
+    ],
+)
+def test_spectra_are_compared_seed_by_seed(after, word):
+    before = [0.5, 0.51, 0.49][: len(after)]
+    blocks = {
+        seed: {"energy": {"before": [a, 1.0], "after": [b, 1.0]}}
+        for seed, (a, b) in enumerate(zip(before, after, strict=True))
+    }
+    assert said(verdicts.OF_BLOCKS, blocks) == [word]
 
 
 # -- figures and bad input -------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from terminator.hrrformer.longrange import presets
 from terminator.hrrformer.longrange import report as studies
 from terminator.hrrformer.report import PERMUTED, TRAINED, UNTRAINED
 from terminator.runs import measurements
+from terminator.runs.claims import verdict_rows
 from terminator.runtime.settings import ConfigError
 
 
@@ -143,7 +144,7 @@ def test_verdicts_follow_the_numbers():
             for n in (1, 2, 4)
         ]
     )
-    found = verdicts.claims(table, structure(0.4, 0.1, 0.1, 0.2), layers, curve)
+    found = verdicts.claims(table, inside_of(structure(0.4, 0.1, 0.1, 0.2), layers), curve)
     assert found["verdict"].tolist() == [
         "holds",
         "holds",
@@ -158,7 +159,7 @@ def test_verdicts_follow_the_numbers():
     ]
     evidence = found["evidence"].tolist()
     assert evidence[0] == "power 1.00 from T = 4096 to 65536"
-    assert evidence[4] == "4.9 times at T = 16384"
+    assert evidence[3] == "4.9 times at T = 16384"
     assert evidence[5] == "0.49 times less at T = 16384"
     assert "row contrast of the best head 0.40 ± 0.00 against untrained -1.00" in evidence[6]
     assert "the better side is not above trained, pixels permuted (0.20)" in evidence[7]
@@ -170,7 +171,13 @@ def test_verdicts_follow_the_numbers():
             for name in ("hrrformer", "softmax_explicit", "softmax_fused")
         }
     )
-    assert verdicts.claims(short, structure(0, 1, 0, 1), layers, curve)["verdict"][0] == "undecided"
+    assert verdict_rows(verdicts.OF_COST, short)[0]["verdict"] == "undecided"
+
+
+def inside_of(rows, layers):
+    """As report.recorded gives them."""
+    rows = rows.assign(mean_map="", device="cpu").to_dict("records")
+    return {"rows": rows, "layers": layers.to_dict("records")}
 
 
 def test_unknown_profiles():

@@ -308,6 +308,7 @@ def steps_sweep(
 # -- verdicts --------------------------------------------------------------------------------------
 
 POOLING = "pooling"  # a mean over all positions: the context that costs least
+LOOKED_INTO = "NMF, one-step"  # whose trained blocks are looked into
 HAMS = ("NMF", "CD tau 10", "VQ tau 10", "CD tau 100", "VQ tau 100")
 CLAIMS = (  # claim, study, arm that is better if it is true, arm it is compared with
     *(
@@ -328,7 +329,7 @@ CLAIMS = (  # claim, study, arm that is better if it is true, arm it is compared
         )
         for ham in HAMS
     ),
-    ("a decomposition is better than attention", "context", "NMF, one-step", "self-attention"),
+    ("a decomposition is better than attention", "context", LOOKED_INTO, "self-attention"),
     *(
         (
             f"the one-step gradient is better than BPTT ({ham})",
