@@ -209,7 +209,8 @@ _PAPER_SWEEP = {
     "train": {"epochs": 15},
     "test": {"drop_last": False},
 }
-_CONTEST_SEEDS = {"smoke": (0,), "laptop": tuple(range(8)), "paper": (0, 1, 2)}
+_SEEDS_OF_NETWORKS = {"smoke": (0,), "laptop": tuple(range(5)), "paper": (0, 1, 2)}
+_SEEDS_OF_OPTIMIZERS = {**_SEEDS_OF_NETWORKS, "laptop": tuple(range(8))}
 
 
 def networks(profile: str) -> Contest:
@@ -229,7 +230,8 @@ def networks(profile: str) -> Contest:
         profile,
     )
     candidates = _NETWORKS | ({"Terminator, Kar3": _SMALL} if profile == "smoke" else {})
-    return _contest("networks", base, candidates, _NETWORK_RATES, sweep, profile)
+    seeds = _SEEDS_OF_NETWORKS[profile]
+    return _contest("networks", base, candidates, _NETWORK_RATES, sweep, profile, seeds)
 
 
 def optimizers(profile: str) -> Contest:
@@ -244,7 +246,8 @@ def optimizers(profile: str) -> Contest:
         },
         profile,
     )
-    return _contest("optimizers", base, _OPTIMIZERS, _OPTIMIZER_RATES, sweep, profile)
+    seeds = _SEEDS_OF_OPTIMIZERS[profile]
+    return _contest("optimizers", base, _OPTIMIZERS, _OPTIMIZER_RATES, sweep, profile, seeds)
 
 
 def _contest(
@@ -254,10 +257,11 @@ def _contest(
     rates: Mapping[str, tuple[float, ...]],
     sweep: dict[str, Any],
     profile: str,
+    seeds: tuple[int, ...],
 ) -> Contest:
     if profile == "smoke":  # a sweep is seen at work with two rates as well as with three
         rates = {label: found[1:] for label, found in rates.items()}
-    return Contest(experiment, base, candidates, rates, sweep, _CONTEST_SEEDS[profile])
+    return Contest(experiment, base, candidates, rates, sweep, seeds)
 
 
 def precision(profile: str) -> Study:

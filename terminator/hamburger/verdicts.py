@@ -92,6 +92,7 @@ def _unstable(ham: str, probes: Probes) -> Verdict:
     return judged(
         bool(full > 5 * one_step) if one_step > 1e-3 else None,
         f"largest |dX| / |G| through all {part['steps']} steps {full:.2g}, one-step {one_step:.2g}",
+        "data on which the one-step gradient does not vanish",
     )
 
 

@@ -45,11 +45,11 @@ NAMED = {
 
 def _in_proportion(what: str, costs: pd.DataFrame) -> Verdict:
     growth = mixer_tables.token_growth(costs).loc["hrrformer"]
-    # below, times are those of calls
     known = what == "memory" or growth["from"] >= mixer_tables.FAR
     return judged(
         bool(abs(growth[what] - 1) <= 0.1) if known else None,
         f"power {growth[what]:.2f} from T = {int(growth['from'])} to {int(growth['to'])}",
+        f"lengths from {mixer_tables.FAR} tokens on; below, times are those of calls",
     )
 
 

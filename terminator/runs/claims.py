@@ -123,9 +123,13 @@ def _surely(found: Outcome, places: int) -> bool:
 Judges = Mapping[str, Callable[[Any], Verdict]]  # {claim: what a measurement says of it}
 
 
-def judged(holds: bool | None, evidence: str) -> Verdict:
-    """What is read off a measurement; None: it tells nothing."""
-    return Verdict(UNDECIDED if holds is None else HOLDS if holds else NOT, evidence)
+def judged(holds: bool | None, evidence: str, settles: str = "") -> Verdict:
+    """What is read off a measurement. holds: None if it tells nothing; then settles says what
+    would.
+    """
+    if holds is None:
+        return Verdict(UNDECIDED, evidence, settles=settles)
+    return Verdict(HOLDS if holds else NOT, evidence)
 
 
 def measured(
