@@ -276,7 +276,8 @@ RULE = (
     "*undecided*: with the difference that this study would have seen (power 80 %); *not learned*: "
     "the better side is not above what a trivial answer reaches. Ours reach a published number "
     f"where the 95 % interval of our mean is above that number less {CLOSE} points; lossy copies, "
-    "parts and other sizes of the data, and other numbers of epochs, never count."
+    "parts and other sizes of the data, and other numbers of epochs, never count. What claims of "
+    "cost, gradients and capacity say is read off measurements, the newest of a kind."
 )
 
 
