@@ -37,20 +37,6 @@ def _of_blocks(judge: Callable[[Any], Verdict], runs: Sequence[SegmentationRun])
 
 CLAIMS = [
     *(
-        _claim(text, measured(read, judge), settles=MEASURED)
-        for read, judges in (
-            (probes.found_probes, verdicts.OF_PROBES),
-            (probes.found_slopes, verdicts.OF_COST),
-        )
-        for text, judge in judges.items()
-    ),
-    *(
-        _claim(
-            text, of_arm(SEGMENTATION, context_arms, report.LOOKED_INTO, partial(_of_blocks, judge))
-        )
-        for text, judge in verdicts.OF_BLOCKS.items()
-    ),
-    *(
         _claim(text, ahead(SEGMENTATION, ARMS[study], a, b, mixers.compare))
         for text, study, a, b in report.CLAIMS
     ),
@@ -63,6 +49,20 @@ CLAIMS = [
     *(
         _claim(text, of_arm(GAN, gan_study, "NMF", judge), GAN.task)
         for text, judge in verdicts.OF_GANS.items()
+    ),
+    *(
+        _claim(
+            text, of_arm(SEGMENTATION, context_arms, report.LOOKED_INTO, partial(_of_blocks, judge))
+        )
+        for text, judge in verdicts.OF_BLOCKS.items()
+    ),
+    *(
+        _claim(text, measured(read, judge), settles=MEASURED)
+        for read, judges in (
+            (probes.found_probes, verdicts.OF_PROBES),
+            (probes.found_slopes, verdicts.OF_COST),
+        )
+        for text, judge in judges.items()
     ),
     *(  # of Terminator's operator, by the task of this notebook
         _claim(
