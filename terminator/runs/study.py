@@ -185,11 +185,40 @@ def run_study(
 ) -> dict[Any, list[Any]]:
     """The runs of a study, {label: one per seed}; all variants with the first seed come first.
 
-    A training that diverges is said and left out: its label has fewer runs, or none.
+    Where no seeds are given, finished runs of other seeds count as well (`with_further`). A
+    training that diverges is said and left out: its label has fewer runs, or none.
 
     Raises:
         as System.run, but for TrainingDiverged.
     """
+    found = _run(system, study, profile, seeds, device)
+    return found if seeds else with_further(system, study, profile, found)
+
+
+def with_further(
+    system: System, study: Study, profile: str, found: Mapping[Any, Sequence[Any]]
+) -> dict[Any, list[Any]]:
+    """Those runs and, in order of their seeds, finished ones of other seeds whose records are here,
+    made on the same kind of machine: what a notebook shows and what the tables say are of the same
+    runs.
+
+    Args:
+        found: {label: runs} of the study.
+    """
+    there = study_records(system, study, profile)
+    return {label: [*runs, *_others(system, runs, there[label])] for label, runs in found.items()}
+
+
+def _others(system: System, runs: Sequence[Any], there: Sequence[dict[str, Any]]) -> list[Any]:
+    seen = {run.record["seed"] for run in runs}
+    machines = {run.record["device"] for run in runs}
+    further = {r["seed"]: r for r in there if r["seed"] not in seen and r["device"] in machines}
+    return [system.of_record(record) for record in further.values()]
+
+
+def _run(
+    system: System, study: Study, profile: str, seeds: Sequence[int], device: str
+) -> dict[Any, list[Any]]:
     found: dict[Any, list[Any]] = {label: [] for label in study.variants}
     for wanted in study_runs(system, study, profile, seeds, device):
         try:
@@ -218,7 +247,7 @@ def run_finals(
     found: dict[str, list[Any]] = {}
 
     def diverged(left: Rates) -> list[str]:
-        found.update(run_study(system, contest.final(firsts(left)), profile, seeds, device))
+        found.update(_run(system, contest.final(firsts(left)), profile, seeds, device))
         count = len(tuple(seeds) or contest.seeds)
         return [label for label in left if len(found[label]) < count]
 

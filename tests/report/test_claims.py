@@ -14,6 +14,7 @@ from terminator.hypertransformer import claims as hypertransformer
 from terminator.hypertransformer.fewshot.presets import preset, study
 from terminator.report import claims
 from terminator.runs import comparison, literature
+from terminator.runs.claims import Verdict, judged, measured
 from terminator.runs.outcomes import HOLDS, NOT, NOT_LEARNED, NOT_RUN, SAME, UNDECIDED
 from terminator.runtime.settings import to_dict
 
@@ -335,3 +336,15 @@ def test_an_empty_folder_gives_a_page_of_nothing_run():
     text = claims.page(claims.judged())
     assert f"not run: {len(claims.CLAIMS)}" in text
     assert "0 runs of 0 settings" in text
+
+
+def test_a_measurement_speaks_in_the_first_profile_that_has_one():
+    there = {"laptop": 3.0}
+    verdict = measured(there.get, lambda value: judged(value > 2, f"{value:.1f}"))
+    assert verdict([]) == Verdict("holds", "3.0, laptop")
+    there["paper"] = 1.0
+    assert verdict([]).word == "does not hold"
+    assert measured({}.get, lambda value: judged(True, ""))([]).word == NOT_RUN
+    assert judged(None, "0.0", "a longer one") == Verdict(
+        "undecided", "0.0", settles="a longer one"
+    )

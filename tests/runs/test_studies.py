@@ -16,9 +16,9 @@ from terminator.classification.config import Config
 from terminator.classification.runs import CLASSIFICATION
 from terminator.classification.studies import FULL
 from terminator.data import DatasetNotFound
-from terminator.runs import comparison, literature
-from terminator.runs.study import Contest, Study, run_study, study_records
-from terminator.runtime.settings import changed_settings
+from terminator.runs import comparison, literature, records
+from terminator.runs.study import Contest, Study, run_study, study_records, with_further
+from terminator.runtime.settings import changed_settings, to_dict
 
 PROFILES = ("smoke", "laptop", "paper")
 ANY_PROFILE = pytest.mark.parametrize("profile", PROFILES)
@@ -173,8 +173,27 @@ def test_runs_and_records_of_a_study(tiny_config, stripes, monkeypatch):
     }
     assert study_records(CLASSIFICATION, study, "laptop") == {"full": [], "no skips": []}
     assert len(run_study(CLASSIFICATION, study, "smoke", seeds=[5])["full"]) == 1
+    order.clear()
+    again = run_study(CLASSIFICATION, study, "smoke")  # the fifth counts, and nothing is trained
+    assert [run.record["seed"] for run in again["full"]] == [3, 4, 5]
+    assert [run.record["seed"] for run in again["no skips"]] == [3, 4, 5]
+    assert order == [(True, 3), (False, 3), (True, 4), (False, 4)]
     other = Study("study", {"no RGUs": config.updated("model.rgu=False")}, (3,))
     assert study_records(CLASSIFICATION, other, "smoke") == {"no RGUs": []}
+
+
+def test_seeds_of_another_machine_do_not_join(tiny_config, stripes, tmp_path):
+    config = tiny_config(train={"epochs": 1})
+    study = Study("study", {"full": config}, (0,))
+    own = CLASSIFICATION.run(config, "study", "smoke")
+    for seed, device in ((1, own.record["device"]), (2, "another machine")):
+        further = {**own.record, "seed": seed, "device": device, "run_id": f"run-s{seed}"}
+        further["config"] = config.updated(train={"seed": seed})
+        folder = own.folder.with_name(f"run-s{seed}")
+        further["config"] = to_dict(further["config"])
+        records.write_record(folder / "record.json", further)
+    found = with_further(CLASSIFICATION, study, "smoke", {"full": [own]})
+    assert [run.record["seed"] for run in found["full"]] == [0, 1]
 
 
 def test_records_of_a_substitute_count(tiny_config, stripes):

@@ -11,6 +11,7 @@ from terminator.hamburger.gan.runs import GAN, NAMES, GanRun
 from terminator.runs.comparison import deviation
 from terminator.runs.outcomes import Outcome, Terms, sampled, values_text
 from terminator.runs.proof import compare
+from terminator.runs.study import Study, with_further
 from terminator.runs.wanted import Wanted
 
 EXPERIMENT = "gan"
@@ -34,7 +35,8 @@ def run_study(
     found: dict[str, list[GanRun]] = {}
     for wanted in study_runs(profile, seeds, device):
         found.setdefault(wanted.label, []).append(wanted.run())
-    return found
+    whole = Study(EXPERIMENT, study(profile), ())
+    return found if seeds else with_further(GAN, whole, profile, found)
 
 
 def table(study_runs: Mapping[str, Sequence[GanRun]]) -> pd.DataFrame:

@@ -101,10 +101,14 @@ def announced(profile: str, context: Mapping[str, Sequence[SegmentationRun]]) ->
     context study; before any result.
     """
     seeds = len(CONTEXT_SEEDS[profile])
-    pairs = [[r.miou() for r in context[name]] for name in ("pooling", "self-attention")]
-    if min(map(len, pairs)) < SEEDS or seeds < SEEDS:
+    first, second = (
+        {r.record["seed"]: r.miou() for r in context[name]}
+        for name in ("pooling", "self-attention")
+    )
+    pairs = first.keys() & second.keys()
+    if min(len(pairs), seeds) < SEEDS:
         return f"{seeds} seed: no verdict, whatever the difference"
-    spread = stdev(a - b for a, b in zip(*pairs, strict=True))
+    spread = stdev(first[seed] - second[seed] for seed in sorted(pairs))
     return power.announced(seeds, spread, "of attention less pooling, above")
 
 

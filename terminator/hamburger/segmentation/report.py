@@ -25,7 +25,7 @@ from terminator.hamburger.segmentation.presets import (
 from terminator.hamburger.segmentation.runs import SEGMENTATION, SegmentationRun
 from terminator.runs.comparison import deviation
 from terminator.runs.outcomes import values_text
-from terminator.runs.study import Study, study_records
+from terminator.runs.study import Study, study_records, with_further
 from terminator.runs.wanted import Wanted
 from terminator.runtime.settings import ConfigError
 
@@ -116,7 +116,7 @@ def _runs(
     data_dir: str | None = None,
 ) -> dict[str, list[SegmentationRun]]:
     """All arms with the first seed, then all with the second, ...: a part of them is a comparison
-    already.
+    already. Other seeds count as in runs.study.run_study.
     """
     found: dict[str, list[SegmentationRun]] = {label: [] for label in arms}
     try:
@@ -125,7 +125,8 @@ def _runs(
         data = None
     for wanted in _wanted(arms, experiment, profile, seeds, device):
         found[wanted.label].append(wanted.run(data=data, data_dir=data_dir))
-    return found
+    whole = Study(experiment, arms, ())
+    return found if seeds else with_further(SEGMENTATION, whole, profile, found)
 
 
 def _wanted(

@@ -20,6 +20,7 @@ from terminator.runs import measurements
 from terminator.runs.comparison import deviation
 from terminator.runs.finished import FinishedRun
 from terminator.runs.outcomes import values_text
+from terminator.runs.study import Study, with_further
 from terminator.runs.wanted import Wanted
 from terminator.runtime import provenance
 
@@ -47,12 +48,15 @@ def run_study(
     data: EpisodeData | None = None,
     need_model: bool = False,
 ) -> dict[str, list[FinishedRun]]:
-    """All runs of a study by label, see presets.study."""
+    """All runs of a study by label, see presets.study; other seeds count as in
+    runs.study.run_study.
+    """
     found: dict[str, list[FinishedRun]] = {}
     for wanted in study_runs(name, profile, seeds, device):
         run = wanted.run(data=data, need_model=need_model)
         found.setdefault(wanted.label, []).append(run)
-    return found
+    whole = Study(EXPERIMENT, study(name, profile), ())
+    return found if seeds else with_further(FEW_SHOT, whole, profile, found)
 
 
 def main_run(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> Wanted:
