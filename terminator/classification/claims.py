@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from terminator.classification import control_study, controls, rollout
+from terminator.classification import control_study, controls, rollout, studies
 from terminator.classification.headline import follows_the_log
 from terminator.classification.runs import CLASSIFICATION
 from terminator.classification.verdicts import (
@@ -10,6 +10,7 @@ from terminator.classification.verdicts import (
     keeps_accuracy_when_calibrated,
     reaches,
     sequences_reach,
+    wins,
 )
 from terminator.classification.verdicts_inside import (
     by_controls,
@@ -30,7 +31,6 @@ def _claim(
 
 
 ASKED = "not claimed by the paper, asked by its readers"
-OF_A_NETWORK = ("network", "model", "optimizer")  # groups that go with the choice of a network
 PAIRS = "settled at this size; at full size: paper runs of both sides, three seeds on one machine"
 CLAIMS = [
     _claim(
@@ -90,7 +90,7 @@ CLAIMS = [
             f"Kar3 trains better than {other}",
             source,
             "12_convergence",
-            better_with("optimizer.name", "Kar3", other, free=["optimizer"]),
+            wins(studies.optimizers, "Kar3", other),
             PAIRS,
         )
         for other, source in (
@@ -105,10 +105,14 @@ CLAIMS = [
             f"Terminator is ahead of {title} after the same few epochs",
             PAPER,
             "12_convergence",
-            better_with("network.name", "terminator", name, free=OF_A_NETWORK),
+            wins(studies.networks, "Terminator, Kar3", label),
             PAIRS,
         )
-        for name, title in (("resnet18", "ResNet-18"), ("ccnn", "CCNN-4,140"))
+        for label, title in (
+            ("ResNet-18, SGD", "ResNet-18"),
+            ("CCNN-4,140, AdamW", "CCNN-4,140 as released"),
+            ("CCNN-4,140 (plain), AdamW", "CCNN-4,140 in a plain form"),
+        )
     ),
     _claim(
         "G-IBS is better than batch standardisation",

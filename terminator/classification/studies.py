@@ -179,11 +179,16 @@ _NETWORKS = {  # each with the optimiser that it is usually trained with
         "model": {"omega_0": 4231.57},
         "optimizer": {"name": "AdamW", "weight_decay": 1e-4},
     },
+    "CCNN-4,140 (plain), AdamW": {  # our first reading: at small sizes it learns faster
+        "network": {"name": "ccnn"},
+        "optimizer": {"name": "AdamW", "weight_decay": 1e-4},
+    },
 }
 _NETWORK_RATES = {
     "Terminator, Kar3": (0.0004, 0.0012, 0.0036),
     "ResNet-18, SGD": (0.005, 0.02, 0.08),
     "CCNN-4,140, AdamW": (0.003, 0.01, 0.03),
+    "CCNN-4,140 (plain), AdamW": (0.003, 0.01, 0.03),
 }
 _OPTIMIZERS = {
     name: {"optimizer": {"name": name}} for name in ("Kar3", "Kar2", "Lion", "AdamW", "SGD")
@@ -214,7 +219,9 @@ _SEEDS_OF_OPTIMIZERS = {**_SEEDS_OF_NETWORKS, "laptop": tuple(range(8))}
 
 
 def networks(profile: str) -> Contest:
-    """Terminator, ResNet-18 and CCNN on the same data, batch, augmentation, schedule and epochs."""
+    """Terminator, ResNet-18 and both forms of CCNN on the same data, batch, augmentation, schedule
+    and epochs.
+    """
     base, sweep = of_profile(
         {
             "smoke": (_SMOKE, _SMOKE_SWEEP),
@@ -229,7 +236,10 @@ def networks(profile: str) -> Contest:
         },
         profile,
     )
-    candidates = _NETWORKS | ({"Terminator, Kar3": _SMALL} if profile == "smoke" else {})
+    candidates = dict(_NETWORKS)
+    if profile == "smoke":
+        candidates["Terminator, Kar3"] = _SMALL
+        del candidates["CCNN-4,140 (plain), AdamW"]
     seeds = _SEEDS_OF_NETWORKS[profile]
     return _contest("networks", base, candidates, _NETWORK_RATES, sweep, profile, seeds)
 
@@ -259,6 +269,7 @@ def _contest(
     profile: str,
     seeds: tuple[int, ...],
 ) -> Contest:
+    rates = {label: rates[label] for label in candidates}
     if profile == "smoke":  # a sweep is seen at work with two rates as well as with three
         rates = {label: found[1:] for label, found in rates.items()}
     return Contest(experiment, base, candidates, rates, sweep, seeds)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
-from functools import reduce
 from statistics import mean
 from typing import Any
 
@@ -32,7 +31,7 @@ from terminator.runs.outcomes import (
     sampled,
 )
 from terminator.runs.proof import compare
-from terminator.runs.study import Study
+from terminator.runs.study import Contest, Study
 from terminator.runtime.settings import identity, to_dict
 
 CLOSE = 0.5  # points of accuracy below a published number that still count as reached
@@ -126,16 +125,12 @@ def by_setting(runs: Records) -> dict[str, list[dict[str, Any]]]:
 # -- parts and settings ----------------------------------------------------------------------------
 
 
-def better_with(
-    key: str, value: Any, other: Any, free: Sequence[str] = ()
-) -> Callable[[Records], Verdict]:
+def better_with(key: str, value: Any, other: Any) -> Callable[[Records], Verdict]:
     """Is accuracy higher with setting `key` at `value` than at `other`, all else equal, on every
     data set?
 
     Args:
-        key: a dot-list key, e.g. "optimizer.name".
-        free: groups of settings that may differ as well, say "optimizer": each side's setting with
-            most seeds counts, among equals the one with the lowest training loss.
+        key: a dot-list key, e.g. "model.rgu".
 
     The ablations are a table of many variants against one network, and judged as such (as in
     notebook 13).
@@ -149,25 +144,53 @@ def better_with(
             config = records.config_of(r, Config).updated(train={"seed": Config().train.seed})
             has = _value(config, key)
             if has in (value, other) and not _elsewhere_judged(r):
-                defaults = [_nested(part, _value(Config(), part)) for part in free or (key,)]
-                rest = reduce(lambda made, default: made.updated(**default), defaults, config)
+                rest = config.updated(**_nested(key, _value(Config(), key)))
                 same = repr(identity(rest)) + r["data"]["fingerprint"] + r["profile"]
                 where[same] = place_of(r)
                 groups.setdefault(same, ([], []))[has != value].append(r)
         for same, sides in groups.items():
             if all(sides):
-                ours, theirs = (_chosen(side) for side in sides)
                 names = (_named(key, value), _named(key, other))
-                places[where[same]] = compare(
-                    sampled(ours, accuracy_of),
-                    sampled(theirs, accuracy_of),
-                    names,
-                    accuracy_terms(ours[0]),
-                )
-        tables = {} if free else _in_ablations(found, key, value, other)
-        return everywhere(tables | places)
+                places[where[same]] = _compared(sides, names)
+        return everywhere(_in_ablations(found, key, value, other) | places)
 
     return verdict
+
+
+def wins(make: Callable[[str], Contest], a: str, b: str) -> Callable[[Records], Verdict]:
+    """Does candidate a of a contest reach a higher accuracy than b, each at a rate of its own: the
+    one with most seeds, among equals that with the lowest training loss?
+
+    Args:
+        make: gives a profile's contest; the first profile that has runs of both speaks.
+    """
+
+    def verdict(found: Records) -> Verdict:
+        for profile in PROFILES:
+            contest = make(profile)
+            if {a, b} <= contest.candidates.keys():
+                sides = [_at_a_rate(contest, label, found, profile) for label in (a, b)]
+                if all(sides):
+                    return everywhere({place_of(sides[0][0]): _compared(sides, (a, b))})
+        return Verdict(NOT_RUN, "no runs of both sides yet")
+
+    return verdict
+
+
+def _at_a_rate(contest: Contest, label: str, found: Records, profile: str) -> Records:
+    """The final runs of a candidate."""
+    there = [r for r in found if (r["profile"], r["experiment"]) == (profile, contest.experiment)]
+    first = {name: rates[0] for name, rates in contest.rates.items()}
+    at = {
+        rate: contest.final({**first, label: rate}).variants[label] for rate in contest.rates[label]
+    }
+    runs = [run for group in CLASSIFICATION.records_of(at, there).values() for run in group]
+    return _chosen(runs) if runs else []
+
+
+def _compared(sides: Sequence[Records], names: tuple[str, str]) -> Outcome:
+    ours, theirs = (sampled(_chosen(side), accuracy_of) for side in sides)
+    return compare(ours, theirs, names, accuracy_terms(sides[0][0]))
 
 
 def _named(key: str, value: Any) -> str:

@@ -127,19 +127,33 @@ def test_a_comparison_needs_runs_that_differ_in_nothing_else(record):
     assert "no verdict with fewer than 3" in verdict(mixed + few).evidence
 
 
-def test_each_side_may_have_a_setting_of_its_own_that_test_images_do_not_choose(record):
-    tuned = verdicts.better_with("optimizer.name", "Kar3", "AdamW", free=["optimizer"])
-    ours = seeds(record, 70.0, 71.0, 72.0, optimizer__name="Kar3", optimizer__l2_reg=0.0)
-    poor = seeds(record, 60.0, 61.0, 62.4, optimizer__name="AdamW")
-    lucky = seeds(record, 90.0, 91.0, 92.4, optimizer__name="AdamW", optimizer__lr=0.5)
-    for run in lucky:
-        run["epochs"] = [run["epochs"][-1] | {"loss": 99.0}]
-    assert tuned(ours + poor + lucky).word == HOLDS
-    for run in poor:
-        run["epochs"] = [run["epochs"][-1] | {"loss": 999.0}]
-    assert tuned(ours + poor + lucky).word == NOT
+def test_each_candidate_has_a_rate_of_its_own_that_test_images_do_not_choose(record):
+    contest = studies.optimizers("laptop")
+    first = {name: rates[0] for name, rates in contest.rates.items()}
+
+    def of(name, rate, *values, loss=1.0):
+        made = []
+        for seed, value in enumerate(values):
+            run = like(record, value, seed=seed) | {"experiment": "optimizers", "profile": "laptop"}
+            config = contest.final({**first, name: rate}).variants[name]
+            run["config"] = to_dict(config.updated(train={"seed": seed}))
+            run["epochs"] = [run["epochs"][-1] | {"loss": loss}]
+            made.append(run)
+        return made
+
+    wins = verdicts.wins(studies.optimizers, "Kar3", "AdamW")
+    ours = of("Kar3", 0.0012, 70.0, 71.0, 72.0)
+    poor = of("AdamW", 0.003, 60.0, 61.0, 62.4)
+    lucky = of("AdamW", 0.01, 90.0, 91.0, 92.4, loss=99.0)
+    found = wins(ours + poor + lucky)
+    assert (found.word, "1 epochs, laptop)" in found.evidence) == (HOLDS, False)
+    assert "3 epochs, laptop)" in found.evidence
+    assert wins(ours + of("AdamW", 0.003, 60.0, 61.0, 62.4, loss=999.0) + lucky).word == NOT
+    longer = of("AdamW", 0.003, 60.0, 61.0, 62.4, 61.5, loss=999.0)
+    assert wins(ours + longer + lucky).word == HOLDS  # most seeds first
     sweep = [run | {"experiment": "optimizers-rates"} for run in ours + lucky]
-    assert tuned(sweep).word == NOT_RUN  # they chose a rate
+    assert wins(sweep).word == NOT_RUN  # they chose a rate
+    assert wins(ours).word == NOT_RUN
 
 
 def test_parts_are_judged_as_the_table_of_ablations_is(record):
