@@ -152,6 +152,7 @@ class Loop(Generic[C]):
     def _observe(self, epoch: int) -> None:
         """Add to `observed` what is seen inside (epoch 0: before training), if asked for."""
 
+    @torch.enable_grad()  # also for who asks for a trained network where gradients are switched off
     def fit(self) -> list[Row]:
         """Train to the last epoch, going on from the checkpoint if there is one.
 

@@ -55,6 +55,18 @@ def test_it_learns_what_can_be_learnt(tiny_model, tiny_config, tiny_data, optimi
     assert trainer.evaluate("calibrated")["accuracy"] > 70
 
 
+def test_it_trains_where_gradients_are_switched_off(tiny_model, tiny_config, tiny_data):
+    """A network that is asked for by what only looks into it may have to be trained first."""
+    made = []
+    for enabled in (True, False):
+        trainer = Trainer(tiny_model(), tiny_config(), tiny_data())
+        with torch.set_grad_enabled(enabled):
+            trainer.fit()
+            assert torch.is_grad_enabled() == enabled
+        made.append(weights(trainer.model))
+    assert equal(*made)
+
+
 def test_a_row_per_epoch_with_every_term_by_name(tiny_model, tiny_config, tiny_data):
     rows = Trainer(tiny_model(), tiny_config(), tiny_data()).fit()
     assert [row["epoch"] for row in rows] == [1, 2]
