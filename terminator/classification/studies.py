@@ -214,8 +214,7 @@ _PAPER_SWEEP = {
     "train": {"epochs": 15},
     "test": {"drop_last": False},
 }
-_SEEDS_OF_NETWORKS = {"smoke": (0,), "laptop": tuple(range(5)), "paper": (0, 1, 2)}
-_SEEDS_OF_OPTIMIZERS = {**_SEEDS_OF_NETWORKS, "laptop": tuple(range(8))}
+_CONTEST_SEEDS = {"smoke": (0,), "laptop": tuple(range(8)), "paper": (0, 1, 2)}
 
 
 def networks(profile: str) -> Contest:
@@ -240,8 +239,7 @@ def networks(profile: str) -> Contest:
     if profile == "smoke":
         candidates["Terminator, Kar3"] = _SMALL
         del candidates["CCNN-4,140 (plain), AdamW"]
-    seeds = _SEEDS_OF_NETWORKS[profile]
-    return _contest("networks", base, candidates, _NETWORK_RATES, sweep, profile, seeds)
+    return _contest("networks", base, candidates, _NETWORK_RATES, sweep, profile)
 
 
 def optimizers(profile: str) -> Contest:
@@ -256,8 +254,7 @@ def optimizers(profile: str) -> Contest:
         },
         profile,
     )
-    seeds = _SEEDS_OF_OPTIMIZERS[profile]
-    return _contest("optimizers", base, _OPTIMIZERS, _OPTIMIZER_RATES, sweep, profile, seeds)
+    return _contest("optimizers", base, _OPTIMIZERS, _OPTIMIZER_RATES, sweep, profile)
 
 
 def _contest(
@@ -267,12 +264,11 @@ def _contest(
     rates: Mapping[str, tuple[float, ...]],
     sweep: dict[str, Any],
     profile: str,
-    seeds: tuple[int, ...],
 ) -> Contest:
     rates = {label: rates[label] for label in candidates}
     if profile == "smoke":  # a sweep is seen at work with two rates as well as with three
         rates = {label: found[1:] for label, found in rates.items()}
-    return Contest(experiment, base, candidates, rates, sweep, seeds)
+    return Contest(experiment, base, candidates, rates, sweep, _CONTEST_SEEDS[profile])
 
 
 def precision(profile: str) -> Study:
