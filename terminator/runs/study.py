@@ -242,9 +242,10 @@ def run_finals(
         rates: {candidate: learning rates, the best first} (comparison.ranked_rates).
 
     A rate at which a candidate diverges with any seed, now that it trains on all images, gives way
-    to its next one.
+    to its next one. Other seeds count as in `run_study`.
     """
     found: dict[str, list[Any]] = {}
+    at = firsts(rates)
 
     def diverged(left: Rates) -> list[str]:
         found.update(_run(system, contest.final(firsts(left)), profile, seeds, device))
@@ -253,7 +254,8 @@ def run_finals(
 
     for label, rate, following in give_way(rates, diverged):
         say(f"{label}: at {rate:g} not every seed trains to the end; next {following:g}")
-    return found
+        at[label] = following
+    return found if seeds else with_further(system, contest.final(at), profile, found)
 
 
 def study_records(system: System, study: Study, profile: str) -> dict[Any, list[dict[str, Any]]]:
