@@ -141,8 +141,9 @@ def miou_dots(table: pd.DataFrame, title: str | None = None) -> Figure:
     figure = new_figure(7.0, 1.2 + 0.29 * len(table), title)
     axis = figure.subplots()
     heights = np.arange(len(table))
-    seeds = int(table["seeds"].max())
-    label = f"mean of {seeds} seeds; bar: their standard deviation" if seeds > 1 else "one seed"
+    least, most = int(table["seeds"].min()), int(table["seeds"].max())
+    seeds = f"{most}" if least == most else f"{least} to {most}"
+    label = f"mean of {seeds} seeds; bar: their standard deviation" if most > 1 else "one seed"
     axis.errorbar(
         table["miou"],
         heights,
