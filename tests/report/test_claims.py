@@ -362,3 +362,14 @@ def test_a_measurement_speaks_in_the_first_profile_that_has_one():
     assert judged(None, "0.0", "a longer one") == Verdict(
         "undecided", "0.0", settles="a longer one"
     )
+
+
+@pytest.mark.parametrize("table", ["hamburger_claims", "hrrformer_claims"])
+def test_notebooks_judge_as_the_page_does(table):
+    """Both are made from the same records, the notebook's by the runs that it shows."""
+    lines = (ROOT / "results/REPRODUCIBILITY.md").read_text(encoding="utf8").splitlines()
+    cells = [line.strip("| ").split(" | ") for line in lines if line.startswith("|")]
+    page = {row[1]: row[4] for row in cells if len(row) == 7}
+    notebook = pd.read_csv(ROOT / f"results/tables/laptop/{table}.csv").set_index("claim")
+    assert len(notebook) > 20
+    assert {claim: page.get(claim) for claim in notebook.index} == dict(notebook["verdict"])
