@@ -22,10 +22,6 @@ from terminator.runs.wanted import Wanted
 from terminator.runtime.paths import results_dir
 
 SUPERSEDED = {
-    # the rate after 0.03, at which SGD has trained to its end since
-    "optimizers/digits-laptop-s0-3f169cb1",
-    "optimizers/digits-laptop-s1-064c33c2",
-    "optimizers/digits-laptop-s2-64377688",
     # Pathfinder with a tenth of the images: no notebook asks for it any more
     "longrange/pathfinder-pathfinder-hrrformer-laptop-s0-7bbc8442",
     "longrange/pathfinder-pathfinder-hrrformer-uniform-laptop-s0-64701cca",

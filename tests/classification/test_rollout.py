@@ -67,7 +67,7 @@ def test_attention_to_all_alike_sees_nothing(host):
 
 def test_the_same_data_and_seeds_as_the_networks_that_it_is_compared_with():
     for profile in ("smoke", "laptop", "paper"):
-        full, own = studies.parts(profile), studies.transformers(profile)
+        full, own = studies.full_networks(profile), studies.transformers(profile)
         assert own.seeds == full.seeds
         ours = own.variants[studies.ATTENTION]
         assert ours.dataset == full.variants[studies.FULL].dataset

@@ -822,15 +822,10 @@ def test_a_contrast_is_of_every_number_of_ways():
     assert "20-way, all layers 60.0 against 20-way, logits only 50.0" in single.evidence
 
 
-def test_which_runs_take_every_seed(monkeypatch):
-    asked = []
-    monkeypatch.setattr(
-        FEW_SHOT, "run", lambda config, *rest, **options: asked.append(config.train.seed)
-    )
-    studies.run_study("methods", "laptop")
+def test_which_runs_take_every_seed():
+    asked = [wanted.seed for wanted in studies.study_runs("methods", "laptop")]
     assert asked == [0, 1, 2] * 8  # four methods of five ways, four of twenty
-    asked.clear()
-    studies.run_study("shots", "laptop", seeds=[4, 5])
+    asked = [wanted.seed for wanted in studies.study_runs("shots", "laptop", seeds=[4, 5])]
     assert asked == [4, 4]
 
 
