@@ -12,7 +12,7 @@ from terminator.classification.config import Config
 from terminator.classification.presets import preset
 from terminator.config import ModelConfig
 from terminator.mixers.registry import MAP_MIXERS
-from terminator.runs.study import Contest, Study, default_seeds, of_profile
+from terminator.runs.study import Contest, Study, default_seeds, firsts, of_profile
 
 # -- ablations -------------------------------------------------------------------------------------
 
@@ -526,7 +526,7 @@ def named(experiment: str, profile: str) -> dict[str, Config]:
             found |= {_name(label): config for label, config in study.variants.items()}
     for hold in (networks, optimizers):
         contest = hold(profile)
-        first = {label: rates[0] for label, rates in contest.rates.items()}
+        first = firsts(contest.rates)
         for label, rates in contest.rates.items():
             for rate in rates:
                 made = contest.final({**first, label: rate})

@@ -31,7 +31,7 @@ from terminator.runs.outcomes import (
     sampled,
 )
 from terminator.runs.proof import compare
-from terminator.runs.study import Contest, Study
+from terminator.runs.study import Contest, Study, firsts
 from terminator.runtime.settings import identity, to_dict
 
 CLOSE = 0.5  # points of accuracy below a published number that still count as reached
@@ -169,7 +169,7 @@ def wins(make: Callable[[str], Contest], a: str, b: str) -> Callable[[Records], 
         for profile in PROFILES:
             contest = make(profile)
             if {a, b} <= contest.candidates.keys():
-                sides = [_at_a_rate(contest, label, found, profile) for label in (a, b)]
+                sides = [_finals(contest, label, found, profile) for label in (a, b)]
                 if all(sides):
                     return everywhere({place_of(sides[0][0]): _compared(sides, (a, b))})
         return Verdict(NOT_RUN, "no runs of both sides yet")
@@ -177,20 +177,21 @@ def wins(make: Callable[[str], Contest], a: str, b: str) -> Callable[[Records], 
     return verdict
 
 
-def _at_a_rate(contest: Contest, label: str, found: Records, profile: str) -> Records:
-    """The final runs of a candidate."""
+def _finals(contest: Contest, label: str, found: Records, profile: str) -> Records:
+    """The final runs of a candidate, at any of its rates."""
     there = [r for r in found if (r["profile"], r["experiment"]) == (profile, contest.experiment)]
-    first = {name: rates[0] for name, rates in contest.rates.items()}
+    first = firsts(contest.rates)
     at = {
         rate: contest.final({**first, label: rate}).variants[label] for rate in contest.rates[label]
     }
-    runs = [run for group in CLASSIFICATION.records_of(at, there).values() for run in group]
-    return _chosen(runs) if runs else []
+    return [run for group in CLASSIFICATION.records_of(at, there).values() for run in group]
 
 
 def _compared(sides: Sequence[Records], names: tuple[str, str]) -> Outcome:
-    ours, theirs = (sampled(_chosen(side), accuracy_of) for side in sides)
-    return compare(ours, theirs, names, accuracy_terms(sides[0][0]))
+    """The settings of both sides that count."""
+    ours, theirs = (_chosen(side) for side in sides)
+    terms = accuracy_terms(ours[0])
+    return compare(sampled(ours, accuracy_of), sampled(theirs, accuracy_of), names, terms)
 
 
 def _named(key: str, value: Any) -> str:
