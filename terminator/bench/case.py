@@ -23,7 +23,7 @@ from terminator.bench.floors import RATES_SIDE, Rates, floors_of, machine_rates
 from terminator.bench.measure import in_process
 from terminator.runs import measurements
 from terminator.runtime.progress import bar
-from terminator.runtime.settings import ConfigError, require, require_one_of
+from terminator.runtime.settings import ConfigError, at_least, require, require_one_of
 
 COLUMNS = [  # of a printed table
     *("what", "size", "batch", "precision", "compiled", "optimizer", "ms", "ms_low", "ms_high"),
@@ -61,9 +61,7 @@ class Case:
         require(self.dimensions in (1, 2), "dimensions", self.dimensions, "1, 2")
         require_one_of("optimizer", self.optimizer, OPTIMIZERS)
         minima = {"size": 2, "batch": 1 + (self.what == "training"), "threads": 1, "repeats": 1}
-        for name, least in minima.items():
-            value = getattr(self, name)
-            require(value >= least, name, value, f"an integer of at least {least}")
+        at_least(self, "", minima)
         if self.graphs and not (self.compiled and self.what == "training"):
             what = self.what + " that is not compiled" * (not self.compiled)
             raise ConfigError(f"graphs is True for {what}; allowed: for compiled training")

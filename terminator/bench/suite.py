@@ -23,7 +23,7 @@ from terminator.bench.measure import in_process
 from terminator.bench.revision import checkout
 from terminator.runs import measurements
 from terminator.runtime.progress import bar, say
-from terminator.runtime.settings import require, require_one_of
+from terminator.runtime.settings import at_least, require, require_one_of
 
 EXPERIMENT = "suite"
 COLUMNS = [  # of a printed table
@@ -50,9 +50,7 @@ class Case:
     def __post_init__(self) -> None:
         require_one_of("row", self.row, of_suite.ROWS)
         require_one_of("device", self.device, ("cpu",))
-        for name, least in (("threads", 1), ("repeats", 1), ("warm_up", 0)):
-            value = getattr(self, name)
-            require(value >= least, name, value, f"an integer of at least {least}")
+        at_least(self, "", {"threads": 1, "repeats": 1, "warm_up": 0})
 
 
 def cases(names: Sequence[str] = (), **options: Any) -> list[Case]:

@@ -8,7 +8,7 @@ none of the defaults here.
 from dataclasses import dataclass
 from typing import Any
 
-from terminator.runtime.settings import from_dict, require, to_dict
+from terminator.runtime.settings import at_least, from_dict, one_of, require, to_dict
 
 KINDS = ("NMF", "VQ", "CD")
 MODES = ("spatial", "channel", "dual")
@@ -54,12 +54,8 @@ class HamSettings:
     positions: int | None = None
 
     def __post_init__(self) -> None:
-        for name, allowed in (("kind", KINDS), ("mode", MODES), ("online_update", ONLINE_UPDATES)):
-            require(getattr(self, name) in allowed, name, getattr(self, name), ", ".join(allowed))
-        for name in ("heads", "rank"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of at least 1")
-        for name in ("train_steps", "eval_steps"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "an integer of at least 0")
+        one_of(self, "", {"kind": KINDS, "mode": MODES, "online_update": ONLINE_UPDATES})
+        at_least(self, "", {"heads": 1, "rank": 1, "train_steps": 0, "eval_steps": 0})
         for name in ("inverse_temperature", "ridge"):
             require(getattr(self, name) > 0, name, getattr(self, name), "a positive number")
         require(0 <= self.eta <= 1, "eta", self.eta, "a number from 0 to 1")
@@ -101,7 +97,7 @@ class HamburgerSettings(HamSettings):
             self.mode,
             f"spatial, channel with version {self.version!r}; dual needs 'V2+'",
         )
-        require(self.width >= 1, "width", self.width, "an integer of at least 1")
+        at_least(self, "", {"width": 1})
         require(
             self.cheese_factor is None or self.cheese_factor >= 1,
             "cheese_factor",
@@ -163,14 +159,9 @@ class HamNetSettings:
     classes: int = 21  # of the data; leave it out
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("backbone", (*BACKBONES, SMALL_BACKBONE, "none")),
-            ("stem", STEMS),
-            ("output_stride", STRIDES),
-            ("context", CONTEXTS),
-        ):
-            value = getattr(self, name)
-            require(value in allowed, f"model.{name}", value, ", ".join(map(str, allowed)))
+        backbones = (*BACKBONES, SMALL_BACKBONE, "none")
+        one_of(self, "model", {"backbone": backbones, "stem": STEMS})
+        one_of(self, "model", {"output_stride": STRIDES, "context": CONTEXTS})
         for name, only in (("stem", "plain"), ("output_stride", 16)):
             require(
                 self.backbone != SMALL_BACKBONE or getattr(self, name) == only,
@@ -178,9 +169,7 @@ class HamNetSettings:
                 getattr(self, name),
                 f"{only} with model.backbone={SMALL_BACKBONE}",
             )
-        for name, least in (("squeeze", 1), ("align", 1), ("in_channels", 1), ("classes", 2)):
-            value = getattr(self, name)
-            require(value >= least, f"model.{name}", value, f"an integer of at least {least}")
+        at_least(self, "model", {"squeeze": 1, "align": 1, "in_channels": 1, "classes": 2})
         self._check_context()
         require(0 <= self.dropout < 1, "model.dropout", self.dropout, "from 0 to below 1")
         require(

@@ -9,7 +9,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from terminator.runtime.settings import ConfigError
+from terminator.runtime.settings import ConfigError, at_least, one_of, require
 
 POSITIONS = ("learned", "fixed")
 ORDERS = ("pre_norm", "mlp_pre_norm", "post_norm")
@@ -53,35 +53,23 @@ class NetworkSettings:
     mixer_options: dict[str, Any] = field(default_factory=dict)  # e.g. {"weights": "uniform"}
 
     def __post_init__(self) -> None:
-        for name in ("length", "vocabulary", "width", "mlp_width", "heads", "layers", "classes"):
-            value = getattr(self, name)
-            _require(isinstance(value, int) and value >= 1, name, value, "an integer of at least 1")
-        for name, allowed in (
-            ("positions", POSITIONS),
-            ("order", ORDERS),
-            ("masking", MASKINGS),
-            ("activation", ACTIVATIONS),
-            ("loss", LOSSES),
-        ):
-            _require(getattr(self, name) in allowed, name, getattr(self, name), ", ".join(allowed))
-        _require(
+        sizes = ("length", "vocabulary", "width", "mlp_width", "heads", "layers", "classes")
+        at_least(self, "", dict.fromkeys(sizes, 1))
+        one_of(self, "", {"positions": POSITIONS, "order": ORDERS, "masking": MASKINGS})
+        one_of(self, "", {"activation": ACTIVATIONS, "loss": LOSSES})
+        require(
             self.width % self.heads == 0,
             "heads",
             self.heads,
             f"divisors of the width, {self.width}",
         )
-        _require(
+        require(
             self.positions == "learned" or self.width % 2 == 0,
             "width",
             self.width,
             "even numbers, for fixed positions come in pairs of sine and cosine",
         )
-        _require(0 <= self.dropout < 1, "dropout", self.dropout, "a number from 0 to below 1")
-
-
-def _require(condition: bool, key: str, value: Any, allowed: str) -> None:
-    if not condition:
-        raise ConfigError(f"network setting {key} is {value!r}; allowed: {allowed}")
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "a number from 0 to below 1")
 
 
 _PATH = NetworkSettings(

@@ -7,7 +7,7 @@ Source: arXiv 2201.04182 and its reference implementation.
 import math
 from dataclasses import dataclass, fields
 
-from terminator.runtime.settings import require
+from terminator.runtime.settings import at_least, one_of, require
 
 # conv layers, the logits layer aside
 CNN_MODELS = {"maxpool-4-layer": 4, "4-layer": 4, "3-layer": 3}
@@ -89,8 +89,7 @@ class HyperTransformerSettings:
     profile: str = "canonical"  # port: the public PyTorch port's arithmetic, for parity only
 
     def __post_init__(self) -> None:
-        for name, allowed in CHOICES.items():
-            require(getattr(self, name) in allowed, name, getattr(self, name), ", ".join(allowed))
+        one_of(self, "", CHOICES)
         minima = {
             "num_labels": 2,
             "image_size": 1,
@@ -105,14 +104,7 @@ class HyperTransformerSettings:
             "shared_head_classes": 0,
             "warmup_steps": 0,
         }
-        for name, least in minima.items():
-            value = getattr(self, name)
-            require(
-                isinstance(value, int) and value >= least,
-                name,
-                value,
-                f"an integer of at least {least}",
-            )
+        at_least(self, "", minima)
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type is bool:

@@ -35,21 +35,41 @@ def require(condition: bool, key: str, value: Any, allowed: str) -> None:
         raise ConfigError(f"{key} is {value!r}; allowed: {allowed}")
 
 
-def require_one_of(key: str, value: Any, allowed: Iterable[str]) -> None:
+def require_one_of(key: str, value: Any, allowed: Iterable[Any]) -> None:
     """Raise ConfigError unless the value is one of these."""
-    require(value in allowed, key, value, ", ".join(allowed))
+    require(value in allowed, key, value, ", ".join(map(str, allowed)))
+
+
+def _key(group: str, name: str) -> str:
+    return f"{group}.{name}" if group else name
 
 
 def at_least(settings: Any, group: str, minima: Mapping[str, int]) -> None:
-    """Raise ConfigError for a setting of a group that is below its minimum; None is not."""
+    """Raise ConfigError for a setting that is no integer or below its minimum; None is not.
+
+    Args:
+        group: that the settings are called by, "" for none.
+        minima: {setting: minimum}.
+    """
     for name, least in minima.items():
         value = getattr(settings, name)
         require(
-            value is None or value >= least,
-            f"{group}.{name}",
+            value is None or (isinstance(value, int) and value >= least),
+            _key(group, name),
             value,
             f"an integer of at least {least}",
         )
+
+
+def one_of(settings: Any, group: str, choices: Mapping[str, Iterable[Any]]) -> None:
+    """Raise ConfigError for a setting that is none of what it may be.
+
+    Args:
+        group: that the settings are called by, "" for none.
+        choices: {setting: what it may be}.
+    """
+    for name, allowed in choices.items():
+        require_one_of(_key(group, name), getattr(settings, name), allowed)
 
 
 class Experiment:

@@ -6,7 +6,7 @@ Source: the reference implementation of arXiv 2201.04182.
 
 from dataclasses import dataclass, fields, replace
 
-from terminator.runtime.settings import ConfigError, require
+from terminator.runtime.settings import ConfigError, at_least, one_of, require
 
 SPLITS = {  # classes of every split, after the label shuffle
     "omniglot": {"train": "0-1149", "val": "1150-1199", "test": "1200-1622"},
@@ -83,21 +83,14 @@ class EpisodeSettings:
             "unlabeled_samples_per_class": 0,
             "image_size": 1,
         }
-        for name, least in minima.items():
-            value = getattr(self, name)
-            require(
-                isinstance(value, int) and value >= least,
-                name,
-                value,
-                f"an integer of at least {least}",
-            )
+        at_least(self, "", minima)
         require(
             isinstance(self.balanced_batches, bool),
             "balanced_batches",
             self.balanced_batches,
             "true, false",
         )
-        require(self.overlap in OVERLAPS, "overlap", self.overlap, ", ".join(OVERLAPS))
+        one_of(self, "", {"overlap": OVERLAPS})
         for name in ("max_prob_remove_unlabeled", "max_prob_remove_labeled"):
             require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
         ways, unlabeled = self.num_labels, self.unlabeled_samples_per_class

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from terminator.runtime.settings import ConfigError
+from terminator.runtime.settings import ConfigError, at_least
 
 
 @dataclass(frozen=True)
@@ -18,18 +18,8 @@ class ListOpsSettings:
     generator_seed: int = 0  # of the trees, whatever train.seed is
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("min_length", 0),
-            ("max_length", 2),
-            ("max_depth", 2),
-            ("max_arguments", 2),
-            ("generator_seed", 0),
-        ):
-            value = getattr(self, name)
-            if value < least:
-                raise ConfigError(
-                    f"listops.{name} is {value}; allowed: an integer of at least {least}"
-                )
+        minima = {"min_length": 0, "max_length": 2, "max_depth": 2, "max_arguments": 2}
+        at_least(self, "listops", {**minima, "generator_seed": 0})
         if self.max_length <= self.min_length + 1:
             raise ConfigError(
                 f"listops.max_length is {self.max_length}; allowed: more than listops.min_length + "
