@@ -9,8 +9,12 @@ from terminator.runtime import text as medium
 
 
 def _machine(record: dict[str, Any]) -> str:
-    """A record's machine without its number of threads."""
-    return medium.markdown(record["machine"].rpartition(", ")[0] or record["machine"])
+    """A record's machine without its number of threads; with how they waited, if that was
+    chosen.
+    """
+    name = record["machine"].rpartition(", ")[0] or record["machine"]
+    policy = record.get("wait_policy")  # older records have no such field
+    return medium.markdown(f"{name}, OMP_WAIT_POLICY={policy}" if policy else name)
 
 
 def speed_table(profile: str = "laptop") -> str:

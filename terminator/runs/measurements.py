@@ -8,6 +8,7 @@ record.json).
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -52,13 +53,17 @@ def add(experiment: str, profile: str, measured: Callable[[], dict[str, Any]]) -
     started, content = provenance.now(), measured()
     rows = content["rows"]
     device = "cuda" if any(row["device"] == "cuda" for row in rows) else "cpu"
-    digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:6]
+    measurement = {
+        "machine": provenance.device_name(device),
+        "wait_policy": os.environ.get("OMP_WAIT_POLICY"),  # with several threads it decides much
+        **content,
+    }
+    digest = hashlib.sha256(json.dumps(measurement).encode()).hexdigest()[:6]
     name = f"speed-{profile}-{started.replace(':', '').removesuffix('+0000')}-{digest}"
     path = results_dir() / "runs" / experiment / name / "benchmark.json"
     record = {
         "profile": profile,
-        "machine": provenance.device_name(device),
-        **content,
+        **measurement,
         "provenance": provenance.provenance(),
         "started": started,
         "finished": provenance.now(),

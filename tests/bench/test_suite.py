@@ -66,6 +66,20 @@ def test_rows_are_recorded_with_floors(results, monkeypatch):
     assert f"| {of_suite.ROWS['ham-nmf'].what} | " in text
 
 
+def test_how_threads_wait_is_recorded_and_a_row_of_its_own(results, monkeypatch):
+    row = {"ms": 1.0, "seconds": [0.001], "unit": 1.0, "amount": 1, "unit_of_amount": "images"}
+    row |= {"first_s": 0.1, "clock": "wall", "bytes": 0, "process_bytes": 1}
+    monkeypatch.setattr(suite, "measure", lambda case: row)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    suite.run(suite.cases(["ham-nmf"], **TINY), "smoke", floors=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    suite.run(suite.cases(["ham-nmf"], **TINY), "smoke", floors=False)
+    found = [record["wait_policy"] for record in measurements.load("smoke", suite.EXPERIMENT)]
+    assert sorted(found, key=str) == [None, "PASSIVE"]
+    _, _, *lines = suite_table("smoke").splitlines()
+    assert [line.endswith(", OMP_WAIT_POLICY=PASSIVE |") for line in lines] == [False, True]
+
+
 @pytest.mark.slow
 def test_a_revision_is_compared_with_itself_and_rows_that_it_lacks_are_left_out(
     results, monkeypatch, capsys
