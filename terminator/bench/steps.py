@@ -29,9 +29,21 @@ class Work(NamedTuple):
 
 
 def part(home: str) -> Any:
-    """A public name of the kit, "module:name"."""
+    """A public name of the kit, "module:name", wherever that revision keeps the module.
+
+    Raises:
+        ImportError: without that module.
+        AttributeError: without that name in it.
+    """
     module, _, name = home.partition(":")
-    return getattr(importlib.import_module(f"terminator.{module}"), name)
+    try:
+        found = importlib.import_module(f"terminator.{module}")
+    except ModuleNotFoundError as error:
+        try:  # the related systems had no rooms of their own
+            found = importlib.import_module(f"terminator.related.{module}")
+        except ModuleNotFoundError:
+            raise error from None
+    return getattr(found, name)
 
 
 def passes(module: nn.Module, x: Tensor, training: bool, unit: str, **options: Any) -> Work:

@@ -110,17 +110,30 @@ def test_a_revision_is_compared_with_itself_and_rows_that_it_lacks_are_left_out(
     assert "ham-cd: left out, HEAD lacks it (AttributeError" in said.out + said.err
 
 
-@pytest.mark.slow
-def test_the_first_revision_lacks_hams(results):
+@pytest.fixture
+def older(request):
     try:
-        checkout = revision.checkout("336f704")
+        checkout = revision.checkout(request.param)
         root = checkout.__enter__()
     except ConfigError as error:
-        pytest.skip(f"the first revision is not in the history that is here: {error}")
-    try:
-        assert "hamburger" in suite.measure(suite.Case("ham-nmf", **TINY), root)["lacking"]
-    finally:
-        checkout.__exit__(None, None, None)
+        pytest.skip(f"that revision is not in the history that is here: {error}")
+    yield root
+    checkout.__exit__(None, None, None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("older", ["336f704"], indirect=True)
+def test_the_first_revision_lacks_hams(results, older):
+    assert "hamburger" in suite.measure(suite.Case("ham-nmf", **TINY), older)["lacking"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("older", ["881458c"], indirect=True)  # the last one before the rooms
+@pytest.mark.parametrize(
+    "row", ["terminator-answer", "ham-cd", "hamburger-nmf", "hrr-attention-1024", "hrr-layer-1024"]
+)
+def test_a_revision_that_keeps_its_modules_elsewhere_is_measured(results, older, row):
+    assert suite.measure(suite.Case(row, **TINY), older)["seconds"][0] > 0
 
 
 @pytest.mark.parametrize("name", USUAL)
