@@ -45,16 +45,19 @@ def _key(group: str, name: str) -> str:
 
 
 def at_least(settings: Any, group: str, minima: Mapping[str, int]) -> None:
-    """Raise ConfigError for a setting that is no integer or below its minimum; None is not.
+    """Raise ConfigError for a setting that is no integer or below its minimum; None is allowed
+    where the setting's type says so.
 
     Args:
         group: that the settings are called by, "" for none.
         minima: {setting: minimum}.
     """
+    hints = {field.name: field.type for field in dataclasses.fields(settings)}
     for name, least in minima.items():
         value = getattr(settings, name)
+        optional = type(None) in typing.get_args(hints[name])
         require(
-            value is None or (isinstance(value, int) and value >= least),
+            (value is None and optional) or (isinstance(value, int) and value >= least),
             _key(group, name),
             value,
             f"an integer of at least {least}",

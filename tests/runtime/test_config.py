@@ -9,6 +9,10 @@ from terminator import Config, ConfigError, ModelConfig
 from terminator.classification.config import DatasetConfig, TestConfig, TrainConfig
 from terminator.classification.presets import PRESETS, preset
 from terminator.config import OptimizerConfig, SchedulerConfig
+from terminator.data.episodes.settings import EpisodeSettings
+from terminator.hamburger.settings import HamSettings
+from terminator.hrrformer.settings import task_settings
+from terminator.hypertransformer.settings import HyperTransformerSettings
 from terminator.runtime.settings import (
     READING_KEYS,
     WHERE_KEYS,
@@ -282,3 +286,22 @@ def test_every_other_setting_is(field):
     if field == "pretrained.load":
         changes[group]["filename"] = "a.ckpt"
     assert name in identity(Config().updated(**changes))[group]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: EpisodeSettings(num_labels=None),
+        lambda: HamSettings(kind="NMF", rank=None),
+        lambda: HyperTransformerSettings(heads=None),
+        lambda: TrainConfig(epochs=None),
+        lambda: task_settings("text", length=None),
+    ],
+)
+def test_nothing_is_no_number_where_one_is_needed(make):
+    with pytest.raises(ConfigError, match=r"is None; allowed: an integer of at least \d"):
+        make()
+
+
+def test_nothing_is_allowed_where_the_type_says_so():
+    assert DatasetConfig(train_size=None).train_size is None
