@@ -4,6 +4,7 @@ killed had left is put in order.
 
 import contextlib
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -189,7 +190,8 @@ def told(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
 @contextlib.contextmanager
 def index_alone(path: Path) -> Iterator[None]:
     """Let one process at a time read all records and write an index, so that the last one written
-    knows all; what one that was killed had half-written goes.
+    knows all; what one that was killed had half-written goes, once nobody can be at it any more
+    (who cannot get the lock writes without it).
     """
     runs = path.parent / "runs"
     try:
@@ -201,7 +203,9 @@ def index_alone(path: Path) -> Iterator[None]:
         return
     try:
         for left in path.parent.glob(f".{path.stem}-*.tmp{path.suffix}"):
-            left.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - left.lstat().st_mtime > locks.SILENT_S:
+                    left.unlink()
         yield
     finally:
         lock.release()

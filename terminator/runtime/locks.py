@@ -168,12 +168,15 @@ def _self() -> dict[str, Any]:
 
 
 def _began(pid: int) -> str | None:
-    """When a process began, in the kernel's ticks; None where that cannot be known."""
+    """When a process began, in the kernel's ticks; None where that cannot be known, and for one
+    that has ended, but whose parent has not asked how: its number is not free yet.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf8", errors="replace")
     except OSError:
         return None
-    return text.rpartition(")")[2].split()[19]
+    state, *said = text.rpartition(")")[2].split()
+    return None if state in "ZX" else said[18]
 
 
 def _space() -> str | None:

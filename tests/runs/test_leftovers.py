@@ -43,7 +43,9 @@ def test_a_kill_between_record_and_end(when, run, monkeypatch, capsys):
         def killed(path, frame):
             if path.name == "index.csv":
                 if when == "while the index is written":
-                    (results / ".index-0123abcd.tmp.csv").write_text("half")
+                    half = results / ".index-0123abcd.tmp.csv"
+                    half.write_text("half")
+                    os.utime(half, (1, 1))
                 raise Killed
             return whole(path, frame)
 
@@ -66,6 +68,18 @@ def test_a_kill_between_record_and_end(when, run, monkeypatch, capsys):
     assert left <= {"record.json", "metrics.csv", "model.safetensors", ".lock", "index.csv", "runs"}
     run()
     assert "in order" not in capsys.readouterr().out
+
+
+def test_an_index_that_another_process_writes_without_the_lock_is_left_alone():
+    results = results_dir()
+    results.mkdir(parents=True, exist_ok=True)
+    fresh, old = (results / f".index-{token}.tmp.csv" for token in ("0123abcd", "4567abcd"))
+    fresh.write_text("of a process that waited for the lock for too long")
+    old.write_text("of one that was killed")
+    os.utime(old, (1, 1))
+    with folders.index_alone(results / "index.csv"):
+        assert fresh.is_file()
+        assert not old.exists()
 
 
 def test_what_another_process_needs_is_left_alone(run):

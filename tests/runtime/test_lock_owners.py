@@ -7,6 +7,8 @@ import json
 import multiprocessing
 import os
 import platform
+import subprocess
+import sys
 import time
 
 import pytest
@@ -70,6 +72,23 @@ def test_who_is_gone_gives_way_and_who_lives_is_respected(said, age, free, tmp_p
     assert taken(tmp_path) == free
     assert path.exists() != free
     assert len(list(tmp_path.glob(f"{locks.OWNER}*"))) == (not free)  # nothing of ours is left
+
+
+@pytest.mark.skipif(locks._began(os.getpid()) is None, reason="no /proc here")
+def test_who_has_ended_gives_way_though_its_parent_has_not_asked(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        sign(tmp_path, pid=child.pid, began=locks._began(child.pid))
+        assert not taken(tmp_path)
+        child.kill()
+        until = time.monotonic() + 30
+        while locks._began(child.pid) is not None and time.monotonic() < until:
+            time.sleep(0.02)
+        assert os.path.exists(f"/proc/{child.pid}")  # nobody has waited for it
+        assert taken(tmp_path)
+    finally:
+        child.kill()
+        child.communicate()
 
 
 def test_the_holder_is_named_with_its_job(tmp_path, monkeypatch):
