@@ -104,7 +104,8 @@ class Trainable(Protocol):
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Terminator's shape and switches; the defaults are the released CIFAR-10 network.
+    """Terminator's shape and switches; the defaults are the released CIFAR-10 network, but for how
+    the local context starts.
 
     `size`, `in_channels`, `classes` and `factors` may stay None: the data set's, or the release's.
     """
@@ -138,6 +139,8 @@ class ModelConfig:
     si_glu: bool = True  # False: that branch is left out
     skips: bool = True  # tiled earlier block outputs in blocks 3 to 5
     local_context: bool = True  # False: local kernels do not depend on the input
+    # how the maps before that context start: linear (our first reading), torch (as released)
+    local_context_init: str = "linear"
     renormalization: bool = True  # s-renormalisation in the local slow nets
     trainable_renormalization: bool = False  # learn its alpha, beta (the release did not)
     trainable_fast_bias: bool = False  # learn the scalars between blocks (the release did not)
@@ -197,6 +200,7 @@ class ModelConfig:
         require_one_of(
             "model.operator", self.operator, ("matrix", "convolution", "causal_convolution")
         )
+        require_one_of("model.local_context_init", self.local_context_init, ("linear", "torch"))
         require_one_of("model.global_mixer", self.global_mixer, ("hyperzzw", "hamburger", "none"))
         require(
             self.global_mixer == "hyperzzw" or self.operator == "matrix",

@@ -9,6 +9,7 @@ layout gives the same results, with a copy.
 Source: arXiv 2401.17948, where every linear map is a 1x1 convolution.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
@@ -93,9 +94,9 @@ class Pointwise(nn.Module):
 
     Args:
         in_channels, out_channels: sizes of W, which is stored as (out_channels, in_channels).
-        init: "linear" (Kaiming uniform with the gain of a linear unit) or "normal" (Kaiming
-            normal).
-        bias: the constant that every bias starts at.
+        init: "linear" (Kaiming uniform with the gain of a linear unit), "normal" (Kaiming normal)
+            or "torch" (as torch.nn.Conv2d starts: weights and biases uniform, +-1/sqrt(I)).
+        bias: the constant that every bias starts at, but with "torch".
         cancels: a standardisation follows that subtracts the bias again; in training it is left out
             then. (Not in evaluation, where the fixed statistics are those of the map as it is
             written.).
@@ -115,6 +116,10 @@ class Pointwise(nn.Module):
         self.bias = nn.Parameter(torch.full((out_channels,), float(bias)))
         if init == "linear":
             nn.init.kaiming_uniform_(self.weight, nonlinearity="linear")
+        elif init == "torch":
+            bound = 1 / math.sqrt(in_channels)
+            nn.init.uniform_(self.weight, -bound, bound)
+            nn.init.uniform_(self.bias, -bound, bound)
         else:
             nn.init.kaiming_normal_(self.weight)
 

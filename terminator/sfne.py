@@ -268,6 +268,7 @@ class SFNEBlock(nn.Module):
                         c,
                         config.local_hidden,
                         context=config.local_context,
+                        context_init=config.local_context_init,
                         renormalization=config.renormalization,
                         trainable_renormalization=config.trainable_renormalization,
                         **slow_net,

@@ -209,6 +209,7 @@ class LocalSlowNet(SlowNet):
         size: k, odd.
         hidden, depth, omega_0, alpha, beta: as for SlowNet.
         context: False drops q and its gates.
+        context_init: how the two maps before q start, "linear" or "torch", see Pointwise.
         renormalization: False drops that step.
         trainable_renormalization: see SRenormalization.
 
@@ -232,6 +233,7 @@ class LocalSlowNet(SlowNet):
         context: bool = True,
         renormalization: bool = True,
         trainable_renormalization: bool = False,
+        context_init: str = "linear",
     ):
         super().__init__(dimensions, size, channels, hidden, depth, omega_0, alpha, beta)
         self.size = size
@@ -243,9 +245,9 @@ class LocalSlowNet(SlowNet):
         )
         self.context_mean: BatchStatistic | None = None
         if context:
-            self.reduce = Pointwise(channels, hidden)
+            self.reduce = Pointwise(channels, hidden, init=context_init)
             self.context_mean = BatchStatistic(1, hidden, *[size] * dimensions)
-            self.context = Pointwise(hidden, hidden)
+            self.context = Pointwise(hidden, hidden, init=context_init)
             self.gates = listed(Pointwise(hidden, hidden, bias=1.0) for _ in range(depth))
 
     def context_vector(self, x: Tensor, over_batch: BatchStatistic) -> Tensor:

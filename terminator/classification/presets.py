@@ -13,7 +13,7 @@ _DIGITS = {
     "optimizer": {"lr": 0.0012},
     "scheduler": {"warmup_epochs": 1},
 }
-_CIFAR = {"scheduler": {"name": "released"}}
+_CIFAR = {"scheduler": {"name": "released"}, "model": {"local_context_init": "torch"}}
 _VIEWS = {"s": "sequence", "p": "permuted"}  # the first letter of sMNIST and pMNIST
 _READ = {"crop_padding": 0, "flip": False}  # sequences are not augmented
 

@@ -106,6 +106,7 @@ SWITCHES = {  # changes: parameters more or less per block, given channels in an
         {"local_context": False},
         lambda c, out, skips: -4 * (c * H + H + 3 * (H * H + H)),
     ),
+    "local_context_init": ({"local_context_init": "torch"}, lambda c, out, skips: 0),
     "renormalization": ({"renormalization": False}, lambda c, out, skips: 0),
     "trainable_renormalization": (
         {"trainable_renormalization": True},
@@ -142,6 +143,25 @@ def test_switches_that_leave_the_widths_change_the_answer(tiny_model, name):
     whole, model, x = tiny_model().eval(), tiny_model(**SWITCHES[name][0]).eval(), images()
     whole.load_state_dict(model.state_dict(), strict=False)
     assert not torch.allclose(whole(x), model(x), atol=1e-4)
+
+
+def test_the_released_local_context_starts_as_torchs_convolutions_do(tiny_model):
+    torch.manual_seed(0)
+    ours, released = (
+        tiny_model(local_context_init=init).blocks[1].locals["l2"].slow_net
+        for init in ("linear", "torch")
+    )
+    for name in ("reduce", "context"):
+        old, new = getattr(ours, name), getattr(released, name)
+        out, fan_in = new.weight.shape
+        start = torch.nn.Conv2d(fan_in, 4096, 1)
+        for p, q in ((new.weight, start.weight), (new.bias, start.bias)):
+            assert p.abs().max() <= fan_in**-0.5
+            assert p.std().item() == pytest.approx(q.std().item(), rel=0.5)  # few numbers
+        assert old.bias.abs().max() == 0
+        assert old.weight.abs().max() > fan_in**-0.5
+    for gate in released.gates:
+        assert torch.equal(gate.bias, torch.ones_like(gate.bias))
 
 
 @pytest.mark.parametrize("name", ["trainable_renormalization", "trainable_fast_bias"])

@@ -206,7 +206,7 @@ def test_released_settings_of_the_cifar_presets():
             True,
             "released",
         )
-        assert config.model == ModelConfig()
+        assert config.model == ModelConfig(local_context_init="torch")
 
 
 # -- identity --------------------------------------------------------------------------------------
@@ -261,6 +261,7 @@ def test_every_other_setting_is(field):
         }.get(group),
         "operator": "convolution",
         "standardization": "batch",
+        "local_context_init": "torch",
         "view": "permuted",
         "precision": "bf16",
         "compile": "default",
