@@ -253,4 +253,9 @@ class Config(Experiment):
     network: NetworkConfig = field(default_factory=NetworkConfig)
 
     def __post_init__(self) -> None:
+        if self.network.name != "terminator":
+            # of presets that are released runs: another network may be asked for in their place
+            start = ModelConfig.local_context_init
+            model = dataclasses.replace(self.model, local_context_init=start)
+            object.__setattr__(self, "model", model)
         self.network.check_model(self.model)

@@ -207,6 +207,8 @@ def test_released_settings_of_the_cifar_presets():
             "released",
         )
         assert config.model == ModelConfig(local_context_init="torch")
+        other = config.updated(network={"name": "resnet18"})  # it has no local context
+        assert other.model == ModelConfig()
 
 
 # -- identity --------------------------------------------------------------------------------------
