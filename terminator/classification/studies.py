@@ -453,7 +453,13 @@ _DIGITS = preset(
 
 def headline(profile: str) -> Study:
     """CIFAR-10 at full size with the released settings, on JPEG files."""
-    return Study("headline", {"Terminator, released settings": _HEADLINE}, (0,))
+    variants = {
+        "Terminator, released settings": _HEADLINE,
+        "Terminator, local context started wider": _HEADLINE.updated(
+            model={"local_context_init": "linear"}  # our first reading
+        ),
+    }
+    return Study("headline", variants, (0,))
 
 
 AS_THEY_ARE, AGAIN = "as they are", "as JPEG of quality {}"
