@@ -158,10 +158,16 @@ def test_heads_that_do_not_fit_are_named():
 
 
 def test_the_holographic_layer_grows_in_proportion_and_has_not_become_slow():
-    """Process time, in matrix products timed beside it; twice the usual figure is a failure (4.3 on
-    AMD's processors; up to half as many again where products are faster).
+    """Process time, in matrix products timed beside it; twice the usual figure is a failure. The
+    best of three: neighbours make all of them longer, never shorter.
     """
-    rows = [mixers.measured(Case("hrrformer", length), apart=False) for length in (1024, 4096)]
-    assert rows[1]["units"] < 2 * 1.5 * 4.3, rows[1]
+    rows = [
+        min(
+            (mixers.measured(Case("hrrformer", length), apart=False) for _ in range(3)),
+            key=lambda row: row["units"],
+        )
+        for length in (1024, 4096)
+    ]
+    assert rows[1]["units"] < 2 * 4.3, rows[1]
     assert rows[1]["units"] / rows[0]["units"] < 2 * 4, rows
     assert rows[1]["bytes"] / rows[0]["bytes"] < 4.2
