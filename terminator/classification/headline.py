@@ -3,16 +3,19 @@ released log, as far as it has come; on JPEG files, which are a lossy copy.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
 from terminator.classification import studies
+from terminator.classification.config import Config
 from terminator.classification.runs import CLASSIFICATION
 from terminator.classification.verdicts import by_setting, published_number, reduced
 from terminator.runs import comparison, literature, records
 from terminator.runs.claims import Records, Verdict, by_seed
 from terminator.runs.outcomes import NOT_RUN, SEEDS
+from terminator.runtime.settings import changed_settings
 
 EXPERIMENT, PROFILE, EPOCHS = "headline", "paper", 100
 NOT_KNOWN = (
@@ -23,25 +26,55 @@ NOT_KNOWN = (
 
 def gathered() -> list[dict[str, Any]]:
     """The headline's records, finished ones and those under way."""
-    found = [
+    return chosen(_there())
+
+
+def gathered_otherwise() -> dict[str, list[dict[str, Any]]]:
+    """{what differs: records} of the headline's other settings."""
+    return otherwise(_there())
+
+
+def _there() -> list[dict[str, Any]]:
+    return [
         record
         for status in (records.FINISHED, records.RUNNING)
         for record in records.load_records(EXPERIMENT, PROFILE, status)
     ]
-    return chosen(found)
 
 
 def chosen(found: Records) -> list[dict[str, Any]]:
-    """Those of some records that repeat the released setting but for its files (and the start of
-    the local context, which was read in two ways): of the setting with most seeds, of such the one
-    that has come furthest.
+    """Those of some records that repeat the released setting but for its files: of the setting with
+    most seeds, of such the one that has come furthest.
     """
+    return next(iter(_by_worth(found)), [])
+
+
+def otherwise(found: Records) -> dict[str, list[dict[str, Any]]]:
+    """{what differs from the chosen ones: records}, of settings that count as released, too: how a
+    local context starts was read in two ways.
+    """
+    first, *others = _by_worth(found) or [[]]
+    return {_difference(first[0], group[0]): group for group in others}
+
+
+def _by_worth(found: Records) -> list[list[dict[str, Any]]]:
     fits = [r for r in found if records.task_of(r) == CLASSIFICATION.task and _fits(r)]
 
     def worth(group: Records) -> tuple[int, int]:
         return len(by_seed(group)), max(len(run["epochs"]) for run in group)
 
-    return max(by_setting(fits).values(), key=worth, default=[])
+    return sorted(by_setting(fits).values(), key=worth, reverse=True)
+
+
+def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """The settings of another record that are not one's, as words of the command line."""
+    theirs = records.config_of(other, Config)
+    ours = records.config_of(one, Config).updated(train={"seed": theirs.train.seed})
+    return ", ".join(
+        f"{group}.{key}={value}"
+        for group, values in changed_settings(theirs, ours).items()
+        for key, value in values.items()
+    )
 
 
 def _fits(record: Mapping[str, Any]) -> bool:
@@ -68,18 +101,27 @@ def log() -> pd.Series:
     return logs[logs["dataset"] == "CIFAR-10"].set_index("epoch")["test_accuracy"]
 
 
-def beside_the_log(found: Records) -> pd.DataFrame:
+def beside_the_log(
+    found: Records, others: Mapping[str, Records] = MappingProxyType({})
+) -> pd.DataFrame:
     """A row per epoch that one of the runs has: the log, each seed, and the mean less the log, in
-    percent and points.
+    percent and points; behind it the seeds of other settings.
     """
-    ours = {
-        f"seed {seed}": pd.Series({row["epoch"]: row["test_accuracy"] for row in run["epochs"]})
-        for seed, run in sorted(by_seed(found).items())
-    }
-    table = pd.DataFrame(ours).rename_axis("epoch")
+    table = _by_epoch(found, "seed {}").rename_axis("epoch")
     table.insert(0, "released log", log().reindex(table.index))
     table["ours - log"] = table.drop(columns="released log").mean(axis=1) - table["released log"]
-    return table
+    return table.join([_by_epoch(runs, f"seed {{}}, {what}") for what, runs in others.items()])
+
+
+def _by_epoch(found: Records, name: str) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            name.format(seed): pd.Series(
+                {row["epoch"]: row["test_accuracy"] for row in run["epochs"]}
+            )
+            for seed, run in sorted(by_seed(found).items())
+        }
+    )
 
 
 def frames(found: Records) -> list[pd.DataFrame]:
@@ -145,8 +187,8 @@ def jpeg_cost(found: Records, profile: str = "laptop") -> str:
     )
 
 
-def sentence(found: Records) -> str:
-    """How far the headline is, and how it stands to the log, in words."""
+def sentence(found: Records, others: Mapping[str, Records] = MappingProxyType({})) -> str:
+    """How far the headline is, and how it stands to the log and to its other settings, in words."""
     if not found:
         return (
             f"No record of the experiment {EXPERIMENT} ({PROFILE} profile) is here: python -m "
@@ -154,13 +196,25 @@ def sentence(found: Records) -> str:
             f"--profile {PROFILE} --experiment {EXPERIMENT} makes one, from its first epoch on."
         )
     verdict, table = follows_the_log(found), beside_the_log(found)
-    seeds = ", ".join(
+    gap = table["ours - log"]
+    return (
+        f"{found[0]['data']['title']}: {_how_far(found)}. Less than the log by at most "
+        f"{max(0.0, -gap.min()):.2f} points in an epoch, in the last one {gap.iloc[-1]:+.2f}. "
+        + "".join(_against(found, what, runs) for what, runs in others.items())
+        + f"Verdict: {verdict.said or verdict.word}. {NOT_KNOWN}"
+    )
+
+
+def _how_far(found: Records) -> str:
+    return ", ".join(
         f"seed {seed} after {len(run['epochs'])} of {EPOCHS} epochs"
         for seed, run in sorted(by_seed(found).items())
     )
-    gap = table["ours - log"]
-    return (
-        f"{found[0]['data']['title']}: {seeds}. Less than the log by at most "
-        f"{max(0.0, -gap.min()):.2f} points in an epoch, in the last one {gap.iloc[-1]:+.2f}. "
-        f"Verdict: {verdict.said or verdict.word}. {NOT_KNOWN}"
-    )
+
+
+def _against(found: Records, what: str, runs: Records) -> str:
+    """How the runs of another setting stand to those found, in their common epochs."""
+    means = (_by_epoch(group, "{}").mean(axis=1) for group in (runs, found))
+    points = next(means).sub(next(means)).dropna()
+    told = ", ".join(f"{epoch} {value:+.2f}" for epoch, value in points.items())
+    return f"With {what} ({_how_far(runs)}), by epoch, in points: {told}. "
