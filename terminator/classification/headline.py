@@ -154,12 +154,22 @@ def follows_the_log(found: Records) -> Verdict:
     epoch = last_common_epoch(runs)
     reached = [run for run in runs if len(run["epochs"]) >= epoch]
     verdict = published_number(reached, float(log()[epoch]), _at(epoch))
-    table = beside_the_log(runs)
-    told = ", ".join(f"{e} {value:+.2f}" for e, value in table["ours - log"].items())
     title = runs[0]["data"]["title"]
-    evidence = f"after epoch {epoch} of {EPOCHS}, {title}: {verdict.evidence}; ours less the log, "
+    evidence = [
+        f"after epoch {epoch} of {EPOCHS}, {title}: {verdict.evidence}",
+        f"ours less the log, by epoch: {_less_the_log(runs)}",
+        *(f"with {what}: {_less_the_log(group)}" for what, group in otherwise(found).items()),
+    ]
     cost = jpeg_cost([r for r in found if r["experiment"] == "jpeg"])
-    return verdict._replace(evidence=f"{evidence}by epoch: {told}" + (f"; {cost}" if cost else ""))
+    return verdict._replace(evidence="; ".join([*evidence, *([cost] if cost else [])]))
+
+
+def _less_the_log(runs: Records) -> str:
+    return _by_epochs(beside_the_log(runs)["ours - log"])
+
+
+def _by_epochs(points: pd.Series) -> str:
+    return ", ".join(f"{epoch} {value:+.2f}" for epoch, value in points.items())
 
 
 def _at(epoch: int) -> Callable[[Mapping[str, Any]], float]:
@@ -216,5 +226,4 @@ def _against(found: Records, what: str, runs: Records) -> str:
     """How the runs of another setting stand to those found, in their common epochs."""
     means = (_by_epoch(group, "{}").mean(axis=1) for group in (runs, found))
     points = next(means).sub(next(means)).dropna()
-    told = ", ".join(f"{epoch} {value:+.2f}" for epoch, value in points.items())
-    return f"With {what} ({_how_far(runs)}), by epoch, in points: {told}. "
+    return f"With {what} ({_how_far(runs)}), by epoch, in points: {_by_epochs(points)}. "

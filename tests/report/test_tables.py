@@ -226,13 +226,27 @@ def test_the_headline_beside_the_log():
     assert headline.chosen([half, under_way(0, (60.0,), experiment="images")]) == []
 
 
-def test_of_two_readings_of_the_headline_the_one_with_more_seeds_or_epochs_is_judged():
+def test_of_two_readings_of_the_headline_one_is_judged_and_the_other_stands_beside_it():
+    log = headline.log()
     far, near = under_way(0, (58.0, 70.0)), under_way(0, (59.5,), run_id="c-other")
     far["config"]["model"]["local_context_init"] = "linear"
-    far["config"]["train"]["precision"] = "bf16"
-    assert headline.chosen([near, far]) == [far]
+    far["config"]["train"]["precision"] = near["config"]["train"]["precision"] = "bf16"
+    assert headline.chosen([near, far]) == [far]  # it has come further
+    others = headline.otherwise([near, far])
+    assert others == {"model.local_context_init=torch": [near]}
+    table = headline.beside_the_log([far], others)
+    assert table["seed 0"].tolist() == [58.0, 70.0]
+    assert table["ours - log"].tolist() == pytest.approx([58.0 - log[1], 70.0 - log[2]])
+    assert table["seed 0, model.local_context_init=torch"].dropna().tolist() == [59.5]
+    said = headline.sentence([far], others)
+    assert "With model.local_context_init=torch (seed 0 after 1 of 100 epochs)" in said
+    assert "in points: 1 +1.50. " in said
     three = [under_way(seed, (59.0,), run_id=f"c{seed}") for seed in range(3)]
-    assert headline.chosen([*three, far]) == three
+    assert headline.chosen([*three, far]) == three  # more seeds count for more
+    told = headline.follows_the_log([*three, far]).evidence
+    assert f"by epoch: 1 {59.0 - log[1]:+.2f}; with model.local_context_init=linear, " in told
+    assert f": 1 {58.0 - log[1]:+.2f}, 2 {70.0 - log[2]:+.2f}" in told
+    assert headline.otherwise([far]) == headline.otherwise([]) == {}
     put(far)
     assert "Terminator, local context started wider" in tables.result_tables("notebooks/")
 
