@@ -107,10 +107,12 @@ def beside_the_log(
     """A row per epoch that one of the runs has: the log, each seed, and the mean less the log, in
     percent and points; behind it the seeds of other settings.
     """
-    table = _by_epoch(found, "seed {}").rename_axis("epoch")
+    ours = _by_epoch(found, "seed {}")
+    theirs = [_by_epoch(runs, f"seed {{}}, {what}") for what, runs in others.items()]
+    table = ours.reindex(sorted({epoch for seeds in (ours, *theirs) for epoch in seeds.index}))
     table.insert(0, "released log", log().reindex(table.index))
-    table["ours - log"] = table.drop(columns="released log").mean(axis=1) - table["released log"]
-    return table.join([_by_epoch(runs, f"seed {{}}, {what}") for what, runs in others.items()])
+    table["ours - log"] = ours.mean(axis=1) - table["released log"]
+    return table.join(theirs).rename_axis("epoch")
 
 
 def _by_epoch(found: Records, name: str) -> pd.DataFrame:
@@ -165,10 +167,7 @@ def follows_the_log(found: Records) -> Verdict:
 
 
 def _less_the_log(runs: Records) -> str:
-    return _by_epochs(beside_the_log(runs)["ours - log"])
-
-
-def _by_epochs(points: pd.Series) -> str:
+    points = beside_the_log(runs)["ours - log"]
     return ", ".join(f"{epoch} {value:+.2f}" for epoch, value in points.items())
 
 
@@ -210,7 +209,7 @@ def sentence(found: Records, others: Mapping[str, Records] = MappingProxyType({}
     return (
         f"{found[0]['data']['title']}: {_how_far(found)}. Less than the log by at most "
         f"{max(0.0, -gap.min()):.2f} points in an epoch, in the last one {gap.iloc[-1]:+.2f}. "
-        + "".join(_against(found, what, runs) for what, runs in others.items())
+        + "".join(_otherwise(what, runs) for what, runs in others.items())
         + f"Verdict: {verdict.said or verdict.word}. {NOT_KNOWN}"
     )
 
@@ -222,8 +221,5 @@ def _how_far(found: Records) -> str:
     )
 
 
-def _against(found: Records, what: str, runs: Records) -> str:
-    """How the runs of another setting stand to those found, in their common epochs."""
-    means = (_by_epoch(group, "{}").mean(axis=1) for group in (runs, found))
-    points = next(means).sub(next(means)).dropna()
-    return f"With {what} ({_how_far(runs)}), by epoch, in points: {_by_epochs(points)}. "
+def _otherwise(what: str, runs: Records) -> str:
+    return f"With {what} ({_how_far(runs)}), less the log, by epoch: {_less_the_log(runs)}. "

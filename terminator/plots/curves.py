@@ -22,7 +22,7 @@ def accuracy_curves(
     title: str | None = None,
 ) -> Figure:
     """Test accuracy per epoch: per label the mean line, and the band from least to most where there
-    are more runs.
+    are more runs; the first label on top.
 
     Args:
         frames: {label: one table per run, or a list of them}, columns epoch and test_accuracy (%).
@@ -63,10 +63,13 @@ def _draw_curves(
             table.mean(axis=1),
             label=f"{plain(label)} ({seeds})",
             markevery=max(1, len(table) // 12),
+            zorder=3 - i / len(frames),  # the first on top: it is what the figure is about
             **look,
         )
-        if n > 1:
-            low, high = table.min(axis=1), table.max(axis=1)
+        low, high = table.min(axis=1), table.max(axis=1)
+        if n > 1 and len(table) == 1:  # a band of no width
+            axis.vlines(table.index, low, high, color=look["color"])
+        elif n > 1:
             axis.fill_between(table.index, low, high, color=look["color"], alpha=0.18, linewidth=0)
     for i, (label, frame) in enumerate(reference.items()):
         table = _by_epoch(label, [frame], column)

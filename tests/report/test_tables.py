@@ -240,7 +240,11 @@ def test_of_two_readings_of_the_headline_one_is_judged_and_the_other_stands_besi
     assert table["seed 0, model.local_context_init=torch"].dropna().tolist() == [59.5]
     said = headline.sentence([far], others)
     assert "With model.local_context_init=torch (seed 0 after 1 of 100 epochs)" in said
-    assert "in points: 1 +1.50. " in said
+    assert f"less the log, by epoch: 1 {59.5 - log[1]:+.2f}. " in said
+    table = headline.beside_the_log([near], {"linear": [far]})  # whose epochs are more
+    assert table["seed 0, linear"].tolist() == [58.0, 70.0]
+    assert table["released log"].tolist() == [log[1], log[2]]
+    assert table["ours - log"].dropna().tolist() == pytest.approx([59.5 - log[1]])
     three = [under_way(seed, (59.0,), run_id=f"c{seed}") for seed in range(3)]
     assert headline.chosen([*three, far]) == three  # more seeds count for more
     told = headline.follows_the_log([*three, far]).evidence
