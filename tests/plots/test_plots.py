@@ -321,6 +321,15 @@ def test_curves_show_mean_and_band_over_seeds():
     assert (band.min(), band.max()) == (90.0, 94.0)
 
 
+def test_seeds_of_one_epoch_show_their_spread_and_the_first_curve_lies_on_top():
+    one = [metrics(1), metrics(1, offset=2.0)]
+    axis = curves.accuracy_curves({"ours": one, "single": metrics()}).axes[0]
+    (spread,) = axis.collections
+    assert spread.get_segments()[0].tolist() == [[1.0, 90.0], [1.0, 92.0]]
+    ours, single = axis.lines
+    assert ours.get_zorder() > single.get_zorder()
+
+
 def test_curves_of_unequal_length_keep_all_epochs():
     figure = curves.accuracy_curves({"ours": [metrics(2), metrics(4)]})
     assert list(figure.axes[0].lines[0].get_xdata()) == [1, 2, 3, 4]
