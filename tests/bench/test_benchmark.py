@@ -1,4 +1,6 @@
-"""The benchmark measures, compares revisions, refuses nonsense."""
+"""The benchmark measures, compares revisions, refuses nonsense; and the network has not become
+slow.
+"""
 
 import shutil
 import subprocess
@@ -12,11 +14,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from terminator.bench import case as benchmark
 from terminator.bench import floors, measure, network, revision
 from terminator.model import Terminator
+from terminator.ops.products import product
 from terminator.runs import measurements
 from terminator.runtime import git
 from terminator.runtime.memory import keep_freed_memory
 from terminator.runtime.settings import ConfigError
 
+USUAL_STEP = 36.0  # the step of the test below, in products of two 1024 x 1024 matrices
 TINY = {"size": 4, "batch": 2, "threads": 1, "repeats": 2, "warm_up": 1}
 
 
@@ -157,6 +161,26 @@ def test_memory_is_kept_and_reused():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     # pages of five such tensors; those of ten, if memory were mapped anew
     assert int(out.stdout) < 4096 * 5
+
+
+@pytest.mark.slow
+def test_a_training_step_has_not_become_slow():
+    """In units of a matrix product of fixed size, timed beside it; twice the usual figure is a
+    failure.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        model, x, labels = network.build(16, 16, 2, "cpu")
+        step = network.training_step(model, model, x, labels, "float32")
+        step()
+        ratios, a = [], torch.randn(1024, 1024)
+        for _ in range(5):
+            unit = measure.best_seconds(lambda: product(a, a), repeats=9)
+            ratios.append(measure.best_seconds(step, repeats=1) / unit)
+    finally:
+        torch.set_num_threads(threads)
+    assert min(ratios) < 2 * USUAL_STEP, ratios
 
 
 def test_kar3_for_all_parameters_at_once_is_faster_than_one_by_one():

@@ -247,9 +247,12 @@ def test_of_two_readings_of_the_headline_one_is_judged_and_the_other_stands_besi
     assert table["ours - log"].dropna().tolist() == pytest.approx([59.5 - log[1]])
     three = [under_way(seed, (59.0,), run_id=f"c{seed}") for seed in range(3)]
     assert headline.chosen([*three, far]) == three  # more seeds count for more
+    for run in three:
+        run["config"]["train"]["precision"] = "bf16"
+    assert list(headline.otherwise([*three, far])) == ["model.local_context_init=linear"]
     told = headline.follows_the_log([*three, far]).evidence
-    assert f"by epoch: 1 {59.0 - log[1]:+.2f}; with model.local_context_init=linear, " in told
-    assert f": 1 {58.0 - log[1]:+.2f}, 2 {70.0 - log[2]:+.2f}" in told
+    assert f"by epoch: 1 {59.0 - log[1]:+.2f}; with model.local_context_init=linear: " in told
+    assert f"linear: 1 {58.0 - log[1]:+.2f}, 2 {70.0 - log[2]:+.2f}" in told
     assert headline.otherwise([far]) == headline.otherwise([]) == {}
     put(far)
     assert "Terminator, local context started wider" in tables.result_tables("notebooks/")
