@@ -3,8 +3,7 @@ released log, as far as it has come; on JPEG files, which are a lossy copy.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -24,46 +23,37 @@ NOT_KNOWN = (
 )
 
 
-def gathered() -> list[dict[str, Any]]:
-    """The headline's records, finished ones and those under way."""
-    return chosen(_there())
+class Headline(NamedTuple):
+    """Runs that repeat the released setting but for its files."""
+
+    runs: Records  # of one setting, of any seed
+    # {what differs: runs} of settings that count as released, too: how a local context starts was
+    # read in two ways
+    others: Mapping[str, Records]
 
 
-def gathered_otherwise() -> dict[str, list[dict[str, Any]]]:
-    """{what differs: records} of the headline's other settings."""
-    return otherwise(_there())
+def gathered() -> Headline:
+    """The headline's runs by their records, finished ones and those under way."""
+    return chosen(
+        [
+            record
+            for status in (records.FINISHED, records.RUNNING)
+            for record in records.load_records(EXPERIMENT, PROFILE, status)
+        ]
+    )
 
 
-def _there() -> list[dict[str, Any]]:
-    return [
-        record
-        for status in (records.FINISHED, records.RUNNING)
-        for record in records.load_records(EXPERIMENT, PROFILE, status)
-    ]
-
-
-def chosen(found: Records) -> list[dict[str, Any]]:
-    """Those of some records that repeat the released setting but for its files: of the setting with
-    most seeds, of such the one that has come furthest.
+def chosen(found: Records) -> Headline:
+    """The headline's runs among some records: of the setting with most seeds, of such the one that
+    has come furthest.
     """
-    return next(iter(_by_worth(found)), [])
-
-
-def otherwise(found: Records) -> dict[str, list[dict[str, Any]]]:
-    """{what differs from the chosen ones: records}, of settings that count as released, too: how a
-    local context starts was read in two ways.
-    """
-    first, *others = _by_worth(found) or [[]]
-    return {_difference(first[0], group[0]): group for group in others}
-
-
-def _by_worth(found: Records) -> list[list[dict[str, Any]]]:
     fits = [r for r in found if records.task_of(r) == CLASSIFICATION.task and _fits(r)]
 
     def worth(group: Records) -> tuple[int, int]:
         return len(by_seed(group)), max(len(run["epochs"]) for run in group)
 
-    return sorted(by_setting(fits).values(), key=worth, reverse=True)
+    first, *others = sorted(by_setting(fits).values(), key=worth, reverse=True) or [[]]
+    return Headline(first, {_difference(first[0], group[0]): group for group in others})
 
 
 def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
@@ -101,14 +91,12 @@ def log() -> pd.Series:
     return logs[logs["dataset"] == "CIFAR-10"].set_index("epoch")["test_accuracy"]
 
 
-def beside_the_log(
-    found: Records, others: Mapping[str, Records] = MappingProxyType({})
-) -> pd.DataFrame:
+def beside_the_log(found: Headline) -> pd.DataFrame:
     """A row per epoch that one of the runs has: the log, each seed, and the mean less the log, in
     percent and points; behind it the seeds of other settings.
     """
-    ours = _by_epoch(found, "seed {}")
-    theirs = [_by_epoch(runs, f"seed {{}}, {what}") for what, runs in others.items()]
+    ours = _by_epoch(found.runs, "seed {}")
+    theirs = [_by_epoch(runs, f"seed {{}}, {what}") for what, runs in found.others.items()]
     table = ours.reindex(sorted({epoch for seeds in (ours, *theirs) for epoch in seeds.index}))
     table.insert(0, "released log", log().reindex(table.index))
     table["ours - log"] = ours.mean(axis=1) - table["released log"]
@@ -126,16 +114,21 @@ def _by_epoch(found: Records, name: str) -> pd.DataFrame:
     )
 
 
-def frames(found: Records) -> list[pd.DataFrame]:
-    """The epochs of every run, for a figure."""
-    return [pd.DataFrame(run["epochs"]) for run in by_seed(found).values()]
+def curves(found: Headline) -> dict[str, list[pd.DataFrame]]:
+    """{what they are: the epochs of every run}, for a figure."""
+    titles = {"ours, " + run["data"]["title"]: found.runs for run in found.runs[:1]}
+    groups = {**titles, **{f"ours, {what}": runs for what, runs in found.others.items()}}
+    return {
+        title: [pd.DataFrame(run["epochs"]) for run in by_seed(runs).values()]
+        for title, runs in groups.items()
+    }
 
 
-def log_so_far(found: Records) -> pd.DataFrame:
+def log_so_far(found: Headline) -> pd.DataFrame:
     """The released log, for a figure: as far as twice the epochs that the runs have, ten at
     least.
     """
-    most = max(10, 2 * max((len(run["epochs"]) for run in found), default=0))
+    most = max(10, 2 * max((len(run["epochs"]) for run in found.runs), default=0))
     table = log().rename_axis("epoch").reset_index()
     return table[table["epoch"] <= most]
 
@@ -150,24 +143,30 @@ def follows_the_log(found: Records) -> Verdict:
     """Does the training follow the released log in its early epochs? Judged at the last epoch that
     enough seeds have; the others are told.
     """
-    runs = chosen(found)
-    if not runs:
+    verdict = _follows(chosen(found))
+    cost = jpeg_cost([r for r in found if r["experiment"] == "jpeg"])
+    if verdict.word == NOT_RUN or not cost:
+        return verdict
+    return verdict._replace(evidence=f"{verdict.evidence}; {cost}")
+
+
+def _follows(found: Headline) -> Verdict:
+    if not found.runs:
         return Verdict(NOT_RUN)
-    epoch = last_common_epoch(runs)
-    reached = [run for run in runs if len(run["epochs"]) >= epoch]
+    epoch = last_common_epoch(found.runs)
+    reached = [run for run in found.runs if len(run["epochs"]) >= epoch]
     verdict = published_number(reached, float(log()[epoch]), _at(epoch))
-    title = runs[0]["data"]["title"]
+    title = found.runs[0]["data"]["title"]
     evidence = [
         f"after epoch {epoch} of {EPOCHS}, {title}: {verdict.evidence}",
-        f"ours less the log, by epoch: {_less_the_log(runs)}",
-        *(f"with {what}: {_less_the_log(group)}" for what, group in otherwise(found).items()),
+        f"ours less the log, by epoch: {_less_the_log(found.runs)}",
+        *(f"with {what}: {_less_the_log(runs)}" for what, runs in found.others.items()),
     ]
-    cost = jpeg_cost([r for r in found if r["experiment"] == "jpeg"])
-    return verdict._replace(evidence="; ".join([*evidence, *([cost] if cost else [])]))
+    return verdict._replace(evidence="; ".join(evidence))
 
 
 def _less_the_log(runs: Records) -> str:
-    points = beside_the_log(runs)["ours - log"]
+    points = beside_the_log(Headline(runs, {}))["ours - log"]
     return ", ".join(f"{epoch} {value:+.2f}" for epoch, value in points.items())
 
 
@@ -196,21 +195,23 @@ def jpeg_cost(found: Records, profile: str = "laptop") -> str:
     )
 
 
-def sentence(found: Records, others: Mapping[str, Records] = MappingProxyType({})) -> str:
+def sentence(found: Headline) -> str:
     """How far the headline is, and how it stands to the log and to its other settings, in words."""
-    if not found:
+    if not found.runs:
         return (
             f"No record of the experiment {EXPERIMENT} ({PROFILE} profile) is here: python -m "
             "terminator train preset=cifar10 dataset.name=cifar10-jpeg train.precision=bf16 "
             f"--profile {PROFILE} --experiment {EXPERIMENT} makes one, from its first epoch on."
         )
-    verdict, table = follows_the_log(found), beside_the_log(found)
-    gap = table["ours - log"]
+    verdict, gap = _follows(found), beside_the_log(found)["ours - log"].dropna()
+    others = (
+        f"With {what} ({_how_far(runs)}), less the log, by epoch: {_less_the_log(runs)}. "
+        for what, runs in found.others.items()
+    )
     return (
-        f"{found[0]['data']['title']}: {_how_far(found)}. Less than the log by at most "
+        f"{found.runs[0]['data']['title']}: {_how_far(found.runs)}. Less than the log by at most "
         f"{max(0.0, -gap.min()):.2f} points in an epoch, in the last one {gap.iloc[-1]:+.2f}. "
-        + "".join(_otherwise(what, runs) for what, runs in others.items())
-        + f"Verdict: {verdict.said or verdict.word}. {NOT_KNOWN}"
+        f"{''.join(others)}Verdict: {verdict.said or verdict.word}. {NOT_KNOWN}"
     )
 
 
@@ -219,7 +220,3 @@ def _how_far(found: Records) -> str:
         f"seed {seed} after {len(run['epochs'])} of {EPOCHS} epochs"
         for seed, run in sorted(by_seed(found).items())
     )
-
-
-def _otherwise(what: str, runs: Records) -> str:
-    return f"With {what} ({_how_far(runs)}), less the log, by epoch: {_less_the_log(runs)}. "

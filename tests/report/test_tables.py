@@ -208,7 +208,7 @@ def test_the_headline_beside_the_log():
     log = headline.log()
     assert log[1] == pytest.approx(61.04768)
     runs = [under_way(seed, (log[1] + d, log[2] - d)) for seed, d in enumerate((0.1, 0.2))]
-    table = headline.beside_the_log(runs)
+    table = headline.beside_the_log(headline.chosen(runs))
     assert table["ours - log"].round(6).tolist() == [0.15, -0.15]
     few = headline.follows_the_log(runs)
     assert few.word == UNDECIDED
@@ -223,7 +223,7 @@ def test_the_headline_beside_the_log():
     assert headline.follows_the_log([]).word == NOT_RUN
     half = under_way(0, (60.0,))
     half["data"]["notes"].append("25000 of 50000 train images")
-    assert headline.chosen([half, under_way(0, (60.0,), experiment="images")]) == []
+    assert headline.chosen([half, under_way(0, (60.0,), experiment="images")]) == ([], {})
 
 
 def test_of_two_readings_of_the_headline_one_is_judged_and_the_other_stands_beside_it():
@@ -231,29 +231,32 @@ def test_of_two_readings_of_the_headline_one_is_judged_and_the_other_stands_besi
     far, near = under_way(0, (58.0, 70.0)), under_way(0, (59.5,), run_id="c-other")
     far["config"]["model"]["local_context_init"] = "linear"
     far["config"]["train"]["precision"] = near["config"]["train"]["precision"] = "bf16"
-    assert headline.chosen([near, far]) == [far]  # it has come further
-    others = headline.otherwise([near, far])
-    assert others == {"model.local_context_init=torch": [near]}
-    table = headline.beside_the_log([far], others)
+    found = headline.chosen([near, far])
+    assert found.runs == [far]  # it has come further
+    assert found.others == {"model.local_context_init=torch": [near]}
+    table = headline.beside_the_log(found)
     assert table["seed 0"].tolist() == [58.0, 70.0]
     assert table["ours - log"].tolist() == pytest.approx([58.0 - log[1], 70.0 - log[2]])
     assert table["seed 0, model.local_context_init=torch"].dropna().tolist() == [59.5]
-    said = headline.sentence([far], others)
+    said = headline.sentence(found)
     assert "With model.local_context_init=torch (seed 0 after 1 of 100 epochs)" in said
     assert f"less the log, by epoch: 1 {59.5 - log[1]:+.2f}. " in said
-    table = headline.beside_the_log([near], {"linear": [far]})  # whose epochs are more
+    table = headline.beside_the_log(
+        headline.Headline([near], {"linear": [far]})
+    )  # whose epochs are more
     assert table["seed 0, linear"].tolist() == [58.0, 70.0]
     assert table["released log"].tolist() == [log[1], log[2]]
     assert table["ours - log"].dropna().tolist() == pytest.approx([59.5 - log[1]])
     three = [under_way(seed, (59.0,), run_id=f"c{seed}") for seed in range(3)]
-    assert headline.chosen([*three, far]) == three  # more seeds count for more
+    assert headline.chosen([*three, far]).runs == three  # more seeds count for more
     for run in three:
         run["config"]["train"]["precision"] = "bf16"
-    assert list(headline.otherwise([*three, far])) == ["model.local_context_init=linear"]
+    assert list(headline.chosen([*three, far]).others) == ["model.local_context_init=linear"]
     told = headline.follows_the_log([*three, far]).evidence
     assert f"by epoch: 1 {59.0 - log[1]:+.2f}; with model.local_context_init=linear: " in told
     assert f"linear: 1 {58.0 - log[1]:+.2f}, 2 {70.0 - log[2]:+.2f}" in told
-    assert headline.otherwise([far]) == headline.otherwise([]) == {}
+    assert headline.chosen([far]) == ([far], {})
+    assert headline.chosen([]) == ([], {})
     put(far)
     assert "Terminator, local context started wider" in tables.result_tables("notebooks/")
 
