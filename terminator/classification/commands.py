@@ -59,7 +59,8 @@ def _config(args: argparse.Namespace) -> Config:
 
 def train(args: argparse.Namespace) -> None:
     """Train, or with train.do=False test a model; print both evaluations."""
-    from terminator.classification import runs
+    from terminator.classification.evaluation import evaluate_file
+    from terminator.classification.runs import CLASSIFICATION
     from terminator.plots.run_curves import run_curves
     from terminator.runtime.distributed import processes, rank
 
@@ -68,7 +69,7 @@ def train(args: argparse.Namespace) -> None:
         _train_own(config, args)
         return
     if config.train.do:
-        run_and_print(runs.CLASSIFICATION, config, args, _accuracies, run_curves)
+        run_and_print(CLASSIFICATION, config, args, _accuracies, run_curves)
         return
     if not config.pretrained.load:
         raise ConfigError(
@@ -76,7 +77,7 @@ def train(args: argparse.Namespace) -> None:
             "pretrained.load=True pretrained.filename=FILE to test a model"
         )
     with processes(config.train):
-        result = runs.evaluate_file(config.pretrained.filename, config, args.data_dir)
+        result = evaluate_file(config.pretrained.filename, config, args.data_dir)
         if rank() == 0:
             print(*_accuracies(result), sep="\n")
 
@@ -108,10 +109,11 @@ def _train_own(config: Config, args: argparse.Namespace) -> None:
 
 def evaluate(args: argparse.Namespace) -> None:
     """Test a model file, on the data that it was trained with or on others."""
-    from terminator.classification import runs
+    from terminator.classification.evaluation import evaluate_file
+    from terminator.classification.runs import CLASSIFICATION
 
     file = model_file(args.model, "classification")
-    config = runs.CLASSIFICATION.load(file)[1]
+    config = CLASSIFICATION.load(file)[1]
     if config is None or any(word.startswith("preset=") for word in args.words):
         config = build_config(args.words)
     else:
@@ -119,7 +121,7 @@ def evaluate(args: argparse.Namespace) -> None:
         if any(word.startswith("dataset.name=") for word in args.words):
             config = config.updated(dataset={"train_size": None, "test_size": None})
         config = config.updated(*args.words)
-    print(*_accuracies(runs.evaluate_file(file, config, args.data_dir)), sep="\n")
+    print(*_accuracies(evaluate_file(file, config, args.data_dir)), sep="\n")
 
 
 def _accuracies(result: dict[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Terminator's own experiments: run one, or read what is there; and its model files, evaluated."""
+"""Terminator's own experiments: run one, or read what is there."""
 
 import dataclasses
 import hashlib
@@ -28,7 +28,7 @@ from terminator.runs.study import default_seeds
 from terminator.runs.system import System
 from terminator.runs.wanted import Wanted
 from terminator.runtime import shipped, weights
-from terminator.runtime.distributed import barrier, choose_device, processes, rank
+from terminator.runtime.distributed import barrier, rank
 from terminator.runtime.paths import results_dir
 from terminator.runtime.progress import say, say_once
 from terminator.runtime.settings import (
@@ -41,7 +41,6 @@ from terminator.runtime.settings import (
     without_places,
 )
 from terminator.slow_net import forget_kernels
-from terminator.standardization import is_calibrated
 
 # what a model file says of its data
 OF_MODEL_FILES = ("name", "title", "shape", "classes", "mean", "std", "fingerprint")
@@ -228,7 +227,7 @@ class ClassificationSystem(System):
     ) -> Trainer:
         """The loop; of a pretrained network, on images that are normalised as it knows them."""
         if config.pretrained.load:
-            data = _normalised_as(data, getattr(model, "info", {}).get("data", {}))
+            data = data.normalised_as(getattr(model, "info", {}).get("data", {}))
         return Trainer(model, config, data, folder)
 
     def results(self, trainer: Trainer, calibrate: bool = True) -> dict[str, dict[str, Any]]:
@@ -425,57 +424,3 @@ def own_images(
         say("finished before, nothing trained")
     leave(run, run_curves)
     return run
-
-
-# -- model files ----------------------------------------------------------------------------------
-
-
-def evaluate_file(
-    path: str | os.PathLike, config: Config, data_dir: str | None = None
-) -> dict[str, Any]:
-    """Evaluate a model file on the configured data set, as released and calibrated.
-
-    Raises:
-        ValueError: if the model and the data do not fit each other.
-    """
-    model: Any = networks.load_named(path)
-    with processes(config.train):
-        data = CLASSIFICATION.load_data(config, data_dir)
-        shape = (model.config.in_channels, *[model.config.size] * model.config.dimensions)
-        if tuple(data.info.shape) != shape or len(data.info.classes) != model.config.classes:
-            raise ValueError(
-                f"{path} takes inputs {shape} of {model.config.classes} classes, {data.info.title} "
-                f"has {tuple(data.info.shape)} of {len(data.info.classes)}; set "
-                "dataset.image_size, dataset.channels or another dataset.name"
-            )
-        config = dataclasses.replace(config, model=model.config, network=networks.network_of(model))
-        trainer = Trainer(model, config, _as_trained(data, model, path))
-        return {
-            "model": str(path),
-            "data": data.info.title,
-            "device": str(choose_device(config.train.device)),
-            **CLASSIFICATION.results(trainer, calibrate=not is_calibrated(model)),
-        }
-
-
-def _as_trained(data: ImageData, model: nn.Module, path: str | os.PathLike) -> ImageData:
-    """The data with the normalisation that a model of this kit was trained with."""
-    saved = getattr(model, "info", {}).get("data")
-    if saved is None:
-        return data
-    if missing := [name for name in ("classes", "mean", "std") if name not in saved]:
-        raise ValueError(f"{path} does not say {', '.join(missing)} of the data it was trained on")
-    if list(saved["classes"]) != list(data.info.classes):
-        raise ValueError(
-            f"{path} knows the classes {', '.join(saved['classes'])}; {data.info.title} has "
-            f"{', '.join(data.info.classes)}"
-        )
-    return _normalised_as(data, saved)
-
-
-def _normalised_as(data: ImageData, saved: Mapping[str, Any]) -> ImageData:
-    """The data with the normalisation that a model file describes, if it does."""
-    if not {"mean", "std"} <= saved.keys():
-        return data
-    info = dataclasses.replace(data.info, mean=tuple(saved["mean"]), std=tuple(saved["std"]))
-    return dataclasses.replace(data, info=info)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -70,6 +71,15 @@ class ImageData:
     test_images: Tensor
     test_labels: Tensor
     info: DatasetInfo
+
+    def normalised_as(self, about: Mapping[str, Any]) -> ImageData:
+        """The same with the `mean` and `std` (per channel, of values in 0 to 1) that a model file
+        says of the data it was trained on; itself, if it says neither.
+        """
+        if not {"mean", "std"} <= about.keys():
+            return self
+        info = replace(self.info, mean=tuple(about["mean"]), std=tuple(about["std"]))
+        return replace(self, info=info)
 
 
 class DatasetRow(NamedTuple):

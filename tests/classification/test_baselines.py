@@ -14,6 +14,7 @@ from terminator.classification import networks, runs
 from terminator.classification.baselines import ResNet18
 from terminator.classification.ccnn import CCNN, CroppedConvolution, GlobalConvolution
 from terminator.classification.config import NetworkConfig
+from terminator.classification.evaluation import evaluate_file
 from terminator.classification.predict import predict_files
 from terminator.classification.runs import CLASSIFICATION
 from terminator.classification.trainer import Trainer
@@ -309,7 +310,7 @@ def test_files_are_evaluated_and_predict_single_images(
     done = CLASSIFICATION.run(config(name), "networks", data=data)
     file = done.folder / "model.safetensors"
     monkeypatch.setattr(runs, "load", lambda *arguments, **options: data)
-    result = runs.evaluate_file(file, CLASSIFICATION.load(file)[1])
+    result = evaluate_file(file, CLASSIFICATION.load(file)[1])
     assert result["released"] == done.record["results"]["released"]
     pixels = data.test_images[0].permute(1, 2, 0).numpy()
     Image.fromarray(pixels).save(tmp_path / "one.png")

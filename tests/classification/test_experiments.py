@@ -10,8 +10,9 @@ import torch
 
 from terminator import ConfigError, Terminator, calibrate
 from terminator.classification import runs
+from terminator.classification.evaluation import evaluate_file
 from terminator.classification.presets import PRESETS, preset
-from terminator.classification.runs import CLASSIFICATION, evaluate_file
+from terminator.classification.runs import CLASSIFICATION
 from terminator.classification.trainer import Trainer
 from terminator.data import DatasetNotFound
 from terminator.runs import records

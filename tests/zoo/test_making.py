@@ -15,7 +15,8 @@ from small_command import NETWORK
 import terminator
 from terminator import Config, Terminator
 from terminator.classification import finetuning
-from terminator.classification.runs import CLASSIFICATION, evaluate_file
+from terminator.classification.evaluation import evaluate_file
+from terminator.classification.runs import CLASSIFICATION
 from terminator.data import load, normalize
 from terminator.data.decoding import write_class_folders
 from terminator.hypertransformer.fewshot.learner import Learner, shown_in
