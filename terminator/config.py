@@ -154,27 +154,9 @@ class ModelConfig:
             self.dimensions,
             "1 (sequences), 2 (images)",
         )
-        for name in ("size", "in_channels", "classes", "trained_size"):
-            value = getattr(self, name)
-            require(
-                value is None or value >= 2 - (name == "in_channels"),
-                f"model.{name}",
-                value,
-                f"an integer of at least {2 - (name == 'in_channels')}, or nothing",
-            )
-        for name in (
-            "groups",
-            "global_hidden",
-            "local_hidden",
-            "channel_hidden",
-            "interaction_hidden",
-        ):
-            require(
-                getattr(self, name) >= 1,
-                f"model.{name}",
-                getattr(self, name),
-                "an integer of at least 1",
-            )
+        least_two = dict.fromkeys(("size", "classes", "trained_size"), 2)
+        hidden = (f"{name}_hidden" for name in ("global", "local", "channel", "interaction"))
+        at_least(self, "model", least_two | dict.fromkeys(("in_channels", "groups", *hidden), 1))
         for name in ("omega_0", "gamma_alpha", "gamma_beta"):
             require(
                 getattr(self, name) > 0, f"model.{name}", getattr(self, name), "a positive number"

@@ -253,6 +253,7 @@ class Config(Experiment):
     network: NetworkConfig = field(default_factory=NetworkConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.network.name != "terminator":
             # of presets that are released runs: another network may be asked for in their place
             start = ModelConfig.local_context_init

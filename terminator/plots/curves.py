@@ -22,7 +22,7 @@ def accuracy_curves(
     title: str | None = None,
 ) -> Figure:
     """Test accuracy per epoch: per label the mean line, and the band from least to most where there
-    are more runs; the first label on top.
+    are more runs (of one epoch: a line); the first label on top.
 
     Args:
         frames: {label: one table per run, or a list of them}, columns epoch and test_accuracy (%).

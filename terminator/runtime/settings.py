@@ -60,7 +60,7 @@ def at_least(settings: Any, group: str, minima: Mapping[str, int]) -> None:
             (value is None and optional) or (isinstance(value, int) and value >= least),
             _key(group, name),
             value,
-            f"an integer of at least {least}",
+            f"an integer of at least {least}{', or nothing' if optional else ''}",
         )
 
 
@@ -78,7 +78,20 @@ def one_of(settings: Any, group: str, choices: Mapping[str, Iterable[Any]]) -> N
 class Experiment:
     """Base of a whole experiment's settings, a frozen dataclass whose fields are groups of
     settings.
+
+    Raises:
+        ConfigError: from the constructor, for a group of another kind.
     """
+
+    def __post_init__(self) -> None:
+        for name, kind in _hints(self).items():
+            group = getattr(self, name)
+            require(
+                isinstance(group, kind),
+                name,
+                group,
+                f"a {kind.__name__}; updated({name}={{...}}) takes a dictionary",
+            )
 
     def updated(self, *dotlist: str, **values: Any) -> Self:
         """A copy with other values: `config.updated("train.epochs=6", optimizer={"lr": 0.01})`.
@@ -97,7 +110,7 @@ def parse_dotlist(dotlist: Iterable[str]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for entry in dotlist:
-        key, equals, value = entry.partition("=")
+        key, equals, value = str(entry).partition("=")
         *groups, name = (part.strip() for part in key.split("."))
         if not equals or not all((*groups, name)):
             raise ConfigError(

@@ -13,6 +13,7 @@ from terminator.data.episodes.settings import EpisodeSettings
 from terminator.hamburger.settings import HamSettings
 from terminator.hrrformer.settings import task_settings
 from terminator.hypertransformer.settings import HyperTransformerSettings
+from terminator.report.tables import SYSTEMS
 from terminator.runtime.settings import (
     READING_KEYS,
     WHERE_KEYS,
@@ -298,6 +299,7 @@ def test_every_other_setting_is(field):
         lambda: HamSettings(kind="NMF", rank=None),
         lambda: HyperTransformerSettings(heads=None),
         lambda: TrainConfig(epochs=None),
+        lambda: ModelConfig(groups=None),
         lambda: task_settings("text", length=None),
     ],
 )
@@ -308,3 +310,17 @@ def test_nothing_is_no_number_where_one_is_needed(make):
 
 def test_nothing_is_allowed_where_the_type_says_so():
     assert DatasetConfig(train_size=None).train_size is None
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.task)
+def test_a_group_of_another_kind_is_named(system):
+    for group in dataclasses.fields(system.config):
+        kind = group.default_factory.__name__
+        for wrong in (None, {"seed": 1}, Config()):
+            with pytest.raises(ConfigError, match=rf"^{group.name} is .*; allowed: a {kind}; "):
+                system.config(**{group.name: wrong})
+
+
+def test_a_dictionary_in_a_words_place_is_named():
+    with pytest.raises(ConfigError, match="cannot read {'train': 1}; settings are written KEY=VAL"):
+        Config().updated({"train": 1})

@@ -183,6 +183,7 @@ class GanConfig(Experiment):
     test: GanTest = field(default_factory=GanTest)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.model.context != "none":
             sizes = [size for size in self.sizes if size < self.data.image_size]
             require(

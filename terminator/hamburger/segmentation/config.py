@@ -162,6 +162,7 @@ class SegmentationConfig(Experiment):
     test: SegmentationTest = field(default_factory=SegmentationTest)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.ham.dimensions == 2, "ham.dimensions", self.ham.dimensions, "2, for pictures")
         require(
             self.model.context != "bread" or self.ham.mode != "dual",

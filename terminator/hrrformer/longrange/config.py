@@ -284,6 +284,7 @@ class LongRangeConfig(Experiment):
     test: LongRangeTest = field(default_factory=LongRangeTest)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         settings = self.network_settings
         pairs = self.data.kind in ("aan", "imdb_halves")
         require(

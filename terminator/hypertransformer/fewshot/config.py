@@ -203,6 +203,7 @@ class FewShotConfig(Experiment):
     test: FewShotTest = field(default_factory=FewShotTest)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         e, t, standard = self.episodes, self.train, HyperTransformerSettings()
         for name in ("num_labels", "image_size"):
             value = getattr(self.model, name)
