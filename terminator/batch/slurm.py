@@ -62,7 +62,8 @@ def status_file(key: str) -> Path:
 
 
 class Slurm:
-    """Arrays of jobs, shared with every other `work` on the same results folder.
+    """Arrays of jobs, shared with every other `work` on the same results folder: none is submitted
+    twice, and of jobs that only another asked for this one says and cancels nothing.
 
     Args:
         settings: of the jobs, as submitit names them: partition, gpus_per_node, timeout_min, ...
@@ -98,6 +99,7 @@ class Slurm:
         except (NameError, TypeError, AssertionError) as error:
             raise ConfigError(f"--slurm: {' '.join(str(error).split())[:500]}") from None
         self._jobs: dict[str, str] = {}  # by key: the job's number
+        self._asked: set[str] = set()  # keys that this `work` asked for
         self._gone: dict[str, int | None] = {}
         self._look()
 
@@ -105,7 +107,7 @@ class Slurm:
         return MOST - len(self._jobs)
 
     def running(self) -> set[str]:
-        return set(self._jobs)
+        return self._jobs.keys() & self._asked
 
     def start(self, jobs: list[Job]) -> None:
         places = {
@@ -119,6 +121,7 @@ class Slurm:
             trainings = [Training(job, variables) for job in chosen]
             made = self._executor.map_array(Training.__call__, trainings) if chosen else []
             known |= {job.key: one.job_id for job, one in zip(chosen, made)}
+        self._asked |= {job.key for job in jobs}
         self._jobs = dict(known)
 
     def ended(self) -> dict[str, int | None]:
@@ -127,8 +130,8 @@ class Slurm:
         return gone
 
     def cancel(self) -> None:
-        if self._jobs:
-            subprocess.run(["scancel", *self._jobs.values()], check=False)
+        if running := self.running():
+            subprocess.run(["scancel", *map(self._jobs.__getitem__, running)], check=False)
 
     # -- what Slurm says
 
@@ -141,8 +144,8 @@ class Slurm:
             gone = {key: number for key, number in known.items() if number not in alive}
             for key in gone:
                 del known[key]
-        mine = gone.keys() | (self._jobs.keys() - known.keys())
-        self._gone |= {key: _status(key) for key in mine}
+        ended = gone.keys() | (self._jobs.keys() - known.keys())
+        self._gone |= {key: _status(key) for key in ended & self._asked}
         self._jobs = dict(known)
 
     @contextlib.contextmanager

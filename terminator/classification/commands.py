@@ -141,10 +141,12 @@ def predict(args: argparse.Namespace) -> int:
     """The most probable classes of image files; 1 if some of them could not be read."""
     from terminator.classification import predict as answering
     from terminator.data.reading import picture_files
-    from terminator.runs.answers import tell
+    from terminator.runs.answers import spare_pictures, tell
 
+    images = picture_files(args.images)
+    spare_pictures(images, "--show", args.show)  # before hours of answers
     model = answering.load_predictor(model_file(args.model, "classification"))
-    found = list(answering.answers(model, picture_files(args.images), args.top))
+    found = list(answering.answers(model, images, args.top))
     status = tell(found, args)
     if args.show:
         shown = answering.show_scores(model, found, args.show)

@@ -13,7 +13,7 @@ from terminator.data.augment import normalize
 from terminator.data.files import read_file
 from terminator.data.pixels import decode, open_as, resize_image
 from terminator.model import Terminator
-from terminator.runs.answers import Answer, how_many, of_logits
+from terminator.runs.answers import Answer, how_many, of_logits, spare_pictures
 from terminator.runtime import shipped
 from terminator.runtime.paths import atomic_path
 from terminator.standardization import is_calibrated
@@ -148,13 +148,14 @@ def show_scores(model: Terminator, found: Iterable[Answer], folder: Path) -> lis
         the files, called like the pictures.
 
     Raises:
-        ValueError: if the model makes no slow scores.
+        ValueError: if the model makes no slow scores, or a picture lies in that folder.
     """
     from terminator.classification.figures import scores_over
 
     if not isinstance(model, Terminator) or model.config.global_mixer != "hyperzzw":
         raise ValueError("this model makes no slow scores, so none can be shown: leave out --show")
-    written: list[Path] = []
+    found, written = list(found), list[Path]()
+    spare_pictures((answer.image for answer in found), "--show", folder)
     for answer in (answer for answer in found if answer.top):
         parts = model(read_image(answer.image, model)[None], return_parts=True)
         picture = open_as(read_file(answer.image), str(answer.image), model.config.in_channels)

@@ -94,13 +94,30 @@ def as_json(found: Iterable[Answer]) -> list[dict[str, Any]]:
     ]
 
 
+def spare_pictures(images: Iterable[str | Path], option: str, folder: str | Path | None) -> None:
+    """Raise ValueError where one of the pictures lies in a folder that pictures of that name are to
+    be written to.
+    """
+    for image in images if folder is not None else ():
+        if Path(image).resolve().parent == Path(folder or "").resolve():
+            raise ValueError(
+                f"{option} is {str(folder)!r}, where {image} lies, and pictures there would be "
+                "overwritten; allowed: another folder"
+            )
+
+
 def tell(found: Sequence[Answer], args: argparse.Namespace) -> int:
     """Print the answers and write them where `answer_options` ask for it; 1 if some files could not
     be read.
 
     Raises:
-        ValueError: if none could.
+        ValueError: if none could, or for a file that is one of the pictures.
     """
+    for name in ("csv", "json"):
+        if (path := getattr(args, name)) and path.resolve() in {a.image.resolve() for a in found}:
+            raise ValueError(
+                f"--{name} is {str(path)!r}, one of the pictures; allowed: another file"
+            )
     print(terminal(lines(found)))
     if args.csv:
         print(f"written: {terminal(write_csv(args.csv, table(found)))}")

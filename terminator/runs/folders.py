@@ -13,7 +13,7 @@ from filelock import Timeout
 
 from terminator.runs import records
 from terminator.runtime import locks, provenance
-from terminator.runtime.distributed import broadcast, rank
+from terminator.runtime.distributed import barrier, broadcast, rank
 from terminator.runtime.paths import results_dir
 from terminator.runtime.progress import say
 from terminator.trainer import TrainingDiverged
@@ -51,8 +51,12 @@ def once(
         records.check_writable(folder)
     with _alone(folder, wait):
         # while this process waited
-        found = None if force else _known(folder, run, need_model, force)
-        return train() if found is None else found
+        if not force and (found := _known(folder, run, need_model, force)) is not None:
+            return found
+        if force and rank() == 0:  # not before nobody else is at it
+            (folder / "checkpoint.pt").unlink(missing_ok=True)
+        barrier()
+        return train()
 
 
 def _known(folder: Path, run: str, need_model: bool, force: bool) -> dict[str, Any] | None:
@@ -115,13 +119,8 @@ def _alone(folder: Path, wait: bool = True) -> Iterator[None]:
 
 
 def _find(folder: Path, need_model: bool, force: bool) -> dict[str, Any] | None:
-    """The record in the folder, if it is all that is needed; with `force` the folder's old
-    checkpoint goes.
-    """
-    if rank() > 0:
-        return None
-    if force:
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
+    """The record in the folder, if it is all that is needed."""
+    if rank() > 0 or force:
         return None
     if need_model and not (folder / "model.safetensors").is_file():
         return None

@@ -175,6 +175,19 @@ def test_jobs_that_another_work_submitted_are_not_submitted_again(cluster):
     assert other.ended() == {job.key: 0}
 
 
+@pytest.mark.slow
+def test_jobs_that_only_another_work_asked_for_are_left_to_it(cluster):
+    one, other = (slurm.Slurm({"timeout_min": "5"}, poll_s=0.2) for _ in range(2))
+    held, brief = Job("tiny/held", ("presets",)), Job("tiny/brief", ("--version",))
+    one.start([held])
+    other.start([brief])
+    assert one.running() <= {held.key}
+    assert other.running() <= {brief.key}
+    assert waited(other.ended) == {brief.key: 0}
+    other.cancel()
+    assert waited(one.ended) == {held.key: 0}  # cancelled by nobody, and nothing else ended
+
+
 # -- without a cluster -------------------------------------------------------------------------
 
 

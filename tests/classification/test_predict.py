@@ -10,10 +10,10 @@ from PIL import Image
 from small_command import DIGITS
 
 from terminator.__main__ import main
-from terminator.classification.predict import answers, load_predictor, predict_files
+from terminator.classification.predict import answers, load_predictor, predict_files, show_scores
 from terminator.data.reading import picture_files
 from terminator.runs import records
-from terminator.runs.answers import table
+from terminator.runs.answers import Answer, table
 from terminator.runs.model_files import USES, OtherSystem, model_file
 from terminator.runtime import weights
 
@@ -141,6 +141,21 @@ def test_pictures_with_their_slow_scores(trained, call, photos, tmp_path):
         red, blue = pixels[..., 0], pixels[..., 2]
         assert (red - blue > 60).any()
         assert (blue - red > 60).any()
+
+
+def test_pictures_are_not_overwritten_by_their_answers(trained, call, photos, tmp_path):
+    model, before = runs_of(trained)[0], {p: p.read_bytes() for p in photos.glob("*.*")}
+    words = ("predict", model, photos / "a.png")
+    status, out, err = call(*words, "--show", photos)
+    assert (status, out) == (2, "")
+    assert f"--show is '{photos}', where {photos / 'a.png'} lies" in err
+    for option in ("--csv", "--json"):
+        status, _, err = call(*words, option, photos / "a.png")
+        assert status == 2
+        assert f"{option} is '{photos / 'a.png'}', one of the pictures" in err
+    with pytest.raises(ValueError, match="--show is .*; allowed: another folder"):
+        show_scores(load_predictor(model / "model.safetensors"), [Answer(photos / "a.png")], photos)
+    assert {p: p.read_bytes() for p in photos.glob("*.*")} == before
 
 
 # -- models of other systems -----------------------------------------------------------------------

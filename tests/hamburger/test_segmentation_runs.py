@@ -310,6 +310,14 @@ def test_predictions_that_cannot_be_made_are_refused(model_file, tmp_path, brief
         segment_files(model_file, [tmp_path / "text.png"])
     with pytest.raises(ValueError, match="several images are called text"):
         segment_files(model_file, [tmp_path / "text.png", tmp_path / "x" / "text.jpg"], tmp_path)
+    for where in ({"out": tmp_path}, {"show": tmp_path / "x" / ".."}):
+        with pytest.raises(ValueError, match=r"text.png lies, and pictures there would be overwr"):
+            segment_files(model_file, [tmp_path / "text.png"], **where)
+    with pytest.raises(ValueError, match=r"--out and --show are .*; allowed: two folders"):
+        segment_files(
+            model_file, [tmp_path / "text.png"], out=tmp_path / "new", show=tmp_path / "new"
+        )
+    assert (tmp_path / "text.png").read_text() == "no picture"
     context = brief["no context"][0].folder / "model.safetensors"
     with pytest.raises(ValueError, match="trained on the context task"):
         segment_files(context, [tmp_path / "text.png"])

@@ -533,24 +533,21 @@ def test_a_folder_of_another_run_is_not_taken_for_this_one(make, data, tmp_path)
 def test_checkpoints_are_evaluated_as_they_appear_until_the_end(make, data, tmp_path):
     config, folder = resolved(make(), data), tmp_path / "run"
 
-    class Slow(EpisodeTrainer):
-        def _save(self, rows):
-            super()._save(rows)
-            deadline = time.monotonic() + 60
-            while (
-                len(rows) == 1
-                and not (folder / "evaluation.csv").is_file()
-                and time.monotonic() < deadline
-            ):
-                time.sleep(0.02)
+    def wait(rows):
+        """For the watch, after the first save; a record says by then that the run is under way."""
+        deadline = time.monotonic() + 60
+        while (
+            len(rows) == 1
+            and not (folder / "evaluation.csv").is_file()
+            and time.monotonic() < deadline
+        ):
+            time.sleep(0.02)
 
-    def train():
-        trainer = Slow(build_network(config), config, data, folder)
-        rows = trainer.fit()
-        FEW_SHOT.save(folder / "model.safetensors", trainer.model, config)
-        (folder / "record.json").write_text(json.dumps({"rows": len(rows)}))
-
-    thread = threading.Thread(target=train)
+    thread = threading.Thread(
+        target=FEW_SHOT.run,
+        args=(make(), "mine"),
+        kwargs={"data": data, "folder": folder, "callbacks": [wait]},
+    )
     thread.start()
     found = watch(config, data, folder, poll_s=0.05, timeout_s=60)
     thread.join()

@@ -98,6 +98,18 @@ def test_the_holder_is_named_with_its_job(tmp_path, monkeypatch):
         folders.once(tmp_path, lambda: pytest.fail("trained"), wait=False)
 
 
+def test_force_takes_no_checkpoint_from_who_trains(tmp_path):
+    checkpoint = tmp_path / "checkpoint.pt"
+    checkpoint.write_text("theirs")
+    other = sign(tmp_path, **ELSEWHERE, pid=12)
+    with pytest.raises(locks.Busy):
+        folders.once(tmp_path, lambda: pytest.fail("trained"), force=True, wait=False)
+    assert checkpoint.read_text() == "theirs"
+    other.unlink()
+    found = folders.once(tmp_path, lambda: {"went on": checkpoint.exists()}, force=True)
+    assert found == {"went on": False}
+
+
 def test_a_half_written_sign_and_a_link_are_nobodys_for_long(tmp_path):
     (tmp_path / f"{locks.OWNER}aa").write_text("{")
     assert not taken(tmp_path)

@@ -18,6 +18,7 @@ from terminator.hamburger.segmentation.config import SegmentationConfig
 from terminator.hamburger.segmentation.evaluation import fixed_bases, predict_logits
 from terminator.hamburger.segmentation.figures import labelled_photograph
 from terminator.hamburger.segmentation.runs import SEGMENTATION
+from terminator.runs.answers import spare_pictures
 from terminator.runtime.paths import atomic_path
 
 
@@ -100,10 +101,8 @@ def segment_files(
 
     Raises:
         as load_segmenter and read_photograph.
-        ValueError: for two files of one name.
+        ValueError: for two files of one name, a folder where a picture lies, or one for both.
     """
-    model, config = load_segmenter(model_path)
-    names, rows = class_names(config), []
     stems = [Path(image).stem for image in images]
     if (out is not None or show is not None) and (
         twice := {stem for stem in stems if stems.count(stem) > 1}
@@ -112,6 +111,15 @@ def segment_files(
             f"several images are called {sorted(twice)[0]}, and their label maps would overwrite "
             "each other; allowed: different names"
         )
+    for option, folder in (("--out", out), ("--show", show)):
+        spare_pictures(images, option, folder)
+    if out is not None and show is not None and Path(out).resolve() == Path(show).resolve():
+        raise ValueError(
+            f"--out and --show are {str(out)!r}, and label maps and pictures would overwrite each "
+            "other; allowed: two folders"
+        )
+    model, config = load_segmenter(model_path)
+    names, rows = class_names(config), []
     for image, stem in zip(images, stems, strict=True):
         photograph = read_photograph(image)
         labels = segment(model, config, photograph, multi_scale)

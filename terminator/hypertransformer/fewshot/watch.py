@@ -14,6 +14,7 @@ from terminator.hypertransformer.fewshot.runs import FEW_SHOT
 from terminator.hypertransformer.fewshot.tasks import build_network
 from terminator.hypertransformer.fewshot.trainer import EpisodeTrainer
 from terminator.runs import records
+from terminator.runs.folders import finished_record
 from terminator.runtime import checkpoint
 from terminator.runtime import checkpoint_forms as forms
 from terminator.runtime.checkpoint import CheckpointError
@@ -58,9 +59,8 @@ def watch(
     seen = max((row["step"] for row in rows), default=-1)
     last_news = time.monotonic()
     while True:
-        ended = (
-            folder / "record.json"
-        ).is_file()  # asked first: what was trained meanwhile is then found below
+        # asked first: what was trained meanwhile is then found below
+        ended = finished_record(folder) is not None
         step = config.train.train_steps if ended else _newest(trainer, folder)
         if step is not None and step > seen:
             if ended:
