@@ -90,6 +90,7 @@ class ClassificationSystem(System):
     config = Config
     index = "index.csv"
     data_groups = ("dataset",)
+    started_by = ("pretrained.filename",)
     columns = COLUMNS
     run_type = ClassificationRun
     measures = {"accuracy_released": "accuracy (%)", "accuracy_calibrated": "calibrated (%)"}
@@ -181,14 +182,16 @@ class ClassificationSystem(System):
         return dataclasses.replace(config, model=dataclasses.replace(config.model, **shape))
 
     def identity(self, config: Config) -> dict[str, Any]:
-        """Files by what is in them, wherever they lie; a folder of images by its name."""
+        """A folder of images by its name, wherever it lies."""
         what = identity(config)
         if "name" in what.get("dataset", {}):
             what["dataset"]["name"] = Path(what["dataset"]["name"]).name
-        if config.pretrained.load:
-            content = shipped.model_path(config.pretrained.filename).read_bytes()
-            what["pretrained"]["filename"] = hashlib.sha256(content).hexdigest()
         return what
+
+    def start_file(self, config: Config, key: str) -> Path | None:
+        """A model's file or, by its name, one that comes with the package."""
+        given = config.pretrained
+        return shipped.model_path(given.filename) if given.load else None
 
     def names(self, config: Config, data: ImageData) -> tuple[str, ...]:
         return (Path(data.info.name).name,)  # no method: the hash tells networks apart

@@ -46,6 +46,7 @@ OPTIONAL: dict[str, tuple[type, ...]] = {  # what some kinds of runs have
     "epochs": (list,),
     "provenance": (dict,),
     "files": (dict,),
+    "starts": (dict,),
     "parameters": (int,),
     "wall_s": (int, float),
     "started": (str,),

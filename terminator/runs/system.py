@@ -30,7 +30,7 @@ from terminator.runs.folders import (
     once,
     told,
 )
-from terminator.runtime import locks, provenance, weights
+from terminator.runtime import digests, locks, provenance, weights
 from terminator.runtime.deterministic import deterministic_algorithms
 from terminator.runtime.distributed import processes, rank
 from terminator.runtime.machine import memory_bytes
@@ -68,10 +68,11 @@ def _check_memory(system: "System", config: Any) -> None:
 
 
 def _alike(record: Mapping[str, Any]) -> str:
-    """What a record says of its settings and data, but for the seed."""
+    """What a record says of its settings, first weights and data, but for the seed."""
     config = record["config"]
     train = {key: value for key, value in config["train"].items() if key != "seed"}
-    return json.dumps([config | {"train": train}, record.get("data")], sort_keys=True)
+    what = [config | {"train": train}, record.get("starts"), record.get("data")]
+    return json.dumps(what, sort_keys=True)
 
 
 # -- systems --------------------------------------------------------------------------------------
@@ -86,6 +87,7 @@ class System(ABC):
     index: the file below results/ with a row per run that is evidence.
     columns: of that file, where they are not all of `index_row` in its order.
     data_groups: the groups of settings that say which data are loaded.
+    started_by: the settings that name a file which a training starts from, as group.key.
     run_type: of its runs.
     measures: {column of `row` that is averaged over seeds: how a table calls it}, the first two the
         most telling; empty: every column of floats.
@@ -96,6 +98,7 @@ class System(ABC):
     index: ClassVar[str]
     columns: ClassVar[Sequence[str]] = ()
     data_groups: ClassVar[Sequence[str]] = ("data",)
+    started_by: ClassVar[Sequence[str]] = ()
     run_type: ClassVar[type[FinishedRun]] = FinishedRun
     measures: ClassVar[Mapping[str, str]] = {}
 
@@ -144,8 +147,33 @@ class System(ABC):
         return {}
 
     def identity(self, config: Any) -> dict[str, Any]:
-        """What makes an experiment this one, wherever its data lie; see settings.identity."""
+        """What makes an experiment this one, wherever its data lie, but for the files that it
+        starts from; see settings.identity.
+        """
         return identity(without_places(config))
+
+    def start_file(self, config: Any, key: str) -> Path | None:
+        """The file that one of `started_by` names, None where it names none."""
+        group, name = key.split(".")
+        path = getattr(getattr(config, group), name)
+        return Path(path) if path else None
+
+    def starts(self, config: Any) -> dict[str, str]:
+        """{setting: SHA-256} of the files that a training starts from.
+
+        Raises:
+            ConfigError: for one that is not there.
+        """
+        found = {}
+        for key in self.started_by:
+            if (path := self.start_file(config, key)) is not None:
+                if not path.is_file():
+                    raise ConfigError(
+                        f"{key} is {str(path)!r}, where there is no file; allowed: a file, or "
+                        "nothing"
+                    )
+                found[key] = digests.of_file(path)
+        return found
 
     @abstractmethod
     def method(self, config: Any) -> str:
@@ -229,8 +257,9 @@ class System(ABC):
                         raise divergence(said) from None
                 raise
             config = self.resolve(config, data)
-            name = self.run_id(config, data, profile)
-            asked, folder = folder, folder or self.run_folder(config, data, experiment, profile)
+            starts = self.starts(config)
+            name = self.run_id(config, data, profile, starts)
+            asked, folder = folder, folder or results_dir() / "runs" / experiment / name
             if not (force or need_model or asked or finished_record(folder)):
                 record = self.find_read_otherwise(config, data, experiment, profile)
                 if record is not None:
@@ -239,6 +268,7 @@ class System(ABC):
 
             def train() -> dict[str, Any]:
                 began = {"provenance": provenance.provenance(), "started": provenance.now()}
+                began |= {"starts": starts} if starts else {}
                 about = {
                     **self._head(name, experiment, profile),
                     "config": to_dict(without_places(config)),
@@ -269,14 +299,21 @@ class System(ABC):
         """The finished run of a record of this system, from its own folder or another."""
         return self.run_type(record, folder or self.folder_of(record), self, trained, asked)
 
-    def run_id(self, config: Any, data: Any, profile: str) -> str:
-        """`<names>-<profile>-s<seed>-<hash>`, of a resolved configuration."""
+    def run_id(
+        self, config: Any, data: Any, profile: str, starts: Mapping[str, Any] | None = None
+    ) -> str:
+        """`<names>-<profile>-s<seed>-<hash>`, of a resolved configuration.
+
+        Args:
+            starts: as `starts` gives them, where they are known: of a record, say.
+        """
+        what = self.identity(config)
+        starts = self.starts(config) if starts is None else starts
+        for key in set(self.started_by) & starts.keys():
+            group, name = key.split(".")
+            what.setdefault(group, {})[name] = starts[key]
         return run_name(
-            self.identity(config),
-            data.info.fingerprint,
-            profile,
-            config.train.seed,
-            *self.names(config, data),
+            what, data.info.fingerprint, profile, config.train.seed, *self.names(config, data)
         )
 
     def run_folder(self, config: Any, data: Any, experiment: str, profile: str) -> Path:
@@ -338,8 +375,18 @@ class System(ABC):
             return False
         with contextlib.suppress(ConfigError):
             theirs = _identity(records.config_of(record, self.config))
-            return theirs == _identity(self.resolve_like(config, record))
+            alike = theirs == _identity(self.resolve_like(config, record))
+            return alike and self._starts_alike(record, config)
         return False
+
+    def _starts_alike(self, record: Mapping[str, Any], config: Any) -> bool:
+        """Whether a record's training started from the files that a configuration names; where the
+        files are not here, or the record says nothing of them, their names have to do.
+        """
+        try:
+            return record.get("starts") in (None, self.starts(config))
+        except (ValueError, OSError):
+            return True
 
     def but_seed(self, record: dict[str, Any]) -> str:
         """What a record's settings change, but for the seed, and its data's fingerprint, as
@@ -347,8 +394,9 @@ class System(ABC):
         """
         standard = self.config().train.seed
         config = records.config_of(record, self.config)
-        what = _identity(config.updated(train={"seed": standard}))
-        return json.dumps([what, record["data"]["fingerprint"]], sort_keys=True)
+        what = [_identity(config.updated(train={"seed": standard})), record["data"]["fingerprint"]]
+        what += [record["starts"]] if record.get("starts") else []
+        return json.dumps(what, sort_keys=True)
 
     def setting(self, record: dict[str, Any]) -> str:
         """What makes a record's experiment this one, but for the seed: runs that may be averaged
@@ -379,12 +427,12 @@ class System(ABC):
         wished.
 
         Args:
-            began: when, and by what code.
+            began: when, by what code, and from which files.
         """
         if rank() == 0:
             self.announce(data)
         _check_memory(self, config)
-        name = self.run_id(config, data, profile)
+        name = self.run_id(config, data, profile, began.get("starts", {}))
         trainer = self.trainer(self.start(config, data), config, data, folder)
         head = self._head(name, experiment, profile)
 

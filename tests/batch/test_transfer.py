@@ -16,6 +16,7 @@ from terminator.__main__ import main
 from terminator.batch import transfer
 from terminator.classification.runs import CLASSIFICATION
 from terminator.runs import records
+from terminator.runtime import digests
 from terminator.runtime.paths import results_dir
 
 
@@ -63,6 +64,32 @@ def test_a_folder_is_taken_too_but_weights_only_with_a_digest(run, elsewhere):
     (again,) = transfer.import_runs(elsewhere)
     assert (again.what, again.why) == (transfer.SAME, "its weights are new")
     assert (place(run) / "model.safetensors").is_file()
+
+
+def test_a_run_that_started_from_a_file_travels_without_it(
+    tiny_config, tiny_data, tiny_model, tmp_path, monkeypatch
+):
+    first, second = (tmp_path / name / "start.safetensors" for name in ("a", "b"))
+    runs = []
+    for seed, start in enumerate((first, second)):
+        tiny_model(seed=seed).save(start)
+        config = tiny_config(pretrained={"load": True, "filename": str(start)}, train={"epochs": 1})
+        runs.append(CLASSIFICATION.run(config, "tiny", "laptop", data=tiny_data()).record)
+        assert runs[-1]["starts"] == {"pretrained.filename": digests.of_file(start)}
+        assert CLASSIFICATION.find_record(config, "tiny", "laptop") == runs[-1]
+    assert runs[0]["config"] == runs[1]["config"]
+    assert runs[0]["run_id"] != runs[1]["run_id"]
+    assert len({CLASSIFICATION.setting(record) for record in runs}) == 2  # no seeds of one setting
+    found = CLASSIFICATION.records_of(
+        {"first": config.updated(pretrained={"filename": str(first)})}, runs
+    )
+    assert found == {"first": runs[:1]}
+    first.unlink()
+    second.unlink()
+    transfer.export_runs(tmp_path / "runs.tar.gz")
+    monkeypatch.setenv("TERMINATOR_RESULTS", str(tmp_path / "here"))
+    assert what(transfer.import_runs(tmp_path / "runs.tar.gz")) == [transfer.NEW] * 2
+    assert {r["run_id"] for r in records.load_records("tiny")} == {r["run_id"] for r in runs}
 
 
 def changed(run, **fields):

@@ -19,7 +19,7 @@ BY_TASK = {system.task: system for system in SYSTEMS}
 # Measurements: no system's configuration is stored in them, or their names are made of other
 # things.
 MEASURED = {"baselines", "controls", "probes", "signs", "speed"}
-# Settings that name a file, whose content is part of the identity: a record does not hold it.
+# Settings that name a file, whose content is part of the identity; older records do not say it.
 FILES = (
     ("pretrained", "filename"),
     ("train", "start_from"),
@@ -44,7 +44,11 @@ def of_system(found):
 
 
 def missing_files(record):
-    """The files that a record's settings name and that are not on this machine."""
+    """The files that a record's settings name, whose content it does not know and that are not on
+    this machine.
+    """
+    if "starts" in record:
+        return []
     names = (record["config"].get(group, {}).get(key) for group, key in FILES)
     return [name for name in names if name and not Path(name).is_file()]
 
@@ -53,7 +57,8 @@ def recomputed(record):
     """The run id that a record's stored settings, data and profile have today."""
     system = BY_TASK[records.task_of(record)]
     data = SimpleNamespace(info=SimpleNamespace(**record["data"]))
-    return system.run_id(from_dict(system.config, record["config"]), data, record["profile"])
+    config = from_dict(system.config, record["config"])
+    return system.run_id(config, data, record["profile"], record.get("starts"))
 
 
 def test_every_committed_record_keeps_its_identity(committed):

@@ -2,7 +2,6 @@
 many.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,6 +53,7 @@ class SegmentationSystem(System):
     task = "segmentation"
     config = SegmentationConfig
     index = "index_segmentation.csv"
+    started_by = ("train.start_from", "model.weights")
     run_type = SegmentationRun
     measures = MEASURES
 
@@ -80,16 +80,8 @@ class SegmentationSystem(System):
         return config.resolved(model.in_channels, model.classes)
 
     def identity(self, config: SegmentationConfig) -> dict[str, Any]:
-        """Files by what is in them, wherever they lie."""
+        """A folder of pictures by its name, wherever it lies."""
         what = identity(config)
-        for group, key in (("train", "start_from"), ("model", "weights")):
-            if path := getattr(getattr(config, group), key):
-                if not Path(path).is_file():
-                    raise ConfigError(
-                        f"{group}.{key} is {path!r}, where there is no file; allowed: a file, or "
-                        "nothing"
-                    )
-                what[group][key] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         if "name" in what.get("data", {}):
             what["data"]["name"] = Path(config.data.name).name
         return what

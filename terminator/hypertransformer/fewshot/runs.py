@@ -2,7 +2,6 @@
 many.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from terminator.hypertransformer.fewshot.trainer import EpisodeTrainer
 from terminator.runs import records
 from terminator.runs.system import System
 from terminator.runtime import weights
-from terminator.runtime.settings import ConfigError, identity
+from terminator.runtime.settings import ConfigError
 
 MEASURES = {
     "test": "test (%)",
@@ -35,6 +34,7 @@ class FewShot(System):
     task = "few-shot"
     config = FewShotConfig
     index = "index_fewshot.csv"
+    started_by = ("train.restore_shared_features_from",)
     measures = MEASURES
 
     def load_data(self, config: FewShotConfig, data_dir: str | None = None) -> EpisodeData:
@@ -46,14 +46,6 @@ class FewShot(System):
     def resolve_like(self, config: FewShotConfig, record: dict[str, Any]) -> FewShotConfig:
         model = records.config_of(record, FewShotConfig).model
         return config.resolved(model.in_channels, model.shared_head_classes)
-
-    def identity(self, config: FewShotConfig) -> dict[str, Any]:
-        what = identity(config)
-        if start := config.train.restore_shared_features_from:
-            what["train"]["restore_shared_features_from"] = hashlib.sha256(
-                Path(start).read_bytes()
-            ).hexdigest()
-        return what
 
     def method(self, config: FewShotConfig) -> str:
         return config.method.name
