@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from terminator.runs.command_line import Command, data_option
-from terminator.runtime.settings import PROFILES, ConfigError
+from terminator.runtime.settings import PROFILES, ConfigError, require
 from terminator.runtime.text import terminal
 
 
@@ -63,7 +63,7 @@ def plan(args: argparse.Namespace) -> None:
             note = f"# {waiting}: rates are decided by these runs; ask again after them"
             print(note, file=sys.stderr)
     elif args.json:
-        print(json.dumps(as_json(found, args.speed_of), indent=1))
+        print(json.dumps(as_json(found, args.speed_of, args.data_dir), indent=1))
     else:
         print(*map(terminal, text(found, args.speed_of)), sep="\n")
 
@@ -102,8 +102,6 @@ def _engine(args: argparse.Namespace) -> Any:
         return Slurm(_pairs(args.slurm))
     from terminator.batch.local import Local, visible_gpus
 
-    if args.workers < 1:
-        raise ConfigError(f"--workers is {args.workers}; allowed: at least 1")
     gpus = () if args.device == "cpu" else visible_gpus()
     return Local(args.workers, gpus)
 
@@ -139,6 +137,8 @@ def work(args: argparse.Namespace) -> int:
     from terminator.batch.table import Table
     from terminator.batch.work import Work
 
+    for name in ("workers", "processes", "tries"):
+        require(getattr(args, name) >= 1, f"--{name}", getattr(args, name), "at least 1")
     engine = _engine(args)
     with Interrupts() as stop:
         doing = Work(_planner(args), engine, Table(), stop, args.tries, args.processes)

@@ -10,7 +10,7 @@ from terminator.batch.plan import Run, examples
 from terminator.classification.presets import SUBSTITUTES
 from terminator.runs import records
 from terminator.runs.system import System
-from terminator.runtime.settings import identity, without_places
+from terminator.runtime.settings import ConfigError, identity, without_places
 
 PASSES = 3  # forward, and a backward pass of twice its operations
 NOT_THE_NETWORK = {"train", "optimizer", "scheduler", "test", "augmentation", "pretrained"}
@@ -48,6 +48,9 @@ class Costs:
     Args:
         systems: by their tasks.
         device: some of the device's name as records have it; nothing: the one with most records.
+
+    Raises:
+        ConfigError: for a device of which there is no record.
     """
 
     def __init__(self, systems: Mapping[str, System], device: str = ""):
@@ -57,6 +60,11 @@ class Costs:
             if r.get("device") and r.get("epochs") and records.task_of(r) in systems
         ]
         names = Counter(r["device"] for r in found if device.lower() in r["device"].lower())
+        if device and not names:
+            known = ", ".join(sorted({r["device"] for r in found}))
+            raise ConfigError(
+                f"--speed-of is {device!r}; allowed: some of {known or 'nothing, without records'}"
+            )
         self.device = names.most_common(1)[0][0] if names else None
         self._of: dict[str, list[Speed]] = {task: [] for task in systems}
         for record in found:

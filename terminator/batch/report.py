@@ -13,13 +13,18 @@ from terminator.runtime.progress import duration
 OWN_IMAGES = "notebook 05 trains on pictures that are made there, or yours: not in the plan"
 
 
-def as_json(plan: Plan, device: str = "") -> dict[str, Any]:
-    """Everything that is known of a plan."""
+def as_json(plan: Plan, device: str = "", data_dir: str | None = None) -> dict[str, Any]:
+    """Everything that is known of a plan.
+
+    Args:
+        device: whose speeds count, see Costs.
+        data_dir: goes into the commands.
+    """
     costs = Costs(BY_TASK, device)
     return {
         "profile": plan.profile,
         "speeds_of": costs.device,
-        "runs": [_run(run, costs.of(run)) for run in plan.runs.values()],
+        "runs": [_run(run, costs.of(run), data_dir) for run in plan.runs.values()],
         "undecided": [
             {
                 "experiment": one.experiment,
@@ -34,7 +39,7 @@ def as_json(plan: Plan, device: str = "") -> dict[str, Any]:
     }
 
 
-def _run(run: Run, cost: Cost) -> dict[str, Any]:
+def _run(run: Run, cost: Cost, data_dir: str | None) -> dict[str, Any]:
     wanted = run.wanted
     return {
         "key": run.key if run.run_id else None,
@@ -44,7 +49,7 @@ def _run(run: Run, cost: Cost) -> dict[str, Any]:
         "label": label(run),
         "seed": wanted.seed,
         "settings": lines.words(wanted),
-        "command": lines.line(wanted),
+        "command": lines.line(wanted, data_dir),
         "state": run.state.name,
         "epochs_done": run.state.epochs,
         "epochs": run.epochs,

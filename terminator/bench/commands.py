@@ -5,6 +5,15 @@ from typing import Any
 
 from terminator.runs.command_line import Command, profile_option
 
+CASES: dict[str, Any] = {  # the options that say what is measured, where --suite does not
+    "what": ["training"],
+    "size": [32],
+    "batch": [32],
+    "precision": ["float32"],
+    "compile": False,
+    "graphs": False,
+}
+
 
 def benchmark(args: argparse.Namespace) -> None:
     """Measure all cases asked for, or one in turns with another revision; print a table."""
@@ -14,6 +23,21 @@ def benchmark(args: argparse.Namespace) -> None:
     from terminator.runtime.settings import require
 
     require(args.suite or not args.only, "only", " ".join(args.only), "rows of --suite")
+    require(
+        bool(args.compare) or args.other_precision is None,
+        "other-precision",
+        args.other_precision,
+        "nothing without --compare",
+    )
+    for name in CASES if args.suite else ():
+        require(
+            getattr(args, name) == CASES[name],
+            name,
+            getattr(args, name),
+            "nothing with --suite, whose rows say it themselves",
+        )
+    for name in ("what", "size", "batch", "precision") if args.compare else ():
+        require(len(getattr(args, name)) == 1, name, getattr(args, name), "one with --compare")
     if args.suite:
         _suite(args)
         return
@@ -38,7 +62,8 @@ def benchmark(args: argparse.Namespace) -> None:
         for precision in args.precision
     ]
     if "optimizer" in args.what:
-        cases += [bench.Case("optimizer", optimizer=name, **common) for name in bench.OPTIMIZERS]
+        plain = common | {"compiled": False, "graphs": False}  # its step is never compiled
+        cases += [bench.Case("optimizer", optimizer=name, **plain) for name in bench.OPTIMIZERS]
     table = bench.run(cases, args.profile)
     print(
         table[bench.COLUMNS].to_string(
@@ -89,15 +114,15 @@ def _compare(case: Any, args: argparse.Namespace) -> None:
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--what", nargs="+", default=["training"], help="training, inference, optimizer"
+        "--what", nargs="+", default=CASES["what"], help="training, inference, optimizer"
     )
     parser.add_argument(
-        "--size", nargs="+", type=int, default=[32], help="pixels a side (default: 32)"
+        "--size", nargs="+", type=int, default=CASES["size"], help="pixels a side (default: 32)"
     )
     parser.add_argument(
-        "--batch", nargs="+", type=int, default=[32], help="images a step (default: 32)"
+        "--batch", nargs="+", type=int, default=CASES["batch"], help="images a step (default: 32)"
     )
-    parser.add_argument("--precision", nargs="+", default=["float32"], help="float32, bf16")
+    parser.add_argument("--precision", nargs="+", default=CASES["precision"], help="float32, bf16")
     parser.add_argument("--compile", action="store_true", help="with torch.compile")
     parser.add_argument(
         "--graphs", action="store_true", help="compiled, with CUDA graphs (training only)"

@@ -119,7 +119,7 @@ def evaluate(args: argparse.Namespace) -> None:
     else:
         # other data, in the same form
         if any(word.startswith("dataset.name=") for word in args.words):
-            config = config.updated(dataset={"train_size": None, "test_size": None})
+            config = config.updated(dataset={"train_size": None, "test_size": None, "held_out": 0})
         config = config.updated(*args.words)
     print(*_accuracies(evaluate_file(file, config, args.data_dir)), sep="\n")
 

@@ -38,7 +38,7 @@ def found_record(profile: str) -> dict[str, Any] | None:
 
 def _one(run: ClassificationRun, data: ImageData, images: int) -> dict[str, Any]:
     """What is measured of one trained network."""
-    config, model = run.config, run.model()
+    config, model = run.config.updated(train={"device": "cpu"}), run.model()  # as the record says
     trainer = CLASSIFICATION.trainer(model, config, data)
     batch = config.test.batch_size
     x = normalize(data.test_images[:images], data.info.mean, data.info.std)

@@ -66,7 +66,9 @@ def fit_batch(config: Config, images: int, asked: bool = False) -> tuple[Config,
         images: to train on.
         asked: the batch size was asked for, and stays.
     """
-    size, part = config.train.batch_size, config.train.accumulate
+    from terminator.runtime.distributed import world_size
+
+    size, part = config.train.batch_size, config.train.accumulate * world_size()
     batch = size
     if not asked and images // PARTS < size:
         batch = max(2, part, images // PARTS // part * part)

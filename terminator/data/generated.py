@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from terminator.runtime.machine import cores
 from terminator.runtime.orphans import end_with
 from terminator.runtime.paths import atomic_path, atomic_write, cache_dir
 from terminator.runtime.progress import bar
@@ -61,7 +62,7 @@ def parts(
         settings: a dataclass.
         make: of settings and the part's number, a function that other processes can import.
         version: of what `make` does.
-        processes: so many at once (default: as many as there are processors).
+        processes: so many at once (default: as many as this process may use).
     """
     folder = folder_of(kind, settings, version)
     files = [folder / f"{number:05d}.npz" for number in range(count)]
@@ -69,7 +70,7 @@ def parts(
         number: part for number, file in enumerate(files) if (part := read_part(file)) is not None
     }
     missing = [number for number in range(count) if number not in found]
-    processes = min(processes or os.cpu_count() or 1, len(missing))
+    processes = min(processes or cores(), len(missing))
     with bar(count, f"making {kind}", "part") as progress:
         progress.update(len(found))
         for number, part in _made(settings, make, missing, processes):

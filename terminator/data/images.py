@@ -136,7 +136,7 @@ def load(
         ValueError: an impossible argument, or images of several sizes or not square without
             image_size.
     """
-    _check_arguments(name, image_size, channels, train_size, test_size, view)
+    _check_arguments(name, image_size, channels, train_size, test_size, view, on_error)
     name = asked = os.fspath(name)
     if name in pathfinder.PICTURES:
         title = pathfinder.PathfinderSettings(pathfinder.PICTURES[name]).title
@@ -179,6 +179,7 @@ def _check_arguments(
     train_size: object,
     test_size: object,
     view: object,
+    on_error: object,
 ) -> None:
     if not isinstance(name, str | os.PathLike) or not os.fspath(name):
         raise ValueError(f"dataset.name must be a name or a path, got {name!r}")
@@ -195,6 +196,8 @@ def _check_arguments(
             )
     if channels not in (None, 1, 3) or isinstance(channels, bool):
         raise ValueError(f"dataset.channels must be 1, 3 or None, got {channels!r}")
+    if on_error not in ("refuse", "skip"):
+        raise ValueError(f"dataset.on_error must be refuse or skip, got {on_error!r}")
     if view not in VIEWS:
         raise ValueError(f"dataset.view must be one of {', '.join(VIEWS)}, got {view!r}")
 

@@ -177,7 +177,12 @@ def _numbers(row: Any) -> str:
 def sameness(records: Records, reference: Any, margin: float = 1.0) -> str:
     """Whether every other variant is as accurate as the reference, within a margin (points, TOST),
     in sentences; precisions may differ.
+
+    Raises:
+        ValueError: without a run of the reference.
     """
+    if not records.get(reference):
+        raise ValueError(f"reference is {reference!r}, of which there is no run")
     terms = accuracy_terms(records[reference][0])
     terms = Terms(margin, margin, terms.floors, examples=terms.examples)
     base, lines = sampled(records[reference], accuracy_of, whatever_precision=True), []
@@ -281,7 +286,7 @@ def epochs_to(curves: Mapping[Any, Sequence[pd.DataFrame]], share: float = 0.9) 
         for label, runs in curves.items()
         if len(runs)
     }
-    target = share * max(mean.iloc[-1] for mean in means.values())
+    target = share * max((mean.iloc[-1] for mean in means.values()), default=math.nan)
     rows = [
         {
             "variant": label,
@@ -290,4 +295,4 @@ def epochs_to(curves: Mapping[Any, Sequence[pd.DataFrame]], share: float = 0.9) 
         }
         for label, mean in means.items()
     ]
-    return pd.DataFrame(rows).astype({"epoch": "Int64"})
+    return pd.DataFrame(rows, columns=["variant", "target", "epoch"]).astype({"epoch": "Int64"})

@@ -63,9 +63,12 @@ def against_reference(
             design = test.design._replace(level=LEVEL / len(tests))
             test = test._replace(p_same=p_same, design=design)
             values = single[label].values if method == HOLM else (sides[label], _values(base))
+            # with Holm the test is that of the two sides alone, and so are its notes
+            notes = single[label].notes if method == HOLM else ()
             here = Outcome(UNDECIDED, single[label].names, values, terms)
             hours = [mean(sample.hours for sample in side) for side in (kept[label], base)]
-            single[label] = decide(here, test, hours)
+            found = decide(here, test, hours)
+            single[label] = replace(found, notes=tuple(dict.fromkeys((*notes, *found.notes))))
     else:
         method = "one comparison"
     return Family(method, {k: _with_note(v, variants[k], kept[k]) for k, v in single.items()})

@@ -135,6 +135,8 @@ class Outcome:
             return self.advice
         counts = [len(side) for side in self.values][: len(self.hours)]
         worth = self.terms.worth
+        if self.test.design.spread == 0:  # any number of seeds would show any difference
+            return ""
         while (seeds := self.test.design.seeds_for(worth)) <= min(counts):
             worth /= 2  # what it could have seen it has not: a smaller difference is the question
         many = f"more than {MOST:,}" if seeds >= MOST else f"{seeds:,}"
@@ -165,6 +167,7 @@ class Outcome:
             names=self.names[::-1],
             values=self.values[::-1],
             test=test,
+            hours=self.hours[::-1] if len(self.hours) == len(self.values) else self.hours,
         )
 
     def __str__(self) -> str:

@@ -3,7 +3,7 @@
 A system runs them: `run_study(CLASSIFICATION, study, profile)`.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -191,7 +191,7 @@ def run_study(
     Raises:
         as System.run, but for TrainingDiverged.
     """
-    found = _run(system, study, profile, seeds, device)
+    found = run_all(study_runs(system, study, profile, seeds, device))
     return found if seeds else with_further(system, study, profile, found)
 
 
@@ -216,13 +216,17 @@ def _others(system: System, runs: Sequence[Any], there: Sequence[dict[str, Any]]
     return [system.of_record(record) for record in further.values()]
 
 
-def _run(
-    system: System, study: Study, profile: str, seeds: Sequence[int], device: str
-) -> dict[Any, list[Any]]:
-    found: dict[Any, list[Any]] = {label: [] for label in study.variants}
-    for wanted in study_runs(system, study, profile, seeds, device):
+def run_all(runs: Iterable[Wanted], **options: Any) -> dict[Any, list[Any]]:
+    """All of these runs by label, {label: one per seed}; one that diverges is said and left out.
+
+    Args:
+        options: of System.run.
+    """
+    found: dict[Any, list[Any]] = {}
+    for wanted in runs:
+        of_label = found.setdefault(wanted.label, [])
         try:
-            found[wanted.label].append(wanted.run())
+            of_label.append(wanted.run(**options))
         except TrainingDiverged as error:
             say(f"{wanted.label}, seed {wanted.seed}: {error}")
     return found
@@ -248,7 +252,8 @@ def run_finals(
     at = firsts(rates)
 
     def diverged(left: Rates) -> list[str]:
-        found.update(_run(system, contest.final(firsts(left)), profile, seeds, device))
+        final = contest.final(firsts(left))
+        found.update(run_all(study_runs(system, final, profile, seeds, device)))
         count = len(tuple(seeds) or contest.seeds)
         return [label for label in left if len(found[label]) < count]
 

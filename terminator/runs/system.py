@@ -434,6 +434,7 @@ class System(ABC):
         _check_memory(self, config)
         name = self.run_id(config, data, profile, began.get("starts", {}))
         trainer = self.trainer(self.start(config, data), config, data, folder)
+        provenance.forget_peak_memory(trainer.device.type)
         head = self._head(name, experiment, profile)
 
         def so_far(rows: list[Row]) -> None:

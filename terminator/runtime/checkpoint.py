@@ -159,11 +159,21 @@ def unusable(path: Path | None, reason: str) -> CheckpointError:
     )
 
 
+class _Default:
+    """What a setting is that is not said."""
+
+    def __repr__(self) -> str:
+        return "default"
+
+
+_DEFAULT = _Default()
+
+
 def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
     """The keys in which two nested configurations differ, as "key: theirs -> ours"."""
     found = []
     for key in sorted({*ours, *theirs}):
-        a, b = ours.get(key, "default"), theirs.get(key, "default")
+        a, b = ours.get(key, _DEFAULT), theirs.get(key, _DEFAULT)
         # a group all of whose settings are defaults is left out
         if isinstance(a, dict) or isinstance(b, dict):
             one, other = (side if isinstance(side, dict) else {} for side in (a, b))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import platform
 import sys
@@ -50,8 +51,21 @@ def device_name(kind: str) -> str:
     return f"{cpu_name()}, {torch.get_num_threads()} threads"
 
 
+def forget_peak_memory(kind: str) -> None:
+    """Let peak_memory_bytes begin anew, where the system can."""
+    if kind == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        return
+    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:  # Linux
+        file.write("5")
+
+
 def peak_memory_bytes(kind: str) -> int:
-    """The most memory held so far: of the process, or on the GPU by torch."""
+    """The most memory held since forget_peak_memory: of the whole process, what earlier work left
+    there included, or on the GPU by torch.
+    """
     if kind == "cuda":
         import torch
 

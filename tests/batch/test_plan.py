@@ -212,9 +212,10 @@ def test_the_command_says_all_in_words_as_json_and_as_lines(capsys):
     said = capsys.readouterr().out
     assert "15 runs of the profile smoke: 15 missing" in said
     assert "gan/?  (NMF; preset=digits) for 20; after 1 runs" in said
-    assert main(["plan", "--only", "20", "--json"]) == 0
+    assert main(["plan", "--only", "20", "--json", "--data-dir", "my data"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [run["state"] for run in found["runs"]] == ["missing"] * 15
+    assert all(" --data-dir 'my data'" in run["command"] for run in found["runs"])
     judge = next(run for run in found["runs"] if run["experiment"] == "classifiers")
     assert all(judge["key"] in r["after"] for r in found["runs"] if r["experiment"] == "gan")
     assert main(["plan", "--only", "12", "--commands", "--no-data"]) == 0

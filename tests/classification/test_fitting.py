@@ -10,6 +10,7 @@ from terminator.classification.fitting import fit_batch, fit_warmup
 from terminator.classification.presets import preset
 from terminator.classification.runs import CLASSIFICATION
 from terminator.runs import records
+from terminator.runtime import distributed
 from terminator.runtime.settings import ConfigError, identity
 
 TINY = ["model.factors=[4,1]", "model.global_hidden=4", "model.local_hidden=4", "train.device=cpu"]
@@ -115,6 +116,11 @@ def test_a_batch_that_was_asked_for_stays():
     assert fit_batch(config, 120) == (config, "")
     assert fit_batch(preset("own", train={"accumulate": 4}), 100)[0].train.batch_size == 24
     assert "10 of them" in fit_batch(config, 130)[1]
+
+
+def test_a_batch_is_one_that_all_processes_share(monkeypatch):
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    assert fit_batch(preset("own"), 100)[0].train.batch_size == 24
 
 
 def test_own_images_are_asked_for(capsys):

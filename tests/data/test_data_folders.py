@@ -119,6 +119,11 @@ def test_grey_colour_and_transparent_images(tmp_path):
     assert luma.info.shape == (1, 8, 8)
 
 
+def test_what_pictures_that_cannot_be_read_mean_is_one_of_two(tmp_path):
+    with pytest.raises(ValueError, match="on_error must be refuse or skip, got 'raise'"):
+        load(str(write(tmp_path / "set", class_files())), on_error="raise")
+
+
 def test_photographs_are_turned_upright(tmp_path):
     pixels = pixels_of(4, 4, 3)
     exif = Image.Exif()

@@ -80,6 +80,15 @@ def test_caches(tmp_path, file, shape, expected):
     assert np.array_equal(source.images[-1].numpy().reshape(last.shape), last)
 
 
+def test_of_caches_of_one_name_none_is_taken_by_chance(tmp_path):
+    save(tmp_path / "omniglot28_ch_first.npy", pixels(9, 5, 6, 6))  # another set
+    save(tmp_path / "omniglot_ch_first.npy", pixels(4, 5, 6, 6))
+    assert len(load_classes("omniglot", tmp_path).counts) == 4
+    save(tmp_path / "old_omniglot_ch_first.npy", pixels(4, 5, 6, 6))
+    with pytest.raises(DatasetCorrupt, match=r"several files of omniglot: old_omni.*; keep one of"):
+        load_classes("omniglot", tmp_path)
+
+
 def test_boolean_caches_mean_0_and_255(tmp_path):
     save(tmp_path / "omniglot.npy", pixels(3, 4, 5, 5) > 127)
     assert load_classes("omniglot", tmp_path).images.unique().tolist() == [0, 255]

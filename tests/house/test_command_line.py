@@ -64,6 +64,15 @@ def test_test_a_saved_model(call, model_file):
     assert "of 24 images" in call("evaluate", model_file, "dataset.test_size=24")[1]
 
 
+def test_other_data_are_tested_whole(call):
+    words = ("train", *SMALL, "--profile", "smoke", "dataset.held_out=20")
+    told = call(*words)[1]
+    assert "of 20 images" in told
+    file = told.strip().splitlines()[-1].split("model: ", 1)[1]
+    assert "of 20 images" in call("evaluate", file)[1]
+    assert "of 360 images" in call("evaluate", file, "dataset.name=digits")[1]
+
+
 def test_predict_image_files(call, model_file, tmp_path):
     Image.fromarray(np.zeros((8, 8, 3), dtype=np.uint8)).save(tmp_path / "black.png")
     status, out, _ = call("predict", model_file, tmp_path / "black.png", tmp_path / "black.png")
@@ -123,6 +132,18 @@ def test_configuration_of_a_command_line():
         (["evaluate", "gone.safetensors"], "gone.safetensors"),
         (["predict", "gone.safetensors", "a.png"], "gone.safetensors"),
         (["train", "optimizer.betas=[0.5"], "optimizer.betas is '[0.5'; allowed: a list of floats"),
+        (["work", "--processes", "0"], "--processes is 0; allowed: at least 1"),
+        (["work", "--tries", "0"], "--tries is 0; allowed: at least 1"),
+        (["plan", "--no-data", "--speed-of", "abacus"], "--speed-of is 'abacus'; allowed: some of"),
+        (
+            ["benchmark", "--suite", "--size", "64"],
+            "size is [64]; allowed: nothing with --suite, whose rows say it themselves",
+        ),
+        (
+            ["benchmark", "--compare", "HEAD", "--batch", "8", "16"],
+            "batch is [8, 16]; allowed: one with --compare",
+        ),
+        (["benchmark", "--other-precision", "bf16"], "allowed: nothing without --compare"),
         (["benchmark", "--threads", "0"], "threads is 0; allowed: an integer of at least 1"),
         (
             ["benchmark", "--compare", "HEAD", "--rounds", "0"],

@@ -206,6 +206,21 @@ def test_the_price_of_what_is_undecided():
     assert found.settles.endswith(f", {seeds - 4} core-hours more")
 
 
+def test_what_does_not_vary_at_all_asks_for_no_seeds():
+    same, free = samples(90, 90, 90, 90), Terms(margin=None)
+    found = proof.compare(same, same, ("a", "b"), free)
+    assert (found.word, found.settles) == (UNDECIDED, "")
+
+
+def test_the_other_side_s_view_has_the_same_price():
+    few = samples(89, 91, 90.5)
+    many = [s._replace(hours=4.0) for s in samples(*range(87, 95), first=20)]
+    found = proof.compare(few, many, ("few", "many"))
+    assert found.word == UNDECIDED
+    assert found.turned().settles == found.settles
+    assert found.turned().turned() == found
+
+
 # -- many against one ------------------------------------------------------------------------------
 
 
@@ -241,6 +256,10 @@ def test_many_of_unlike_spread_by_holm():
     assert found.method == families.HOLM
     assert found.outcomes["calm"].word == NOT
     assert "Holm over 2" in str(found.outcomes["calm"])
+    variants["calm"] += samples(80, first=50)
+    pairs = families.against_reference(variants, base, "full", method=families.HOLM)
+    assert proof.compare(variants["calm"], base).notes
+    assert pairs.outcomes["calm"].notes == proof.compare(variants["calm"], base).notes
 
 
 def test_holm_is_that_of_statsmodels():

@@ -2,6 +2,8 @@
 
 import json
 import math
+import mmap
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -106,6 +108,16 @@ def test_provenance_says_what_ran():
     assert len(found["source_hash"]) == 64
     assert provenance.peak_memory_bytes("cpu") > 10**7
     assert "threads" in provenance.device_name("cpu")
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux alone can")
+def test_a_peak_of_memory_is_not_that_of_the_work_before():
+    provenance.forget_peak_memory("cpu")
+    with mmap.mmap(-1, 300 * 2**20) as held:  # given back to the system at the end
+        held[:: mmap.PAGESIZE] = b"x" * (len(held) // mmap.PAGESIZE)
+        before = provenance.peak_memory_bytes("cpu")
+    provenance.forget_peak_memory("cpu")
+    assert provenance.peak_memory_bytes("cpu") < before - 200 * 2**20
 
 
 @pytest.mark.parametrize(

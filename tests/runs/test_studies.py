@@ -287,6 +287,9 @@ def test_sameness_is_shown_within_a_margin():
         close, "float32"
     )
     assert "undecided" in comparison.sameness(close, "float32", 0.05)
+    for gone in (close | {"float32": []}, {}):
+        with pytest.raises(ValueError, match="reference is 'float32', of which there is no run"):
+            comparison.sameness(gone, "float32")
 
 
 def test_rates_are_chosen_by_held_out_accuracy_then_cross_entropy():
@@ -318,6 +321,10 @@ def test_the_ranking_says_when_it_may_be_chance():
     assert "y ahead of x: undecided (this study would have" in comparison.ranking(close)
     one = comparison.ranking({"x": [record(1.0)], "y": [record(2.0)]})
     assert one.endswith("one seed, no verdict with fewer than 3")
+
+
+def test_epochs_to_nothing():
+    assert comparison.epochs_to({"diverged": []}).empty
 
 
 def test_epochs_to_a_share_of_the_best():

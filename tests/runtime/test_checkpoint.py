@@ -104,10 +104,12 @@ def test_differences_are_named_by_key():
     ours = {"train": {"seed": 1, "epochs": 4}, "data": "abc"}
     theirs = {"train": {"seed": 2, "epochs": 4}, "optimizer": {"lr": 0.5}, "data": "abc"}
     assert checkpoint.differences(ours, theirs) == [
-        "optimizer.lr: 0.5 -> 'default'",
+        "optimizer.lr: 0.5 -> default",
         "train.seed: 2 -> 1",
     ]
     assert checkpoint.differences(ours, ours) == []
+    compiled = {"train": {"compile": "default"}}  # a value of that name is none that is not said
+    assert checkpoint.differences({}, compiled) == ["train.compile: 'default' -> default"]
 
 
 def test_a_checkpoint_of_another_configuration_names_what_differs(
@@ -120,8 +122,8 @@ def test_a_checkpoint_of_another_configuration_names_what_differs(
         Trainer(tiny_model(), other, tiny_data(), tmp_path).fit()
     for words in (
         "belongs to another configuration",
-        "optimizer.lr: 'default' -> 0.5",
-        "train.label_smoothing: 'default' -> 0.2",
+        "optimizer.lr: default -> 0.5",
+        "train.label_smoothing: default -> 0.2",
         "Remove it, or choose another folder",
     ):
         assert words in str(error.value)

@@ -2,7 +2,8 @@
 or a folder of them.
 
 NAME.npy              (classes, images, H, W[, C]), or a list with an entry per class
-NAME_ch_first.npy     (classes, images[, C], H, W), anything around NAME and behind _ch_first
+NAME_ch_first.npy     (classes, images[, C], H, W); other words around NAME and behind _ch_first,
+                      if one file alone is called so
 NAME.pkl, .pickle     {"image_data": (images, H, W, C), "class_dict": {class: [its images]}}, or a
                       list with an entry per class
 NAME/                 a folder of .npy, or of .pkl; they follow one another
@@ -16,6 +17,7 @@ cached miniImageNet of arXiv 1803.00676.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,12 +48,23 @@ def find(name: str, place: Path) -> Path | None:
     """The file or folder of a cache in a data folder.
 
     Raises:
-        DatasetCorrupt: if something has its name and is no file, or no folder.
+        DatasetCorrupt: if something has its name and is no file, or no folder; if several files
+            have.
     """
     for suffix in SUFFIXES:
         if is_file(path := place / f"{name}{suffix}"):
             return path
-    if found := _listed(place, f"*{name}*_ch_first*.npy"):
+    found = [
+        path
+        for path in _listed(place, f"*{name}*_ch_first*.npy")
+        if re.search(rf"(?<![a-z0-9]){re.escape(name)}(?![a-z0-9])", path.name, re.IGNORECASE)
+    ]
+    if len(found) > 1:
+        raise DatasetCorrupt(
+            f"{place} holds several files of {name}: {', '.join(path.name for path in found)}; "
+            "keep one of them there"
+        )
+    if found:
         return found[0]
     folder = place / name
     return folder if _parts(folder) else None

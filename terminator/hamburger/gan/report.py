@@ -11,7 +11,7 @@ from terminator.hamburger.gan.runs import GAN, NAMES, GanRun
 from terminator.runs.comparison import deviation
 from terminator.runs.outcomes import Outcome, Terms, sampled, values_text
 from terminator.runs.proof import compare
-from terminator.runs.study import Study, with_further
+from terminator.runs.study import Study, run_all, with_further
 from terminator.runs.wanted import Wanted
 
 EXPERIMENT = "gan"
@@ -32,9 +32,7 @@ def run_study(
     profile: str, seeds: Sequence[int] = (), device: str = "auto"
 ) -> dict[str, list[GanRun]]:
     """All runs of the profile's study, {kind of context: one run per seed}."""
-    found: dict[str, list[GanRun]] = {}
-    for wanted in study_runs(profile, seeds, device):
-        found.setdefault(wanted.label, []).append(wanted.run())
+    found = run_all(study_runs(profile, seeds, device))
     whole = Study(EXPERIMENT, study(profile), ())
     return found if seeds else with_further(GAN, whole, profile, found)
 

@@ -25,7 +25,7 @@ from terminator.hamburger.segmentation.presets import (
 from terminator.hamburger.segmentation.runs import SEGMENTATION, SegmentationRun
 from terminator.runs.comparison import deviation
 from terminator.runs.outcomes import values_text
-from terminator.runs.study import Study, study_records, with_further
+from terminator.runs.study import Study, run_all, study_records, with_further
 from terminator.runs.wanted import Wanted
 from terminator.runtime.settings import ConfigError
 
@@ -118,13 +118,12 @@ def _runs(
     """All arms with the first seed, then all with the second, ...: a part of them is a comparison
     already. Other seeds count as in runs.study.run_study.
     """
-    found: dict[str, list[SegmentationRun]] = {label: [] for label in arms}
     try:
         data = SEGMENTATION.load_data(next(iter(arms.values())), data_dir)  # the same for all arms
     except DatasetNotFound:  # records may be there
         data = None
-    for wanted in _wanted(arms, experiment, profile, seeds, device):
-        found[wanted.label].append(wanted.run(data=data, data_dir=data_dir))
+    wanted = _wanted(arms, experiment, profile, seeds, device)
+    found = run_all(wanted, data=data, data_dir=data_dir)
     whole = Study(experiment, arms, ())
     return found if seeds else with_further(SEGMENTATION, whole, profile, found)
 

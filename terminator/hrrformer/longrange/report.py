@@ -28,7 +28,7 @@ from terminator.runs.comparison import deviation
 from terminator.runs.finished import FinishedRun, run_name
 from terminator.runs.outcomes import Outcome, Terms, sampled, values_text
 from terminator.runs.proof import compare as compare_samples
-from terminator.runs.study import Study, with_further
+from terminator.runs.study import Study, run_all, with_further
 from terminator.runs.study import run_study as run_variants
 from terminator.runs.wanted import Wanted
 from terminator.runtime.settings import identity
@@ -62,9 +62,7 @@ def run_study(
     """All runs of a study by label, see presets.study; other seeds count as in
     runs.study.run_study.
     """
-    found: dict[str, list[FinishedRun]] = {}
-    for wanted in study_runs(name, profile, seeds, device):
-        found.setdefault(wanted.label, []).append(wanted.run(need_model=need_model))
+    found = run_all(study_runs(name, profile, seeds, device), need_model=need_model)
     whole = Study(EXPERIMENT, study(name, profile), ())
     return found if seeds else with_further(LONG_RANGE, whole, profile, found)
 

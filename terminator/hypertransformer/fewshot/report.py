@@ -20,7 +20,7 @@ from terminator.runs import measurements
 from terminator.runs.comparison import deviation
 from terminator.runs.finished import FinishedRun
 from terminator.runs.outcomes import values_text
-from terminator.runs.study import Study, with_further
+from terminator.runs.study import Study, run_all, with_further
 from terminator.runs.wanted import Wanted
 from terminator.runtime import provenance
 
@@ -51,10 +51,7 @@ def run_study(
     """All runs of a study by label, see presets.study; other seeds count as in
     runs.study.run_study.
     """
-    found: dict[str, list[FinishedRun]] = {}
-    for wanted in study_runs(name, profile, seeds, device):
-        run = wanted.run(data=data, need_model=need_model)
-        found.setdefault(wanted.label, []).append(run)
+    found = run_all(study_runs(name, profile, seeds, device), data=data, need_model=need_model)
     whole = Study(EXPERIMENT, study(name, profile), ())
     return found if seeds else with_further(FEW_SHOT, whole, profile, found)
 
