@@ -28,7 +28,7 @@ from terminator.runs.study import default_seeds
 from terminator.runs.system import System
 from terminator.runs.wanted import Wanted
 from terminator.runtime import shipped, weights
-from terminator.runtime.distributed import barrier, rank
+from terminator.runtime.distributed import rank
 from terminator.runtime.paths import results_dir
 from terminator.runtime.progress import say, say_once
 from terminator.runtime.settings import (
@@ -97,11 +97,9 @@ class ClassificationSystem(System):
 
     # -- data, settings, identity
 
-    def load_data(self, config: Config, data_dir: str | None = None) -> ImageData:
+    def read_data(self, config: Config, data_dir: str | None = None) -> ImageData:
         use = config.dataset
-        if rank() > 0:
-            barrier()  # the first process downloads and decodes, the others find its cache
-        data = load(
+        return load(
             use.name,
             data_dir=data_dir,
             image_size=use.image_size,
@@ -114,9 +112,6 @@ class ClassificationSystem(System):
             jpeg_quality=use.jpeg_quality,
             on_error=use.on_error,
         )
-        if rank() == 0:
-            barrier()
-        return data
 
     def announce(self, data: ImageData) -> None:
         announce(data)

@@ -43,17 +43,17 @@ def _config(args: argparse.Namespace) -> Any:
     return _read(args).config
 
 
-def _experiment(args: argparse.Namespace) -> tuple[Any, Any, Path | None, tuple[str, ...]]:
-    """Configuration, data, folder and remarks of a command line."""
-    from terminator.hypertransformer.fewshot.data import load_episode_data
-
+def _experiment(args: argparse.Namespace) -> tuple[Any, Path | None, tuple[str, ...]]:
+    """Configuration, folder and remarks of a command line; its flags' data folders come to those of
+    --data-dir.
+    """
     read = _read(args)
     places = [args.data_dir, read.places.get("data_numpy_dir"), read.places.get("data_dir")]
-    data = load_episode_data(read.config.data, os.pathsep.join(filter(None, places)) or None)
+    args.data_dir = os.pathsep.join(filter(None, places)) or None
     folder = (
         Path(read.places["train_log_dir"]).absolute() if "train_log_dir" in read.places else None
     )
-    return read.config, data, folder, read.remarks
+    return read.config, folder, read.remarks
 
 
 def fewshot(args: argparse.Namespace) -> None:
@@ -62,11 +62,11 @@ def fewshot(args: argparse.Namespace) -> None:
     from terminator.plots.run_curves import run_curves
     from terminator.runtime.distributed import processes, rank
 
-    config, data, folder, remarks = _experiment(args)
+    config, folder, remarks = _experiment(args)
     with processes(config.train):
         if rank() == 0:
             print(*remarks, sep="\n", end="\n" * bool(remarks))
-        run_and_print(FEW_SHOT, config, args, _accuracies, run_curves, data=data, folder=folder)
+        run_and_print(FEW_SHOT, config, args, _accuracies, run_curves, folder=folder)
 
 
 def _accuracies(record: dict[str, Any]) -> Iterator[str]:
@@ -82,7 +82,8 @@ def fewshot_evaluate(args: argparse.Namespace) -> None:
     from terminator.hypertransformer.fewshot.runs import FEW_SHOT
     from terminator.hypertransformer.fewshot.watch import watch
 
-    config, data, folder, remarks = _experiment(args)
+    config, folder, remarks = _experiment(args)
+    data = FEW_SHOT.load_data(config, args.data_dir)
     print(*remarks, sep="\n", end="\n" * bool(remarks))
     config = config.resolved(data.info.shape[0], data.real_classes)
     folder = folder or FEW_SHOT.run_folder(config, data, args.experiment, args.profile)

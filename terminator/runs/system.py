@@ -32,7 +32,7 @@ from terminator.runs.folders import (
 )
 from terminator.runtime import digests, locks, provenance, weights
 from terminator.runtime.deterministic import deterministic_algorithms
-from terminator.runtime.distributed import processes, rank
+from terminator.runtime.distributed import first_alone, processes, rank
 from terminator.runtime.machine import memory_bytes
 from terminator.runtime.paths import results_dir
 from terminator.runtime.progress import say, say_once
@@ -103,10 +103,18 @@ class System(ABC):
     measures: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
+    def read_data(self, config: Any, data_dir: str | None = None) -> Any:
+        """What `load_data` gives, as one process reads it."""
+
     def load_data(self, config: Any, data_dir: str | None = None) -> Any:
-        """The data that the configuration names, with `info` (a DatasetInfo).  Raises:
-        DatasetNotFound.
+        """The data that the configuration names, with `info` (a DatasetInfo).
+
+        Raises:
+            DatasetNotFound: as its message says.
+            DatasetCorrupt: as its message says.
         """
+        with first_alone():
+            return self.read_data(config, data_dir)
 
     def announce(self, data: Any) -> None:
         """Say on the terminal, before training, what there is to know of the data."""

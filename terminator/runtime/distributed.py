@@ -134,6 +134,20 @@ def wrap(model: nn.Module, device: torch.device) -> nn.Module:
     )
 
 
+@contextmanager
+def first_alone() -> Iterator[None]:
+    """Let the first process do something before the others, which find it done: data that are
+    downloaded, generated or cached.
+    """
+    if rank() > 0:
+        barrier()
+    try:
+        yield
+    finally:
+        if rank() == 0:
+            barrier()
+
+
 def barrier() -> None:
     """Wait until every process is here."""
     if world_size() > 1:

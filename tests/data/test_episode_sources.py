@@ -189,6 +189,22 @@ def test_torchvisions_omniglot(tmp_path, monkeypatch):
     assert source.images[4, 0].sum(1).nonzero().flatten().tolist() == [1]  # ink bright, on dark
 
 
+def test_half_a_download_is_not_taken_for_omniglot(tmp_path, monkeypatch):
+    monkeypatch.setenv("TERMINATOR_CACHE", str(tmp_path))
+    monkeypatch.delenv("TERMINATOR_OFFLINE", raising=False)
+
+    class Breaks:
+        def __init__(self, root, background, download=False):
+            (root / "omniglot-py").mkdir()
+            raise OSError("connection lost")
+
+    monkeypatch.setattr(datasets, "Omniglot", Breaks)
+    for _ in range(2):  # it is tried anew
+        with pytest.raises(DatasetNotFound, match="omniglot could not be read from a download: con"):
+            load_classes("omniglot")
+    assert not list(tmp_path.rglob("omniglot-py"))
+
+
 def small(classes=10):
     counts = torch.arange(1, classes + 1)
     images = torch.arange(classes, dtype=torch.uint8).repeat_interleave(counts)[:, None, None, None]

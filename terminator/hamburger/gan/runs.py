@@ -59,7 +59,7 @@ class GanSystem(System):
         "frechet_train_images": "distance of training images",
     }
 
-    def load_data(self, config: GanConfig, data_dir: str | None = None) -> GanImages:
+    def read_data(self, config: GanConfig, data_dir: str | None = None) -> GanImages:
         d = config.data
         return GanImages(
             load_images(

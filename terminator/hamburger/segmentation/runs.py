@@ -57,7 +57,7 @@ class SegmentationSystem(System):
     run_type = SegmentationRun
     measures = MEASURES
 
-    def load_data(
+    def read_data(
         self, config: SegmentationConfig, data_dir: str | None = None
     ) -> SegmentationData:
         use = config.data

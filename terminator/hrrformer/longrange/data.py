@@ -14,7 +14,6 @@ from terminator.data.sequences.text import halves, load_aan, load_imdb
 from terminator.data.sequences.tokens import Sequences, Split, TokenData, describe, split_up
 from terminator.data.sources import own_names
 from terminator.hrrformer.longrange.config import GENERATED, LongRangeConfig
-from terminator.runtime.distributed import barrier, rank
 from terminator.runtime.settings import ConfigError
 
 DIGITS = tuple("0123456789")
@@ -29,13 +28,9 @@ def load_long_range(
         ConfigError: as its message says.
         ValueError: for more examples than there are.
         DatasetNotFound: as its message says.
-        DatasetCorrupt: .
+        DatasetCorrupt: as its message says.
     """
-    if rank() > 0:
-        barrier()  # the first process generates, reads and caches; the others find it done
     data = _load(config, data_dir)
-    if rank() == 0:
-        barrier()
     if data.info.vocabulary > config.network_settings.vocabulary:
         raise ConfigError(
             f"network.task is {config.network.task!r}, with a vocabulary of "

@@ -34,7 +34,7 @@ class LongRange(System):
     data_groups = ("data", "listops", "pathfinder")
     measures = MEASURES
 
-    def load_data(self, config: LongRangeConfig, data_dir: str | None = None) -> TokenData:
+    def read_data(self, config: LongRangeConfig, data_dir: str | None = None) -> TokenData:
         return load_long_range(config, data_dir)
 
     def resolve(self, config: LongRangeConfig, data: TokenData) -> LongRangeConfig:

@@ -92,7 +92,7 @@ def load_episode_data(use: FewShotData, data_dir: str | None = None) -> EpisodeD
     Raises:
         ConfigError: for classes that do not exist or that two splits share.
         DatasetNotFound: as its message says.
-        DatasetCorrupt: .
+        DatasetCorrupt: as its message says.
     """
     sources: dict[str, ClassImages] = {}
     splits: dict[str, tuple[ClassImages, tuple[int, ...]]] = {}

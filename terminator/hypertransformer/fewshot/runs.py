@@ -37,7 +37,7 @@ class FewShot(System):
     started_by = ("train.restore_shared_features_from",)
     measures = MEASURES
 
-    def load_data(self, config: FewShotConfig, data_dir: str | None = None) -> EpisodeData:
+    def read_data(self, config: FewShotConfig, data_dir: str | None = None) -> EpisodeData:
         return load_episode_data(config.data, data_dir)
 
     def resolve(self, config: FewShotConfig, data: EpisodeData) -> FewShotConfig:
