@@ -17,7 +17,7 @@ from terminator.layers import computing_type, listed, mean_over
 from terminator.link import check_hyper_kernel, evaluating
 from terminator.ops.layout import channels_outermost
 from terminator.runtime import weights
-from terminator.runtime.settings import from_dict, to_dict
+from terminator.runtime.settings import from_dict, require, to_dict
 from terminator.sfne import RGU, BlockParts, SFNEBlock, product_scale
 from terminator.slow_net import SlowNet, coordinates
 from terminator.standardization import is_calibrated, set_evaluation
@@ -172,6 +172,12 @@ class Terminator(Connectable):
 
     def __init__(self, config: ModelConfig | None = None, **changes: Any):
         super().__init__()
+        require(
+            config is None or isinstance(config, ModelConfig),
+            "config",
+            config,
+            "a ModelConfig, or single settings: Terminator(size=8)",
+        )
         config = from_dict(ModelConfig, changes) if config is None else _changed(config, changes)
         self.config = config = config.resolved()
         sizes = config.sizes
@@ -210,7 +216,17 @@ class Terminator(Connectable):
         return (logits, kernels) if return_kernels else logits
 
     def _check_input(self, x: Tensor) -> None:
-        c = self.config
+        c, own = self.config, self.classifier.weight.dtype
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            what = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(
+                f"the input is {what}; allowed: a tensor of floating-point numbers, normalised"
+            )
+        if x.dtype is not own and not torch.is_autocast_enabled(x.device.type):
+            raise ValueError(
+                f"the input is {x.dtype}, the weights are {own}; allowed: the same (x.to({own})), "
+                "or torch.autocast"
+            )
         expected = (c.in_channels, *[c.size] * c.dimensions)
         if x.ndim != c.dimensions + 2 or tuple(x.shape[1:]) != expected:
             hint = ""
@@ -232,6 +248,7 @@ class Terminator(Connectable):
         interpolated; the products of the global operator are divided by how many times more terms
         they sum up.
         """
+        require(isinstance(size, int) and size >= 2, "size", size, "an integer of at least 2")
         changed = _changed(self.config, {"size": size}).resolved()
         model = copy.deepcopy(self)
         model.config = changed
@@ -303,7 +320,7 @@ class Terminator(Connectable):
         if metadata["format"] != "terminator":
             raise ValueError(
                 f"{path} is no Terminator: its metadata says format={metadata['format']}; "
-                "terminator.classification.networks.load reads it"
+                "terminator.pretrained reads it"
             )
         return described(path, tensors, metadata, cls)
 

@@ -63,6 +63,11 @@ class BatchStatistic(nn.Module):
             self._total = self._total + value.detach().double().to(self._total.device)
             self._count += 1
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether what was collected is made of numbers."""
+        return bool(self._total.isfinite().all())
+
     def finish(self) -> None:
         """Set `value` to the mean over the collected batches, and use it from now on."""
         self.value.copy_(self._total / self._count)
@@ -255,9 +260,10 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
         the number of images seen. Afterwards `model` is in evaluation mode, "calibrated".
 
     Raises:
-        ValueError: if there are no batches.
+        ValueError: if there are no batches, or one gives statistics that are no numbers.
     """
     model.eval()
+    sources = [statistic.source for statistic in _statistics(model)]
     for statistic in _statistics(model):
         statistic.forget()
         statistic.source = "collect"
@@ -268,8 +274,12 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
             seen += len(batch)
         if not seen:
             raise ValueError("calibration was given no batches; it needs at least one")
-    except BaseException:  # half a calibration is none
-        set_evaluation(model, "released")
+        if not all(statistic.is_finite for statistic in _statistics(model)):
+            raise ValueError("calibration found statistics that are not finite: is an image NaN?")
+    except BaseException:  # half a calibration is none: what was there before stays
+        for statistic, source in zip(_statistics(model), sources, strict=True):
+            statistic.forget()
+            statistic.source = source
         raise
     for statistic in _statistics(model):
         statistic.finish()

@@ -97,7 +97,8 @@ class ArchiveSource:
             self._tar = tarfile.open(path)
             self._members = {member.name: member for member in self._tar.getmembers()}
         except (tarfile.TarError, OSError, EOFError) as error:
-            raise Refused(f"{path} cannot be read as a tar archive: {error}") from error
+            why = " ".join(str(error).split())
+            raise Refused(f"{path} cannot be read as a tar archive: {why}") from error
         for name, member in self._members.items():
             parts = PurePosixPath(name)
             if parts.is_absolute() or ".." in parts.parts or "\\" in name:
@@ -243,6 +244,8 @@ def _keep_apart(
 def _other_data(record: dict[str, Any]) -> str:
     """Why a record's data are not those of the same settings here, "" where nothing says so."""
     system = BY_TASK[records.task_of(record)]
+    if record["experiment"] == records.OWN:  # whose data are anybody's
+        return ""
     config = from_dict(system.config, record["config"])
     for other in records.load_records(record["experiment"], record["profile"]):
         if other["data"]["fingerprint"] != record["data"]["fingerprint"]:

@@ -111,6 +111,7 @@ def evaluate(args: argparse.Namespace) -> None:
     """Test a model file, on the data that it was trained with or on others."""
     from terminator.classification.evaluation import evaluate_file
     from terminator.classification.runs import CLASSIFICATION
+    from terminator.data.sources import DatasetNotFound
 
     file = model_file(args.model, "classification")
     config = CLASSIFICATION.load(file)[1]
@@ -121,7 +122,16 @@ def evaluate(args: argparse.Namespace) -> None:
         if any(word.startswith("dataset.name=") for word in args.words):
             config = config.updated(dataset={"train_size": None, "test_size": None, "held_out": 0})
         config = config.updated(*args.words)
-    print(*_accuracies(evaluate_file(file, config, args.data_dir)), sep="\n")
+    try:
+        found = evaluate_file(file, config, args.data_dir)
+    except DatasetNotFound as error:
+        if _names(args.words, "dataset.name"):
+            raise
+        raise DatasetNotFound(
+            f"{args.model} was trained on {config.dataset.name!r}, and a model file keeps no path: "
+            f"say where the data are, dataset.name=FOLDER. {error}"
+        ) from error
+    print(*_accuracies(found), sep="\n")
 
 
 def _accuracies(result: dict[str, Any]) -> Iterator[str]:
@@ -141,10 +151,11 @@ def predict(args: argparse.Namespace) -> int:
     """The most probable classes of image files; 1 if some of them could not be read."""
     from terminator.classification import predict as answering
     from terminator.data.reading import picture_files
-    from terminator.runs.answers import spare_pictures, tell
+    from terminator.runs.answers import tell
+    from terminator.runs.outputs import check_outputs
 
     images = picture_files(args.images)
-    spare_pictures(images, "--show", args.show)  # before hours of answers
+    check_outputs(args, images)
     model = answering.load_predictor(model_file(args.model, "classification"))
     found = list(answering.answers(model, images, args.top))
     status = tell(found, args)

@@ -13,7 +13,8 @@ from terminator.data.augment import normalize
 from terminator.data.files import read_file
 from terminator.data.pixels import decode, open_as, resize_image
 from terminator.model import Terminator
-from terminator.runs.answers import Answer, how_many, of_logits, spare_pictures
+from terminator.runs.answers import Answer, how_many, of_logits
+from terminator.runs.outputs import spare_pictures
 from terminator.runtime import shipped
 from terminator.runtime.paths import atomic_path
 from terminator.standardization import is_calibrated

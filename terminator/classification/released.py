@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from terminator.config import ModelConfig
+from terminator.data.decoder import is_picture
 from terminator.model import Terminator
 from terminator.runtime.checkpoint import NotOnlyTensors, load_checked
 from terminator.runtime.progress import say
@@ -72,6 +73,10 @@ def read(path_or_state: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
         where = str(path_or_state)
         if not Path(path_or_state).is_file():
             raise FileNotFoundError(f"no checkpoint file at {where}")
+        if is_picture(where):
+            raise ValueError(
+                f"{where} is a picture, no model file; a model comes first: MODEL IMAGE..."
+            )
         try:
             state = load_checked(path_or_state)
         except NotOnlyTensors as error:

@@ -19,11 +19,11 @@ from terminator.data.folders import plan_layout
 from terminator.data.leakage import apart
 from terminator.data.pixels import resize_image
 from terminator.data.reading import decode_all, skipped
-from terminator.data.sources import RawSplits, stratified_choice
+from terminator.data.sources import DatasetCorrupt, RawSplits, stratified_choice
 from terminator.runtime.paths import atomic_path, cache_dir
 
 SPLIT_SEED = 0  # the 80/20 split and the order of the samples, fixed for ever
-CACHE_VERSION = 3  # raise it when decoding, splitting or notes change
+CACHE_VERSION = 4  # raise it when decoding, splitting or notes change
 
 
 def convert_channels(images: np.ndarray, channels: int | None, name: str) -> np.ndarray:
@@ -96,6 +96,14 @@ def _build(
     if not test:
         train, test = _hold_out(train)
         notes.append("seeded stratified 80/20 split")
+        tested = {label for _, label in test}
+        alone = [name for label, name in enumerate(plan.classes) if label not in tested]
+        if not test:
+            raise DatasetCorrupt(
+                f"{source} has one picture of every class ({few(alone)}), and nothing to test on; "
+                "allowed: two of a class at least"
+            )
+        notes += [f"one picture alone, so trained on and not tested: {few(alone)}"] * bool(alone)
     keys = [digests[name] for name, _ in train]
     stay, said = apart(
         [name for name, _ in train],
@@ -110,9 +118,18 @@ def _build(
 
 
 def _hold_out(items: list[tuple[str, int]]) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
-    """Split (name, label) pairs 80/20, each class in proportion; the choice is always the same."""
+    """Split (name, label) pairs 80/20, each class in proportion; the choice is always the same.
+
+    Every class keeps a pair to train on and, where it has two, gives one to test.
+    """
     labels = np.array([label for _, label in items])
     chosen = set(stratified_choice(labels, max(1, round(0.2 * len(items))), SPLIT_SEED).tolist())
+    for label in np.unique(labels):
+        mine = np.flatnonzero(labels == label).tolist()
+        if len(mine) == 1:
+            chosen.discard(mine[0])
+        elif chosen.isdisjoint(mine):
+            chosen.add(np.random.RandomState(SPLIT_SEED).choice(mine))
     parts: tuple[list, list] = ([], [])
     for position, item in enumerate(items):
         parts[position in chosen].append(item)

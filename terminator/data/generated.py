@@ -71,7 +71,7 @@ def parts(
     }
     missing = [number for number in range(count) if number not in found]
     processes = min(processes or cores(), len(missing))
-    with bar(count, f"making {kind}", "part") as progress:
+    with bar(count, f"making {kind}", "part", lines=True) as progress:
         progress.update(len(found))
         for number, part in _made(settings, make, missing, processes):
             found[number] = part

@@ -61,7 +61,7 @@ def decode_all(
     """
     found = Decoded({}, {}, False, {})
     first = None
-    with bar(len(wanted), f"decoding {source.name}", "image") as progress:
+    with bar(len(wanted), f"decoding {source.name}", "image", lines=True) as progress:
         for name, data in _contents(source, wanted):
             progress.update()
             try:

@@ -50,18 +50,28 @@ def _overlaps(record: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def segment(args: argparse.Namespace) -> None:
-    """Label every pixel of image files; print each class's share."""
+def segment(args: argparse.Namespace) -> int:
+    """Label every pixel of image files; print each class's share; 1 if some could not be read."""
     from terminator.data.reading import picture_files
-    from terminator.hamburger.segmentation.predict import segment_files
+    from terminator.hamburger.segmentation.predict import segmentations, share_table
+    from terminator.runs.answers import unread
+    from terminator.runs.outputs import check_outputs
 
-    model = model_file(args.model, "segmentation")
     files = picture_files(args.images)
-    table = segment_files(model, files, args.out, args.multi_scale, args.show)
+    check_outputs(args, files)
+    model = model_file(args.model, "segmentation")
+    found = list(segmentations(model, files, args.out, args.multi_scale, args.show))
+    wrong = [one.error for one in found if one.error is not None]
+    if len(wrong) == len(found) and wrong:
+        raise wrong[0]
+    table = share_table(found)
     print(terminal(table.to_string(index=False, float_format=lambda value: f"{value:.1f} %")))
     for folder, what in ((args.out, "label maps"), (args.show, "pictures with their labels")):
         if folder:
-            print(f"written: {len(files)} {what} in {terminal(folder)}")
+            print(f"written: {len(found) - len(wrong)} {what} in {terminal(folder)}")
+    for error in wrong:
+        print(terminal(error))
+    return unread(len(wrong), len(found))
 
 
 def gan(args: argparse.Namespace) -> None:

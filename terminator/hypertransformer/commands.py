@@ -96,12 +96,15 @@ def fewshot_predict(args: argparse.Namespace) -> int:
     from terminator.data.reading import picture_files
     from terminator.hypertransformer.fewshot.learner import Learner, shown_in
     from terminator.runs.answers import tell
+    from terminator.runs.outputs import check_outputs
 
+    shown, images = shown_in(args.shown), picture_files(args.images)
+    check_outputs(args, [*images, *(path for files in shown.values() for path in files)])
     learner = Learner(model_file(args.model, "few-shot"))
-    learner.show(shown_in(args.shown))
+    learner.show(shown)
     if learner.inverted:
         print("note: pictures are inverted, for those shown are dark on bright")
-    return tell(list(learner.answers(picture_files(args.images), args.top)), args)
+    return tell(list(learner.answers(images, args.top)), args)
 
 
 def _predict_options(parser: argparse.ArgumentParser) -> None:

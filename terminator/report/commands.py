@@ -32,7 +32,9 @@ def notebooks(args: argparse.Namespace) -> None:
     from terminator.report.workshop import copy_notebooks
 
     copied, kept = copy_notebooks(args.folder, args.again)
-    print(f"{len(copied)} notebooks copied to {terminal(args.folder)}")
+    count = f"{len(copied)} notebooks" if copied else "nothing"
+    rest = "" if copied else ": all are there"
+    print(f"{count} copied to {terminal(args.folder)}{rest}")
     if kept:
         print(f"kept as they are there: {', '.join(kept)} (--again NAME replaces one)")
     print(f"to work in them:  jupyter lab {shlex.quote(terminal(args.folder))}")

@@ -287,6 +287,12 @@ def system_table(system: System, found: Sequence[dict[str, Any]]) -> pd.DataFram
 # -- Markdown --------------------------------------------------------------------------------------
 
 
+NO_RECORDS = (
+    "No records yet (of the command line's own experiment, cli, and of the profile smoke none is "
+    "shown)."
+)
+
+
 def result_tables(notebooks: str | None = None) -> str:
     """All results, Markdown: one small table per study, from the records that are evidence.
 
@@ -297,7 +303,7 @@ def result_tables(notebooks: str | None = None) -> str:
     found += [r for r in records.evidence(CLASSIFICATION.task, records.RUNNING) if r["epochs"]]
     # no choices of settings
     results = [table for table in study_tables(found) if not table.experiment.endswith(RATES)]
-    return document(results, notebooks, brief=True) or "No records yet."
+    return document(results, notebooks, brief=True) or NO_RECORDS
 
 
 def document(

@@ -25,6 +25,7 @@ from pathlib import Path
 from terminator.runtime.provenance import package_hash
 
 COMMON = ("profile", "seeds", "device")  # parameters that every notebook knows
+PLACES = ("folder",)  # parameters that name a file or folder, from where the command was given
 FIRST_READER = 90  # notebooks from this number on read what the others recorded
 
 
@@ -215,6 +216,8 @@ def choose_parameters(notebooks, args):
             raise Refusal(
                 f"-p {name} {text}: " + (f"use --{name}" if name in COMMON else "given twice")
             )
+        if name in PLACES and text and Path(text).exists():  # notebooks run elsewhere
+            text = str(Path(text).absolute())
         given[name] = typed[name] = text
     for name in given:
         if not any(name in notebook.parameters for notebook in notebooks):

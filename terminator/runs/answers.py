@@ -12,7 +12,7 @@ from torch import Tensor
 
 from terminator.runs.records import write_csv, write_json
 from terminator.runtime.settings import require
-from terminator.runtime.text import terminal
+from terminator.runtime.text import terminal, visible
 
 TOP = 5  # classes of an answer
 
@@ -76,7 +76,7 @@ def lines(found: Iterable[Answer]) -> str:
         if answer.top:
             (name, first), *others = answer.top
             then = ", ".join(f"{other} {p:.3f}" for other, p in others)
-            rows.append((str(answer.image), name, f"{first:.3f}", then))
+            rows.append((visible(answer.image), visible(name), f"{first:.3f}", visible(then)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     return "\n".join([*lines[len(rows) == 1 :], *(a.error for a in found if a.error)])
@@ -94,16 +94,11 @@ def as_json(found: Iterable[Answer]) -> list[dict[str, Any]]:
     ]
 
 
-def spare_pictures(images: Iterable[str | Path], option: str, folder: str | Path | None) -> None:
-    """Raise ValueError where one of the pictures lies in a folder that pictures of that name are to
-    be written to.
-    """
-    for image in images if folder is not None else ():
-        if Path(image).resolve().parent == Path(folder or "").resolve():
-            raise ValueError(
-                f"{option} is {str(folder)!r}, where {image} lies, and pictures there would be "
-                "overwritten; allowed: another folder"
-            )
+def unread(wrong: int, of: int) -> int:
+    """Say how many files could not be read, if any; the exit status that goes with it."""
+    if wrong:
+        print(f"error: {wrong} of {of} files could not be read, see above", file=sys.stderr)
+    return int(bool(wrong))
 
 
 def tell(found: Sequence[Answer], args: argparse.Namespace) -> int:
@@ -111,23 +106,17 @@ def tell(found: Sequence[Answer], args: argparse.Namespace) -> int:
     be read.
 
     Raises:
-        ValueError: if none could, or for a file that is one of the pictures.
+        ValueError: if none could.
     """
-    for name in ("csv", "json"):
-        if (path := getattr(args, name)) and path.resolve() in {a.image.resolve() for a in found}:
-            raise ValueError(
-                f"--{name} is {str(path)!r}, one of the pictures; allowed: another file"
-            )
-    print(terminal(lines(found)))
+    wrong = [answer for answer in found if answer.error]
+    if len(found) > 1 or not wrong:  # else it is the error itself
+        print(terminal(lines(found)))
     if args.csv:
         print(f"written: {terminal(write_csv(args.csv, table(found)))}")
     if args.json:
         write_json(args.json, as_json(found))
         print(f"written: {terminal(args.json)}")
-    wrong = [answer for answer in found if answer.error]
     if len(wrong) == len(found):
-        raise ValueError(f"none of {len(found)} files could be read: {wrong[0].error}")
-    if wrong:
-        line = f"error: {len(wrong)} of {len(found)} files could not be read, see above"
-        print(line, file=sys.stderr)
-    return 1 if wrong else 0
+        many = f"none of {len(found)} files could be read: " if len(found) > 1 else ""
+        raise ValueError(f"{many}{wrong[0].error}")
+    return unread(len(wrong), len(found))

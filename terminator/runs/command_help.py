@@ -162,6 +162,9 @@ def check_presets(command: Command, words: Iterable[str], commands: Iterable[Com
         return
     own, words = command.settings.presets().PRESETS, list(words)
     for word in words:
+        key = word.partition("=")[0]
+        if key != "preset" and meant(key.lower(), ["preset"], 0.9):
+            raise ConfigError(f"unknown setting {key}; did you mean preset={word[len(key) + 1 :]}?")
         if "=" not in word and word in own:
             raise ConfigError(
                 f"cannot read {word!r}; settings are written KEY=VALUE: say preset={word}"
@@ -180,8 +183,8 @@ def check_presets(command: Command, words: Iterable[str], commands: Iterable[Com
             f"preset {name!r} is none of {command.name}, but of {others[name]}: say {others[name]} "
             f"preset={name}; allowed here: {', '.join(own)}"
         )
-    for known in ({preset: command.name for preset in own}, others):
-        if near := difflib.get_close_matches(name, known, n=1, cutoff=0.8):
+    for known, cutoff in (({preset: command.name for preset in own}, 0.66), (others, 0.8)):
+        if near := difflib.get_close_matches(name, known, n=1, cutoff=cutoff):
             raise ConfigError(
                 f"preset {name!r}: did you mean {near[0]}? ({known[near[0]]}); allowed: "
                 f"{', '.join(own)}"

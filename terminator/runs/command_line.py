@@ -218,7 +218,14 @@ def model_option(parser: argparse.ArgumentParser, of: str) -> None:
 
 def images_option(parser: argparse.ArgumentParser) -> None:
     """The image files that a command reads."""
-    parser.add_argument("images", nargs="+", type=Path, help="image files, or folders of them")
+    parser.add_argument("images", nargs="+", type=_named, help="image files, or folders of them")
+
+
+def _named(text: str) -> Path:
+    """A path; an empty word, an unset variable of a shell say, is none: Path makes a "." of it."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' is no path; allowed: image files, or folders of them")
+    return Path(text)
 
 
 def answer_options(parser: argparse.ArgumentParser) -> None:

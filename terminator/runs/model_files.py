@@ -69,6 +69,11 @@ def _newest(folder: Path, task: str) -> Path:
     if (folder / MODEL).is_file():
         return folder / MODEL
     found = {path: _finished(path.parent) for path in sorted(folder.rglob(MODEL))}
+    if not found and (so_far := _unfinished(folder)):
+        raise FileNotFoundError(
+            f"the training in {folder} is not finished ({so_far}), so there is no {MODEL} yet; the "
+            "command that began it goes on"
+        )
     if not found:
         raise FileNotFoundError(
             f"no {MODEL} in the folder {folder}, or below it; allowed: a model file, or the folder "
@@ -86,6 +91,19 @@ def _newest(folder: Path, task: str) -> Path:
         line = f"{folder} holds {len(ours)} models; taken is the last one, {newest.parent.name}"
         print(terminal(line), file=sys.stderr)
     return newest
+
+
+def _unfinished(run: Path) -> str:
+    """How far a training came that left its checkpoint in this folder, "" where there is none."""
+    from terminator.runs import records
+
+    if not (run / "checkpoint.pt").is_file():
+        return ""
+    try:
+        record = records.read_record(run / "record.json")
+        return f"{len(record['epochs'])} epochs"
+    except (OSError, ValueError, KeyError):
+        return "in its first epoch"
 
 
 def _finished(run: Path) -> tuple[str, str]:

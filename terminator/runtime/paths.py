@@ -120,7 +120,11 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}.tmp{path.suffix}")
-    open(temporary, "xb").close()  # new, so no link that somebody put there is followed
+    try:
+        open(temporary, "xb").close()  # new, so no link that somebody put there is followed
+    except OSError as error:
+        error.filename = str(path)
+        raise
     try:
         yield temporary
         with open(temporary, "rb+") as file:
@@ -129,7 +133,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     except BaseException as error:  # Ctrl-C included: nothing may be left behind
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
-            error.filename = str(path)  # a full disk names no file
+            error.filename, error.filename2 = str(path), None  # a full disk names no file
         raise
 
 

@@ -77,12 +77,36 @@ def in_notebook() -> bool:
     return _cell() is not None
 
 
-def bar(total: int, description: str, unit: str = "it", silent: bool = False) -> tqdm:
+class _Lines(tqdm):
+    """A bar that nobody can watch: a line a minute instead."""
+
+    LINE_S = 60.0
+
+    def __init__(self, total: int, description: str, unit: str):
+        super().__init__(total=total, disable=True)
+        self.what, self.of = description, f"{total:,} {unit}s"
+        self.count, self.last = 0, time.monotonic()
+
+    def update(self, n: float | None = 1) -> bool | None:
+        self.count += int(n or 0)
+        if time.monotonic() - self.last >= self.LINE_S:
+            self.last = time.monotonic()
+            say(f"{self.what}: {self.count:,} of {self.of}")
+        return None
+
+
+def bar(
+    total: int, description: str, unit: str = "it", silent: bool = False, lines: bool = False
+) -> tqdm:
     """A tqdm bar, which disappears when done, or is the cell's only one; disabled where nobody can
     watch it.
+
+    Args:
+        lines: where it is disabled, a line a minute says how far it is.
     """
     if silent or not shows_bars():
-        return tqdm(total=total, disable=True)
+        quiet = not lines or silent
+        return tqdm(total=total, disable=True) if quiet else _Lines(total, description, unit)
     if (cell := _cell()) is not None:
         return _CellBar.take(cell, total, description, unit)
     return tqdm(total=total, desc=description, unit=unit, leave=False)

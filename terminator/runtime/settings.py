@@ -144,8 +144,10 @@ def from_preset(
     Raises:
         ConfigError: for an unknown name, listing the known ones; as `from_dict`.
     """
-    if name not in presets:
-        raise ConfigError(f"preset is {name!r}; allowed: {', '.join(presets)}")
+    if not isinstance(name, str) or name not in presets:
+        near = difflib.get_close_matches(str(name), presets, n=1)
+        guess = f"did you mean {near[0]}? Allowed" if near else "allowed"
+        raise ConfigError(f"preset is {name!r}; {guess}: {', '.join(presets)}")
     return from_dict(kind, presets[name]).updated(**changes)
 
 
@@ -241,7 +243,8 @@ def _merge(config: Any, values: Mapping[str, Any], prefix: str) -> Any:
     changes = {}
     for key, value in values.items():
         if key not in hints:
-            near = _inside(config, key) or difflib.get_close_matches(key, hints, n=1)
+            word = str(key).lower()
+            near = _inside(config, word) or difflib.get_close_matches(word, hints, n=1)
             raise ConfigError(
                 "unknown setting "
                 f"{prefix}{key}{f'; did you mean {prefix}{near[0]}?' if near else '.'} Allowed: "

@@ -4,6 +4,7 @@ They lie in terminator/weights, NAME.safetensors each, beside the list weights.s
 the program sha256sum. What a file is, it says itself (docs/models.md).
 """
 
+import os
 from pathlib import Path
 
 from terminator.runtime import digests
@@ -66,6 +67,8 @@ def model_path(given: str | Path) -> Path:
         NoSuchModel: if it is neither: no path, and no known name.
         DamagedModel: see path.
     """
+    if not isinstance(given, str | os.PathLike) or not os.fspath(given):
+        raise NoSuchModel(f"model is {given!r}; allowed: {known()}, or a model file")
     if is_name(given):
         return path(str(given))
     file = Path(given).expanduser()

@@ -92,6 +92,17 @@ def test_a_run_that_started_from_a_file_travels_without_it(
     assert {r["run_id"] for r in records.load_records("tiny")} == {r["run_id"] for r in runs}
 
 
+def test_own_runs_of_the_same_settings_and_other_data_live_side_by_side(
+    tiny_config, tiny_data, tmp_path, monkeypatch
+):
+    config = tiny_config("train.epochs=1")
+    for seed in (0, 1):
+        CLASSIFICATION.run(config, records.OWN, "laptop", data=tiny_data(seed=seed))
+    transfer.export_runs(tmp_path / "runs.tar")
+    monkeypatch.setenv("TERMINATOR_RESULTS", str(tmp_path / "here"))
+    assert what(transfer.import_runs(tmp_path / "runs.tar")) == [transfer.NEW] * 2
+
+
 def changed(run, **fields):
     """The run's folder with another record, its digest made anew."""
     records.write_record(run.folder / "record.json", {**run.record, **fields})

@@ -1,7 +1,9 @@
 """Files in, answers out: folders, tables, files that cannot be read, slow scores, other models."""
 
+import argparse
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,8 +15,9 @@ from terminator.__main__ import main
 from terminator.classification.predict import answers, load_predictor, predict_files, show_scores
 from terminator.data.reading import picture_files
 from terminator.runs import records
-from terminator.runs.answers import Answer, table
+from terminator.runs.answers import Answer, lines, table
 from terminator.runs.model_files import USES, OtherSystem, model_file
+from terminator.runs.outputs import check_outputs
 from terminator.runtime import weights
 
 SMALL = [*DIGITS, "train.epochs=1", "train.device=cpu"]
@@ -149,13 +152,57 @@ def test_pictures_are_not_overwritten_by_their_answers(trained, call, photos, tm
     status, out, err = call(*words, "--show", photos)
     assert (status, out) == (2, "")
     assert f"--show is '{photos}', where {photos / 'a.png'} lies" in err
-    for option in ("--csv", "--json"):
-        status, _, err = call(*words, option, photos / "a.png")
-        assert status == 2
-        assert f"{option} is '{photos / 'a.png'}', one of the pictures" in err
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("kept")
+    for options, message in (
+        (("--csv", photos / "a.png"), f"--csv is '{photos / 'a.png'}', one of the pictures"),
+        (("--json", photos / "a.png"), f"--json is '{photos / 'a.png'}', one of the pictures"),
+        (("--csv", tmp_path / "folder"), "folder', which is a folder; allowed: a file"),
+        (("--show", tmp_path / "file"), "file', which is a file; allowed: a folder"),
+        (("--csv", tmp_path / "x", "--json", tmp_path / "x"), "--csv and --json are both "),
+    ):
+        status, out, err = call(*words, *options)
+        assert (status, out) == (2, "")
+        assert message in err
     with pytest.raises(ValueError, match="--show is .*; allowed: another folder"):
         show_scores(load_predictor(model / "model.safetensors"), [Answer(photos / "a.png")], photos)
     assert {p: p.read_bytes() for p in photos.glob("*.*")} == before
+
+
+def test_a_place_that_cannot_be_written_to_is_told_before_the_work(monkeypatch, tmp_path):
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    for option in ("csv", "show"):
+        args = argparse.Namespace(**{option: tmp_path / "new" / "x"})
+        with pytest.raises(PermissionError, match=f"--{option} is .*x', and .* cannot be written"):
+            check_outputs(args, [])
+
+
+def test_an_empty_word_is_no_folder(call, trained):
+    status, out, err = call("predict", runs_of(trained)[0], "")
+    assert (status, out) == (2, "")
+    assert "images: '' is no path; allowed: image files, or folders of them" in err
+
+
+def test_a_picture_in_the_models_place_is_said(call, photos):
+    status, _, err = call("predict", photos / "a.png", photos / "b.png")
+    assert status == 2
+    assert "a.png is a picture, no model file; a model comes first: MODEL IMAGE..." in err
+
+
+def test_names_stay_in_their_line(trained, photos, tmp_path):
+    odd = tmp_path / "two\nlines.png"
+    odd.write_bytes((photos / "a.png").read_bytes())
+    model = load_predictor(runs_of(trained)[0] / "model.safetensors")
+    assert len(lines(answers(model, [odd, photos / "a.png"])).splitlines()) == 3
+
+
+def test_an_unfinished_training_has_no_model_yet(call, photos, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint.pt").write_bytes(b"")
+    status, _, err = call("predict", tmp_path / "run", photos / "a.png")
+    assert status == 2
+    assert "the training in" in err
+    assert "is not finished (in its first epoch)" in err
 
 
 # -- models of other systems -----------------------------------------------------------------------

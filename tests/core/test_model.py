@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -361,6 +362,34 @@ def test_inputs_that_do_not_fit(tiny_model, shape, words):
         tiny_model()(torch.zeros(shape))
     for word in words:
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), ["the input is torch.uint8", "normalised"]),
+        (torch.zeros(2, 3, 8, 8).double(), ["torch.float64, the weights are torch.float32"]),
+        (torch.zeros(2, 3, 8, 8).half(), ["x.to(torch.float32)", "torch.autocast"]),
+        (np.zeros((2, 3, 8, 8)), ["the input is ndarray; allowed: a tensor"]),
+    ],
+)
+def test_inputs_of_another_type(tiny_model, x, words):
+    with pytest.raises(ValueError, match="the input is") as error:
+        tiny_model()(x)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_what_is_no_configuration_and_no_size(tiny_model):
+    for wrong in ({}, 3, "cifar10"):
+        with pytest.raises(ConfigError, match="config is .*; allowed: a ModelConfig, or single"):
+            Terminator(wrong)
+    for wrong in (None, 1, 8.5):
+        with pytest.raises(ConfigError, match="size is .*; allowed: an integer of at least 2"):
+            tiny_model().at_size(wrong)
+    for wrong in (None, "", 5):
+        with pytest.raises(ValueError, match="model is .*; allowed: a model of the package"):
+            Terminator.from_pretrained(wrong)
 
 
 def test_operators_refuse_what_they_cannot_do():

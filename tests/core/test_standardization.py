@@ -1,5 +1,7 @@
 """Standardisation, and the two evaluations: as released, and calibrated."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -154,8 +156,15 @@ def test_calibration_without_batches_or_cut_short(tiny_model):
         calibrate(model, [])
     with pytest.raises(ValueError, match="the input has shape"):
         calibrate(model, [images(4), torch.zeros(1, 3, 5, 5)])
+    with pytest.raises(ValueError, match="statistics that are not finite: is an image NaN"):
+        calibrate(model, [images(4), images(4) * math.nan])
     assert torch.equal(model(x), before)
     assert not is_calibrated(model)
+    calibrate(model, [images(4)])
+    before = model(x)
+    with pytest.raises(ValueError, match="not finite"):
+        calibrate(model, [images(4) * math.nan])
+    assert torch.equal(model(x), before)  # calibrated as before
 
 
 def test_evaluations_that_cannot_be(tiny_model):

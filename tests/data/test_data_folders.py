@@ -119,6 +119,24 @@ def test_grey_colour_and_transparent_images(tmp_path):
     assert luma.info.shape == (1, 8, 8)
 
 
+def test_every_class_keeps_a_picture_to_train_on_and_gives_one_to_test(tmp_path):
+    counts = {"a": 20, "b": 1, "c": 2, "d": 4, "e": 1}
+    files = {
+        f"{name}/{i}.png": _png(pixels_of(4, 4, seed=100 * ord(name) + i))
+        for name, count in counts.items()
+        for i in range(count)
+    }
+    data = load(str(write(tmp_path / "set", files)))
+    train, test = (labels.bincount(minlength=5) for labels in (data.train_labels, data.test_labels))
+    assert (train + test).tolist() == list(counts.values())
+    assert (train > 0).all()
+    assert test.tolist()[1:] == [0, 1, 1, 0]
+    assert "one picture alone, so trained on and not tested: b, e" in data.info.notes
+    alone = {name: content for name, content in files.items() if name in ("b/0.png", "e/0.png")}
+    with pytest.raises(DatasetCorrupt, match=r"one picture of every class \(b, e\), and nothing"):
+        load(str(write(tmp_path / "alone", alone)))
+
+
 def test_what_pictures_that_cannot_be_read_mean_is_one_of_two(tmp_path):
     with pytest.raises(ValueError, match="on_error must be refuse or skip, got 'raise'"):
         load(str(write(tmp_path / "set", class_files())), on_error="raise")

@@ -200,7 +200,9 @@ def test_half_a_download_is_not_taken_for_omniglot(tmp_path, monkeypatch):
 
     monkeypatch.setattr(datasets, "Omniglot", Breaks)
     for _ in range(2):  # it is tried anew
-        with pytest.raises(DatasetNotFound, match="omniglot could not be read from a download: con"):
+        with pytest.raises(
+            DatasetNotFound, match="omniglot could not be read from a download: con"
+        ):
             load_classes("omniglot")
     assert not list(tmp_path.rglob("omniglot-py"))
 

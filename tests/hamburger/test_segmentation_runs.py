@@ -290,7 +290,9 @@ def test_photographs_beside_their_labels(model_file, tmp_path, call):
 def test_label_maps_of_image_files(model_file, tmp_path):
     Image.fromarray(pixels_of(30, 40, 3)).save(tmp_path / "a.jpg")
     Image.fromarray(pixels_of(20, 20)).save(tmp_path / "b.png")
-    table = segment_files(model_file, [tmp_path / "a.jpg", tmp_path / "b.png"], tmp_path / "maps")
+    table = segment_files(
+        model_file, [tmp_path / "a.jpg", tmp_path / "b.png"], out=tmp_path / "maps"
+    )
     assert table.groupby("image")["share"].sum().tolist() == pytest.approx([100, 100])
     labels = np.asarray(Image.open(tmp_path / "maps/a.png"))
     assert labels.shape == (30, 40)
@@ -302,6 +304,22 @@ def test_label_maps_of_image_files(model_file, tmp_path):
         ).shape == (30, 40)
 
 
+def test_a_file_that_cannot_be_read_costs_itself_alone(model_file, tmp_path, call):
+    (tmp_path / "in").mkdir()
+    for name in "ac":
+        Image.fromarray(pixels_of(20, 20, 3)).save(tmp_path / "in" / f"{name}.png")
+    (tmp_path / "in" / "b.png").write_text("no picture")
+    words = ("segment", model_file, tmp_path / "in", "--out", tmp_path / "maps")
+    status, out, err = call(*words)
+    assert (status, err) == (1, "error: 1 of 3 files could not be read, see above\n")
+    assert "b.png is corrupt or truncated" in out
+    assert "written: 2 label maps in" in out
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["a.png", "c.png"]
+    status, out, err = call("segment", model_file, tmp_path / "in" / "b.png")
+    assert (status, out) == (2, "")
+    assert "b.png is corrupt or truncated" in err
+
+
 def test_predictions_that_cannot_be_made_are_refused(model_file, tmp_path, brief):
     with pytest.raises(FileNotFoundError, match="no image file"):
         segment_files(model_file, [tmp_path / "none.jpg"])
@@ -309,11 +327,13 @@ def test_predictions_that_cannot_be_made_are_refused(model_file, tmp_path, brief
     with pytest.raises(ValueError, match="text.png is corrupt or truncated"):
         segment_files(model_file, [tmp_path / "text.png"])
     with pytest.raises(ValueError, match="several images are called text"):
-        segment_files(model_file, [tmp_path / "text.png", tmp_path / "x" / "text.jpg"], tmp_path)
+        segment_files(
+            model_file, [tmp_path / "text.png", tmp_path / "x" / "text.jpg"], out=tmp_path
+        )
     for where in ({"out": tmp_path}, {"show": tmp_path / "x" / ".."}):
         with pytest.raises(ValueError, match=r"text.png lies, and pictures there would be overwr"):
             segment_files(model_file, [tmp_path / "text.png"], **where)
-    with pytest.raises(ValueError, match=r"--out and --show are .*; allowed: two folders"):
+    with pytest.raises(ValueError, match=r"--out and --show are both .*; allowed: two folders"):
         segment_files(
             model_file, [tmp_path / "text.png"], out=tmp_path / "new", show=tmp_path / "new"
         )

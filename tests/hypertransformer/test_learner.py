@@ -1,5 +1,7 @@
 """A few-shot model and pictures: shown some of every class, it names others, each by itself."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -56,6 +58,23 @@ def test_pictures_of_classes_that_no_training_saw_are_named(models, drawings):
     right = np.mean([name == path.stem[0] for name, path in zip(best, files)])
     assert right > 0.5, "no better than chance, a third"
     assert all(sum(p for _, p in top) == pytest.approx(1) for top in named(learner, files))
+
+
+def test_a_support_set_that_is_not_what_it_seems_is_refused(models, drawings):
+    shown = drawings / "shown"
+    (shown / "d").mkdir()
+    with pytest.raises(
+        ValueError, match=r"shown has no picture of d; allowed: one or more of each"
+    ):
+        shown_in(shown)
+    (shown / "d").rmdir()
+    shutil.copy(shown / "a" / "first.png", shown / "stray.png")
+    with pytest.raises(ValueError, match=r"pictures beside its class folders \(stray.png\)"):
+        shown_in(shown)
+    (shown / "stray.png").unlink()
+    learner = Learner(models["prototypical"])
+    learner.show({name: list(map(str, files)) for name, files in shown_in(shown).items()})
+    assert learner.classes == ("a", "b", "c")
 
 
 def test_an_answer_does_not_depend_on_what_else_is_asked(models, drawings):

@@ -165,7 +165,7 @@ def test_the_page_has_results_only():
 
 
 def test_no_records_no_tables():
-    assert tables.result_tables() == "No records yet."
+    assert tables.result_tables() == tables.NO_RECORDS
     assert records.evidence(CLASSIFICATION.task) == []
 
 

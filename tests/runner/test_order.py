@@ -2,11 +2,13 @@
 
 import argparse
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from places import ROOT
 
-from terminator.runner import headless
+from terminator.runner import headless, notebooks
 from terminator.runner.notebooks import Notebook, find_notebooks, ready
 from terminator.runtime import machine
 
@@ -74,3 +76,23 @@ def test_jobs_of_the_command_line(monkeypatch):
     assert run_all.parse_arguments(["--profile", "paper"]).jobs == 1
     assert run_all.parse_arguments(["--profile", "paper", "--jobs", "3"]).jobs == 3
     assert isinstance(run_all.parse_arguments([]), argparse.Namespace)
+
+
+def test_a_folder_is_meant_from_where_the_command_is_given(tmp_path, monkeypatch):
+    (tmp_path / "pictures").mkdir()
+    monkeypatch.chdir(tmp_path)
+    known = {
+        "profile": ("smoke", ""),
+        "seeds": ([], ""),
+        "device": ("auto", ""),
+        "folder": ("", ""),
+    }
+    book = SimpleNamespace(name="05_own", path=Path("05_own.ipynb"), parameters=known)
+
+    def chosen(folder):
+        given = [("folder", folder)]
+        args = SimpleNamespace(profile="smoke", device="auto", seeds=None, parameter=given)
+        return notebooks.choose_parameters([book], args)["05_own"]["folder"]
+
+    assert chosen("pictures") == str(tmp_path / "pictures")
+    assert chosen("elsewhere") == "elsewhere"

@@ -8,6 +8,7 @@ import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
+from terminator.runtime import progress
 from terminator.runtime.progress import HEADLESS_VARIABLE, bar
 
 TRAININGS = """
@@ -64,3 +65,17 @@ def test_nothing_is_drawn_where_nobody_watches(capfd, monkeypatch):
         progress.update(3)
     assert progress.disable
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_bar_that_nobody_watches_says_a_line_a_minute(monkeypatch, capsys):
+    clock = iter(range(0, 1000, 25))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    with progress.bar(1200, "making trees", "part", lines=True) as shown:
+        for _ in range(6):
+            shown.update(100)
+    assert capsys.readouterr().out.splitlines() == [
+        f"making trees: {count} of 1,200 parts" for count in ("300", "600")
+    ]
+    with progress.bar(3, "steps") as shown:
+        shown.update(3)
+    assert capsys.readouterr().out == ""

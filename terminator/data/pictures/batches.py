@@ -122,7 +122,7 @@ class FilePictures:
         return FilePictures(tuple(self.files[int(i)] for i in indices))
 
     def add_to(self, digest: hashlib._Hash) -> None:
-        with bar(len(self.files), "reading", "picture") as progress:
+        with bar(len(self.files), "reading", "picture", lines=True) as progress:
             for file in self.files:
                 for path in (file.image, file.labels):
                     digest.update(path.name.encode() + b"\n")

@@ -252,7 +252,7 @@ def _decode_camvid(
     maps: dict[str, np.ndarray] = {}
     found: dict[str, tuple[Tensor, Tensor]] = {}
     digests: dict[str, bytes] = {}
-    with bar(2 * len(of_labels), f"decoding {source.name}", "file") as progress:
+    with bar(2 * len(of_labels), f"decoding {source.name}", "file", lines=True) as progress:
         for name, content in files.read_files(source, set(of_labels)):
             where = f"{name} in {source}"
             maps[of_labels[name]] = check_labels(

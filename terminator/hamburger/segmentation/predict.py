@@ -1,7 +1,8 @@
 """Label maps of image files, by a saved model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from terminator.hamburger.segmentation.config import SegmentationConfig
 from terminator.hamburger.segmentation.evaluation import fixed_bases, predict_logits
 from terminator.hamburger.segmentation.figures import labelled_photograph
 from terminator.hamburger.segmentation.runs import SEGMENTATION
-from terminator.runs.answers import spare_pictures
+from terminator.runs.outputs import spare_pictures
 from terminator.runtime.paths import atomic_path
 
 
@@ -85,22 +86,29 @@ def segment(
     return logits.argmax(1)[0]
 
 
-def segment_files(
+class Segmented(NamedTuple):
+    """What is said of one image file."""
+
+    image: Path
+    shares: dict[str, float]  # of the pixels (%), by class that occurs
+    error: Exception | None = None  # why there are none
+
+
+def segmentations(
     model_path: str | Path,
     images: Sequence[str | Path],
     out: str | Path | None = None,
     multi_scale: bool = False,
     show: str | Path | None = None,
-) -> pd.DataFrame:
-    """Share of the pixels (%) that each class has in every image file: a row per file and class
-    that occurs.
+) -> Iterator[Segmented]:
+    """Label every image file, in order; one that cannot be read has an error.
 
     Args:
         out: a folder for the label maps, NAME.png with one class index per pixel.
         show: a folder for pictures of the photograph beside its labels in colours, NAME.png.
 
     Raises:
-        as load_segmenter and read_photograph.
+        as load_segmenter.
         ValueError: for two files of one name, a folder where a picture lies, or one for both.
     """
     stems = [Path(image).stem for image in images]
@@ -115,29 +123,55 @@ def segment_files(
         spare_pictures(images, option, folder)
     if out is not None and show is not None and Path(out).resolve() == Path(show).resolve():
         raise ValueError(
-            f"--out and --show are {str(out)!r}, and label maps and pictures would overwrite each "
-            "other; allowed: two folders"
+            f"--out and --show are both {str(out)!r}, where label maps and pictures would "
+            "overwrite each other; allowed: two folders"
         )
     model, config = load_segmenter(model_path)
-    names, rows = class_names(config), []
-    for image, stem in zip(images, stems, strict=True):
-        photograph = read_photograph(image)
+    names = class_names(config)
+    for image, stem in zip(map(Path, images), stems, strict=True):
+        try:
+            photograph = read_photograph(image)
+        except (OSError, ValueError) as error:
+            yield Segmented(image, {}, error)
+            continue
         labels = segment(model, config, photograph, multi_scale)
-        for index, count in enumerate(labels.flatten().bincount(minlength=len(names)).tolist()):
-            if count:
-                rows.append(
-                    {
-                        "image": str(image),
-                        "class": names[index],
-                        "share": 100 * count / labels.numel(),
-                    }
-                )
         if out is not None:
             with atomic_path(Path(out) / f"{stem}.png") as temporary:
                 Image.fromarray(labels.numpy().astype(np.uint8)).save(temporary)
         if show is not None:
             pixels = np.asarray(photograph)
-            figure = labelled_photograph(pixels, labels, names, Path(image).name)
+            figure = labelled_photograph(pixels, labels, names, image.name)
             with atomic_path(Path(show) / f"{stem}.png") as temporary:
                 figure.savefig(temporary, dpi=110, metadata={"Software": None})
+        counts = labels.flatten().bincount(minlength=len(names)).tolist()
+        found = {name: 100 * count / labels.numel() for name, count in zip(names, counts) if count}
+        yield Segmented(image, found)
+
+
+def share_table(found: Iterable[Segmented]) -> pd.DataFrame:
+    """Share of the pixels (%) that each class has: a row per file and class that occurs."""
+    rows = [
+        {"image": str(one.image), "class": name, "share": share}
+        for one in found
+        for name, share in one.shares.items()
+    ]
     return pd.DataFrame(rows, columns=["image", "class", "share"])
+
+
+def segment_files(
+    model_path: str | Path, images: Sequence[str | Path], **options: Any
+) -> pd.DataFrame:
+    """The share_table of image files, all of which can be read.
+
+    Args:
+        options: of segmentations.
+
+    Raises:
+        as segmentations and read_photograph.
+    """
+    found = []
+    for one in segmentations(model_path, images, **options):
+        if one.error is not None:
+            raise one.error
+        found.append(one)
+    return share_table(found)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from terminator.data.decoder import is_picture
 from terminator.data.episodes.augment import network_input
-from terminator.data.files import list_files, read_file
+from terminator.data.files import few, list_files, read_file
 from terminator.data.pixels import decode
 from terminator.hypertransformer.fewshot.config import FewShotConfig
 from terminator.hypertransformer.fewshot.runs import FEW_SHOT
@@ -53,18 +53,32 @@ def shown_in(folder: Path) -> dict[str, list[Path]]:
 
     Raises:
         FileNotFoundError: if it is no folder, or holds none.
+        ValueError: for a class folder without a picture, and for pictures beside the folders.
     """
     if not folder.is_dir():
         raise FileNotFoundError(
             f"no folder at {folder}; allowed: a folder with a folder of pictures for every class"
         )
     found: dict[str, list[Path]] = {}
+    stray = []
     for name in sorted(filter(is_picture, list_files(folder))):
         if "/" in name:
             found.setdefault(name.split("/")[0], []).append(folder / name)
+        else:
+            stray.append(name)
     if not found:
         raise FileNotFoundError(
             f"{folder} has no folder with pictures; allowed: a folder of pictures for every class"
+        )
+    if stray:
+        raise ValueError(
+            f"{folder} has pictures beside its class folders ({few(stray)}); allowed: every "
+            "picture in the folder of its class"
+        )
+    empty = {path.name for path in folder.iterdir() if path.is_dir()} - found.keys()
+    if empty := {name for name in empty if not name.startswith(".")}:
+        raise ValueError(
+            f"{folder} has no picture of {few(sorted(empty))}; allowed: one or more of each class"
         )
     return found
 
@@ -93,7 +107,7 @@ class Learner:
         self.classes: tuple[str, ...] = ()
         self.inverted = False
 
-    def show(self, pictures: Mapping[str, Sequence[Path]]) -> None:
+    def show(self, pictures: Mapping[str, Sequence[str | Path]]) -> None:
         """Take the support set: for every class the pictures that show it.
 
         Drawings (of models that see grey) are taken as bright ink on black, as in Omniglot: where
@@ -145,8 +159,9 @@ class Learner:
             logits = alone(self.model, self._images, self._labels, query)[0]
             yield of_logits(path, logits, self.classes, top)
 
-    def _read(self, path: Path) -> np.ndarray:
+    def _read(self, path: str | Path) -> np.ndarray:
         """A picture as the data have it: uint8 (C, H, H)."""
+        path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"no image file at {path}")
         model = self.config.model
