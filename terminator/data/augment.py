@@ -194,22 +194,3 @@ class Augmentation:
                 f"crop_padding {self.crop_padding} is too large for {height}x{width} images: "
                 f"{self.mode} padding allows at most {limit}"
             )
-
-
-def random_crop(
-    images: Tensor, padding: int, generator: torch.Generator, mode: str = "symmetric"
-) -> Tensor:
-    """Pad every side by `padding` and cut a crop of the old size at a random place, one per image.
-
-    Args:
-        images: (N, C, H, W); padding: at least 0; generator: on the CPU; mode: see Augmentation.
-
-    Returns:
-        (N, C, H, W).
-    """
-    return Augmentation(crop_padding=padding, flip=False, mode=mode)(images, generator)
-
-
-def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror each image left to right with probability 1/2: (N, C, H, W) -> (N, C, H, W)."""
-    return Augmentation(crop_padding=0, flip=True)(images, generator)

@@ -1,7 +1,7 @@
 """What a ham does, measured: parts of an image's features, errors per step, gradients, spectra,
 spread, operations.
 
-Everything here takes tensors and gives tensors or rows of a table; `ham_probes` runs it and writes
+Everything here takes tensors and gives tensors or rows of a table; `probes` runs it and writes
 records.
 
 Source: arXiv 2109.04553; the probes of the module are ours.
@@ -250,9 +250,8 @@ def gradient_table(
 
     Returns:
         columns ham, steps, one_step, one_step_max, full, full_max, cosine (medians and maxima over
-        the seeds),.
-
-    one_step_off, full_off (medians of the relative difference to finite differences).
+        the seeds), one_step_off, full_off (medians of the relative difference to finite
+        differences).
     """
     rows = []
     for ham, steps in cases:

@@ -129,9 +129,7 @@ def cost_table(sides: Iterable[int], device: str = "cpu", repeats: int = 5) -> p
 
     Returns:
         columns operator, what, side, positions, operations, seconds, low, high, bytes; sizes beyond
-        the memory.
-
-    limit are left out.
+        the memory limit are left out.
     """
     rows, sides = [], sorted(sides)
     with bar(len(OPERATORS) * len(sides), "cost", "size") as progress:

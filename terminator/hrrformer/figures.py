@@ -19,7 +19,7 @@ def capacity(table: pd.DataFrame, title: str | None = None) -> Figure:
     theory.
 
     Args:
-        table: of hrr_analysis.capacity_table; a row of panels per quantity, a panel per arm, a
+        table: of capacity.capacity_table; a row of panels per quantity, a panel per arm, a
             colour per width.
     """
     arms, widths = list(dict.fromkeys(table["arm"])), list(dict.fromkeys(table["width"]))

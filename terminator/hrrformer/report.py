@@ -88,11 +88,11 @@ def recorded(
     weights are not.
 
     Returns:
-        rows, one per network (TRAINED and its controls), seed and head: see inside.structure_table,
-        and `mean_map`, T w averaged over the images; row (pixels); mean_image: its row contrast;
-        layers: branch_ratio and weight_spread before training and after it; shown: one network's
-        maps of a few images, and its attention taken apart; positions: similarity of the Pathfinder
-        network's learned positions, with controls.
+        rows, one per network (TRAINED and its controls), seed and head: see
+        anatomy.structure_table, and `mean_map`, T w averaged over the images; row (pixels);
+        mean_image: its row contrast; layers: branch_ratio and weight_spread before training and
+        after it; shown: one network's maps of a few images, and its attention taken apart;
+        positions: similarity of the Pathfinder network's learned positions, with controls.
     """
     require_one_of("profile", profile, IMAGES)
 
@@ -280,8 +280,8 @@ def branch_table(record: dict[str, Any]) -> pd.DataFrame:
 
 
 def over_epochs(runs: report.Runs, column: str) -> pd.DataFrame:
-    """A column of the epochs' rows as plots.over_epochs takes it: epoch, value, line (label), panel
-    (column).
+    """A column of the epochs' rows as classification.figures.over_epochs takes it: epoch, value,
+    line (label), panel (column).
     """
     parts = [
         run.metrics[["epoch", column]]
@@ -294,8 +294,8 @@ def over_epochs(runs: report.Runs, column: str) -> pd.DataFrame:
 
 
 def branch_growth(runs: report.Runs) -> pd.DataFrame:
-    """||branch|| / ||residual|| (%) after every epoch, for plots.over_epochs: a panel per layer;
-    none where removed.
+    """||branch|| / ||residual|| (%) after every epoch, for classification.figures.over_epochs: a
+    panel per layer; none where removed.
     """
     layers = 1 + max(
         int(name.rsplit("_", 1)[1])

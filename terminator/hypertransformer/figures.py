@@ -97,7 +97,7 @@ def accuracy_dots(table: pd.DataFrame, chance: float, title: str | None = None) 
     training classes.
 
     Args:
-        table: of fewshot.studies.table (index setting; test, sd, interval, seeds, train classes).
+        table: of fewshot.report.table (index setting; test, sd, interval, seeds, train classes).
         chance: in %.
     """
     figure = new_figure(7.6, 1.35 + 0.34 * len(table), title)

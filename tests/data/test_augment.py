@@ -5,7 +5,6 @@ import torch
 from torchvision.transforms import functional as tvf
 
 from terminator.data import Augmentation, normalize
-from terminator.data.augment import random_crop, random_flip
 
 
 def _images(count=6, channels=3, height=9, width=9, seed=0):
@@ -98,7 +97,7 @@ def test_padding_larger_than_the_image_is_an_error(mode, limit):
     with pytest.raises(
         ValueError, match=f"crop_padding {limit + 1} is too large for 4x6 .* at most {limit}"
     ):
-        random_crop(_images(2, 3, 4, 6), limit + 1, _generator(), mode=mode)
+        Augmentation(crop_padding=limit + 1, mode=mode)(_images(2, 3, 4, 6), _generator())
 
 
 def test_draws_cover_all_shifts_and_half_the_flips():
@@ -128,9 +127,9 @@ def test_same_seed_same_images_other_seed_other_images_and_torch_seed_untouched(
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_random_flip_only_flips():
+def test_flips_alone_only_flip():
     images = _images(30)
-    out = random_flip(images, _generator())
+    out = Augmentation(crop_padding=0, flip=True)(images, _generator())
     flipped = (out == images.flip(3)).flatten(1).all(1)
     same = (out == images).flatten(1).all(1)
     assert (flipped | same).all()

@@ -211,10 +211,6 @@ def test_the_context_study_its_tables_and_what_is_looked_at(brief):
     )
     with pytest.raises(ConfigError, match="split is 'dev'"):
         report.examples(model, config, data, "dev")
-    sweep = report.steps_sweep(brief["NMF, one-step"][0], (1, 6), repeats=2, split="val")
-    assert list(sweep["steps"]) == [1, 6]
-    assert (sweep["low"] <= sweep["miou"]).all()
-    assert (sweep["miou"] <= sweep["high"]).all()
 
 
 def fake(mious, name="street"):
@@ -472,11 +468,3 @@ def test_dots_bars_and_curves_show_the_numbers():
     assert len(axis.collections) == 2  # a line on every bar
     assert not figures.class_ious(classes, classes * np.nan).axes[0].collections
     assert [patch.get_height() for patch in axis.patches] == [1, 2, 3, 4]
-    frame = pd.DataFrame({"step": [1, 2], "miou": [3.0, 4.0]})
-    (axis,) = figures.miou_curves({"a": frame}).axes
-    assert axis.lines[0].get_ydata().tolist() == [3, 4]
-    sweep = pd.DataFrame(
-        {"steps": [1, 6], "miou": [3.0, 4.0], "low": [2.0, 4.0], "high": [3.5, 4.5]}
-    )
-    (axis,) = figures.steps_curve(sweep, 6).axes
-    assert axis.get_xlabel() == "steps K of the ham in evaluation"

@@ -3,6 +3,7 @@ stands alone.
 """
 
 import ast
+import re
 import subprocess
 import sys
 
@@ -225,6 +226,22 @@ def test_public_names_exist():
         assert getattr(terminator, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'Terminater'"):
         _ = terminator.Terminater
+
+
+def test_modules_that_a_package_lists_exist():
+    listed = [
+        (path.parent, name)
+        for path in PACKAGE.rglob("__init__.py")
+        for name in re.findall(
+            r"^(\w+) {2,}\S", ast.get_docstring(ast.parse(path.read_text())) or "", re.M
+        )
+    ]
+    assert len(listed) > 50
+    assert [
+        f"{folder.name}: {name}"
+        for folder, name in listed
+        if not (folder / f"{name}.py").is_file() and not (folder / name).is_dir()
+    ] == []
 
 
 def test_no_two_files_of_tests_have_one_name():

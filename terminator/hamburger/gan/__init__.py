@@ -7,7 +7,7 @@ networks  generator, discriminator
 frechet   distance of two sets of images in the features of a local classifier
 trainer   by the loop of all tasks
 runs      run or read an experiment, records, models
-studies   what notebooks show
+report    what notebooks show
 
 Source: section on generation of arXiv 2109.04553 and its released code.
 """

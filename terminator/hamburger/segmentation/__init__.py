@@ -7,5 +7,7 @@ trainer     by the loop of all tasks
 evaluation  padding, MSFlip, seeded bases
 runs        run or read an experiment, records, models
 predict     label maps of image files
-studies     what the notebook shows
+mixers      every global mixer in one frame
+report      what the notebook shows
+figures     its figures
 """

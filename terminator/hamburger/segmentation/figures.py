@@ -136,7 +136,7 @@ def miou_dots(table: pd.DataFrame, title: str | None = None) -> Figure:
     """A row per arm: mean mIoU with the standard deviation over seeds.
 
     Args:
-        table: of segmentation.studies.table (index arm; miou, sd, seeds).
+        table: of segmentation.report.table (index arm; miou, sd, seeds).
     """
     figure = new_figure(7.0, 1.2 + 0.29 * len(table), title)
     axis = figure.subplots()
@@ -195,40 +195,4 @@ def class_ious(table: pd.DataFrame, spread: pd.DataFrame, title: str | None = No
     axis.set_ylabel("intersection over union (%)")
     axis.grid(False, axis="x")
     figure.legend(loc="outside lower center", ncols=3)
-    return figure
-
-
-def miou_curves(curves: Mapping[str, pd.DataFrame], title: str | None = None) -> Figure:
-    """mIoU of the validation pictures against training steps, {label: columns step, miou}."""
-    figure = new_figure(6.6, 3.4, title)
-    axis = figure.subplots()
-    for i, (label, frame) in enumerate(curves.items()):
-        axis.plot(frame["step"], frame["miou"], label=plain(label), **line_look(i))
-    axis.set(xlabel="training step", ylabel="mIoU of validation pictures (%)")
-    figure.legend(loc="outside lower center", ncols=3)
-    return figure
-
-
-def steps_curve(sweep: pd.DataFrame, trained_with: int, title: str | None = None) -> Figure:
-    """mIoU against the ham's steps K in evaluation; bars: lowest and highest over random bases.
-
-    Args:
-        sweep: columns steps, miou, low, high.
-        trained_with: K in training.
-    """
-    figure = new_figure(5.6, 3.0, title)
-    axis = figure.subplots()
-    errors = np.stack([sweep["miou"] - sweep["low"], sweep["high"] - sweep["miou"]])
-    axis.errorbar(sweep["steps"], sweep["miou"], yerr=errors, capsize=3, **line_look(0))
-    axis.axvline(trained_with, color="black", linewidth=0.9, linestyle=":")
-    axis.annotate(
-        f"trained with {trained_with}",
-        (trained_with, 1),
-        (4, -3),
-        xycoords=("data", "axes fraction"),
-        textcoords="offset points",
-        va="top",
-        fontsize=8,
-    )
-    axis.set(xlabel="steps K of the ham in evaluation", ylabel="mIoU (%)")
     return figure

@@ -280,31 +280,6 @@ def examples(
     return Seen(batch.images, batch.labels, predicted)
 
 
-def steps_sweep(
-    found: SegmentationRun,
-    steps: Sequence[int] = (1, 2, 3, 4, 6, 8, 12, 20, 30),
-    repeats: int = 3,
-    split: str = "",
-    data_dir: str | None = None,
-) -> pd.DataFrame:
-    """The trained model with other numbers of ham steps K in evaluation: columns steps, miou, low,
-    high (%).
-
-    low and high are over evaluations with other random bases.
-    """
-    model, config, data = model_of(found, data_dir)
-    trainer, rows = SEGMENTATION.trainer(model, config, data), []
-    for k in steps:
-        result = trainer.evaluate(
-            split or SEGMENTATION.judged_by(found.record), steps=k, repeats=repeats
-        )
-        values = result.get("repeated", [result["miou"]])
-        rows.append(
-            {"steps": k, "miou": sum(values) / len(values), "low": min(values), "high": max(values)}
-        )
-    return pd.DataFrame(rows)
-
-
 # -- verdicts --------------------------------------------------------------------------------------
 
 POOLING = "pooling"  # a mean over all positions: the context that costs least

@@ -6,5 +6,5 @@ data     tokens of every task: generated, read, or made from images
 tasks    the loss of a task
 trainer  by the loop of all tasks
 runs     run or read an experiment, records, models
-studies  what the notebook shows: runs, baselines, tables, verdicts
+report   what the notebook shows: runs, baselines, tables, verdicts
 """

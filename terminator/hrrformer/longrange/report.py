@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from terminator.classification.runs import CLASSIFICATION
 from terminator.data import pathfinder
@@ -20,8 +19,6 @@ from terminator.hrrformer.longrange.config import LongRangeConfig
 from terminator.hrrformer.longrange.data import load_long_range
 from terminator.hrrformer.longrange.presets import MAIN, SEEDS, SEEDS_USED, TITLES, preset, study
 from terminator.hrrformer.longrange.runs import LONG_RANGE
-from terminator.hrrformer.longrange.tasks import build_network
-from terminator.hrrformer.network import NetworkParts
 from terminator.hrrformer.studies import pathfinder_pictures
 from terminator.runs import literature, measurements, records
 from terminator.runs.comparison import deviation
@@ -76,27 +73,6 @@ def main_run(
     )
     data = load_long_range(config)
     return LONG_RANGE.run(config, EXPERIMENT, profile, data=data, need_model=True), data
-
-
-@torch.no_grad()
-def look_inside(
-    found: FinishedRun,
-    data: TokenData,
-    count: int = 16,
-    split: str = "test",
-    untrained: bool = False,
-) -> tuple[NetworkParts, tuple[Tensor, ...], Tensor]:
-    """Everything that the network computes for the first examples of a split, their tokens and
-    their labels.
-
-    Args:
-        untrained: of the network as its training began.
-    """
-    model: Any = build_network(found.config).eval() if untrained else found.model()
-    part, use = data.splits[split], found.config.data
-    index = torch.arange(min(count, len(part)))
-    tokens = tuple(text.batch(index, use.length, use.padding == "batch") for text in part.texts)
-    return model(*tokens, return_parts=True), tokens, part.labels[index]
 
 
 # -- tables ----------------------------------------------------------------------------------------

@@ -8,7 +8,9 @@ tasks     losses and accuracies
 trainer   by the loop of all tasks
 runs      run or read an experiment, records, models
 watch     evaluation beside a training
-studies   what the notebook shows
+learner   a trained model and pictures: shown some, it names others
+report    what the notebook shows
+contrasts  the papers' claims, as comparisons of runs
 speed     episodes per second
 panel     choose characters, get a classifier
 """

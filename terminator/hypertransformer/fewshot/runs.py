@@ -2,11 +2,10 @@
 many.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from torch import nn
 
 from terminator.hypertransformer.fewshot.config import FewShotConfig
@@ -165,41 +164,3 @@ def method_name(config: FewShotConfig) -> str:
         if not trained
         else f"HyperTransformer, {trained} conv layers trained"
     )
-
-
-SETTING = [
-    "data",
-    "method",
-    "ways",
-    "shots",
-    "unlabeled",
-    "transformer_layers",
-    "channels",
-    "parameters",
-    "steps",
-]
-
-
-def summary_table(found: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """One row per setting: mean over seeds, its standard deviation, and the interval of one seed
-    over tasks.
-    """
-    runs, rows = FEW_SHOT.runs_table(list(found)), []
-    if runs.empty:
-        return runs
-    for key, group in runs.groupby(SETTING, sort=False):
-        sd = group["test"].std(ddof=1) if len(group) > 1 else None
-        rows.append(
-            dict(zip(SETTING, key, strict=True))
-            | {
-                "seeds": len(group),
-                "test": group["test"].mean(),
-                "sd": sd,
-                "interval": group["interval"].mean(),
-                "tasks": group["tasks"].iloc[0],
-                "train_classes": group["train_classes"].mean(),
-                "overlapping": group["overlapping"].mean(),
-                "minutes": group["wall_s"].mean() / 60,
-            }
-        )
-    return pd.DataFrame(rows).round(2)
