@@ -12,7 +12,7 @@ import pandas as pd
 from terminator.classification.runs import CLASSIFICATION
 from terminator.runs.comparison import deviation
 from terminator.runs.literature import literature
-from terminator.runs.outcomes import Sample, Terms, values_text
+from terminator.runs.outcomes import Terms, measured, values_text
 from terminator.runs.proof import compare
 
 ZERO = 0.1  # a mean below this share of the standard deviation is called zero
@@ -71,17 +71,13 @@ def score_verdict(table: pd.DataFrame, with_loss: str, without: str) -> str:
     means = 100 * last.groupby(["network", "part", "seed"])["value"].mean()  # over blocks
     terms, lines = Terms(floors={"chance": 50.0}), []
     for label in (with_loss, without):
-        score, control = (_samples(means[label, part]) for part in ("slow score", "input"))
+        score, control = (measured(means[label, part]) for part in ("slow score", "input"))
         found = compare(score, control, ("AUROC of |S|", "of |Z| alone"), terms)
         lines.append(f"{label}: hyper-kernels add to what activations say: {found.said}; {found}.")
-    sides = [_samples(means[label, "slow score"]) for label in (with_loss, without)]
+    sides = [measured(means[label, "slow score"]) for label in (with_loss, without)]
     found = compare(sides[0], sides[1], ("with the loss", "without"), terms)
     lines.append(f"The loss raises the AUROC of |S|: {found.said}; {found}.")
     return "\n".join(lines)
-
-
-def _samples(by_seed: pd.Series) -> list[Sample]:
-    return [Sample(int(seed), float(value), "", 0.0) for seed, value in by_seed.items()]
 
 
 # -- hyper-kernels ---------------------------------------------------------------------------------

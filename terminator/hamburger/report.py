@@ -71,11 +71,11 @@ def answers(
     found: SegmentationRun, count: int = 3, data_dir: str | None = None
 ) -> segmentation.Seen | None:
     """Some test pictures and a trained network's answers, kept in the run's folder (answers.npz)
-    once they are made.
+    once they are made, for as long as it is the same training.
 
     Nothing where the pictures are not on this machine.
     """
-    path = found.folder / "answers.npz"
+    path, finished = found.folder / "answers.npz", found.record["finished"]
     try:
         data = SEGMENTATION.load_data(found.config, data_dir)
     except DatasetNotFound:
@@ -83,12 +83,13 @@ def answers(
     if path.is_file():
         with np.load(path, allow_pickle=False) as file:
             predicted = torch.from_numpy(file["predicted"]).long()
-        if len(predicted) == count:
+            of = str(file["of"]) if "of" in file else finished  # the first files do not say
+        if len(predicted) == count and of == finished:
             batch = segmentation.example_pictures(data, count=count)
             return segmentation.Seen(batch.images, batch.labels, predicted)
     seen = segmentation.examples(*segmentation.model_of(found, data_dir), count=count)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, predicted=seen.predicted.to(torch.uint8).numpy())
+    np.savez_compressed(buffer, predicted=seen.predicted.to(torch.uint8).numpy(), of=finished)
     atomic_write(path, buffer.getvalue())
     return seen
 

@@ -13,7 +13,7 @@ from terminator.hrrformer import capacity
 from terminator.hrrformer.report import PERMUTED, TRAINED, UNTRAINED, structure
 from terminator.runs.against import against_number
 from terminator.runs.claims import Judges, Verdict, judged, of_outcome, verdict_rows
-from terminator.runs.outcomes import Outcome, Sample, Terms
+from terminator.runs.outcomes import Outcome, Terms, measured
 from terminator.runs.proof import compare
 
 
@@ -90,7 +90,7 @@ def _beyond_controls(column: str, inside: dict[str, Any]) -> Verdict:
     floors = {PERMUTED: float(best[PERMUTED].max())} if PERMUTED in best.index else {}
     terms = Terms(None, 0.1, floors, ceiling=None, unit="of contrast", digits=2)
     names = ("row contrast of the best head", UNTRAINED)
-    return of_outcome(compare(_samples(best[TRAINED]), _samples(best[UNTRAINED]), names, terms))
+    return of_outcome(compare(measured(best[TRAINED]), measured(best[UNTRAINED]), names, terms))
 
 
 def _branch(inside: dict[str, Any]) -> Outcome:
@@ -99,11 +99,7 @@ def _branch(inside: dict[str, Any]) -> Outcome:
     rows = layers[(layers["quantity"] == "branch_ratio") & (layers["network"] == TRAINED)]
     shares = 100 * rows.groupby("seed")["value"].mean()
     names = ("branch over residual (%)", "a tenth,")
-    return against_number(_samples(shares), 10.0, names, Terms(None, ceiling=None))
-
-
-def _samples(by_seed: pd.Series) -> list[Sample]:
-    return [Sample(int(seed), float(value), "", 0.0) for seed, value in by_seed.items()]
+    return against_number(measured(shares), 10.0, names, Terms(None, ceiling=None))
 
 
 OF_INSIDE: Judges = {

@@ -13,6 +13,7 @@ import pandas as pd
 from terminator.classification import studies
 from terminator.classification.config import Config
 from terminator.classification.runs import CLASSIFICATION
+from terminator.classification.verdicts import reduced
 from terminator.hamburger.gan.runs import GAN
 from terminator.hamburger.segmentation.runs import SEGMENTATION
 from terminator.hrrformer.longrange.runs import LONG_RANGE
@@ -223,13 +224,12 @@ def published_number(record: dict[str, Any]) -> float | None:
 
     Only for what was published: the kit's default network and optimiser, and data at full size.
     """
-    reduced = any(" of " in note or note.startswith("resized") for note in record["data"]["notes"])
     changed = identity(records.config_of(record, Config))
     if (
         record["model"] != "Terminator"
         or record["experiment"] != "images"
         or record["status"] == records.RUNNING
-        or reduced
+        or reduced(record)
         or "network" in changed
     ):
         return None

@@ -143,7 +143,7 @@ def _difference(found: Outcome | None) -> dict[str, Any]:
 _SAID = {
     HOLDS: "better",
     NOT: "worse",
-    SAME: "no difference beyond 1 points",
+    SAME: "",  # as the verdict says it: with its margin
     UNDECIDED: "undecided",
     NOT_LEARNED: "not learned",
 }
@@ -163,7 +163,7 @@ def verdict(table: pd.DataFrame, reference: Any) -> str:
     for word, said in _SAID.items():
         group = others[others["word"] == word].sort_values("difference")
         for row in group.itertuples():
-            lines.append(f"  {said}: {row.variant}{_numbers(row)}")
+            lines.append(f"  {said or row.verdict}: {row.variant}{_numbers(row)}")
     return "\n".join(lines)
 
 

@@ -27,6 +27,11 @@ class Sample(NamedTuple):
     hours: float
 
 
+def measured(by_seed: Mapping[int, float]) -> list[Sample]:
+    """Samples of what was measured after the training, {seed: value}, machine and price aside."""
+    return [Sample(int(seed), float(value), "", 0.0) for seed, value in by_seed.items()]
+
+
 def sampled(
     runs: Iterable[Mapping[str, Any]],
     measure: Callable[[Any], float],

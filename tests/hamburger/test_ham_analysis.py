@@ -2,6 +2,7 @@
 verdicts.
 """
 
+import dataclasses
 from pathlib import Path
 
 import pandas as pd
@@ -219,6 +220,11 @@ def test_answers_are_kept_with_the_run(trained, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     whole, predicted = report.all_answers({"NMF": [trained]}, ["NMF"], 2)
     assert torch.equal(predicted["NMF"], whole.predicted)
+    trained_again = dataclasses.replace(
+        trained, record={**trained.record, "finished": "2999-01-01T00:00:00+00:00"}
+    )
+    with pytest.raises(TypeError, match="NoneType"):  # the model is asked again
+        report.answers(trained_again, 2)
 
 
 def test_features_around_the_block_are_its_input_and_output(trained):
