@@ -105,7 +105,7 @@ class Link(nn.Module):
                 try:
                     self.register_buffer(f"grid{i}", grid(z.shape[2:]).to(z), persistent=False)
                     self._operate(z, self._hyper_kernel(i, None))
-                except (ValueError, RuntimeError) as error:
+                except (ValueError, RuntimeError, TypeError) as error:
                     problems.append(
                         f"at {name!r}, where the activations are {tuple(z.shape)}: {error}"
                     )

@@ -125,7 +125,7 @@ class Connectable(nn.Module):
                         f"the fast network gives {given} for {tuple(z.shape)}; allowed: the same "
                         "shape"
                     )
-            except (ValueError, RuntimeError) as error:
+            except (ValueError, RuntimeError, TypeError) as error:
                 problems.append(f"block {i + 1}: {error}")
         if problems:
             raise ValueError("the connected networks do not fit:\n  " + "\n  ".join(problems))
@@ -216,7 +216,7 @@ class Terminator(Connectable):
         return (logits, kernels) if return_kernels else logits
 
     def _check_input(self, x: Tensor) -> None:
-        c, own = self.config, self.classifier.weight.dtype
+        c, own = self.config, next(self.parameters()).dtype  # a classifier may be exchanged
         if not isinstance(x, Tensor) or not x.is_floating_point():
             what = x.dtype if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(

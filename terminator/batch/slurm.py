@@ -146,6 +146,7 @@ class Slurm:
                 del known[key]
         ended = gone.keys() | (self._jobs.keys() - known.keys())
         self._gone |= {key: _status(key) for key in ended & self._asked}
+        self._asked -= ended  # what another `work` submits again is its own
         self._jobs = dict(known)
 
     @contextlib.contextmanager

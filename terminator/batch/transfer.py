@@ -189,7 +189,7 @@ def _record(box: Any, folder: str) -> dict[str, Any]:
     system = BY_TASK[task]
     config = from_dict(system.config, record["config"])
     data = SimpleNamespace(info=SimpleNamespace(**record["data"]))
-    expected = system.run_id(config, data, record["profile"], record.get("starts", {}))
+    expected = system.run_id(config, data, record["profile"], record.get("starts"))
     if expected != record["run_id"]:
         raise Refused(
             f"its run id is {record['run_id']!r:.100}; by its settings and data it is {expected}"

@@ -29,6 +29,12 @@ def benchmark(args: argparse.Namespace) -> None:
         args.other_precision,
         "nothing without --compare",
     )
+    require(
+        not args.suite or args.other_precision is None,
+        "other-precision",
+        args.other_precision,
+        "nothing with --suite, whose rows say it themselves",
+    )
     for name in CASES if args.suite else ():
         require(
             getattr(args, name) == CASES[name],

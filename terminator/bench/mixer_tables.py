@@ -149,7 +149,7 @@ def token_verdict(costs: pd.DataFrame, name: str = "hrrformer") -> str:
             ahead = ratio[ratio > 1]
             ever = (
                 f"from T = {ahead.index[0]} on"
-                if len(ahead) and (ratio[ahead.index[0] :] > 1).all()
+                if len(ahead) and (ratio.loc[ahead.index[0] :] > 1).all()  # labels, not places
                 else "at no measured length"
                 if not len(ahead)
                 else "at some lengths only"

@@ -111,25 +111,28 @@ def evaluate(args: argparse.Namespace) -> None:
     """Test a model file, on the data that it was trained with or on others."""
     from terminator.classification.evaluation import evaluate_file
     from terminator.classification.runs import CLASSIFICATION
+    from terminator.config import KNOWN_DATA
     from terminator.data.sources import DatasetNotFound
 
     file = model_file(args.model, "classification")
     config = CLASSIFICATION.load(file)[1]
-    if config is None or any(word.startswith("preset=") for word in args.words):
+    own = config is not None and not _names(args.words, "preset")
+    if not own:
         config = build_config(args.words)
     else:
         # other data, in the same form
-        if any(word.startswith("dataset.name=") for word in args.words):
+        if _names(args.words, "dataset.name"):
             config = config.updated(dataset={"train_size": None, "test_size": None, "held_out": 0})
         config = config.updated(*args.words)
     try:
         found = evaluate_file(file, config, args.data_dir)
     except DatasetNotFound as error:
-        if _names(args.words, "dataset.name"):
+        name = config.dataset.name
+        if not own or _names(args.words, "dataset.name") or name in KNOWN_DATA:
             raise
         raise DatasetNotFound(
-            f"{args.model} was trained on {config.dataset.name!r}, and a model file keeps no path: "
-            f"say where the data are, dataset.name=FOLDER. {error}"
+            f"{args.model} was trained on {name!r}, and a model file keeps no path: say where that "
+            f"is, by --data-dir or dataset.name=PATH. {error}"
         ) from error
     print(*_accuracies(found), sep="\n")
 
@@ -152,10 +155,11 @@ def predict(args: argparse.Namespace) -> int:
     from terminator.classification import predict as answering
     from terminator.data.reading import picture_files
     from terminator.runs.answers import tell
-    from terminator.runs.outputs import check_outputs
+    from terminator.runs.outputs import check_files, check_folders
 
     images = picture_files(args.images)
-    check_outputs(args, images)
+    check_files(images, {"--csv": args.csv, "--json": args.json})
+    check_folders(images, {"--show": args.show})
     model = answering.load_predictor(model_file(args.model, "classification"))
     found = list(answering.answers(model, images, args.top))
     status = tell(found, args)

@@ -55,23 +55,20 @@ def segment(args: argparse.Namespace) -> int:
     from terminator.data.reading import picture_files
     from terminator.hamburger.segmentation.predict import segmentations, share_table
     from terminator.runs.answers import unread
-    from terminator.runs.outputs import check_outputs
 
     files = picture_files(args.images)
-    check_outputs(args, files)
     model = model_file(args.model, "segmentation")
     found = list(segmentations(model, files, args.out, args.multi_scale, args.show))
-    wrong = [one.error for one in found if one.error is not None]
-    if len(wrong) == len(found) and wrong:
-        raise wrong[0]
-    table = share_table(found)
-    print(terminal(table.to_string(index=False, float_format=lambda value: f"{value:.1f} %")))
+    wrong = [str(one.error) for one in found if one.error is not None]
+    if len(wrong) < len(found):
+        table = share_table(found)
+        print(terminal(table.to_string(index=False, float_format=lambda value: f"{value:.1f} %")))
     for folder, what in ((args.out, "label maps"), (args.show, "pictures with their labels")):
-        if folder:
+        if folder and len(wrong) < len(found):
             print(f"written: {len(found) - len(wrong)} {what} in {terminal(folder)}")
-    for error in wrong:
-        print(terminal(error))
-    return unread(len(wrong), len(found))
+    if len(found) > 1:
+        print(*map(terminal, wrong), sep="\n", end="\n" * bool(wrong))
+    return unread(wrong, len(found))
 
 
 def gan(args: argparse.Namespace) -> None:

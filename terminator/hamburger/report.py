@@ -118,8 +118,8 @@ def trained_block(found: SegmentationRun, data_dir: str | None = None) -> dict[s
 
     Returns:
         energy (cumulative shares before the block, after it, and of the ham's reconstruction),
-        spread (a row per K: share of the pixels whose answer differs between two draws of bases,
-        and mIoU in %), pictures, run_id.
+        spread (a row per K: share of the pixels, in %, whose answer differs between two draws of
+        bases), pictures, run_id.
     """
     profile, trained = found.record["profile"], found.record["run_id"]
 

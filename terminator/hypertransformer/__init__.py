@@ -7,7 +7,7 @@ transformer   encoder and decoder
 allocation    weight blocks to kernels, biases, batch norm and classifiers: pure functions
 generator     one layer's features, tokens and Transformer
 cnn           the generated CNN's layers
-schedules     layer warm-up, learning rate
+schedules     layer warm-up
 model         HyperTransformer: all episodes of a batch at once
 prototypes    what it is compared with: prototypes of a trained CNN's embeddings, or of pixels
 continual     ContinualHyperTransformer: task after task, the weights as memory; an extension

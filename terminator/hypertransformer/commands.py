@@ -96,10 +96,11 @@ def fewshot_predict(args: argparse.Namespace) -> int:
     from terminator.data.reading import picture_files
     from terminator.hypertransformer.fewshot.learner import Learner, shown_in
     from terminator.runs.answers import tell
-    from terminator.runs.outputs import check_outputs
+    from terminator.runs.outputs import check_files
 
     shown, images = shown_in(args.shown), picture_files(args.images)
-    check_outputs(args, [*images, *(path for files in shown.values() for path in files)])
+    seen = [*images, *(path for files in shown.values() for path in files)]
+    check_files(seen, {"--csv": args.csv, "--json": args.json})
     learner = Learner(model_file(args.model, "few-shot"))
     learner.show(shown)
     if learner.inverted:

@@ -29,6 +29,7 @@ PLAIN = {
     "weight_variation_regularization": 0.0,
     "l2_reg_weight": 0.0,
     "add_trainable_weights": False,
+    "shared_fe_dropout": 0.0,
 }
 
 

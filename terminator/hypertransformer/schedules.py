@@ -1,4 +1,4 @@
-"""What changes with the step: weights of the warm-up heads, and the learning rate.
+"""What changes with the step: weights of the warm-up heads.
 
 Source: the reference implementation of arXiv 2201.04182.  Golden: hypertransformer_schedules.
 """

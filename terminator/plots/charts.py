@@ -150,7 +150,7 @@ def frequencies(
 
 def cost(table: pd.DataFrame, title: str | None = None, highlight: Sequence[str] = ()) -> Figure:
     """Seconds and peak memory against the number of positions, per operator (columns of
-    analysis.cost_table).
+    bench.operators.cost_table).
 
     Args:
         highlight: operators that are drawn in colour, all others in grey; every line then has its
@@ -188,7 +188,7 @@ def growth(
     title: str | None = None,
 ) -> Figure:
     """A cost against every axis along which it was measured, both scales logarithmic (columns of
-    costs.table).
+    bench.growth.table).
 
     Args:
         column: of the table, e.g. ms.

@@ -94,10 +94,19 @@ def as_json(found: Iterable[Answer]) -> list[dict[str, Any]]:
     ]
 
 
-def unread(wrong: int, of: int) -> int:
-    """Say how many files could not be read, if any; the exit status that goes with it."""
+def unread(wrong: Sequence[str], of: int) -> int:
+    """Say how many files could not be read, if any; the exit status that goes with it.
+
+    Args:
+        wrong: why, for each of them.
+
+    Raises:
+        ValueError: if none could.
+    """
+    if wrong and len(wrong) == of:
+        raise ValueError(f"{f'none of {of} files could be read: ' if of > 1 else ''}{wrong[0]}")
     if wrong:
-        print(f"error: {wrong} of {of} files could not be read, see above", file=sys.stderr)
+        print(f"error: {len(wrong)} of {of} files could not be read, see above", file=sys.stderr)
     return int(bool(wrong))
 
 
@@ -108,7 +117,7 @@ def tell(found: Sequence[Answer], args: argparse.Namespace) -> int:
     Raises:
         ValueError: if none could.
     """
-    wrong = [answer for answer in found if answer.error]
+    wrong = [answer.error for answer in found if answer.error]
     if len(found) > 1 or not wrong:  # else it is the error itself
         print(terminal(lines(found)))
     if args.csv:
@@ -116,7 +125,4 @@ def tell(found: Sequence[Answer], args: argparse.Namespace) -> int:
     if args.json:
         write_json(args.json, as_json(found))
         print(f"written: {terminal(args.json)}")
-    if len(wrong) == len(found):
-        many = f"none of {len(found)} files could be read: " if len(found) > 1 else ""
-        raise ValueError(f"{many}{wrong[0].error}")
-    return unread(len(wrong), len(found))
+    return unread(wrong, len(found))

@@ -162,9 +162,9 @@ def check_presets(command: Command, words: Iterable[str], commands: Iterable[Com
         return
     own, words = command.settings.presets().PRESETS, list(words)
     for word in words:
-        key = word.partition("=")[0]
-        if key != "preset" and meant(key.lower(), ["preset"], 0.9):
-            raise ConfigError(f"unknown setting {key}; did you mean preset={word[len(key) + 1 :]}?")
+        key, _, value = word.partition("=")
+        if key != "preset" and value and meant(key.lower(), ["preset"], 0.9):
+            raise ConfigError(f"unknown setting {key}; did you mean preset={value}?")
         if "=" not in word and word in own:
             raise ConfigError(
                 f"cannot read {word!r}; settings are written KEY=VALUE: say preset={word}"

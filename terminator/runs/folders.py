@@ -13,7 +13,7 @@ from filelock import Timeout
 
 from terminator.runs import records
 from terminator.runtime import locks, provenance
-from terminator.runtime.distributed import barrier, broadcast, rank
+from terminator.runtime.distributed import broadcast, rank
 from terminator.runtime.paths import results_dir
 from terminator.runtime.progress import say
 from terminator.trainer import TrainingDiverged
@@ -50,13 +50,10 @@ def once(
     if rank() == 0:
         records.check_writable(folder)
     with _alone(folder, wait):
-        # while this process waited
-        if not force and (found := _known(folder, run, need_model, force)) is not None:
-            return found
         if force and rank() == 0:  # not before nobody else is at it
             (folder / "checkpoint.pt").unlink(missing_ok=True)
-        barrier()
-        return train()
+        found = _known(folder, run, need_model, force)  # while this process waited
+        return train() if found is None else found
 
 
 def _known(folder: Path, run: str, need_model: bool, force: bool) -> dict[str, Any] | None:

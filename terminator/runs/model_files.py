@@ -69,11 +69,8 @@ def _newest(folder: Path, task: str) -> Path:
     if (folder / MODEL).is_file():
         return folder / MODEL
     found = {path: _finished(path.parent) for path in sorted(folder.rglob(MODEL))}
-    if not found and (so_far := _unfinished(folder)):
-        raise FileNotFoundError(
-            f"the training in {folder} is not finished ({so_far}), so there is no {MODEL} yet; the "
-            "command that began it goes on"
-        )
+    if not found and (why := _without_model(folder)):
+        raise FileNotFoundError(f"there is no {MODEL} in {folder}: {why}")
     if not found:
         raise FileNotFoundError(
             f"no {MODEL} in the folder {folder}, or below it; allowed: a model file, or the folder "
@@ -93,17 +90,20 @@ def _newest(folder: Path, task: str) -> Path:
     return newest
 
 
-def _unfinished(run: Path) -> str:
-    """How far a training came that left its checkpoint in this folder, "" where there is none."""
+def _without_model(run: Path) -> str:
+    """Why a run's folder has no model yet, or never will; "" where nothing was begun in it."""
     from terminator.runs import records
+    from terminator.runs.folders import diverged_before
 
+    if (said := diverged_before(run)) is not None:
+        return said["reason"]
     if not (run / "checkpoint.pt").is_file():
         return ""
     try:
-        record = records.read_record(run / "record.json")
-        return f"{len(record['epochs'])} epochs"
+        so_far = f"{len(records.read_record(run / 'record.json')['epochs'])} epochs done"
     except (OSError, ValueError, KeyError):
-        return "in its first epoch"
+        so_far = "in its first epoch"
+    return f"the training is not finished ({so_far}); the same command again goes on with it"
 
 
 def _finished(run: Path) -> tuple[str, str]:

@@ -2,63 +2,73 @@
 overwritten, and hours of answers do not end at a place that cannot be written to.
 """
 
-import argparse
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-FILES, FOLDERS = ("csv", "json"), ("out", "show")  # options that name them
 
-
-def spare_pictures(images: Iterable[str | Path], option: str, folder: str | Path | None) -> None:
-    """Refuse a folder in which one of the pictures lies, since what is written there has a
-    picture's name.
-
-    Raises:
-        ValueError: naming the option, the folder and the picture.
-    """
-    for image in images if folder is not None else ():
-        if Path(image).resolve().parent == Path(folder or "").resolve():
-            raise ValueError(
-                f"{option} is {str(folder)!r}, where {image} lies, and pictures there would be "
-                "overwritten; allowed: another folder"
-            )
-
-
-def check_outputs(args: argparse.Namespace, pictures: Iterable[Path]) -> None:
-    """Refuse places of a command line that cannot be written to, or where something would be lost.
+def check_folders(pictures: Iterable[str | Path], folders: Mapping[str, Path | None]) -> None:
+    """Refuse folders for pictures that are called like those which are read.
 
     Args:
-        args: with some of the options FILES and FOLDERS.
-        pictures: that are read.
+        folders: by the option that names them.
 
     Raises:
-        ValueError: for a picture's own place, a folder in a file's place or the reverse, and for
-            two options of one place.
+        ValueError: for a folder in which one of the pictures lies, a file in a folder's place, and
+            two options of one folder.
         PermissionError: for a place that cannot be written to.
     """
-    read, taken = {path.resolve() for path in pictures}, dict[Path, str]()
-    for name in (*FILES, *FOLDERS):
-        path = getattr(args, name, None)
+    homes = {_home(picture): picture for picture in pictures}
+    for option, folder in folders.items():
+        if folder is not None and (picture := homes.get(folder.resolve())) is not None:
+            raise ValueError(
+                f"{option} is {str(folder)!r}, where {picture} lies, and pictures there could be "
+                "overwritten; allowed: another folder"
+            )
+    _check(folders, are_folders=True)
+
+
+def check_files(pictures: Iterable[str | Path], files: Mapping[str, Path | None]) -> None:
+    """Refuse files for tables of answers that are pictures, or that cannot be written.
+
+    Args:
+        files: by the option that names them.
+
+    Raises:
+        ValueError: for one of the pictures, a folder in a file's place, and two options of one
+            file.
+        PermissionError: for a place that cannot be written to.
+    """
+    read = {Path(picture).resolve() for picture in pictures}
+    for option, file in files.items():
+        if file is not None and file.resolve() in read:
+            raise ValueError(f"{option} is {str(file)!r}, one of the pictures; allowed: another")
+    _check(files, are_folders=False)
+
+
+def _home(picture: str | Path) -> Path:
+    """The folder in which a picture, or a link to it, lies."""
+    return Path(picture).absolute().parent.resolve()
+
+
+def _check(places: Mapping[str, Path | None], are_folders: bool) -> None:
+    kinds = ("a file", "a folder") if are_folders else ("a folder", "a file")
+    taken: dict[Path, str] = {}
+    for option, path in places.items():
         if path is None:
             continue
-        option, place = f"--{name}", path.resolve()
-        if name in FOLDERS:
-            spare_pictures(read, option, path)
-        if place in read:
-            raise ValueError(f"{option} is {str(path)!r}, one of the pictures; allowed: another")
-        if place.exists() and place.is_dir() != (name in FOLDERS):
-            here, allowed = ("folder", "file")[:: -1 if name in FOLDERS else 1]
-            raise ValueError(f"{option} is {str(path)!r}, which is a {here}; allowed: a {allowed}")
+        place = path.resolve()
+        if place.exists() and place.is_dir() != are_folders:
+            raise ValueError(f"{option} is {str(path)!r}, which is {kinds[0]}; allowed: {kinds[1]}")
         if place in taken:
             raise ValueError(
                 f"{taken[place]} and {option} are both {str(path)!r}, where one would overwrite "
                 "the other; allowed: two places"
             )
         taken[place] = option
-        parent = next(p for p in (place, *place.parents) if p.is_dir())
-        if not os.access(parent, os.W_OK):
+        above = next(p for p in (place, *place.parents) if p.exists() and p.is_dir() | (p != place))
+        if not above.is_dir() or not os.access(above, os.W_OK):
             raise PermissionError(
-                f"{option} is {str(path)!r}, and {parent} cannot be written to; allowed: a place "
-                "that can"
+                f"{option} is {str(path)!r}, and nothing can be written in {above}; allowed: a "
+                "place where it can"
             )

@@ -191,7 +191,7 @@ def run_study(
     Raises:
         as System.run, but for TrainingDiverged.
     """
-    found = run_all(study_runs(system, study, profile, seeds, device))
+    found = _every_label(system, study, profile, seeds, device)
     return found if seeds else with_further(system, study, profile, found)
 
 
@@ -216,17 +216,26 @@ def _others(system: System, runs: Sequence[Any], there: Sequence[dict[str, Any]]
     return [system.of_record(record) for record in further.values()]
 
 
+def _every_label(
+    system: System, study: Study, profile: str, seeds: Sequence[int], device: str
+) -> dict[Any, list[Any]]:
+    """run_all of a study, with nothing for a label without a run."""
+    found = run_all(study_runs(system, study, profile, seeds, device))
+    return {label: found.get(label, []) for label in study.variants}
+
+
 def run_all(runs: Iterable[Wanted], **options: Any) -> dict[Any, list[Any]]:
-    """All of these runs by label, {label: one per seed}; one that diverges is said and left out.
+    """All of these runs by label, {label: one per seed}; one that diverges is said and left out,
+    and so is a label all of whose runs do.
 
     Args:
         options: of System.run.
     """
     found: dict[Any, list[Any]] = {}
     for wanted in runs:
-        of_label = found.setdefault(wanted.label, [])
         try:
-            of_label.append(wanted.run(**options))
+            run = wanted.run(**options)
+            found.setdefault(wanted.label, []).append(run)
         except TrainingDiverged as error:
             say(f"{wanted.label}, seed {wanted.seed}: {error}")
     return found
@@ -253,7 +262,7 @@ def run_finals(
 
     def diverged(left: Rates) -> list[str]:
         final = contest.final(firsts(left))
-        found.update(run_all(study_runs(system, final, profile, seeds, device)))
+        found.update(_every_label(system, final, profile, seeds, device))
         count = len(tuple(seeds) or contest.seeds)
         return [label for label in left if len(found[label]) < count]
 

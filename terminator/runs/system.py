@@ -30,7 +30,8 @@ from terminator.runs.folders import (
     once,
     told,
 )
-from terminator.runtime import digests, locks, provenance, weights
+from terminator.runs.starts import starts, starts_alike, with_starts
+from terminator.runtime import locks, provenance, weights
 from terminator.runtime.deterministic import deterministic_algorithms
 from terminator.runtime.distributed import first_alone, processes, rank
 from terminator.runtime.machine import memory_bytes
@@ -166,23 +167,6 @@ class System(ABC):
         path = getattr(getattr(config, group), name)
         return Path(path) if path else None
 
-    def starts(self, config: Any) -> dict[str, str]:
-        """{setting: SHA-256} of the files that a training starts from.
-
-        Raises:
-            ConfigError: for one that is not there.
-        """
-        found = {}
-        for key in self.started_by:
-            if (path := self.start_file(config, key)) is not None:
-                if not path.is_file():
-                    raise ConfigError(
-                        f"{key} is {str(path)!r}, where there is no file; allowed: a file, or "
-                        "nothing"
-                    )
-                found[key] = digests.of_file(path)
-        return found
-
     @abstractmethod
     def method(self, config: Any) -> str:
         """A short name of what is trained."""
@@ -265,8 +249,8 @@ class System(ABC):
                         raise divergence(said) from None
                 raise
             config = self.resolve(config, data)
-            starts = self.starts(config)
-            name = self.run_id(config, data, profile, starts)
+            starting = starts(self, config)
+            name = self.run_id(config, data, profile, starting)
             asked, folder = folder, folder or results_dir() / "runs" / experiment / name
             if not (force or need_model or asked or finished_record(folder)):
                 record = self.find_read_otherwise(config, data, experiment, profile)
@@ -276,7 +260,7 @@ class System(ABC):
 
             def train() -> dict[str, Any]:
                 began = {"provenance": provenance.provenance(), "started": provenance.now()}
-                began |= {"starts": starts} if starts else {}
+                began |= {"starts": starting} if starting else {}
                 about = {
                     **self._head(name, experiment, profile),
                     "config": to_dict(without_places(config)),
@@ -308,20 +292,20 @@ class System(ABC):
         return self.run_type(record, folder or self.folder_of(record), self, trained, asked)
 
     def run_id(
-        self, config: Any, data: Any, profile: str, starts: Mapping[str, Any] | None = None
+        self, config: Any, data: Any, profile: str, starting: Mapping[str, Any] | None = None
     ) -> str:
         """`<names>-<profile>-s<seed>-<hash>`, of a resolved configuration.
 
         Args:
-            starts: as `starts` gives them, where they are known: of a record, say.
+            starting: as starts.starts gives it, where it is known: of a record, say.
         """
-        what = self.identity(config)
-        starts = self.starts(config) if starts is None else starts
-        for key in set(self.started_by) & starts.keys():
-            group, name = key.split(".")
-            what.setdefault(group, {})[name] = starts[key]
+        starting = starts(self, config) if starting is None else starting
         return run_name(
-            what, data.info.fingerprint, profile, config.train.seed, *self.names(config, data)
+            with_starts(self, self.identity(config), starting),
+            data.info.fingerprint,
+            profile,
+            config.train.seed,
+            *self.names(config, data),
         )
 
     def run_folder(self, config: Any, data: Any, experiment: str, profile: str) -> Path:
@@ -384,17 +368,8 @@ class System(ABC):
         with contextlib.suppress(ConfigError):
             theirs = _identity(records.config_of(record, self.config))
             alike = theirs == _identity(self.resolve_like(config, record))
-            return alike and self._starts_alike(record, config)
+            return alike and starts_alike(self, record, config)
         return False
-
-    def _starts_alike(self, record: Mapping[str, Any], config: Any) -> bool:
-        """Whether a record's training started from the files that a configuration names; where the
-        files are not here, or the record says nothing of them, their names have to do.
-        """
-        try:
-            return record.get("starts") in (None, self.starts(config))
-        except (ValueError, OSError):
-            return True
 
     def but_seed(self, record: dict[str, Any]) -> str:
         """What a record's settings change, but for the seed, and its data's fingerprint, as

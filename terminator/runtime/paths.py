@@ -123,7 +123,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     try:
         open(temporary, "xb").close()  # new, so no link that somebody put there is followed
     except OSError as error:
-        error.filename = str(path)
+        if not isinstance(error, FileExistsError):  # then its own name is what matters
+            error.filename = str(path)
         raise
     try:
         yield temporary

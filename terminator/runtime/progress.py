@@ -91,7 +91,8 @@ class _Lines(tqdm):
         self.count += int(n or 0)
         if time.monotonic() - self.last >= self.LINE_S:
             self.last = time.monotonic()
-            say(f"{self.what}: {self.count:,} of {self.of}")
+            line = terminal(f"{self.what}: {self.count:,} of {self.of}")
+            print(line, file=sys.stderr, flush=True)  # standard output may be somebody's JSON
         return None
 
 
@@ -105,7 +106,7 @@ def bar(
         lines: where it is disabled, a line a minute says how far it is.
     """
     if silent or not shows_bars():
-        quiet = not lines or silent
+        quiet = not lines or silent or os.environ.get("RANK", "0") != "0"
         return tqdm(total=total, disable=True) if quiet else _Lines(total, description, unit)
     if (cell := _cell()) is not None:
         return _CellBar.take(cell, total, description, unit)

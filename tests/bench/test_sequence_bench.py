@@ -126,16 +126,16 @@ def test_beside_the_independent_implementation():
 def test_the_verdict_says_from_where_on():
     text = mixer_tables.token_verdict(
         table(
-            hrrformer={n: (n, n) for n in (1, 2, 4, 8)},
-            softmax_explicit={n: (n * n / 3, 2 * n) for n in (1, 2, 4)},
-            softmax_fused={1: (2, 0.5), 2: (1, 1), 4: (5, 2), 8: None},
+            hrrformer={256 * n: (n, n) for n in (1, 2, 4, 8)},
+            softmax_explicit={256 * n: (n * n / 3, 2 * n) for n in (1, 2, 4)},
+            softmax_fused={256: (2, 0.5), 512: (1, 1), 1024: (5, 2), 2048: None},
         )
     )
-    assert "faster than softmax_explicit from T = 4 on (1.3 times at T = 4" in text
-    assert "smaller in memory than softmax_explicit from T = 1 on (2 times" in text
+    assert "faster than softmax_explicit from T = 1024 on (1.3 times at T = 1024" in text
+    assert "smaller in memory than softmax_explicit from T = 256 on (2 times" in text
     assert "faster than softmax_fused at some lengths only" in text
     assert "smaller in memory than softmax_fused at no measured length (0.5 times" in text
-    assert "softmax_fused: left out from T = 8 on" in text
+    assert "softmax_fused: left out from T = 2048 on" in text
 
 
 @pytest.mark.parametrize(

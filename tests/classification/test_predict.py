@@ -1,6 +1,5 @@
 """Files in, answers out: folders, tables, files that cannot be read, slow scores, other models."""
 
-import argparse
 import json
 import shutil
 from pathlib import Path
@@ -17,7 +16,7 @@ from terminator.data.reading import picture_files
 from terminator.runs import records
 from terminator.runs.answers import Answer, lines, table
 from terminator.runs.model_files import USES, OtherSystem, model_file
-from terminator.runs.outputs import check_outputs
+from terminator.runs.outputs import check_files, check_folders
 from terminator.runtime import weights
 
 SMALL = [*DIGITS, "train.epochs=1", "train.device=cpu"]
@@ -171,10 +170,20 @@ def test_pictures_are_not_overwritten_by_their_answers(trained, call, photos, tm
 
 def test_a_place_that_cannot_be_written_to_is_told_before_the_work(monkeypatch, tmp_path):
     monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
-    for option in ("csv", "show"):
-        args = argparse.Namespace(**{option: tmp_path / "new" / "x"})
-        with pytest.raises(PermissionError, match=f"--{option} is .*x', and .* cannot be written"):
-            check_outputs(args, [])
+    for check in (check_files, check_folders):
+        with pytest.raises(PermissionError, match="--o is .*x', and nothing can be written in "):
+            check([], {"--o": tmp_path / "new" / "x"})
+
+
+def test_a_place_below_a_file_and_the_place_of_a_link_are_refused(tmp_path, photos):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(PermissionError, match="nothing can be written in .*file; allowed"):
+        check_files([], {"--csv": tmp_path / "file" / "a.csv"})
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "x.png").symlink_to(photos / "a.png")
+    with pytest.raises(ValueError, match="--show is .*links/x.png lies"):
+        check_folders([tmp_path / "links" / "x.png"], {"--show": tmp_path / "links"})
+    check_folders([tmp_path / "links" / "x.png"], {"--show": tmp_path / "new"})
 
 
 def test_an_empty_word_is_no_folder(call, trained):
@@ -201,8 +210,11 @@ def test_an_unfinished_training_has_no_model_yet(call, photos, tmp_path):
     (tmp_path / "run" / "checkpoint.pt").write_bytes(b"")
     status, _, err = call("predict", tmp_path / "run", photos / "a.png")
     assert status == 2
-    assert "the training in" in err
-    assert "is not finished (in its first epoch)" in err
+    assert "the training is not finished (in its first epoch); the same command again goes" in err
+    said = {"run_id": "a", "reason": "the loss is nan in epoch 3", "when": "2026"}
+    (tmp_path / "run" / "diverged.json").write_text(json.dumps(said))
+    err = call("predict", tmp_path / "run", photos / "a.png")[2]
+    assert "run: the loss is nan in epoch 3" in err
 
 
 # -- models of other systems -----------------------------------------------------------------------

@@ -10,7 +10,7 @@ from terminator import Terminator, hyperzzw
 from terminator.classification.trainer import Trainer
 from terminator.losses import norm_penalty, slow_neural_loss
 from terminator.model import ConnectedSlowNet
-from terminator.slow_net import FourierSlowNet, coordinates, grid
+from terminator.slow_net import FourierSlowNet, SlowNet, coordinates, grid
 
 
 def fast_network(channels=6, classes=4):
@@ -153,6 +153,7 @@ def test_start_leaves_no_trace_in_the_networks():
             r"gives \(1, 5, 8, 8\); allowed: \(1, 6, 8, 8\) or \(2, 6, 8, 8\)",
         ),
         ({"slow_network": FourierSlowNet(1, 6)}, "at '2', where the activations are"),
+        ({"slow_network": SlowNet(2, 8, 6, 16)}, r"at '2', .*takes 1 positional argument"),
     ],
 )
 def test_start_says_what_does_not_fit(changes, words):

@@ -380,6 +380,14 @@ def test_inputs_of_another_type(tiny_model, x, words):
         assert word in str(error.value)
 
 
+def test_another_head_takes_the_same_inputs(tiny_model):
+    model, x = tiny_model(), torch.zeros(2, 3, 8, 8)
+    features = model.classifier.in_features
+    model.classifier = torch.nn.Identity()
+    assert model(x).shape == (2, features)
+    assert model.to(torch.bfloat16)(x.bfloat16()).dtype is torch.bfloat16
+
+
 def test_what_is_no_configuration_and_no_size(tiny_model):
     for wrong in ({}, 3, "cifar10"):
         with pytest.raises(ConfigError, match="config is .*; allowed: a ModelConfig, or single"):

@@ -119,6 +119,13 @@ def test_trees_are_distinct_and_more_of_them_leave_the_test_set_as_it_was():
         assert torch.equal(a.starts, b.starts)
 
 
+def test_trees_that_no_chance_makes_are_not_drawn_for_ever(monkeypatch):
+    monkeypatch.setattr(listops, "HOPE", 2_000)
+    never = ListOpsSettings(min_length=10, max_length=13, max_depth=4, max_arguments=2)
+    with pytest.raises(ConfigError, match=r"min_length is 10, and none of 2,000 trees of depth 4"):
+        listops.generate(never, 10, processes=1)
+
+
 def test_settings_without_enough_trees_are_refused():
     with pytest.raises(ConfigError, match=r"listops.max_length is 5: only \d+ distinct trees"):
         listops.generate(

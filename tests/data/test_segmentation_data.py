@@ -114,6 +114,12 @@ def test_camvid_from_folder_and_archive(tmp_path, kind, top):
     assert np.array_equal(batch.labels[0], np.where(expected == 11, IGNORE, expected))
 
 
+def test_pictures_of_ones_own_are_not_called_camvid(tmp_path):
+    write(tmp_path / "alleys", camvid_files())
+    info = load_segmentation(str(tmp_path / "alleys")).info
+    assert (info.name, info.title) == ("alleys", "alleys (16x12), labelled like CamVid")
+
+
 def _pixels(content):
     import io
 

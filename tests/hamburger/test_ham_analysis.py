@@ -223,8 +223,13 @@ def test_answers_are_kept_with_the_run(trained, monkeypatch):
     trained_again = dataclasses.replace(
         trained, record={**trained.record, "finished": "2999-01-01T00:00:00+00:00"}
     )
-    with pytest.raises(TypeError, match="NoneType"):  # the model is asked again
-        report.answers(trained_again, 2)
+    other = first._replace(predicted=first.predicted + 1)
+    monkeypatch.setattr(report.segmentation, "model_of", lambda *given: ())
+    monkeypatch.setattr(report.segmentation, "examples", lambda count: other)
+    for _ in range(2):  # made anew, then kept
+        found = report.answers(trained_again, 2)
+        assert torch.equal(found.predicted, other.predicted)
+        monkeypatch.setattr(report.segmentation, "examples", None)
 
 
 def test_features_around_the_block_are_its_input_and_output(trained):

@@ -327,9 +327,9 @@ def test_predictions_that_cannot_be_made_are_refused(model_file, tmp_path, brief
             model_file, [tmp_path / "text.png", tmp_path / "x" / "text.jpg"], out=tmp_path
         )
     for where in ({"out": tmp_path}, {"show": tmp_path / "x" / ".."}):
-        with pytest.raises(ValueError, match=r"text.png lies, and pictures there would be overwr"):
+        with pytest.raises(ValueError, match=r"text.png lies, and pictures there could be overwr"):
             segment_files(model_file, [tmp_path / "text.png"], **where)
-    with pytest.raises(ValueError, match=r"--out and --show are both .*; allowed: two folders"):
+    with pytest.raises(ValueError, match=r"--out and --show are both .*; allowed: two places"):
         segment_files(
             model_file, [tmp_path / "text.png"], out=tmp_path / "new", show=tmp_path / "new"
         )

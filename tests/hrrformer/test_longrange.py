@@ -108,6 +108,23 @@ def test_recipes_are_the_published_ones(name, batch, steps, updates, final):
     assert learning_rate(config, 20 * updates) == pytest.approx(final, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"listops": {"max_depth": 9}}, "listops.max_depth is 9; allowed: the default, for dat"),
+        ({"pathfinder": {"level": "easy"}}, "pathfinder.level is 'easy'; allowed: the default"),
+        (
+            {"data": {"kind": "imdb", "name": "mine"}, "network": {"task": "text"}},
+            "data.name is 'mine'; allowed: nothing .IMDB., or the path of a folder or archive, ./mi",
+        ),
+    ],
+)
+def test_settings_that_the_data_have_no_use_for(changes, message):
+    config = preset("digits-sequence").updated(**changes)
+    with pytest.raises(ConfigError, match=message):
+        load_long_range(config)
+
+
 def test_ember_keeps_the_tokens_of_a_batch():
     for length in (256, 4096, 65_536):
         config = ember(length)

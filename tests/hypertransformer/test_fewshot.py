@@ -671,6 +671,10 @@ def test_episodes_that_cannot_be_drawn_are_refused_before_training(make, data, c
             },
             "model.layerwise_generator is 'separate'; allowed: joint",
         ),
+        (
+            {"episodes": {"max_prob_remove_unlabeled": 0.5}, "method": {"name": "prototypical"}},
+            "max_prob_remove_unlabeled is 0.5; allowed: nothing for method.name=prototypical",
+        ),
     ],
 )
 def test_settings_that_cannot_be(make, changes, message):
@@ -683,6 +687,8 @@ def test_settings_of_the_continual_model_that_cannot_be(continual, data):
         ConfigError, match="add_trainable_weights is True; allowed: False, for method continual"
     ):
         trainer_of(continual().updated(model={"add_trainable_weights": True}), data)
+    with pytest.raises(ConfigError, match="shared_fe_dropout is 0.5; allowed: 0.0, for method con"):
+        trainer_of(continual().updated(model={"shared_fe_dropout": 0.5}), data)
 
 
 def test_a_cache_of_the_wrong_shape(make, tmp_path):
@@ -822,7 +828,7 @@ def test_which_runs_take_every_seed():
     asked = [wanted.seed for wanted in studies.study_runs("methods", "laptop")]
     assert asked == [0, 1, 2] * 8  # four methods of five ways, four of twenty
     asked = [wanted.seed for wanted in studies.study_runs("shots", "laptop", seeds=[4, 5])]
-    assert asked == [4, 4]
+    assert asked == [4, 5, 4, 5]  # that are given are taken
 
 
 @pytest.mark.parametrize("method", ["hypertransformer", "prototypical", "continual"])

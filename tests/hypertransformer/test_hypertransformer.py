@@ -7,9 +7,11 @@ import torch
 import torch.nn.functional as F
 from hypertransformer_tools import episode, normal
 
+from terminator.data.episodes.sampling import EpisodeBatch
 from terminator.hypertransformer import HyperTransformer, HyperTransformerSettings
 from terminator.hypertransformer.cnn import episode_conv
 from terminator.hypertransformer.features import batch_norm, fold, same_padding, unfold
+from terminator.hypertransformer.fewshot.report import attention_to_support
 from terminator.hypertransformer.schedules import warmup_weights
 from terminator.model import count_parameters
 from terminator.runtime.settings import ConfigError
@@ -187,6 +189,20 @@ def test_attention_can_be_looked_at():
     close(maps.sum(-1), torch.ones(3, 2, 9, dtype=torch.float64))
     assert not maps[0, :, :, 4 + 2].any()
     assert model.generate(support, labels).attention is None
+
+
+@pytest.mark.parametrize("generator", ["joint", "separate"])
+def test_attention_to_the_support_set_has_a_column_an_image(generator):
+    model = model_of(layerwise_generator=generator, heads=1)
+    support, labels, _, _ = episode(model.settings, dtype=torch.float64)
+    batch = EpisodeBatch(support, labels, *[None] * (len(EpisodeBatch._fields) - 2))
+    found = attention_to_support(model, batch)
+    assert len(found) == 5
+    for maps in found.values():
+        assert maps.shape[1] == labels.shape[1]
+        assert len(maps) >= 1
+        assert (0 < maps.sum(1)).all()
+        assert (maps.sum(1) <= 1 + 1e-6).all()
 
 
 def test_parameter_counts():

@@ -72,6 +72,7 @@ def test_a_support_set_that_is_not_what_it_seems_is_refused(models, drawings):
     with pytest.raises(ValueError, match=r"pictures beside its class folders \(stray.png\)"):
         shown_in(shown)
     (shown / "stray.png").unlink()
+    (shown / "__MACOSX").mkdir()  # no class of anybody's
     learner = Learner(models["prototypical"])
     learner.show({name: list(map(str, files)) for name, files in shown_in(shown).items()})
     assert learner.classes == ("a", "b", "c")

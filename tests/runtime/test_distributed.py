@@ -225,3 +225,37 @@ def test_leaving_keeps_the_exit_status_and_what_was_printed(started_by_torchrun,
     )
     assert done.returncode == status
     assert done.stdout.split() == ["done"] if started_by_torchrun else ["done", "good-bye"]
+
+
+ALONE = """
+import sys, time
+from pathlib import Path
+
+import torch.distributed as dist
+
+from terminator.runtime.distributed import first_alone, rank
+
+place, fails = Path(sys.argv[1]), sys.argv[3] == "fails"
+dist.init_process_group("gloo", f"file://{place}/meeting", rank=int(sys.argv[2]), world_size=2)
+with first_alone():
+    if rank() == 0:
+        time.sleep(0.5)
+        if fails:
+            raise ValueError("no data")
+        (place / "made").touch()
+    print(rank(), (place / "made").exists())
+"""
+
+
+@pytest.mark.parametrize("ends", ["works", "fails"])
+def test_the_first_process_goes_ahead_and_the_others_never_wait_in_vain(tmp_path, ends):
+    words = [sys.executable, "-c", ALONE, str(tmp_path)]
+    started = [
+        subprocess.Popen(
+            [*words, str(rank), ends], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for rank in (0, 1)
+    ]
+    told = [process.communicate(timeout=120) for process in started]
+    assert told[1][0] == f"1 {ends == 'works'}\n", told
+    assert ("ValueError: no data" in told[0][1]) == (ends == "fails")

@@ -73,9 +73,9 @@ def test_a_bar_that_nobody_watches_says_a_line_a_minute(monkeypatch, capsys):
     with progress.bar(1200, "making trees", "part", lines=True) as shown:
         for _ in range(6):
             shown.update(100)
-    assert capsys.readouterr().out.splitlines() == [
+    assert capsys.readouterr().err.splitlines() == [
         f"making trees: {count} of 1,200 parts" for count in ("300", "600")
     ]
     with progress.bar(3, "steps") as shown:
         shown.update(3)
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr() == ("", "")

@@ -62,7 +62,7 @@ def find(name: str, place: Path) -> Path | None:
     if len(found) > 1:
         raise DatasetCorrupt(
             f"{place} holds several files of {name}: {', '.join(path.name for path in found)}; "
-            "keep one of them there"
+            f"keep one of them there, or put them into a folder {name}/, if they are its parts"
         )
     if found:
         return found[0]

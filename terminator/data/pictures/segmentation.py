@@ -13,10 +13,12 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from terminator.data import files
 from terminator.data.pictures import context, shapes, sources
 from terminator.data.pictures.batches import IGNORE, PictureBatch, Pictures, StackedPictures
 from terminator.data.pictures.settings import TRAINED
@@ -90,7 +92,8 @@ def load_segmentation(
         splits[split] = _part(
             splits[split], split, train_size if split == "train" else test_size, notes
         )
-    return SegmentationData(splits, _describe(kind, title, classes, notes, splits))
+    called = name if name in TRAINED else files.base_name(Path(name))
+    return SegmentationData(splits, _describe(called, title, classes, notes, splits))
 
 
 DRAWN: dict[

@@ -149,7 +149,9 @@ def read_camvid(name: str, places: list[Path], train: str, size: Sequence[int] |
     }
     first = next(iter(splits.values()))
     height, width = first.labels.shape[1:]
-    return dict(splits), f"CamVid ({width}x{height})", CAMVID, notes
+    own = f"{files.base_name(source)} ({width}x{height}), labelled like CamVid"
+    title = own if files.is_path(name) else f"CamVid ({width}x{height})"
+    return dict(splits), title, CAMVID, notes
 
 
 def _find_camvid(name: str, places: list[Path]) -> Path:

@@ -11,6 +11,7 @@ Source: arXiv 2011.04006 (the task), arXiv 1804.06028 (the operators).  Golden: 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ CLOSE = ID["]"]
 VALUES = frozenset("0123456789")
 OPERATOR_SHARE = 0.25
 PART = 500  # trees in one part of the cache
+HOPE = 200_000  # trees of which one at least is kept
 VERSION = 1
 FIRST_OPERATOR_RULE = {"[MIN": 0, "[MAX": 9, "[MED": 4, "[SM": 0}  # whatever stands behind it
 
@@ -130,11 +132,23 @@ def _grow(draw: Callable[[], float], settings: ListOpsSettings, depth: int, ids:
 def make_part(settings: ListOpsSettings, number: int) -> Arrays:
     """PART kept trees: ids (M,), starts (PART + 1,), labels (PART,). Python's random() never
     changes its stream.
+
+    Raises:
+        ConfigError: if none of HOPE trees can be kept.
     """
     seed = hashlib.sha256(f"listops {settings.generator_seed} {number}".encode()).digest()
     draw = random.Random(int.from_bytes(seed[:8], "big")).random
     kept, labels = [], []
-    while len(kept) < PART:
+    for tried in itertools.count():
+        if len(kept) == PART:
+            break
+        if tried == HOPE and not kept:
+            raise ConfigError(
+                f"listops.min_length is {settings.min_length}, and none of {HOPE:,} trees of depth "
+                f"{settings.max_depth} with {settings.max_arguments} arguments has more tokens, "
+                f"and fewer than listops.max_length={settings.max_length}; allowed: lengths that "
+                "such trees have"
+            )
         ids = bytearray()
         try:
             value = _grow(draw, settings, 1, ids)

@@ -13,9 +13,7 @@ from terminator.runtime.settings import ConfigError, from_preset
 def _small(
     name: str, width: int, steps: int, saves: int, batch: int, **data: Any
 ) -> dict[str, Any]:
-    """32x32 pixels, the context at 16x16, R = C/8, and samples as many as the test images of
-    MNIST-laptop.
-    """
+    """32x32 pixels, the context at 16x16, R = C/8."""
     return {
         "data": {"name": name, "image_size": 32, **data},
         "model": {"width": width, "context_size": 16, "latent": 64},

@@ -19,7 +19,7 @@ from terminator.hamburger.segmentation.config import SegmentationConfig
 from terminator.hamburger.segmentation.evaluation import fixed_bases, predict_logits
 from terminator.hamburger.segmentation.figures import labelled_photograph
 from terminator.hamburger.segmentation.runs import SEGMENTATION
-from terminator.runs.outputs import spare_pictures
+from terminator.runs.outputs import check_folders
 from terminator.runtime.paths import atomic_path
 
 
@@ -109,7 +109,7 @@ def segmentations(
 
     Raises:
         as load_segmenter.
-        ValueError: for two files of one name, a folder where a picture lies, or one for both.
+        ValueError: for two files of one name; as outputs.check_folders.
     """
     stems = [Path(image).stem for image in images]
     if (out is not None or show is not None) and (
@@ -119,13 +119,8 @@ def segmentations(
             f"several images are called {sorted(twice)[0]}, and their label maps would overwrite "
             "each other; allowed: different names"
         )
-    for option, folder in (("--out", out), ("--show", show)):
-        spare_pictures(images, option, folder)
-    if out is not None and show is not None and Path(out).resolve() == Path(show).resolve():
-        raise ValueError(
-            f"--out and --show are both {str(out)!r}, where label maps and pictures would "
-            "overwrite each other; allowed: two folders"
-        )
+    folders = {"--out": out, "--show": show}
+    check_folders(images, {key: Path(path) if path else None for key, path in folders.items()})
     model, config = load_segmenter(model_path)
     names = class_names(config)
     for image, stem in zip(map(Path, images), stems, strict=True):

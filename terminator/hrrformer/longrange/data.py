@@ -4,17 +4,17 @@ import os
 
 from terminator.data import generated, images
 from terminator.data import pathfinder as pathfinder_data
-from terminator.data.files import find_source
+from terminator.data.files import find_source, is_path
 from terminator.data.sequences import listops as listops_data
 from terminator.data.sequences.byte_files import CLASSES, load_byte_files
 from terminator.data.sequences.pixels import VOCABULARY as GREY_LEVELS
 from terminator.data.sequences.pixels import pixel_splits
+from terminator.data.sequences.text import IMDB_NAMES, halves, load_aan, load_imdb
 from terminator.data.sequences.text import VOCABULARY as BYTES
-from terminator.data.sequences.text import halves, load_aan, load_imdb
 from terminator.data.sequences.tokens import Sequences, Split, TokenData, describe, split_up
 from terminator.data.sources import own_names
-from terminator.hrrformer.longrange.config import GENERATED, LongRangeConfig
-from terminator.runtime.settings import ConfigError
+from terminator.hrrformer.longrange.config import GENERATED, LongRangeConfig, LongRangeData
+from terminator.runtime.settings import ConfigError, changed_settings, require
 
 DIGITS = tuple("0123456789")
 
@@ -30,6 +30,7 @@ def load_long_range(
         DatasetNotFound: as its message says.
         DatasetCorrupt: as its message says.
     """
+    _check_use(config)
     data = _load(config, data_dir)
     if data.info.vocabulary > config.network_settings.vocabulary:
         raise ConfigError(
@@ -38,6 +39,28 @@ def load_long_range(
             f"{data.info.vocabulary}"
         )
     return data
+
+
+def _check_use(config: LongRangeConfig) -> None:
+    """Refuse settings that data of this kind have no use for: they would be dropped without a word,
+    and make another run of the same training. (Not where settings are made: records may have them.)
+    """
+    kind, name = config.data.kind, config.data.name
+    for group in ("listops", "pathfinder"):
+        given = getattr(config, group)
+        for key, value in changed_settings(given, type(given)()).items() if kind != group else ():
+            raise ConfigError(
+                f"{group}.{key} is {value!r}; allowed: the default, for data.kind={kind}"
+            )
+    if kind in GENERATED:
+        require(name == LongRangeData.name, "data.name", name, f"nothing, for data.kind={kind}")
+    if kind in ("imdb", "imdb_halves"):
+        require(
+            name in (LongRangeData.name, *IMDB_NAMES) or is_path(name),
+            "data.name",
+            name,
+            f"nothing (IMDB), or the path of a folder or archive, {os.path.join('.', name)} say",
+        )
 
 
 def _load(config: LongRangeConfig, data_dir: str | os.PathLike | None) -> TokenData:

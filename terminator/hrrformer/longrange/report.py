@@ -39,11 +39,13 @@ Runs = Mapping[str, Sequence[FinishedRun]]
 def study_runs(
     name: str, profile: str, seeds: Sequence[int] = (), device: str = "auto"
 ) -> list[Wanted]:
-    """What `run_study` runs: with as many of the seeds as presets.SEEDS_USED says."""
-    chosen = (tuple(seeds) or SEEDS[profile])[: SEEDS_USED.get(name, 1)]
+    """What `run_study` runs: with the seeds that are given; without, with as many of the profile's
+    as presets.SEEDS_USED says.
+    """
+    chosen = tuple(seeds) or SEEDS[profile][: SEEDS_USED.get(name, 1)]
     runs = []
     for label, config in study(name, profile).items():
-        for seed in chosen[:1] if "permuted" in label else chosen:
+        for seed in chosen[:1] if "permuted" in label and not seeds else chosen:
             config = config.updated(train={"seed": seed, "device": device})
             runs.append(Wanted(LONG_RANGE, config, EXPERIMENT, profile, label))
     return runs

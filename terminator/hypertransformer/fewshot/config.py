@@ -232,6 +232,7 @@ class FewShotConfig(Experiment):
             for key, value in (
                 ("episodes.unlabeled_samples_per_class", e.unlabeled_samples_per_class),
                 ("episodes.max_prob_remove_labeled", e.max_prob_remove_labeled),
+                ("episodes.max_prob_remove_unlabeled", e.max_prob_remove_unlabeled),
                 ("train.shared_head_weight", t.shared_head_weight),
                 ("train.pretrain_shared_feature", t.pretrain_shared_feature),
                 ("train.restore_shared_features_from", t.restore_shared_features_from),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from terminator.data.decoder import is_picture
 from terminator.data.episodes.augment import network_input
-from terminator.data.files import few, list_files, read_file
+from terminator.data.files import few, is_data, list_files, read_file
 from terminator.data.pixels import decode
 from terminator.hypertransformer.fewshot.config import FewShotConfig
 from terminator.hypertransformer.fewshot.runs import FEW_SHOT
@@ -75,8 +75,8 @@ def shown_in(folder: Path) -> dict[str, list[Path]]:
             f"{folder} has pictures beside its class folders ({few(stray)}); allowed: every "
             "picture in the folder of its class"
         )
-    empty = {path.name for path in folder.iterdir() if path.is_dir()} - found.keys()
-    if empty := {name for name in empty if not name.startswith(".")}:
+    folders = {path.name for path in folder.iterdir() if path.is_dir() and is_data(path.name)}
+    if empty := folders - found.keys():
         raise ValueError(
             f"{folder} has no picture of {few(sorted(empty))}; allowed: one or more of each class"
         )

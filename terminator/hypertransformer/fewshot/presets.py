@@ -206,7 +206,9 @@ def _widths(main: FewShotConfig, profile: str) -> dict[str, FewShotConfig]:
 
 def _shots(main: FewShotConfig, profile: str) -> dict[str, FewShotConfig]:
     main = brief(main, profile) if profile == "smoke" else main
-    return {f"{shots}-shot": with_shots(main, shots) for shots in SHOTS[profile]}
+    found = {f"{shots}-shot": with_shots(main, shots) for shots in SHOTS[profile]}
+    # the published one, with as many queries as it had
+    return found | ({"5-shot": preset("omniglot-20way-5shot")} if profile == "paper" else {})
 
 
 def _unlabeled(main: FewShotConfig, profile: str) -> dict[str, FewShotConfig]:

@@ -30,11 +30,13 @@ EXPERIMENT = "fewshot"
 def study_runs(
     name: str, profile: str, seeds: Sequence[int] = (), device: str = "auto"
 ) -> list[Wanted]:
-    """What `run_study` runs: methods with every seed of the profile, all else with the first."""
-    chosen = tuple(seeds) or SEEDS[profile]
+    """What `run_study` runs: with the seeds that are given; without, methods with every seed of the
+    profile, all else with the first.
+    """
+    chosen = tuple(seeds) or SEEDS[profile][: None if name == "methods" else 1]
     runs = []
     for label, config in study(name, profile).items():
-        for seed in chosen if name == "methods" else chosen[:1]:
+        for seed in chosen:
             config = config.updated(train={"seed": seed, "device": device})
             runs.append(Wanted(FEW_SHOT, config, EXPERIMENT, profile, label))
     return runs
@@ -128,9 +130,10 @@ def attention_to_support(model: HyperTransformer, batch: EpisodeBatch) -> dict[s
     found = {}
     for i, maps in enumerate(layers):
         if maps:
-            blocks = maps[-1].shape[-1] - count
+            last = maps[-1][0].mean(0)  # placeholders and images among each other; or, of a
+            blocks = last.shape[1] - count  # separate decoder, placeholders to images
             name = "logits" if i + 1 == len(layers) else f"conv {i + 1}"
-            found[name] = maps[-1][0].mean(0)[:blocks, blocks:][:, order]
+            found[name] = (last[:blocks, blocks:] if blocks else last)[:, order]
     return found
 
 
