@@ -13,7 +13,7 @@ from terminator.classification.runs import CLASSIFICATION
 from terminator.classification.verdicts import by_setting, published_number, reduced
 from terminator.runs import comparison, literature, records
 from terminator.runs.claims import Records, Verdict, by_seed
-from terminator.runs.outcomes import NOT_RUN, SEEDS
+from terminator.runs.outcomes import NOT_RUN, SEEDS, count_of_seeds
 from terminator.runtime.settings import changed_settings
 
 EXPERIMENT, PROFILE, EPOCHS = "headline", "paper", 100
@@ -167,7 +167,12 @@ def _follows(found: Headline) -> Verdict:
 
 def _less_the_log(runs: Records) -> str:
     points = beside_the_log(Headline(runs, {}))["ours - log"]
-    return ", ".join(f"{epoch} {value:+.2f}" for epoch, value in points.items())
+    counts = _by_epoch(runs, "{}").notna().sum(axis=1)
+    unequal = counts.min() < counts.max()  # else the seeds are those that are named
+    return ", ".join(
+        f"{epoch} {value:+.2f}{f' ({count_of_seeds(counts[epoch])})' if unequal else ''}"
+        for epoch, value in points.items()
+    )
 
 
 def _at(epoch: int) -> Callable[[Mapping[str, Any]], float]:

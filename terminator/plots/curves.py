@@ -21,8 +21,8 @@ def accuracy_curves(
     reference: Mapping[str, pd.DataFrame] | None = None,
     title: str | None = None,
 ) -> Figure:
-    """Test accuracy per epoch: per label the mean line, and the band from least to most where there
-    are more runs (of one epoch: a line); the first label on top.
+    """Test accuracy per epoch: per label the mean line of the runs that have come so far, and the
+    band from least to most where there are more (of one epoch: a line); the first label on top.
 
     Args:
         frames: {label: one table per run, or a list of them}, columns epoch and test_accuracy (%).
@@ -55,9 +55,11 @@ def _draw_curves(
 ) -> None:
     for i, (label, runs) in enumerate(frames.items()):
         table = _by_epoch(label, [runs] if isinstance(runs, pd.DataFrame) else list(runs), column)
-        n = table.shape[1]
+        counts = table.notna().sum(axis=1)  # runs may have come unequally far
+        least, most = counts.min(), counts.max()
         look = line_look(i)
-        seeds = "one seed" if n == 1 else f"n = {n} seeds"
+        seeds = "one seed" if most == 1 else f"n = {most} seeds"
+        seeds = seeds if least == most else f"n = {least} to {most} seeds"
         axis.plot(
             table.index,
             table.mean(axis=1),
@@ -66,11 +68,14 @@ def _draw_curves(
             zorder=3 - i / len(frames),  # the first on top: it is what the figure is about
             **look,
         )
-        low, high = table.min(axis=1), table.max(axis=1)
-        if n > 1 and len(table) == 1:  # a band of no width
-            axis.vlines(table.index, low, high, color=look["color"])
-        elif n > 1:
-            axis.fill_between(table.index, low, high, color=look["color"], alpha=0.18, linewidth=0)
+        several = table[counts > 1]
+        low, high = several.min(axis=1), several.max(axis=1)
+        if len(several) == 1:  # a band of no width
+            axis.vlines(several.index, low, high, color=look["color"])
+        elif len(several):
+            axis.fill_between(
+                several.index, low, high, color=look["color"], alpha=0.18, linewidth=0
+            )
     for i, (label, frame) in enumerate(reference.items()):
         table = _by_epoch(label, [frame], column)
         axis.plot(

@@ -321,6 +321,22 @@ def test_curves_show_mean_and_band_over_seeds():
     assert (band.min(), band.max()) == (90.0, 94.0)
 
 
+def test_seeds_that_came_unequally_far_are_counted_and_spread_where_there_are_several():
+    frames = [
+        pd.DataFrame({"epoch": [1, 2][:n], "test_accuracy": [50.0 + n, 60.0][:n]})
+        for n in (1, 1, 2)
+    ]
+    frames[1]["test_accuracy"] += 4
+    figure = curves.accuracy_curves({"ours": frames})
+    (axis,) = figure.axes
+    assert texts(figure) == ["ours (n = 1 to 3 seeds)"]
+    assert axis.lines[0].get_ydata()[1] == 60.0
+    (spread,) = axis.collections  # of the first epoch alone: a line
+    (segment,) = spread.get_segments()
+    assert segment[:, 0].tolist() == [1, 1]
+    assert segment[:, 1].tolist() == [51, 55]
+
+
 def test_seeds_of_one_epoch_show_their_spread_and_the_first_curve_lies_on_top():
     one = [metrics(1), metrics(1, offset=2.0)]
     axis = curves.accuracy_curves({"ours": one, "single": metrics()}).axes[0]

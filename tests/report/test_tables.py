@@ -216,6 +216,7 @@ def test_the_headline_beside_the_log():
     assert "1 +0.15, 2 -0.15" in few.evidence
     three = [*runs, under_way(2, (log[1] - 0.1,))]
     found = headline.follows_the_log(three)
+    assert "by epoch: 1 +0.07 (3 seeds), 2 -0.15 (2 seeds)" in found.evidence
     assert found.word == HOLDS  # judged where three seeds are
     assert "after epoch 1 of 100" in found.evidence
     far = [under_way(seed, (log[1] - 5 + seed / 10,)) for seed in range(3)]
