@@ -17,7 +17,7 @@ import socket
 import struct
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -369,18 +369,37 @@ def download(name: str) -> Path:
     Raises:
         ConnectionError: with torchvision's reason on one line.
     """
-    target = download_root(name)
-    part = target.with_name(f".{name}-{os.getpid()}")
+
+    def fetch(part: Path) -> None:
+        torchvision_class(name)(part, download=True)
+        for packed in part.rglob("*.gz"):
+            packed.unlink()  # only the unpacked files are read again
+
+    try:
+        return fetched(download_root(name), fetch, lambda target: is_present(name, target))
+    except _DOWNLOAD_ERRORS as error:
+        raise ConnectionError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def fetched(
+    target: Path, fetch: Callable[[Path], object], is_there: Callable[[Path], bool]
+) -> Path:
+    """Let something be downloaded into a folder of the cache, which appears only when it is whole.
+
+    Args:
+        fetch: downloads into the folder that it is given.
+        is_there: whether a folder holds it already: another process may have been faster.
+
+    Raises:
+        whatever `fetch` raises; a network that says nothing is given up.
+    """
+    part = target.with_name(f".{target.name}-{os.getpid()}")
     try:
         part.mkdir(parents=True, exist_ok=True)
         with _network_timeout(NETWORK_TIMEOUT):
-            torchvision_class(name)(part, download=True)
-        for packed in part.rglob("*.gz"):
-            packed.unlink()  # only the unpacked files are read again
-        if not is_present(name, target):  # another process may have been faster
+            fetch(part)
+        if not is_there(target):
             os.replace(part, target)
-    except _DOWNLOAD_ERRORS as error:
-        raise ConnectionError(" ".join(str(error).split()) or type(error).__name__) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return target

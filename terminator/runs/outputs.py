@@ -66,7 +66,8 @@ def _check(places: Mapping[str, Path | None], are_folders: bool) -> None:
                 "the other; allowed: two places"
             )
         taken[place] = option
-        above = next(p for p in (place, *place.parents) if p.exists() and p.is_dir() | (p != place))
+        home = place if are_folders else place.parent
+        above = next(p for p in (home, *home.parents) if p.exists())
         if not above.is_dir() or not os.access(above, os.W_OK):
             raise PermissionError(
                 f"{option} is {str(path)!r}, and nothing can be written in {above}; allowed: a "

@@ -8,7 +8,6 @@ Source: the class ranges of the HyperTransformer's released code (arXiv 2201.041
 """
 
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -115,9 +114,14 @@ def _torchvision_omniglot(places: list[Path], download: bool) -> ClassImages:
             f"omniglot was not found in {tried(places)} (no omniglot.npy, no "
             f"omniglot-py/), and downloading is not allowed; {hint}"
         )
+
+    def fetch(part: Path) -> None:
+        for background in (True, False):
+            datasets.Omniglot(part, background=background, download=True)
+
     try:
         if root is None:
-            root = _downloaded(target)
+            root = sources.fetched(target, fetch, lambda place: (place / "omniglot-py").is_dir())
         parts = [datasets.Omniglot(root, background=background) for background in (True, False)]
     except Exception as error:  # whatever a network or a damaged archive makes torchvision raise
         raise DatasetNotFound(
@@ -141,23 +145,6 @@ def _torchvision_omniglot(places: list[Path], download: bool) -> ClassImages:
         tuple(drawings),
         alphabets,
     )
-
-
-def _downloaded(target: Path) -> Path:
-    """Let torchvision download Omniglot into the cache; the folder appears when it is complete."""
-    from torchvision import datasets
-
-    part = target.with_name(f".{target.name}-{os.getpid()}")
-    try:
-        part.mkdir(parents=True, exist_ok=True)
-        for background in (True, False):
-            datasets.Omniglot(part, background=background, download=True)
-        if not os.path.isdir(target / "omniglot-py"):  # another process may have been faster
-            shutil.rmtree(target, ignore_errors=True)
-            os.replace(part, target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return target
 
 
 def _collect(
