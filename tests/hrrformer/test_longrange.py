@@ -125,6 +125,18 @@ def test_settings_that_the_data_have_no_use_for(changes, message):
         load_long_range(config)
 
 
+def test_data_of_another_kind_leave_the_presets_name_behind():
+    start = preset("digits-sequence")
+    assert start.updated("data.length=49").data.name == "digits"
+    text = {"network": {"task": "text"}}
+    assert start.updated("data.kind=imdb", **text).data.name == LongRangeConfig().data.name
+    assert start.updated("data.kind=imdb", "data.name=./mine", **text).data.name == "./mine"
+    assert preset("digits-sequence", data={"kind": "imdb"}, **text).data.name != "digits"
+    words = ["data.kind=listops", "network.task=listops", "data.train_size=20", "data.test_size=10"]
+    words += ["listops.max_length=20", "listops.min_length=5", "listops.max_depth=3"]
+    assert len(load_long_range(start.updated(*words)).splits["train"]) == 20
+
+
 def test_ember_keeps_the_tokens_of_a_batch():
     for length in (256, 4096, 65_536):
         config = ember(length)

@@ -316,6 +316,16 @@ class LongRangeConfig(Experiment):
                 f"at least {least}, for listops.max_length={self.listops.max_length}",
             )
 
+    def updated(self, *dotlist: str, **values: Any) -> "LongRangeConfig":
+        """As of every experiment; but the name of data (a preset's, say) is left behind where the
+        data become another kind's.
+        """
+        changed = super().updated(*dotlist, **values)
+        if changed.data.kind == self.data.kind or self.data.name == LongRangeData.name:
+            return changed
+        unnamed = replace(self, data=replace(self.data, name=LongRangeData.name))
+        return unnamed.updated(*dotlist, **values)
+
     @property
     def network_settings(self) -> NetworkSettings:
         """The network's settings, whole; the classes are the task's until the data are known."""
