@@ -128,12 +128,12 @@ def operator_used(record: Mapping[str, Any]) -> Outcome:
         for name in (WHOLE, "global")
     ]
     names = ("accuracy of the trained network", "with its global branches set to zero")
-    return compare(sides[0], sides[1], names, Terms())
+    return compare(sides[0], sides[1], names, Terms(), same_runs=True)
 
 
 def _of_seeds(record: Mapping[str, Any], values: Mapping[int, float]) -> list[Sample]:
     """A sample per seed."""
-    where, hours = record["device"], record.get("hours", 0.0) / 2  # one network has both sides
+    where, hours = record["device"], record.get("hours", 0.0)
     return [Sample(seed, value, where, hours) for seed, value in values.items()]
 
 
@@ -147,7 +147,8 @@ def score_beyond(record: Mapping[str, Any], way: str) -> Outcome:
         for name in (controls.SCORE, way)
     ]
     names = (f"AUROC of {controls.SCORE}", f"of {way}")
-    return compare(sides[0], sides[1], names, Terms(floors={"chance": 50.0}))
+    terms = Terms(floors={"chance": 50.0})
+    return compare(sides[0], sides[1], names, terms, same_runs=way in WAYS)
 
 
 def announced(profile: str, full: Sequence[Mapping[str, Any]]) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 from terminator.classification.runs import CLASSIFICATION
 from terminator.runs.comparison import deviation
 from terminator.runs.literature import literature
-from terminator.runs.outcomes import Terms, measured, values_text
+from terminator.runs.outcomes import Outcome, Sample, Terms, sampled, values_text
 from terminator.runs.proof import compare
 
 ZERO = 0.1  # a mean below this share of the standard deviation is called zero
@@ -63,18 +63,42 @@ def score_table(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(rows, axis=1, keys=("auroc", "concentration"))
 
 
-def score_verdict(table: pd.DataFrame, with_loss: str, without: str) -> str:
+def object_score(seen: pd.DataFrame, part: str) -> float:
+    """AUROC (%) after the last epoch, mean over blocks, of one run's observations.
+
+    Args:
+        part: "slow score", or "input" for the activations alone.
+    """
+    return 100 * float(select(seen, "auroc", part, last=True)["value"].mean())
+
+
+def score_and_control(scores: Sequence[Sample], controls: Sequence[Sample]) -> Outcome:
+    """Whether slow scores single out the object more than the activations alone, by the AUROC (%)
+    of both in the same runs.
+    """
+    names, terms = ("AUROC of |S|", "of |Z| alone"), Terms(floors={"chance": 50.0})
+    return compare(scores, controls, names, terms, same_runs=True)
+
+
+def score_verdict(runs: Mapping[str, Sequence[Any]], with_loss: str, without: str) -> str:
     """Whether slow scores single out the object, more than the activations alone, and what the loss
     changes: AUROC (%), means over blocks, compared seed by seed.
+
+    Args:
+        runs: {label: runs}, see `gathered`.
     """
-    last = select(table, "auroc", "slow score", "input", last=True)
-    means = 100 * last.groupby(["network", "part", "seed"])["value"].mean()  # over blocks
-    terms, lines = Terms(floors={"chance": 50.0}), []
+
+    def side(label: str, part: str) -> list[Sample]:
+        seen = {run.record["run_id"]: run.observations for run in runs[label]}
+        found = (run.record for run in runs[label])
+        return sampled(found, lambda record: object_score(seen[record["run_id"]], part))
+
+    lines = []
     for label in (with_loss, without):
-        score, control = (measured(means[label, part]) for part in ("slow score", "input"))
-        found = compare(score, control, ("AUROC of |S|", "of |Z| alone"), terms)
+        found = score_and_control(side(label, "slow score"), side(label, "input"))
         lines.append(f"{label}: hyper-kernels add to what activations say: {found.said}; {found}.")
-    sides = [measured(means[label, "slow score"]) for label in (with_loss, without)]
+    sides = [side(label, "slow score") for label in (with_loss, without)]
+    terms = Terms(floors={"chance": 50.0})
     found = compare(sides[0], sides[1], ("with the loss", "without"), terms)
     lines.append(f"The loss raises the AUROC of |S|: {found.said}; {found}.")
     return "\n".join(lines)

@@ -267,6 +267,7 @@ def keeps_accuracy_when_calibrated(found: Records) -> Verdict:
             ("calibrated", "as released"),
             terms,
             NO_WORSE,
+            same_runs=True,
         )
     return everywhere(places)
 

@@ -14,7 +14,6 @@ from terminator.runs.against import against_number
 from terminator.runs.claims import Records, Verdict, everywhere, first_of, of_outcome
 from terminator.runs.outcomes import NOT_RUN, Outcome, Terms, sampled
 from terminator.runs.power import core_hours
-from terminator.runs.proof import compare
 
 
 def _watched(found: Records) -> dict[str, list[dict[str, Any]]]:
@@ -64,21 +63,14 @@ def scores_single_out_the_object(found: Records) -> Verdict:
     Controls beyond |Z| alone (shuffled hyper-kernels, Grad-CAM): see by_controls.
     """
     places = {}
-    terms = Terms(1.0, floors={"chance": 50.0})
     for group in _watched(found).values():
         group = [r for r in group if (_seen(r)["quantity"] == "auroc").any()]
         if group:
-            places[_named_place(group[0])] = compare(
-                sampled(group, lambda r: _auroc(r, "slow score")),
-                sampled(group, lambda r: _auroc(r, "input")),
-                ("AUROC of |S|", "of |Z| alone"),
-                terms,
+            places[_named_place(group[0])] = report.score_and_control(
+                sampled(group, lambda r: report.object_score(_seen(r), "slow score")),
+                sampled(group, lambda r: report.object_score(_seen(r), "input")),
             )
     return everywhere(places)
-
-
-def _auroc(record: Mapping[str, Any], part: str) -> float:
-    return 100 * float(report.select(_seen(record), "auroc", part, last=True)["value"].mean())
 
 
 def _named_place(record: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ from terminator.runs.outcomes import (
     Outcome,
     Sample,
     Terms,
+    count_of_seeds,
     sampled,
     values_text,
 )
@@ -110,13 +111,14 @@ def difference_table(
 ) -> pd.DataFrame:
     """variant_table with the difference to the reference (points), its 95 % interval, and what that
     says of the claim that the variant is better; of runs on one machine, all tests together at 5 %.
+    `compared` is the number of these runs, on the side that has fewer.
 
     Raises:
         ValueError: if the reference is no label, or has no runs.
     """
     found, table = family(records, reference, method), variant_table(records)
     rows = [_difference(found.outcomes.get(label)) for label in table["variant"]]
-    table = table.join(pd.DataFrame(rows, index=table.index))
+    table = table.join(pd.DataFrame(rows, index=table.index).astype({"compared": "Int64"}))
     table.loc[table["variant"] == reference, "difference"] = 0.0
     return table
 
@@ -125,10 +127,12 @@ def _difference(found: Outcome | None) -> dict[str, Any]:
     """The columns that one outcome fills; without a test the difference of the means alone."""
     if found is None:
         nothing = {"difference": math.nan, "low": math.nan, "high": math.nan, "clear": False}
-        return {**nothing, "word": "", "verdict": "", "test": "", "what would settle it": ""}
+        words = {"word": "", "verdict": "", "test": "", "what would settle it": ""}
+        return {"compared": None, **nothing, **words}
     test, both = found.test, all(found.values)
     difference = mean(found.values[0]) - mean(found.values[1]) if both else math.nan
     return {
+        "compared": min(map(len, found.values)),
         "difference": test.difference if test else difference,
         "low": test.low if test else math.nan,
         "high": test.high if test else math.nan,
@@ -138,6 +142,15 @@ def _difference(found: Outcome | None) -> dict[str, Any]:
         "test": test.kind if test else "; ".join(found.notes),
         "what would settle it": found.settles,
     }
+
+
+def seeds_compared(table: pd.DataFrame) -> str:
+    """ "n = 7 seeds on one machine": what the differences of a difference_table are of, on the side
+    that has fewer runs.
+    """
+    counts = sorted(set(table["compared"].dropna()))
+    most = count_of_seeds(counts[-1] if counts else 0)
+    return f"n = {f'{counts[0]} to ' if len(counts) > 1 else ''}{most} on one machine"
 
 
 _SAID = {
@@ -158,7 +171,7 @@ def verdict(table: pd.DataFrame, reference: Any) -> str:
         f"{len(others)} variants against the {reference} (seeds: "
         f"{', '.join(sorted({str(n) for n in table['seeds']}))}), "
         + (f"tests: {', '.join(tests)}, wrong in at most one of 20 such tables." if tests else "")
-        + ("" if tests else f"none with {SEEDS} seeds on both sides: no verdict.")
+        + ("" if tests else f"none with {SEEDS} seeds of one machine on both sides: no verdict.")
     )
     for word, said in _SAID.items():
         group = others[others["word"] == word].sort_values("difference")

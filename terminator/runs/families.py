@@ -71,7 +71,8 @@ def against_reference(
             single[label] = replace(found, notes=tuple(dict.fromkeys((*notes, *found.notes))))
     else:
         method = "one comparison"
-    return Family(method, {k: _with_note(v, variants[k], kept[k]) for k, v in single.items()})
+    elsewhere = {k: len(variants[k]) - len(kept[k]) + len(reference) - len(base) for k in single}
+    return Family(method, {k: _with_note(v, elsewhere[k]) for k, v in single.items()})
 
 
 def _machine(variants: Iterable[Sequence[Sample]], reference: Sequence[Sample]) -> str:
@@ -81,10 +82,8 @@ def _machine(variants: Iterable[Sequence[Sample]], reference: Sequence[Sample]) 
     return max(sorted(set(own)), key=lambda where: (own.count(where), everywhere.count(where)))
 
 
-def _with_note(found: Outcome, all_of: Sequence[Sample], kept: Sequence[Sample]) -> Outcome:
-    left = len(all_of) - len(kept)
-    note = left_out(left, "on other machines")
-    return replace(found, notes=(*found.notes, *note))
+def _with_note(found: Outcome, left: int) -> Outcome:
+    return replace(found, notes=(*found.notes, *left_out(left, "on other machines")))
 
 
 def _values(samples: Sequence[Sample]) -> tuple[float, ...]:

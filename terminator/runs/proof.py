@@ -46,14 +46,19 @@ def compare(
     names: tuple[str, str] = ("a", "b"),
     terms: Terms = NO_TERMS,
     claim: str = BETTER,
+    same_runs: bool = False,
 ) -> Outcome:
-    """What samples of two sides say of the claim that a is better than b, equal to it, no worse."""
+    """What samples of two sides say of the claim that a is better than b, equal to it, no worse.
+
+    Args:
+        same_runs: both sides are of the same runs, which are counted and paid for once.
+    """
     if not a or not b:
         return Outcome(NOT_RUN, names, (_values(a), _values(b)), terms)
-    hours = [mean(s.hours for s in side) for side in (a, b)]
+    hours = [mean(s.hours for s in side) / (1 + same_runs) for side in (a, b)]
     if not {s.where for s in a} & {s.where for s in b}:
         return _elsewhere(Outcome(UNDECIDED, names, (_values(a), _values(b)), terms), a, b, hours)
-    a, b, notes = comparable(a, b)
+    a, b, notes = comparable(a, b, same_runs)
     sides = (_values(a), _values(b))
     here = Outcome(UNDECIDED, names, sides, terms, notes=notes)
     if min(map(len, sides)) < SEEDS:
@@ -69,9 +74,11 @@ def compare(
 
 
 def comparable(
-    a: Sequence[Sample], b: Sequence[Sample]
+    a: Sequence[Sample], b: Sequence[Sample], same_runs: bool = False
 ) -> tuple[list[Sample], list[Sample], tuple[str, ...]]:
-    """The samples of both sides on the machine that has most, and a note on what was left out."""
+    """The samples of both sides on the machine that has most, and a note on what was left out; see
+    compare.
+    """
     groups: dict[str, tuple[list[Sample], list[Sample]]] = defaultdict(lambda: ([], []))
     for side, samples in enumerate((a, b)):
         for sample in samples:
@@ -84,7 +91,7 @@ def comparable(
 
     best = max(sorted(groups), key=much)
     left = len(a) + len(b) - sum(map(len, groups[best]))
-    note = left_out(left, "on other machines")
+    note = left_out(left // (1 + same_runs), "on other machines")
     return (*groups[best], note)
 
 

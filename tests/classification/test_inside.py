@@ -11,21 +11,26 @@ from terminator.classification.runs import CLASSIFICATION
 from terminator.runs import study as runs_study
 
 
-def made(label, seed, rows):
+def made(label, seed, rows, device="cpu, 1 threads"):
     """A run with invented observations: rows of epoch, quantity, block, part, value."""
     table = pd.DataFrame(rows, columns=["epoch", "quantity", "block", "part", "value"])
-    return {label: [SimpleNamespace(observations=table, record={"seed": seed})]}
+    record = {"seed": seed, "run_id": f"{label}-s{seed}", "device": device}
+    return {label: [SimpleNamespace(observations=table, record=record)]}
 
 
-def joined(*runs):
+def grouped(*runs):
     found = {}
     for run in runs:
         for label, group in run.items():
             found.setdefault(label, []).extend(group)
-    return report.gathered(found)
+    return found
 
 
-def scores(label, seed, score, control, kernel=0.5):
+def joined(*runs):
+    return report.gathered(grouped(*runs))
+
+
+def scores(label, seed, score, control, kernel=0.5, device="cpu, 1 threads"):
     return made(
         label,
         seed,
@@ -40,6 +45,7 @@ def scores(label, seed, score, control, kernel=0.5):
                 ("hyper-kernel", kernel),
             )
         ],
+        device,
     )
 
 
@@ -53,7 +59,7 @@ def test_gain_is_what_the_hyper_kernel_adds_after_training():
 def test_an_effect_is_told_from_chance_seed_by_seed(spread, word):
     runs = [scores("with", seed, 0.8 + spread * (seed - 1), 0.7) for seed in range(3)]
     runs += [scores("without", seed, 0.7, 0.7) for seed in range(3)]
-    text = report.score_verdict(joined(*runs), "with", "without")
+    text = report.score_verdict(grouped(*runs), "with", "without")
     assert "+10.0 points" in text.splitlines()[-1]
     assert f"The loss raises the AUROC of |S|: {word}" in text.splitlines()[-1]
     assert "AUROC of |S| 80.0 ± " in text
@@ -61,9 +67,18 @@ def test_an_effect_is_told_from_chance_seed_by_seed(spread, word):
 
 def test_one_seed_says_nothing_of_chance():
     text = report.score_verdict(
-        joined(scores("a", 0, 0.8, 0.7), scores("b", 0, 0.6, 0.7)), "a", "b"
+        grouped(scores("a", 0, 0.8, 0.7), scores("b", 0, 0.6, 0.7)), "a", "b"
     )
     assert "undecided; with the loss 80.0 against without 60.0; one seed, no verdict" in text
+
+
+def test_scores_of_different_machines_are_not_paired():
+    runs = [scores("a", seed, 0.8, 0.7, device=f"machine {seed == 2}") for seed in range(3)]
+    runs += [scores("b", seed, 0.7, 0.7, device="machine False") for seed in range(3)]
+    of_a, _, of_both = report.score_verdict(grouped(*runs), "a", "b").splitlines()
+    assert "1 run on other machines left out; 2 seeds, no verdict with fewer than 3" in of_a
+    assert "2 runs on other machines left out" in of_both or "1 run on other" in of_both
+    assert "with the loss 80.0 and 80.0 against without 70.0" in of_both
 
 
 def kernels(cosine, rms):

@@ -3,6 +3,7 @@ verdicts.
 """
 
 import math
+from statistics import mean
 
 import numpy as np
 import pandas as pd
@@ -259,6 +260,20 @@ def test_difference_table_by_hand():
     assert list(table["word"]) == ["", "does not hold", "undecided", "holds"]
     assert set(table["test"][1:]) == {"Dunnett over 3, 3 and 3 seeds"}
     assert table["verdict"]["same"].startswith("undecided (this study would have seen ")
+    assert list(table["compared"][1:]) == [3, 3, 3] and table["compared"].isna()["full"]
+    assert comparison.seeds_compared(table) == "n = 3 seeds on one machine"
+
+
+def test_runs_of_the_reference_on_other_machines_are_left_out_and_said():
+    groups = {name: [dict(run, device="here") for run in group] for name, group in GROUPS.items()}
+    groups["full"][2]["device"] = groups["same"][1]["device"] = "elsewhere"
+    table = comparison.difference_table(groups, "full").set_index("variant")
+    assert table["difference"]["better"] == pytest.approx(mean([99.0, 98.0, 97.6]) - 90.5)
+    assert "; 1 run on other machines left out" in table["test"]["better"]
+    assert "; 2 runs on other machines left out" in table["test"]["same"]
+    assert dict(table["compared"].dropna()) == {"worse": 2, "same": 2, "better": 2}
+    assert comparison.seeds_compared(table) == "n = 2 seeds on one machine"
+    assert comparison.seeds_compared(table.iloc[:0]) == "n = 0 seeds on one machine"
 
 
 def test_the_verdict_follows_the_table():
@@ -269,7 +284,7 @@ def test_the_verdict_follows_the_table():
     assert "  undecided: same (+0.50 points, " in text
     few = comparison.difference_table({name: group[:2] for name, group in GROUPS.items()}, "full")
     said = comparison.verdict(few, "full")
-    assert "none with 3 seeds on both sides: no verdict." in said
+    assert "none with 3 seeds of one machine on both sides: no verdict." in said
     assert "undecided: worse (70.00 and 71.50; 2 seeds, no verdict with fewer than 3)" in said
     assert few["sd"].isna().all()
     assert list(few["values"])[0] == "90.00 and 91.00"
