@@ -112,6 +112,7 @@ def main(argv: list[str] | None = None) -> int:
         return _run(args, commands)
     except BrokenPipeError:  # the reader of a pipe, `head` say, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # what shells say of it
     except KeyboardInterrupt:
         print(
             "interrupted; the same command, without --force, goes on from the last finished epoch",

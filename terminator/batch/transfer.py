@@ -13,7 +13,7 @@ import stat
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,8 +25,10 @@ from terminator.runs.finished import check_names
 from terminator.runs.model_files import MODEL
 from terminator.runtime import digests, locks, weights
 from terminator.runtime.paths import atomic_path, atomic_write, results_dir
+from terminator.runtime.progress import say
 from terminator.runtime.settings import ConfigError, from_dict
 
+APART = "conflicting"  # below results/, what is not taken in
 LIST = "MANIFEST.sha256"  # of an archive, as sha256sum writes it: covers the weights
 RECORD = "record.json"
 MAX_RECORD = 64 * 2**20  # bytes of a record, and of a file beside it
@@ -62,6 +64,8 @@ class FolderSource:
     def runs(self) -> Iterator[str]:
         """Folders with a record, by their paths below the source; links lead nowhere."""
         for record in sorted(self.path.rglob(RECORD)):
+            if _set_aside(record.relative_to(self.path)):
+                continue
             parts = [record, *record.parents]
             inside = parts[: parts.index(self.path)]
             if any(part.is_symlink() for part in inside):
@@ -95,7 +99,7 @@ class ArchiveSource:
     def __init__(self, path: Path):
         try:
             self._tar = tarfile.open(path)
-            self._members = {member.name: member for member in self._tar.getmembers()}
+            self._members = {_plain(member.name): member for member in self._tar.getmembers()}
         except (tarfile.TarError, OSError, EOFError) as error:
             why = " ".join(str(error).split())
             raise Refused(f"{path} cannot be read as a tar archive: {why}") from error
@@ -112,7 +116,7 @@ class ArchiveSource:
     def runs(self) -> Iterator[str]:
         """Folders with a record."""
         for name in sorted(self._members):
-            if PurePosixPath(name).name == RECORD:
+            if PurePosixPath(name).name == RECORD and not _set_aside(PurePosixPath(name)):
                 yield PurePosixPath(name).parent.as_posix()
 
     def size(self, name: str) -> int | None:
@@ -130,12 +134,25 @@ class ArchiveSource:
             return file.read()
 
 
+def _plain(name: str) -> str:
+    """./runs/a as runs/a."""
+    return name.removeprefix("./")
+
+
+def _set_aside(path: PurePath) -> bool:
+    """Whether a record in a results folder is one that its owner did not take in: see
+    _keep_apart.
+    """
+    return APART in path.parts and "runs" not in path.parts[: path.parts.index(APART)]
+
+
 def _listed(content: bytes) -> dict[str, str]:
     """{path: SHA-256} of a list that came with them."""
     try:
-        return digests.parsed(content.decode("utf8", "replace"), LIST)
+        listed = digests.parsed(content.decode("utf8", "replace"), LIST)
     except ValueError as error:
         raise Refused(str(error)) from error
+    return {_plain(name): digest for name, digest in listed.items()}
 
 
 # -- taking them in --------------------------------------------------------------------------------
@@ -158,7 +175,7 @@ def import_runs(source: Path, with_weights: bool = True) -> list[Arrived]:
         raise FileNotFoundError(f"no folder or archive at {source}")
     box = FolderSource(source.absolute()) if source.is_dir() else ArchiveSource(source)
     found, systems = [], set()
-    for folder in box.runs():
+    for folder in list(box.runs()):  # a link refuses the whole, before anything is taken
         try:
             record = _record(box, folder)
             arrived = _take(box, folder, record, with_weights)
@@ -189,11 +206,17 @@ def _record(box: Any, folder: str) -> dict[str, Any]:
     system = BY_TASK[task]
     config = from_dict(system.config, record["config"])
     data = SimpleNamespace(info=SimpleNamespace(**record["data"]))
-    expected = system.run_id(config, data, record["profile"], record.get("starts"))
-    if expected != record["run_id"]:
-        raise Refused(
-            f"its run id is {record['run_id']!r:.100}; by its settings and data it is {expected}"
-        )
+    try:
+        expected = system.run_id(config, data, record["profile"], record.get("starts"))
+        if expected != record["run_id"]:
+            raise Refused(
+                f"its run id is {record['run_id']!r:.100}; by its settings and data it is "
+                f"{expected}"
+            )
+        pd.DataFrame(record["epochs"])
+        system.index_row(record)  # what every table asks of it
+    except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise Refused(f"it lacks what a finished run says: {error!r:.200}") from error
     return record
 
 
@@ -218,7 +241,8 @@ def _take(box: Any, folder: str, record: dict[str, Any], with_weights: bool) -> 
         if with_weights:
             _weights(box, folder, place)
         _write(place, record, files)
-        (place / "checkpoint.pt").unlink(missing_ok=True)
+        if (place / MODEL).is_file():  # else weights can be had from it
+            (place / "checkpoint.pt").unlink(missing_ok=True)
         return Arrived(NEW, run)
     finally:
         lock.release()
@@ -236,7 +260,7 @@ def _keep_apart(
     run: str, record: dict[str, Any], files: Mapping[str, bytes], why: str = ""
 ) -> Arrived:
     text = json.dumps(record, sort_keys=True).encode()
-    place = results_dir() / "conflicting" / run / digests.of(text)[:12]
+    place = results_dir() / APART / run / digests.of(text)[:12]
     _write(place, record, files)
     return Arrived(CONFLICTING, run, why or "another record of this run is here, which is kept")
 
@@ -330,9 +354,12 @@ def export_runs(
             f"allowed: {', '.join(known) or 'none, there are no runs'}"
         )
     listed = {}
-    with atomic_path(target) as path, tarfile.open(path, mode) as tar:
+    with atomic_path(target) as path, tarfile.open(path, mode, dereference=True) as tar:
         for record in found:
-            folder = results_dir() / "runs" / record["experiment"] / record["run_id"]
+            folder = records.path_of(record).parent
+            if not (folder / RECORD).is_file():
+                say(f"note: {folder.name} lies in a folder of another name and is left out")
+                continue
             names = [RECORD, "metrics.csv", *record.get("files", {})]
             names += [MODEL] if with_weights else []
             for name in names:
@@ -344,7 +371,7 @@ def export_runs(
         about = tarfile.TarInfo(LIST)
         about.size = len(text)
         tar.addfile(about, io.BytesIO(text))
-    return len(found)
+    return sum(PurePosixPath(name).name == RECORD for name in listed)
 
 
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -30,13 +30,21 @@ def benchmark(args: argparse.Namespace) -> None:
         args.other_precision,
         "nothing without --compare",
     )
-    for name in CASES if args.suite else ():
-        require(
-            getattr(args, name) == CASES[name],
-            name,
-            getattr(args, name),
-            "nothing with --suite, whose rows say it themselves",
-        )
+    require(
+        bool(args.compare) or args.rounds is None,
+        "rounds",
+        args.rounds,
+        "nothing without --compare",
+    )
+    args.rounds = 3 if args.rounds is None else args.rounds
+    unused: tuple[str, ...] = ()
+    if args.suite:
+        unused, where = tuple(CASES), "--suite, whose rows say it themselves"
+    elif args.what == ["optimizer"]:
+        unused, where = ("size", "batch", "precision", "compile", "graphs"), "--what optimizer"
+    for name in unused:
+        value = getattr(args, name)
+        require(value == CASES[name], name, value, f"nothing with {where}")
     for name in ("what", "size", "batch", "precision") if args.compare else ():
         require(len(getattr(args, name)) == 1, name, getattr(args, name), "one with --compare")
     if args.suite:
@@ -138,7 +146,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
         metavar="REV",
         help="measure this revision of the repository in turns with this kit",
     )
-    parser.add_argument("--rounds", type=int, default=3, help="turns of --compare (default: 3)")
+    parser.add_argument("--rounds", type=int, help="turns of --compare (default: 3)")
     parser.add_argument(
         "--other-precision", help="precision of the other revision (default: the same)"
     )

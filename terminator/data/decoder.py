@@ -88,7 +88,9 @@ def open_picture(data: bytes, where: str) -> Image.Image:
         ValueError: if it is too large, moves, or has deeper or other pixels than the top of this
             file says.
     """
-    image, _, _ = _decoded(data, where)
+    image, raw, _ = _decoded(data, where)
+    if raw in STRETCHED and "transparency" in image.info:  # a grey value as it is in the file
+        image.info["transparency"] *= STRETCHED[raw]
     mode = "L" if image.mode in GREY else "RGB"
     if "A" in image.mode or "transparency" in image.info:  # what lies underneath was never meant
         image = image.convert("RGBA")

@@ -21,6 +21,7 @@ from terminator.data.pixels import resize_image
 from terminator.data.reading import decode_all, skipped
 from terminator.data.sources import DatasetCorrupt, RawSplits, stratified_choice
 from terminator.runtime.paths import atomic_path, cache_dir
+from terminator.runtime.text import shortened
 
 SPLIT_SEED = 0  # the 80/20 split and the order of the samples, fixed for ever
 CACHE_VERSION = 4  # raise it when decoding, splitting or notes change
@@ -167,7 +168,7 @@ def cache_file(
         key += [found.folders, found.lost]
     key += [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
     digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
-    return cache_dir() / "images" / f"{base_name(source)}-{digest}.npz"
+    return cache_dir() / "images" / f"{shortened(base_name(source))}-{digest}.npz"
 
 
 def _from_cache(path: Path) -> RawSplits | None:

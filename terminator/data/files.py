@@ -103,8 +103,8 @@ def is_source(path: Path) -> bool:
 
 def is_path(name: str) -> bool:
     """Whether a name says where to look, rather than what to look for in the data folders."""
-    path = Path(name).expanduser()
-    return path.is_absolute() or len(path.parts) > 1
+    bare = name.rstrip("/")
+    return bare in (".", "..") or bare != Path(bare).name or Path(name).expanduser().is_absolute()
 
 
 def find(name: str, folders: list[Path]) -> Path | None:

@@ -42,11 +42,12 @@ def speed_table(profile: str = "laptop") -> str:
                 row["compiled"],
                 graphs,
                 row["threads"],
-                bool(compared),
+                f"{compared['revision']} {record['rows'][1]['precision']}" if compared else "",
                 on,
             )
             against = (
-                f"{compared['ratio']:.2f} times as fast, {1 / compared['memory_ratio']:.2f} of its "
+                f"{compared['ratio']:.2f} times as fast as {medium.markdown(compared['revision'])} "
+                f"in {record['rows'][1]['precision']}, {1 / compared['memory_ratio']:.2f} of its "
                 "memory"
                 if compared
                 else ""
@@ -62,7 +63,7 @@ def speed_table(profile: str = "laptop") -> str:
             )
     head = (
         "| what | images | precision | threads | ms (quartiles) | peak memory, MiB | times the "
-        "floor, the serial one | against the plain translation | on |"
+        "floor, the serial one | against an older revision | on |"
     )
     return "\n".join([head, "|---" * 9 + "|", *(rows[key] for key in sorted(rows))])
 

@@ -244,16 +244,28 @@ def choose_parameters(notebooks, args):
 
 
 def fingerprint(notebook, parameters, source, data, results):
-    """What a run depends on: notebook, parameters, package, data folder; for readers, the records
-    as well.
+    """What a run depends on: notebook, parameters and what lies in folders that they name, package,
+    where the data are; for readers, the records and the published numbers as well.
     """
     parts = [notebook.source_hash, parameters, source, data]
+    parts += [held for name in PLACES if (held := _held(parameters.get(name)))]
     if notebook.reads_records:
-        records = filter(Path.is_file, sorted((results / "runs").rglob("record.json")))
+        published = results / "literature.csv"
+        found = [*sorted((results / "runs").rglob("record.json")), published]
+        records = filter(Path.is_file, found)
         parts += [
             [path.parent.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in records
         ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _held(place):
+    """Names, sizes and dates of the files in a folder, or of a file; nothing for no path."""
+    path = Path(place or "")
+    if not place or not path.exists():
+        return []
+    files = sorted(file for file in (path, *path.rglob("*")) if file.is_file())
+    return [[str(file), (s := file.stat()).st_size, s.st_mtime_ns] for file in files]
 
 
 def is_done(entry, mark, folder, name):

@@ -33,7 +33,7 @@ INDICES = {
 SETTING = tuple(  # columns that tell settings apart
     "profile train_images image_size setting optimizer epochs steps batch backbone rank K split "
     "task masking layers width length train_examples ways shots unlabeled channels "
-    "transformer_layers train_classes queries".split()
+    "transformer_layers queries".split()
 )
 EVIDENCE = 240  # characters of a claim's evidence that are shown; all of it stands in the card
 

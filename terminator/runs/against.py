@@ -65,7 +65,10 @@ def _by_interval(here: Outcome, number: float, hours: float, below: bool) -> Out
     design = Design(True, spread)
     kind = f"t, {count} seeds"
     low, high = difference - half, difference + half
-    test = Finding(kind, difference, low, high, math.nan, 1.0, 1.0, design)
+    beyond = difference - margin if below else -difference - margin  # where the claim is wrong
+    error = max(spread / math.sqrt(count), 1e-12)
+    p_not = min(1.0, 2 * float(stats.t.sf(beyond / error, count - 1)))
+    test = Finding(kind, difference, low, high, math.nan, 1.0, 1.0, design, p_not)
     here = replace(here, test=test, hours=(hours,))
     reached, missed = low >= -margin, high < -margin
     if below:

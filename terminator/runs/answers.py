@@ -83,10 +83,12 @@ def lines(found: Iterable[Answer]) -> str:
 
 
 def as_json(found: Iterable[Answer]) -> list[dict[str, Any]]:
-    """The same for programs: image, top (class and probability each), error (null for none)."""
+    """The same for programs: image (what is no UTF-8 in its name escaped), top (class and
+    probability each), error (null for none).
+    """
     return [
         {
-            "image": str(answer.image),
+            "image": visible(answer.image),
             "top": [{"class": name, "probability": p} for name, p in answer.top],
             "error": answer.error or None,
         }
@@ -111,18 +113,20 @@ def unread(wrong: Sequence[str], of: int) -> int:
 
 
 def tell(found: Sequence[Answer], args: argparse.Namespace) -> int:
-    """Print the answers and write them where `answer_options` ask for it; 1 if some files could not
-    be read.
+    """Write the answers where `answer_options` ask for it, and print them; 1 if some files could
+    not be read.
 
     Raises:
         ValueError: if none could.
     """
-    wrong = [answer.error for answer in found if answer.error]
-    if len(found) > 1 or not wrong:  # else it is the error itself
-        print(terminal(lines(found)))
+    wrong, written = [answer.error for answer in found if answer.error], []
     if args.csv:
-        print(f"written: {terminal(write_csv(args.csv, table(found)))}")
+        written.append(write_csv(args.csv, table(found)))
     if args.json:
         write_json(args.json, as_json(found))
-        print(f"written: {terminal(args.json)}")
+        written.append(args.json)
+    if len(found) > 1 or not wrong:  # else it is the error itself
+        print(terminal(lines(found)))
+    for path in written:
+        print(f"written: {terminal(path)}")
     return unread(wrong, len(found))

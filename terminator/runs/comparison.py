@@ -277,7 +277,7 @@ def ranking(records: Records) -> str:
         lines.append(f"{first} ahead of {second}: {found.said}; {found}")
     else:
         clear = found.test.p * pairs < LEVEL
-        word = HOLDS if clear else UNDECIDED
+        word = found.word if clear else UNDECIDED
         lines.append(f"{first} ahead of {second}: {word} (Bonferroni over {pairs} pairs); {found}")
     return "\n".join(lines)
 

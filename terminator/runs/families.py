@@ -133,10 +133,19 @@ def _dunnett(
             low=single.difference - most * error,
             high=single.difference + most * error,
             p=math.nan,
+            p_not=min(1.0, len(sides) * _two_sided(single.difference, error, freedom)),
             p_same=_same(single.difference, error, freedom, terms.margin),
             design=Design(False, spread),
         )
     return found
+
+
+def _two_sided(difference: float, error: float, freedom: int) -> float:
+    from scipy import stats
+
+    if error < 1e-9:
+        return float(abs(difference) < 1e-9)
+    return float(2 * stats.t.sf(abs(difference) / error, freedom))
 
 
 def _same(difference: float, error: float, freedom: int, margin: float | None) -> float:

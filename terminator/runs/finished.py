@@ -25,6 +25,7 @@ from terminator.runtime.settings import (
     with_places,
     without_places,
 )
+from terminator.runtime.text import shortened
 from terminator.trainer import Loop
 
 
@@ -98,7 +99,9 @@ def run_name(what: dict[str, Any], fingerprint: str, profile: str, seed: int, *n
     """
     text = json.dumps([what, fingerprint, profile], sort_keys=True)
     readable = "-".join("".join(c if c.isalnum() else "-" for c in name.lower()) for name in names)
-    return f"{readable}-{profile}-s{seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return (
+        f"{shortened(readable)}-{profile}-s{seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    )
 
 
 # -- records ---------------------------------------------------------------------------------------

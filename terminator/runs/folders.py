@@ -19,6 +19,7 @@ from terminator.runtime.progress import say
 from terminator.trainer import TrainingDiverged
 
 INDEX_WAIT_S = 60.0  # for another process that writes the same index
+AGAIN = ".again"  # beside a finished record while a forced training is to take its place
 
 
 def once(
@@ -52,8 +53,20 @@ def once(
     with _alone(folder, wait):
         if force and rank() == 0:  # not before nobody else is at it
             (folder / "checkpoint.pt").unlink(missing_ok=True)
+            (folder / AGAIN).touch()
         found = _known(folder, run, need_model, force)  # while this process waited
-        return train() if found is None else found
+        if found is None:
+            found = train()
+            if rank() == 0:
+                (folder / AGAIN).unlink(missing_ok=True)
+        return found
+
+
+def trained_again(folder: Path) -> bool:
+    """Whether a forced training has come to a checkpoint here, and so goes on in the place of the
+    record that is finished.
+    """
+    return (folder / AGAIN).is_file() and (folder / "checkpoint.pt").is_file()
 
 
 def _known(folder: Path, run: str, need_model: bool, force: bool) -> dict[str, Any] | None:
@@ -117,7 +130,7 @@ def _alone(folder: Path, wait: bool = True) -> Iterator[None]:
 
 def _find(folder: Path, need_model: bool, force: bool) -> dict[str, Any] | None:
     """The record in the folder, if it is all that is needed."""
-    if rank() > 0 or force:
+    if rank() > 0 or force or trained_again(folder):
         return None
     if need_model and not (folder / "model.safetensors").is_file():
         return None
@@ -176,10 +189,11 @@ def told(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
         if rank() == 0:
             said = {**about, "reason": str(error), "when": provenance.now(), "epochs": []}
             so_far = folder / "record.json"
-            if so_far.is_file() and finished_record(folder) is None:
+            if unfinished := so_far.is_file() and finished_record(folder) is None:
                 said["epochs"] = records.read_record(so_far)["epochs"]
-                so_far.unlink()
             records.write_json(path, said)
+            if unfinished:
+                so_far.unlink()
         raise
 
 

@@ -2,6 +2,7 @@
 page; and, if asked for, what TensorBoard shows.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,11 @@ def leave(run: Any, draw: Draw) -> Path:
         draw: plots.run_curves.run_curves, which stands above this.
 
     Returns:
-        the run's page, as it is where nothing was trained and it is there already.
+        the run's page, as it is where nothing was trained and it is there already, or where nothing
+        can be written.
     """
     path = run.folder / run_page.PAGE
-    if path.is_file() and not run.trained:
+    if not run.trained and (path.is_file() or not os.access(run.folder, os.W_OK)):
         return path
     record, results = run.record, results_dir()
     if record.get("epochs"):

@@ -89,7 +89,8 @@ class Finding(NamedTuple):
     """A test of two sides: how it was made, their difference and its interval.
 
     p: of no difference (nan where only the interval is known);  p_same, p_worse: of a difference
-    beyond the margin on any side, and below it (one-sided).
+    beyond the margin on any side, and below it (one-sided);  p_not: of the claim, two-sided, for
+    whoever makes many tests of it (nan where it is not known).
     """
 
     kind: str
@@ -100,6 +101,7 @@ class Finding(NamedTuple):
     p_same: float
     p_worse: float
     design: Design
+    p_not: float = math.nan
 
     @property
     def clear(self) -> bool:

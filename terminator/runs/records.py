@@ -8,6 +8,7 @@ with its source.
 import functools
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -190,6 +191,11 @@ def _check_form(record: Any, form: Mapping[str, tuple[type, ...]]) -> None:
             raise ValueError(
                 f"its {name} is {json.dumps(value)[:80]}; allowed: "
                 f"{' or '.join(WORDS[t] for t in types)}"
+            )
+    for name in ("experiment", "run_id"):  # folders and files are called by them
+        if not re.fullmatch(r"[\w-]+", str(record.get(name, name))):
+            raise ValueError(
+                f"its {name} is {json.dumps(record[name])[:80]}; allowed: letters, digits, - and _"
             )
 
 

@@ -31,7 +31,7 @@ def package_hash():
 
 # what a record's `dirty` speaks of
 CODE = ("terminator", "notebooks", "run_all.py", "pyproject.toml")
-PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn")
+PACKAGES = ("torch", "torchvision", "numpy", "pandas", "pillow", "scikit-learn")
 
 
 def now() -> str:

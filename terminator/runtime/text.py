@@ -31,6 +31,11 @@ _DIGITS = r"(\d[\d,]*\.?\d*|\.\d+)([eE][+-]?\d+)?( ?%)?"
 _NUMBER = re.compile(rf"[+-]?{_DIGITS}( ± {_DIGITS})?|-")
 
 
+def shortened(name: str, most: int = 150) -> str:
+    """The beginning of a name, at most so many bytes of it: file names have 255."""
+    return name.encode()[:most].decode(errors="ignore")
+
+
 def visible(text: Any, keep: str = "") -> str:
     r"""One line without control characters: each stands there as Python writes it (\n, \x1b,
     \u202e).

@@ -131,8 +131,9 @@ def test_the_same_settings_on_other_data_are_kept_apart(run, elsewhere, tiny_con
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"run_id": "../../outside"}, "by its settings and data it is"),
-        ({"experiment": "../up"}, "experiment is '../up'"),
+        ({"run_id": "../../outside"}, 'run_id is "../../outside"; allowed: letters'),
+        ({"run_id": "outside"}, "by its settings and data it is"),
+        ({"experiment": "../up"}, 'experiment is "../up"; allowed: letters'),
         ({"profile": "huge"}, "profile is 'huge'"),
         ({"seed": 5, "config": {"train": {"seed": 5}}}, "by its settings and data it is"),
         ({"config": {"train": {"unheard_of": 1}}}, "unknown setting train.unheard_of"),
@@ -140,6 +141,9 @@ def test_the_same_settings_on_other_data_are_kept_apart(run, elsewhere, tiny_con
         ({"status": "running"}, "it is not finished"),
         ({"files": {"../../x.csv": "00"}}, "said to lie at '../../x.csv'"),
         ({"files": {"observations.csv": "00"}}, "observations.csv is not what the record says"),
+        ({"provenance": {}}, "it lacks what a finished run says: KeyError('commit')"),
+        ({"results": {"released": None}}, "it lacks what a finished run says"),
+        ({"epochs": None}, "its epochs is null"),
     ],
 )
 def test_a_record_that_is_not_what_it_says_is_refused(fields, why, run, elsewhere):
@@ -147,6 +151,41 @@ def test_a_record_that_is_not_what_it_says_is_refused(fields, why, run, elsewher
     assert found.what == transfer.REFUSED
     assert why in found.why
     assert not list(results_dir().rglob("record.json"))
+
+
+def test_what_its_owner_had_set_aside_is_not_taken(run, elsewhere, tmp_path):
+    theirs = tmp_path / "theirs"
+    shutil.copytree(run.folder, theirs / "runs" / "tiny" / run.folder.name)
+    set_aside = theirs / "conflicting" / "tiny" / run.folder.name / "0123"
+    shutil.copytree(changed(run, wall_s=1e6), set_aside)
+    archive = tmp_path / "theirs.tgz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(theirs, ".")
+    for source, came in ((theirs, transfer.NEW), (archive, transfer.SAME)):
+        assert what(transfer.import_runs(source)) == [came]
+    (kept,) = records.load_records()
+    assert kept == run.record
+    assert what(transfer.import_runs(set_aside)) == [transfer.CONFLICTING]  # where it is meant
+
+
+def test_the_checkpoint_of_a_run_under_way_is_kept_without_weights(run, elsewhere):
+    place(run).mkdir(parents=True)
+    (place(run) / "checkpoint.pt").write_bytes(b"the way to the weights")
+    assert what(transfer.import_runs(elsewhere, with_weights=False)) == [transfer.NEW]
+    assert (place(run) / "checkpoint.pt").is_file()
+
+
+def test_what_is_exported_is_counted_and_never_a_link(run, tmp_path, capsys):
+    model, away = run.folder / "model.safetensors", tmp_path / "away.safetensors"
+    model.rename(away)
+    model.symlink_to(away)
+    archive = tmp_path / "a.tar"
+    assert transfer.export_runs(archive, with_weights=True) == 1
+    with tarfile.open(archive) as tar:
+        assert all(member.isfile() for member in tar.getmembers())
+    run.folder.rename(run.folder.with_name("renamed"))
+    assert transfer.export_runs(archive) == 0
+    assert "lies in a folder of another name and is left out" in capsys.readouterr().out
 
 
 def test_a_changed_digit_and_a_record_without_a_digest_are_refused(run, elsewhere):

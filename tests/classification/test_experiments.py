@@ -167,6 +167,13 @@ def test_a_forced_training_that_stops_loses_no_finished_record(tiny_config, tiny
         CLASSIFICATION.run(config, "images", "laptop", data=tiny_data(), force=True)
     assert records.load_records() == [done.record]
     assert records.load_records(status="running") == []
+    kept = torch.load(done.folder / "checkpoint.pt", weights_only=False)
+    again = CLASSIFICATION.run(config, "images", "laptop", data=tiny_data())  # goes on from there
+    assert again.trained
+    assert again.record["stretches"][0]["epochs"] == [1, len(kept["rows"])]
+    assert again.record["started"] != done.record["started"] or again.record != done.record
+    assert not CLASSIFICATION.run(config, "images", "laptop", data=tiny_data()).trained
+    assert not (done.folder / "checkpoint.pt").exists()
 
 
 def test_a_run_that_diverged_leaves_no_record(tiny_config, tiny_data):

@@ -1,6 +1,8 @@
 """Files in, answers out: folders, tables, files that cannot be read, slow scores, other models."""
 
+import argparse
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from terminator.__main__ import main
 from terminator.classification.predict import answers, load_predictor, predict_files, show_scores
 from terminator.data.reading import picture_files
 from terminator.runs import records
-from terminator.runs.answers import Answer, lines, table
+from terminator.runs.answers import Answer, lines, table, tell
 from terminator.runs.model_files import USES, OtherSystem, model_file
 from terminator.runs.outputs import check_files, check_folders
 from terminator.runtime import weights
@@ -143,6 +145,34 @@ def test_pictures_with_their_slow_scores(trained, call, photos, tmp_path):
         red, blue = pixels[..., 0], pixels[..., 2]
         assert (red - blue > 60).any()
         assert (blue - red > 60).any()
+
+
+def test_answers_are_written_before_they_are_told_and_whatever_files_are_called(tmp_path, capsys):
+    odd = Path(os.fsdecode(b"caf\xe9.png"))
+    found = [Answer(odd, (("cat", 0.9), ("dog", 0.1))), Answer(Path("b.png"), (("dog", 1.0),))]
+    args = argparse.Namespace(csv=tmp_path / "a.csv", json=tmp_path / "a.json")
+    assert tell(found, args) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f"written: {args.csv}",
+        f"written: {args.json}",
+    ]
+    assert json.loads(args.json.read_text())[0]["image"] == r"caf\xe9.png"
+    for file in (args.csv, args.json):
+        file.unlink()
+
+    class Closed:
+        def write(self, text):
+            raise BrokenPipeError
+
+        def flush(self):
+            pass
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdout", Closed())
+        with pytest.raises(BrokenPipeError):
+            tell(found, args)
+    assert args.csv.is_file()
+    assert args.json.is_file()
 
 
 def test_pictures_are_not_overwritten_by_their_answers(trained, call, photos, tmp_path):

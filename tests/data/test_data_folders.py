@@ -13,8 +13,10 @@ import torch
 from data_files import class_files, encode, own_places, pack, pixels_of, write
 from PIL import Image, ImageFile
 
-from terminator.data import DatasetCorrupt, load
+from terminator.data import DatasetCorrupt, files, load
 from terminator.data.decoding import cache_file
+from terminator.runs import finished
+from terminator.runtime.paths import cache_dir
 
 __all__ = ["own_places"]  # a fixture that every test here uses
 ARCHIVES = ["set.tar", "set.tar.gz", "set.tar.xz", "set.zip"]
@@ -58,6 +60,25 @@ def test_an_archive_is_the_same_data_as_the_folder(tmp_path, archive, top):
     assert data.info.fingerprint == folder.info.fingerprint
     assert (data.info.name, data.info.classes, data.info.notes) == ("set", folder.info.classes, ())
     assert load(archive, data_dir=tmp_path).info == data.info == load(str(tmp_path / archive)).info
+
+
+def test_a_path_is_looked_for_where_it_leads():
+    """A name is looked for in the data folders."""
+    for name in (".", "..", "./mine", "../mine", "a/b", "/a", "~/a"):
+        assert files.is_path(name), name
+    for name in ("mine", "mine.zip", "mine/", ".mine", ""):
+        assert not files.is_path(name), name
+
+
+def test_names_of_any_length_are_kept_in_the_cache(tmp_path):
+    source = tmp_path / ("\u732b" * 80)  # 240 bytes
+    write(source, class_files())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first = load(str(source), image_size=8)
+    assert list((cache_dir() / "images").glob("*.npz"))
+    assert load(str(source), image_size=8).info == first.info
+    assert len(finished.run_name({}, "f", "smoke", 0, source.name, "x" * 200).encode()) < 190
 
 
 def test_the_order_is_mixed_fixed_and_complete(tmp_path):

@@ -346,6 +346,18 @@ def test_transparent_pixels_are_white_for_every_reader(tmp_path, content):
     assert np.array_equal(stored, pixels)
 
 
+@pytest.mark.parametrize("depth", [2, 4, 8])
+def test_a_transparent_grey_is_white_at_every_depth(tmp_path, depth):
+    """The PNG says which grey is transparent as it lies in the file, unspread."""
+    value = struct.pack(">H", 2)
+    chunk = b"tRNS" + value
+    data = png(depth, 0, 1, (2,))
+    at = data.index(b"IDAT") - 4
+    added = struct.pack(">I", len(value)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    picture = read_photograph(write(tmp_path, {"x.png": data[:at] + added + data[at:]}) / "x.png")
+    assert picture.convert("RGB").getpixel((0, 0)) == WHITE
+
+
 # -- orientation -----------------------------------------------------------------------------------
 
 

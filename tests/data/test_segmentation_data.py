@@ -114,6 +114,12 @@ def test_camvid_from_folder_and_archive(tmp_path, kind, top):
     assert np.array_equal(batch.labels[0], np.where(expected == 11, IGNORE, expected))
 
 
+def test_camvid_is_found_beside_a_folder_that_only_begins_so(tmp_path):
+    write(tmp_path / "camvid-results", {"notes/a.txt": b"mine"})
+    pack(tmp_path / "camvid.zip", camvid_files(), "")
+    assert load_segmentation("camvid", data_dir=tmp_path).info.sizes["train"] == 6
+
+
 def test_pictures_of_ones_own_are_not_called_camvid(tmp_path):
     write(tmp_path / "alleys", camvid_files())
     info = load_segmentation(str(tmp_path / "alleys")).info

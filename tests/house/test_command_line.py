@@ -144,6 +144,11 @@ def test_configuration_of_a_command_line():
             "batch is [8, 16]; allowed: one with --compare",
         ),
         (["benchmark", "--other-precision", "bf16"], "allowed: nothing without --compare"),
+        (["benchmark", "--rounds", "2"], "rounds is 2; allowed: nothing without --compare"),
+        (
+            ["benchmark", "--what", "optimizer", "--precision", "bf16"],
+            "precision is ['bf16']; allowed: nothing with --what optimizer",
+        ),
         (["benchmark", "--threads", "0"], "threads is 0; allowed: an integer of at least 1"),
         (
             ["benchmark", "--compare", "HEAD", "--rounds", "0"],

@@ -121,7 +121,8 @@ def test_a_record_of_data_that_other_libraries_read_is_evidence_still(
     config = tiny_config(train={"epochs": 1})
     done = CLASSIFICATION.run(config, "images", "laptop", data=tiny_data())
     other = tiny_data()
-    other = dataclasses.replace(other, info=dataclasses.replace(other.info, fingerprint="resized"))
+    bits = {"fingerprint": "resized", "mean": tuple(m + 1e-5 for m in other.info.mean)}
+    other = dataclasses.replace(other, info=dataclasses.replace(other.info, **bits))
     again = CLASSIFICATION.run(config, "images", "laptop", data=other)
     assert again.trained  # by the same libraries: the data are others
     shutil.rmtree(again.folder)
@@ -136,9 +137,11 @@ def test_a_record_of_data_that_other_libraries_read_is_evidence_still(
     elsewhere = {"data": other, "folder": tmp_path / "asked for"}
     assert CLASSIFICATION.run(config, "images", "laptop", **elsewhere).folder == elsewhere["folder"]
     assert CLASSIFICATION.run(config, "images", "laptop", data=other, need_model=True).trained
-    changed = {"fingerprint": "less", "train_size": 31}
-    less = dataclasses.replace(other, info=dataclasses.replace(other.info, **changed))
-    assert CLASSIFICATION.run(config, "images", "laptop", data=less).trained
+    brighter = tuple(m + 0.01 for m in other.info.mean)
+    for changed in ({"train_size": 31}, {"mean": brighter}):
+        info = dataclasses.replace(other.info, fingerprint=f"{changed}", **changed)
+        unlike = dataclasses.replace(other, info=info)
+        assert CLASSIFICATION.run(config, "images", "laptop", data=unlike).trained
     own = CLASSIFICATION.run(config, "cli", "laptop", data=tiny_data())
     own = CLASSIFICATION.run(config, "cli", "laptop", data=other)
     assert own.trained  # a reader's own pictures may have changed

@@ -10,6 +10,7 @@ from statsmodels.stats.power import TTestIndPower, TTestPower
 
 from terminator.runs import families, outcomes, power, proof
 from terminator.runs.against import against_number
+from terminator.runs.claims import everywhere
 from terminator.runs.outcomes import (
     EQUAL,
     HOLDS,
@@ -23,6 +24,7 @@ from terminator.runs.outcomes import (
     Terms,
 )
 
+LEVEL = power.LEVEL
 MACHINE = "a processor, 1 threads, float32"
 
 
@@ -183,6 +185,39 @@ def test_a_number_is_compared_with_our_interval():
     assert word(99.1, 99.2, 99.3, below=True) == NOT
 
 
+def test_a_claim_of_many_places_is_refuted_by_what_no_chance_among_them_explains():
+    """One of eight places may lie beyond its interval by chance; p is of the claim, that is."""
+
+    def place(*values):
+        return proof.compare(
+            samples(*values), samples(90.0, 90.1, 90.05, 89.95), ("a", "b"), Terms(0.5), NO_WORSE
+        )
+
+    barely, surely = place(89.3, 89.5, 89.2, 89.25), place(80.0, 80.1, 80.05, 79.9)
+    assert (barely.word, surely.word) == (NOT, NOT)
+    assert barely.test.p < 1e-2 < LEVEL / 4 < barely.test.p_not < LEVEL
+    fine = {f"place {i}": place(90.0, 90.1, 90.05, 89.96) for i in range(7)}
+    assert everywhere({"one": barely}).word == NOT
+    assert everywhere(fine | {"one": barely}).word == UNDECIDED
+    assert everywhere(fine | {"one": surely}).word == NOT
+    number = against_number(samples(94.0, 94.2, 94.4), 95.0, ("ours", "theirs"), Terms(0.2))
+    assert number.word == NOT
+    expected = stats.ttest_1samp([94.0, 94.2, 94.4], 94.8).pvalue
+    assert number.test.p_not == pytest.approx(expected)
+    below = against_number(samples(94.0, 94.2, 94.4), 93.3, ("a", "b"), Terms(0.2), below=True)
+    assert (below.word, below.test.p_not) == (NOT, pytest.approx(0.0257, abs=1e-3))
+
+
+def test_the_same_runs_are_counted_and_paid_for_once():
+    other = "another, 1 threads, float32"
+    a = samples(90, 91, 92.5, 90.2) + samples(80, first=9, where=other)
+    b = samples(90.1, 91.3, 92, 90.9) + samples(81, first=9, where=other)
+    apart, same = proof.compare(a, b), proof.compare(a, b, same_runs=True)
+    assert "2 runs on other machines left out" in str(apart)
+    assert "1 run on other machines left out" in str(same)
+    assert sum(same.hours) == sum(apart.hours) / 2
+
+
 # -- power -----------------------------------------------------------------------------------------
 
 
@@ -244,6 +279,8 @@ def test_many_against_one_reference_by_dunnett():
     words = {name: outcome.word for name, outcome in found.outcomes.items()}
     assert words == {"same": UNDECIDED, "better": HOLDS, "worse": NOT}
     assert "Dunnett over 3, 5 and 6 seeds" in str(found.outcomes["same"])
+    for outcome, p in zip(found.outcomes.values(), expected.pvalue, strict=True):
+        assert p - 1e-3 <= outcome.test.p_not <= 3 * p + 1e-3  # Bonferroni's bound on Dunnett's
 
 
 def test_many_of_unlike_spread_by_holm():

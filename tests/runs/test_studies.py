@@ -260,7 +260,8 @@ def test_difference_table_by_hand():
     assert list(table["word"]) == ["", "does not hold", "undecided", "holds"]
     assert set(table["test"][1:]) == {"Dunnett over 3, 3 and 3 seeds"}
     assert table["verdict"]["same"].startswith("undecided (this study would have seen ")
-    assert list(table["compared"][1:]) == [3, 3, 3] and table["compared"].isna()["full"]
+    assert list(table["compared"][1:]) == [3, 3, 3]
+    assert table["compared"].isna()["full"]
     assert comparison.seeds_compared(table) == "n = 3 seeds on one machine"
 
 
@@ -334,6 +335,10 @@ def test_the_ranking_says_when_it_may_be_chance():
     assert "better ahead of same: holds (Bonferroni over 1 pairs)" in comparison.ranking(two)
     close = {"x": records_of(90.0, 94.0, 92.0), "y": records_of(91.0, 94.0, 92.5)}
     assert "y ahead of x: undecided (this study would have" in comparison.ranking(close)
+    ahead = {"a": records_of(90.0, 90.1, 90.2), "b": records_of(85.0, 85.1, 85.3)}
+    ahead["b"] += [dict(run, device="elsewhere") for run in records_of(99.0, 99.0, 99.0, 99.0)]
+    said = comparison.ranking(ahead)  # the order is of all runs, the test of one machine
+    assert "b ahead of a: does not hold (Bonferroni over 1 pairs); b 85.1 ± 0.2 against" in said
     one = comparison.ranking({"x": [record(1.0)], "y": [record(2.0)]})
     assert one.endswith("one seed, no verdict with fewer than 3")
 

@@ -11,7 +11,7 @@ import io
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -169,10 +169,18 @@ def _find_camvid(name: str, places: list[Path]) -> Path:
             f"data.name is {name!r}; allowed: context, shapes, camvid, voc2012, or the path of a "
             f"folder or archive {CAMVID_LAYOUT}"
         )
-    for place in places:
-        for found in files.entries(place):
-            if found.name.lower().startswith("camvid") and files.is_source(found):
-                return found
+    found = [
+        path
+        for place in places
+        for path in files.entries(place)
+        if path.name.lower().startswith("camvid") and files.is_source(path)
+    ]
+    for path in found if len(found) > 1 else ():  # one of them may be anything
+        with suppress(ValueError):
+            _camvid_pairs(files.list_files(path), path)
+            return path
+    if found:
+        return found[0]
     raise DatasetNotFound(
         f"camvid was not found. Tried: {tried(places)}. Put CamVid there as a folder or archive "
         f"whose name begins with camvid: {CAMVID_LAYOUT}"
