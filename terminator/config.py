@@ -320,6 +320,14 @@ class OptimizerConfig:
         )
         for name in ("l2_reg", "momentum", "weight_decay"):
             require(getattr(self, name) >= 0, f"optimizer.{name}", getattr(self, name), "0 or more")
+        for name, takers in (("momentum", ("SGD",)), ("weight_decay", ("AdamW", "SGD", "Lion"))):
+            value, standard = getattr(self, name), getattr(OptimizerConfig, name)
+            require(
+                value == standard or self.name in takers,
+                f"optimizer.{name}",
+                value,
+                f"{standard:g}, for optimizer.name={self.name}",
+            )
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ class Connectable(nn.Module):
             block.rgu_fast = block.rgu_fast if network is None else network
         try:
             self.start()
-        except ValueError:
+        except BaseException:
             for block, (slow, fast) in zip(self.blocks, own, strict=True):
                 block.slow_net, block.rgu_fast = slow, fast
             raise
@@ -125,7 +125,7 @@ class Connectable(nn.Module):
                         f"the fast network gives {given} for {tuple(z.shape)}; allowed: the same "
                         "shape"
                     )
-            except (ValueError, RuntimeError, TypeError) as error:
+            except (ValueError, RuntimeError, TypeError, LookupError, AttributeError) as error:
                 problems.append(f"block {i + 1}: {error}")
         if problems:
             raise ValueError("the connected networks do not fit:\n  " + "\n  ".join(problems))
@@ -178,6 +178,8 @@ class Terminator(Connectable):
             config,
             "a ModelConfig, or single settings: Terminator(size=8)",
         )
+        if config is not None and "size" in changes:  # a new network, which knows no other size
+            changes = {"trained_size": None, **changes}
         config = from_dict(ModelConfig, changes) if config is None else _changed(config, changes)
         self.config = config = config.resolved()
         sizes = config.sizes
@@ -222,13 +224,21 @@ class Terminator(Connectable):
             raise ValueError(
                 f"the input is {what}; allowed: a tensor of floating-point numbers, normalised"
             )
-        if x.dtype is not own and not torch.is_autocast_enabled(x.device.type):
+        kind = x.device.type
+        if own not in (torch.float32, torch.float64) or (
+            torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) is torch.float16
+        ):  # phases of 10^5 radians, sums over all positions
+            raise ValueError(
+                f"the weights are {own}, or autocast is to float16; allowed: weights of float32 or "
+                "float64, and torch.autocast to bfloat16"
+            )
+        if x.dtype is not own and not torch.is_autocast_enabled(kind):
             raise ValueError(
                 f"the input is {x.dtype}, the weights are {own}; allowed: the same (x.to({own})), "
                 "or torch.autocast"
             )
         expected = (c.in_channels, *[c.size] * c.dimensions)
-        if x.ndim != c.dimensions + 2 or tuple(x.shape[1:]) != expected:
+        if x.ndim != c.dimensions + 2 or tuple(x.shape[1:]) != expected or not len(x):
             hint = ""
             if x.ndim == 4 and x.shape[-1] != x.shape[-2]:
                 hint = (

@@ -14,7 +14,7 @@ from terminator import hyperzzw
 from terminator.config import ModelConfig
 from terminator.layers import Pointwise, concatenated_map, gated_map, mean_over, named
 from terminator.mixers.registry import MAP_MIXERS
-from terminator.slow_net import LocalSlowNet, SlowNet, resample
+from terminator.slow_net import LocalSlowNet, SlowNet, resize
 from terminator.standardization import (
     BatchStandardization,
     InstanceStandardization,
@@ -51,7 +51,7 @@ class RGU(nn.Module):
 
     def at_size(self, size: int) -> None:
         """Interpolate the bias map to `size` positions per axis, in place."""
-        self.bias_map = nn.Parameter(resample(self.bias_map.detach(), size))
+        resize(self, size)
 
 
 class HyperChannelInteraction(nn.Module):

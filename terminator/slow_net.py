@@ -9,6 +9,7 @@ Golden: terminator_slow_net_global, _channel, _local.
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -66,26 +67,46 @@ class KeepsKernel(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # the state of parameters and kernel, and the kernel
-        self._kept: tuple[list, Tensor] | None = None
+        # what it was made of, and it itself: tensors, and how often each had been written to
+        self._kept: tuple[list[Tensor], list[int]] | None = None
 
     def kept(self, make: Callable[[], Tensor]) -> Tensor:
         """What `make` computes; without gradients, in evaluation, only once for the same
         parameters.
 
-        It runs in the network's own type: phases of 10^5 radians need all of float32.
+        It runs in the network's own type: phases of 10^5 radians need all of float32. Who writes to
+        a parameter's `data`, which torch does not count, is noticed at the next `train()` or
+        `eval()`, or says so (forget_kernels).
         """
         kind = next(self.parameters()).device.type
         with torch.autocast(kind, enabled=False):
             if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
+                self._kept = None
                 return make()
-            state = [(t.data_ptr(), t._version) for t in (*self.parameters(), *self.buffers())]
-            if self._kept is None or self._kept[0] != [*state, self._kept[1]._version]:
+            of = [*self.parameters(), *self.buffers()]
+            if any(t.is_inference() for t in of):  # of which torch counts nothing
+                return make()
+            if self._kept is None or not self._is_of(of):
                 # whose tensors would not notice a change in place
                 with torch.inference_mode(False):
-                    kernel = make().detach()
-                self._kept = [*state, kernel._version], kernel
-            return self._kept[1]
+                    of.append(make().detach())
+                self._kept = of, [t._version for t in of]
+            return self._kept[0][-1]
+
+    def _is_of(self, of: list[Tensor]) -> bool:
+        """Whether what is kept was made of these tensors, and none has been written to since."""
+        assert self._kept is not None
+        tensors, versions = self._kept
+        return (
+            len(tensors) == len(of) + 1
+            and all(a is b for a, b in zip(tensors, of, strict=False))
+            and versions == [t._version for t in tensors]
+        )
+
+    def train(self, mode: bool = True) -> Self:
+        """As of every module; what was kept is forgotten."""
+        self._kept = None
+        return super().train(mode)
 
 
 class SlowNet(KeepsKernel):
@@ -148,7 +169,7 @@ class SlowNet(KeepsKernel):
         """Sample the coordinates anew, `size` per axis, and interpolate the bias map, in place."""
         dimensions = self.coords.shape[1]
         self.coords = coordinates(dimensions, size).to(self.coords)
-        self.bias_map = nn.Parameter(resample(self.bias_map.detach(), size))
+        resize(self, size)
 
 
 def forget_kernels(model: nn.Module) -> None:
@@ -167,6 +188,12 @@ def resample(bias_map: Tensor, size: int) -> Tensor:
     dimensions = bias_map.ndim - 2
     mode = "linear" if dimensions == 1 else "bilinear"
     return F.interpolate(bias_map, size=[size] * dimensions, mode=mode, align_corners=True)
+
+
+def resize(module: nn.Module, size: int) -> None:
+    """Interpolate a module's bias map to `size` positions per axis, in place."""
+    own: Tensor = module.bias_map  # type: ignore[assignment]
+    module.bias_map = nn.Parameter(resample(own.detach(), size), own.requires_grad)
 
 
 class SRenormalization(nn.Module):

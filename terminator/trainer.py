@@ -234,6 +234,7 @@ class Loop(Generic[C]):
                         self._pace.step(epoch, epochs, step, steps, loss)
                 progress.update()
                 if step + 1 < steps and self._checkpoints.is_due(step):
+                    self._check(totals["loss"], epoch, step, lr)  # never weights that diverged
                     seconds = before + time.perf_counter() - started
                     self._save(rows, moment(step + 1, totals, seconds, generator))
         seconds = before + time.perf_counter() - started

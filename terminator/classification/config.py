@@ -30,6 +30,7 @@ NETWORKS = {
     "host": (),
     "cnn": (),
 }
+OBSERVED = ("terminator", "resnet18")  # of networks, those that can be looked into while they train
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ class TrainConfig(Training):
     slow_neural_loss: float = 1.0  # weight of the slow neural loss; 0: without
     slow_neural_loss_form: str = "kernel"  # of the slow neural loss: kernel, or channel_sum
     # measure features, slow scores and hyper-kernels of test images after every epoch
-    observe: bool = False
+    observe: bool = False  # of OBSERVED networks
 
     def __post_init__(self) -> None:
         require(
@@ -260,3 +261,9 @@ class Config(Experiment):
             model = dataclasses.replace(self.model, local_context_init=start)
             object.__setattr__(self, "model", model)
         self.network.check_model(self.model)
+        require(
+            not self.train.observe or self.network.name in OBSERVED,
+            "train.observe",
+            self.train.observe,
+            f"False, for network.name={self.network.name}; {', '.join(OBSERVED)} can be observed",
+        )

@@ -206,11 +206,13 @@ def object_scores(
     for start in range(0, len(x), batch):
         mask = inked[start : start + batch]
         use = mask.flatten(1).any(1)
+        if not use.any():
+            continue
         for way, maps in maps_of(x[start : start + batch], start).items():
             scores, dense = per_image([values[use] for values in maps], mask[use])
             of_way = found.setdefault(way, {"auroc": [], "concentration": []})
             of_way["auroc"] += [round(score, 2) for score in scores]
-            of_way["concentration"].append(dense)
+            of_way["concentration"] += [dense] * len(scores)
     for of in found.values():
         of["concentration"] = sum(of["concentration"]) / len(of["concentration"])
     return found

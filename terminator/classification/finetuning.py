@@ -77,15 +77,16 @@ def both_ways(
         SCRATCH: {"model": network},
         f"from {name}": {"pretrained": {"load": True, "filename": name}},
     }
-    dataset = {**form, **changes.pop("dataset", {})}
-    train = changes.pop("train", {})
+
+    def settings(way: dict[str, Any], seed: int) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for given in ({"dataset": form}, changes, way, {"train": {"seed": seed}}):
+            for group, values in given.items():
+                merged[group] = {**merged.get(group, {}), **values}
+        return merged
+
     return {
-        label: [
-            own_images(
-                folder, profile, dataset=dataset, train={**train, "seed": seed}, **way, **changes
-            )
-            for seed in seeds
-        ]
+        label: [own_images(folder, profile, **settings(way, seed)) for seed in seeds]
         for label, way in ways.items()
     }
 

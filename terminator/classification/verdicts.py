@@ -1,5 +1,6 @@
 """Verdicts on claims about classification, from records: functions that make `Claim.verdict`."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from statistics import mean
@@ -122,6 +123,14 @@ def by_setting(runs: Records) -> dict[str, list[dict[str, Any]]]:
     return groups
 
 
+def put(places: dict[str, Outcome], at: str, found: Outcome, of: Mapping[str, Any]) -> None:
+    """Add the outcome of a run's setting at a place; where another setting has that place already,
+    in what a place does not say (precision, say), under its own name.
+    """
+    setting = hashlib.sha256(CLASSIFICATION.setting(dict(of)).encode()).hexdigest()[:6]
+    places[f"{at}, setting {setting}" if at in places else at] = found
+
+
 # -- parts and settings ----------------------------------------------------------------------------
 
 
@@ -137,7 +146,7 @@ def better_with(key: str, value: Any, other: Any) -> Callable[[Records], Verdict
     """
 
     def verdict(found: Records) -> Verdict:
-        places: dict[str, Outcome] = {}
+        places = _in_ablations(found, key, value, other)
         groups: dict[str, tuple[list, list]] = {}
         where: dict[str, str] = {}
         for r in found:
@@ -151,8 +160,8 @@ def better_with(key: str, value: Any, other: Any) -> Callable[[Records], Verdict
         for same, sides in groups.items():
             if all(sides):
                 names = (_named(key, value), _named(key, other))
-                places[where[same]] = _compared(sides, names)
-        return everywhere(_in_ablations(found, key, value, other) | places)
+                put(places, where[same], _compared(sides, names), sides[0][0])
+        return everywhere(places)
 
     return verdict
 
@@ -257,11 +266,11 @@ def keeps_accuracy_when_calibrated(found: Records) -> Verdict:
     table's settings, run by run.
     """
     runs = [r for r in found if r["experiment"] == "images" and "calibrated" in r["results"]]
-    places = {}
+    places: dict[str, Outcome] = {}
     for group in by_setting(runs).values():
         first = accuracy_terms(group[0])
         terms = Terms(CLOSE, CLOSE, first.floors, ceiling=None, digits=2)
-        places[place_of(group[0])] = compare(
+        outcome = compare(
             sampled(group, lambda r: accuracy_of(r, "calibrated")),
             sampled(group, accuracy_of),
             ("calibrated", "as released"),
@@ -269,6 +278,7 @@ def keeps_accuracy_when_calibrated(found: Records) -> Verdict:
             NO_WORSE,
             same_runs=True,
         )
+        put(places, place_of(group[0]), outcome, group[0])
     return everywhere(places)
 
 

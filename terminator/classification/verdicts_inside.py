@@ -8,7 +8,7 @@ import pandas as pd
 
 from terminator.classification import control_study, report, studies
 from terminator.classification.runs import CLASSIFICATION
-from terminator.classification.verdicts import by_setting, place_of
+from terminator.classification.verdicts import by_setting, place_of, put
 from terminator.runs import observations
 from terminator.runs.against import against_number
 from terminator.runs.claims import Records, Verdict, everywhere, first_of, of_outcome
@@ -41,14 +41,12 @@ def features_keep_mean_zero(found: Records) -> Verdict:
     """
     terms = Terms(None, report.ZERO, ceiling=None, unit="deviations", digits=2)
     names = ("largest |mean| of an output", "the bound")
-    return everywhere(
-        {
-            _named_place(group[0]): against_number(
-                sampled(group, _largest_mean), report.ZERO, names, terms, below=True
-            )
-            for group in _watched(found).values()
-        }
-    )
+    places: dict[str, Outcome] = {}
+    for group in _watched(found).values():
+        means = sampled(group, _largest_mean)
+        outcome = against_number(means, report.ZERO, names, terms, below=True)
+        put(places, _named_place(group[0]), outcome, group[0])
+    return everywhere(places)
 
 
 def _largest_mean(record: Mapping[str, Any]) -> float:
@@ -62,14 +60,15 @@ def scores_single_out_the_object(found: Records) -> Verdict:
     By AUROC (%), mean over blocks, after the last epoch, where a training says what the object is.
     Controls beyond |Z| alone (shuffled hyper-kernels, Grad-CAM): see by_controls.
     """
-    places = {}
+    places: dict[str, Outcome] = {}
     for group in _watched(found).values():
         group = [r for r in group if (_seen(r)["quantity"] == "auroc").any()]
         if group:
-            places[_named_place(group[0])] = report.score_and_control(
+            outcome = report.score_and_control(
                 sampled(group, lambda r: report.object_score(_seen(r), "slow score")),
                 sampled(group, lambda r: report.object_score(_seen(r), "input")),
             )
+            put(places, _named_place(group[0]), outcome, group[0])
     return everywhere(places)
 
 

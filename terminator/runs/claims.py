@@ -113,7 +113,7 @@ def everywhere(places: Mapping[str, Outcome]) -> Verdict:
 
 def _surely(found: Outcome, places: int) -> bool:
     """Whether a refutation stands when so many places are looked at."""
-    return found.test is not None and not found.test.p_not * places >= LEVEL
+    return found.test is not None and found.test.p_not * places < LEVEL
 
 
 # -- of measurements -------------------------------------------------------------------------------

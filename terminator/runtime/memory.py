@@ -1,6 +1,7 @@
 """Memory: freed pieces are kept for the next step, and what goes to a GPU goes without a wait."""
 
 import ctypes
+import sys
 
 import torch
 from torch import Tensor
@@ -24,6 +25,8 @@ def keep_freed_memory() -> None:
     the system fills new pages with zeros, which takes longer than many of the operations that write
     to them afterwards. The process does not give memory back any more until it ends.
     """
+    if sys.platform == "win32":
+        return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_MMAP_MAX, 0)

@@ -40,6 +40,9 @@ class Classifiers(Kind):
     def about(self, data: ImageData) -> dict[str, Any]:
         return {"data": {key: getattr(data.info, key) for key in OF_MODEL_FILES}}
 
+    def as_known(self, model: nn.Module, data: ImageData) -> ImageData:
+        return data.normalised_as(getattr(model, "info", {}).get("data", {}))
+
     def settle(
         self, model: nn.Module, config: Config, data: ImageData
     ) -> tuple[nn.Module, dict[str, dict[str, Any]]]:

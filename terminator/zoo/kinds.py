@@ -70,6 +70,10 @@ class Kind(ABC):
         """What the file says of the data, so that the model can be used without them."""
         return {"data": {"title": data.info.title}}
 
+    def as_known(self, model: nn.Module, data: Any) -> Any:
+        """The data as the model was trained on them: normalised as another model had been, say."""
+        return data
+
     def settle(
         self, model: nn.Module, config: Any, data: Any
     ) -> tuple[nn.Module, dict[str, dict[str, Any]]]:

@@ -139,6 +139,7 @@ def make(
             f"(their fingerprint begins with {data.info.fingerprint[:12]}, not with "
             f"{source.fingerprint[:12]}); allowed: the same data, see --data-dir"
         )
+    data = kind.as_known(source.model, data)
     measured = data if test_images is None else kind.some(data, test_images)
     with tempfile.TemporaryDirectory() as folder:
         draft, file = Path(folder) / "draft.safetensors", Path(folder) / f"{name}.safetensors"

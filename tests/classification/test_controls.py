@@ -81,6 +81,22 @@ def test_images_are_scored_one_by_one():
     assert controls.per_image([right, wrong], inked)[0] == [100.0, 50.0]
 
 
+def test_images_without_an_object_count_nowhere():
+    """Nor does a batch of such; a batch counts as many times as it has images with one."""
+    inked = torch.zeros(5, 4, 4, dtype=torch.bool)
+    inked[:3, 1:3, 1:3] = True  # batches of two: 2, 1 and none
+    x = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+
+    def maps_of(batch, start):
+        return {"way": [batch[:, 0]]}
+
+    (found,) = controls.object_scores(maps_of, x, inked, 2).values()
+    (whole,) = controls.object_scores(maps_of, x[:3], inked[:3], 3).values()
+    assert found["auroc"] == whole["auroc"]
+    assert found["concentration"] == pytest.approx(whole["concentration"], rel=1e-5)
+    assert controls.object_scores(maps_of, x[3:], inked[3:], 2) == {}
+
+
 def test_the_bootstrap_draws_images_and_seeds():
     noise = torch.randn(5, 200, generator=torch.Generator().manual_seed(0))
     low, high = controls.bootstrap_interval((noise + 1).tolist())

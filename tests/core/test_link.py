@@ -187,6 +187,20 @@ def parts(model):
     )
 
 
+class Broken(nn.Module):
+    def forward(self, coords):
+        return coords.mean(7)
+
+
+def test_networks_that_cannot_be_connected_are_not(tiny_model):
+    model = tiny_model()
+    own = model.blocks[0].slow_net
+    with pytest.raises(ValueError, match="do not fit:\n  block 1: Dimension out of range"):
+        model.connect([Broken(), *[None] * (len(model.blocks) - 1)])
+    assert model.blocks[0].slow_net is own
+    assert not model.is_connected
+
+
 def test_terminator_takes_slow_and_fast_networks_and_trains_them(tiny_model):
     model = tiny_model()
     images, before = torch.randn(6, 3, 8, 8), tiny_model()(torch.zeros(6, 3, 8, 8)).shape

@@ -355,6 +355,7 @@ def test_impossible_settings_name_argument_value_and_what_is_allowed(changes, wo
         ((2, 1, 8, 8), ["(2, 1, 8, 8)", "(N, 3, 8, 8)"]),
         ((3, 8, 8), ["(3, 8, 8)", "(N, 3, 8, 8)"]),
         ((2, 3, 64), ["(2, 3, 64)", "(N, 3, 8, 8)"]),
+        ((0, 3, 8, 8), ["(0, 3, 8, 8)", "(N, 3, 8, 8)"]),
     ],
 )
 def test_inputs_that_do_not_fit(tiny_model, shape, words):
@@ -385,7 +386,59 @@ def test_another_head_takes_the_same_inputs(tiny_model):
     features = model.classifier.in_features
     model.classifier = torch.nn.Identity()
     assert model(x).shape == (2, features)
-    assert model.to(torch.bfloat16)(x.bfloat16()).dtype is torch.bfloat16
+    assert model.double()(x.double()).dtype is torch.float64
+
+
+def test_weights_of_16_bits_are_refused(tiny_model):
+    model, x = tiny_model(), torch.zeros(2, 3, 8, 8)
+    for kind in (torch.bfloat16, torch.float16):
+        with pytest.raises(ValueError, match=f"weights are {kind}.*allowed: weights of float32"):
+            tiny_model().to(kind)(x.to(kind))
+    with torch.autocast("cpu", torch.float16), pytest.raises(ValueError, match="to float16"):
+        model(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(x).isfinite().all()
+
+
+def test_what_is_remembered_is_of_the_weights_that_are_there(tiny_model):
+    """However they came: in place, exchanged, by `data`, made where torch counts nothing."""
+    model, other, x = tiny_model().eval(), tiny_model(omega_0=30.0).eval(), images()
+
+    def answers(weights):
+        fresh = tiny_model().eval()
+        fresh.load_state_dict(weights.state_dict())
+        with torch.no_grad():
+            return fresh(x)
+
+    with torch.no_grad():
+        assert torch.equal(model(x), answers(model))
+        for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
+            ours.data.copy_(theirs)  # as averages of weights are put in place
+        model.eval()
+        assert torch.equal(model(x), answers(other))
+        for ours, theirs in zip(model.parameters(), tiny_model().parameters(), strict=True):
+            ours.copy_(theirs)
+        assert torch.equal(model(x), answers(model))
+        exchanged = {name: 1.5 * p for name, p in model.named_parameters()}
+        given = torch.func.functional_call(model, exchanged, (x,))
+        assert not torch.allclose(given, model(x))
+        model.load_state_dict({**model.state_dict(), **exchanged})
+        assert torch.equal(model(x), given)
+    with torch.inference_mode():
+        inside = tiny_model().eval()
+        assert torch.equal(inside(x), answers(inside))
+
+
+def test_a_network_made_from_anothers_settings_knows_no_other_size(tiny_model):
+    made = Terminator(tiny_model().config, size=16)
+    assert made.config.sizes.trained_size == 16
+    assert made.blocks[0].product_scale == 1.0
+    assert tiny_model().at_size(16).blocks[0].product_scale == 0.5
+
+
+def test_another_size_keeps_what_is_frozen(tiny_model):
+    model = tiny_model().requires_grad_(False)
+    assert not any(p.requires_grad for p in model.at_size(16).parameters())
 
 
 def test_what_is_no_configuration_and_no_size(tiny_model):

@@ -50,8 +50,16 @@ def test_all_random_states_come_back(tmp_path):
 
     first = draw()
     assert draw() != first
-    checkpoint.set_random_states(checkpoint.read(tmp_path / "c.pt")["random"])
+    saved = checkpoint.read(tmp_path / "c.pt")["random"]
+    checkpoint.set_random_states(saved)
     assert draw() == first
+    saved["cuda"] = [torch.zeros(16, dtype=torch.uint8)] * 64  # of a machine with more GPUs
+    used = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "device_count", lambda: 1)
+        patch.setattr(torch.cuda, "set_rng_state", lambda state, device: used.append(device))
+        checkpoint.set_random_states(saved)
+    assert (used, draw()) == ([0], first)
 
 
 def test_missing_and_foreign_files(tmp_path):

@@ -132,6 +132,14 @@ def test_nothing_can_be_asked_for():
             ["optimizer.betas is (0.5,)", "2 numbers from 0 to below 1 for Kar3"],
         ),
         ("optimizer.betas=[0.5,1]", ["optimizer.betas is (0.5, 1.0)", "below 1"]),
+        (
+            "optimizer.weight_decay=0.1",
+            ["optimizer.weight_decay is 0.1", "allowed: 0, for optimizer.name=Kar3"],
+        ),
+        (
+            "optimizer.momentum=0.5",
+            ["optimizer.momentum is 0.5", "allowed: 0.9, for optimizer.name=Kar3"],
+        ),
         ("optimizer.betas=0.5", ["optimizer.betas is 0.5", "a list of floats"]),
         ("optimizer.l2_reg=-1", ["optimizer.l2_reg is -1.0", "0 or more"]),
         ("scheduler.name=step", ["scheduler.name is 'step'", "cosine, released, constant"]),
@@ -287,6 +295,8 @@ def test_every_other_setting_is(field):
     changes = {group: {name: other}}
     if group == "network" and name != "name":
         changes[group]["name"] = "host" if name == "mixer" else "ccnn"
+    if name in ("momentum", "weight_decay"):
+        changes[group]["name"] = "SGD"  # which takes both
     if field == "pretrained.load":
         changes[group]["filename"] = "a.ckpt"
     assert name in identity(Config().updated(**changes))[group]

@@ -105,6 +105,13 @@ def test_the_mode_ends_after_an_error_too():
     with pytest.raises(KeyError), deterministic_algorithms(True):
         {}[torch.are_deterministic_algorithms_enabled()]
     assert not torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)  # a caller's own choice
+    try:
+        with deterministic_algorithms(True):
+            assert not torch.is_deterministic_algorithms_warn_only_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 8), (2, 3, 8, 8), (2, 3, 32, 32), (1, 2, 5, 5)])

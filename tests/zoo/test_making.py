@@ -5,6 +5,7 @@ import math
 import random
 import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from terminator.classification.runs import CLASSIFICATION
 from terminator.data import load, normalize
 from terminator.data.decoding import write_class_folders
 from terminator.hypertransformer.fewshot.learner import Learner, shown_in
+from terminator.runs import records
 from terminator.runs.model_files import task_in
 from terminator.runtime import checkpoint, shipped, weights
 from terminator.slow_net import SinusoidalFilter
@@ -261,11 +263,17 @@ def test_other_classes_get_a_new_classifier_and_the_rest_of_the_weights(mine, ca
     status, out, _ = call("train", "preset=own", *words, *fast)
     assert status == 0
     assert "dataset.image_size=8, as mine takes it" in out
-    model = terminator.pretrained(out.split("model: ")[-1].strip())
+    file = Path(out.split("model: ")[-1].strip())
+    model = terminator.pretrained(str(file))
     known = terminator.pretrained("mine")
     assert model.info["data"]["classes"] == ["ball", "stick", "swan"]
     assert model.info["data"]["mean"] == known.info["data"]["mean"]
     assert model.classifier.weight.shape[0] == 3
+    given = Terminator.from_pretrained(shipped.add("threes", making.make(file.parent, "threes")))
+    for key in ("mean", "std"):  # as it was trained, not as the new pictures are
+        assert given.info["data"][key] == known.info["data"][key]
+    reached = records.read_record(file.parent / "record.json")["results"]["released"]["accuracy"]
+    assert given.info["card"]["accuracy"]["released"]["accuracy"] == pytest.approx(reached)
     for (name, ours), (_, theirs) in zip(model.named_parameters(), known.named_parameters()):
         if not name.startswith("classifier"):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
@@ -288,7 +296,9 @@ def test_as_many_classes_of_other_names_are_others(mine):
 
 
 def test_what_weights_are_worth_is_said_by_the_rule_of_proof(mine, threes):
-    ways = finetuning.both_ways(threes, "mine", "smoke", train={"epochs": 1, "device": "cpu"})
+    ways = finetuning.both_ways(
+        threes, "mine", "smoke", train={"epochs": 1, "device": "cpu"}, model={"skips": True}
+    )  # a group that a way itself sets, too
     scratch, taken = (group[0].record for group in ways.values())
     assert list(ways) == ["from scratch", "from mine"]
     assert taken["parameters"] == scratch["parameters"]
