@@ -19,7 +19,7 @@ class Geometry(NamedTuple):
     marker_radius: float
     dash_length: int
     thickness: float
-    margins: tuple[int, ...]  # one is drawn for every image
+    margins: tuple[int, ...]  # one is drawn for every batch of attempts at images
     continuity: float  # how much a contour may bend
     snake_contrast: float  # of distractors
     dash_contrast: float  # of contours, times snake_contrast

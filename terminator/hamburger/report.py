@@ -100,7 +100,8 @@ def all_answers(
     """The answers of several arms (first seed) to the same pictures: one of them whole, and {label:
     answers}.
     """
-    seen = {label: answers(found[label][0], count, data_dir) for label in labels}
+    there = [label for label in labels if found.get(label)]
+    seen = {label: answers(found[label][0], count, data_dir) for label in there}
     whole = {label: part for label, part in seen.items() if part is not None}
     return (
         (next(iter(whole.values())), {k: part.predicted for k, part in whole.items()})

@@ -43,9 +43,14 @@ def claims(
         *verdict_rows(OF_BLOCKS, blocks),
         *segmentation.claims(context, camvid).to_dict("records"),
         *verdict_rows(
-            {nearer_than(name): partial(_nearer, name) for name in OTHERS if name in gans}, gans
+            {
+                nearer_than(name): partial(_nearer, name)
+                for name in OTHERS
+                if gans.get(name) and gans.get("NMF")
+            },
+            gans,
         ),
-        *verdict_rows(OF_GANS, gans["NMF"]),
+        *verdict_rows(OF_GANS, gans.get("NMF", [])),
     ]
     return pd.DataFrame(rows, columns=["claim", "evidence", "verdict"])
 

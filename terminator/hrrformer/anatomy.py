@@ -123,7 +123,7 @@ def branch_numbers(network: Hrrformer, tokens: Tensor) -> list[dict[str, Any]]:
     Args:
         branch_ratio: ||branch|| / ||residual||.
         weight_spread: largest weight over smallest, mean over rows and heads, of layers with
-            holographic attention. It cannot exceed e^2.
+            holographic attention. At temperature one it cannot exceed e^2.
     """
     rows = []
     for number, layer in enumerate(parts_of(network, tokens).layers, start=1):

@@ -52,7 +52,7 @@ CLAIMS = [
         )
         for read, judges in (
             (_costs, verdicts.OF_COST),
-            (partial(measurements.newest, inside.EXPERIMENT), verdicts.OF_INSIDE),
+            (inside.found_record, verdicts.OF_INSIDE),
             (inside.found_capacity, verdicts.OF_CAPACITY),
         )
         for text, judge in judges.items()

@@ -84,8 +84,8 @@ def _curve(record: dict[str, Any]) -> pd.DataFrame:
 def recorded(
     profile: str, seeds: Sequence[int] = (), device: str = "auto", again: bool = False
 ) -> dict[str, Any]:
-    """The newest record of this profile, or a new one from networks that are trained here if their
-    weights are not.
+    """The newest record of this profile (and these seeds, if any are given), or a new one from
+    networks that are trained here if their weights are not.
 
     Returns:
         rows, one per network (TRAINED and its controls), seed and head: see
@@ -99,7 +99,20 @@ def recorded(
     def measured(kind: str) -> dict[str, Any]:
         return _measured(profile, seeds, device, kind)
 
-    return measurements.latest(EXPERIMENT, profile, measured, device, again)
+    def fits(record: dict[str, Any]) -> bool:
+        return not seeds or _seeds(record) == set(seeds)
+
+    return measurements.latest(EXPERIMENT, profile, measured, device, again, fits)
+
+
+def found_record(profile: str) -> dict[str, Any] | None:
+    """The newest record that has all seeds of a profile: others are somebody's own look."""
+    there = measurements.load(profile, EXPERIMENT)
+    return next((r for r in reversed(there) if _seeds(r) >= set(SEEDS[profile])), None)
+
+
+def _seeds(record: dict[str, Any]) -> set[int]:
+    return {row["seed"] for row in record["rows"]}
 
 
 def _measured(profile: str, seeds: Sequence[int], device: str, kind: str) -> dict[str, Any]:

@@ -29,7 +29,8 @@ def distance_logits(vectors: Tensor, prototypes: Tensor) -> Tensor:
     """- |x - c|^2 of vectors (E, M, F) and prototypes (E, n, F): (E, M, n)."""
     wide = torch.promote_types(vectors.dtype, torch.float32)
     x, c = vectors.to(wide), prototypes.to(wide)
-    return 2 * x @ c.mT - x.square().sum(-1, keepdim=True) - c.square().sum(-1)[:, None]
+    with torch.autocast(x.device.type, enabled=False):  # a small difference of large numbers
+        return 2 * x @ c.mT - x.square().sum(-1, keepdim=True) - c.square().sum(-1)[:, None]
 
 
 class _Prototypes(nn.Module):

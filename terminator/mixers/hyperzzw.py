@@ -2,6 +2,7 @@
 its gated units.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -9,7 +10,7 @@ from terminator import hyperzzw
 from terminator.layers import Pointwise
 from terminator.mixers.base import check_length, check_sequence, require
 from terminator.slow_net import SlowNet
-from terminator.standardization import InstanceStandardization
+from terminator.standardization import EPS, InstanceStandardization
 
 
 class GlobalBranch(nn.Module):
@@ -50,16 +51,30 @@ class GlobalBranch(nn.Module):
         """
         z = z if real is None else z * real
         hyper_kernel = self.slow_net()  # W (1, C, *size)
+        if z.ndim == 4 and z.shape[2:] != hyper_kernel.shape[2:]:
+            raise ValueError(
+                f"the map has {' x '.join(map(str, z.shape[2:]))} positions, the mixer is made for "
+                f"{' x '.join(map(str, hyper_kernel.shape[2:]))}; allowed: the same (of a "
+                "segmentation network: model.context_size)"
+            )
         # of a sequence that is shorter than the longest
         missing = hyper_kernel.shape[-1] - z.shape[-1]
         score = hyperzzw.slow_score(z, hyper_kernel[..., : z.shape[-1]])  # S (N, C, *positions)
-        value = self.standardize(self.slow(score) + self.fast(z))
-        value = value if real is None else value * real
+        value = self.slow(score) + self.fast(z)
+        value = self.standardize(value) if real is None else _standardized(value, real)
         if missing:
             score, value = (F.pad(part, (0, missing)) for part in (score, value))
         return self.output(
             hyperzzw.global_operator(self.operator, score, value)[..., : z.shape[-1]]
         )
+
+
+def _standardized(value: Tensor, real: Tensor) -> Tensor:
+    """Instance standardisation over the positions that are real; 0 at the others."""
+    count = real.sum(-1, keepdim=True).clamp(min=1)
+    centred = (value - (value * real).sum(-1, keepdim=True) / count) * real
+    variance = centred.square().sum(-1, keepdim=True) / count
+    return centred * torch.rsqrt(variance + EPS)
 
 
 class GlobalHyperZZW(GlobalBranch):

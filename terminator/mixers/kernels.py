@@ -54,8 +54,10 @@ class Performer(HeadsMixer):
             query_features = self._features(exponent, exponent.amax(-1, keepdim=True))
             exponent = self._exponent(key)
             if mask is not None:  # before the largest is looked for: padding is to change nothing
-                exponent = exponent * mask[:, None, :, None]
-            key_features = self._features(exponent, exponent.amax((-2, -1), keepdim=True))
+                exponent = exponent.masked_fill(mask[:, None, :, None] == 0, -torch.inf)
+            largest = exponent.amax((-2, -1), keepdim=True)
+            largest = largest.nan_to_num(neginf=0.0)  # of nothing but padding
+            key_features = self._features(exponent, largest)
             if mask is not None:
                 key_features = key_features * mask[:, None, :, None]
             return kernel_attention(query_features, key_features, widened(value), eps=1e-12).to(

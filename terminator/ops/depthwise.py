@@ -20,8 +20,9 @@ class DepthwiseConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: Tensor) -> Tensor:
-        ctx.save_for_backward(x, kernel)
-        return convolve(x, kernel)
+        out = convolve(x, kernel)
+        ctx.save_for_backward(x.to(out.dtype), kernel.to(out.dtype))  # autocast may have changed it
+        return out
 
     @staticmethod
     @once_differentiable

@@ -78,6 +78,7 @@ def latest(
     measured: Callable[[str], dict[str, Any]],
     device: str = "auto",
     again: bool = False,
+    fits: Callable[[dict[str, Any]], bool] = lambda record: True,
 ) -> dict[str, Any]:
     """The newest record of this profile and kind of device, or one that is made now.
 
@@ -85,9 +86,10 @@ def latest(
         measured: see `add`; is given the kind of device, cpu or cuda.
         device: auto, cpu, cuda.
         again: measure in any case.
+        fits: whether a record is of what is asked for.
     """
     kind = choose_device(device).type
-    found = [r for r in load(profile, experiment) if r["rows"][0]["device"] == kind]
+    found = [r for r in load(profile, experiment) if r["rows"][0]["device"] == kind and fits(r)]
     if found and not again:
         return found[-1]
     return add(experiment, profile, lambda: measured(kind))

@@ -5,7 +5,7 @@ claims.
 import pytest
 from places import ROOT
 
-from terminator.hamburger.segmentation import mixers
+from terminator.hamburger.segmentation import mixers, report
 from terminator.hamburger.segmentation.presets import (
     CONTEXT_SEEDS,
     LINEAR,
@@ -47,6 +47,14 @@ def test_the_rate_of_every_mixer_is_the_one_that_was_best_on_validation_pictures
     assert list(table.index) == list(MIXER_RATES)
     for label, row in table.iterrows():
         assert row.idxmax() == MIXER_RATES[label], label
+
+
+def test_arms_that_all_diverged_leave_no_rows():
+    one = report.table({"a": []})
+    assert list(one.index) == []
+    assert all(table.empty for table in report.class_tables({"a": []}))
+    assert report.learning({"a": []}) == {}
+    assert mixers.announced("laptop", {}).startswith("0 seeds of both arms: no verdict")
 
 
 @pytest.mark.usefixtures("published")

@@ -137,6 +137,13 @@ def test_a_mixer_made_for_a_size_gives_logits_and_gradients_everywhere(context):
     assert not [name for name, parameter in net.named_parameters() if parameter.grad is None]
 
 
+@pytest.mark.parametrize("context", ["hyperzzw_matrix", "hyperzzw_convolution"])
+def test_maps_of_another_size_than_a_mixers_are_refused_by_name(context):
+    net = small(context=context, backbone="none", context_size=12)
+    with pytest.raises(ValueError, match=r"16 x 16 positions.* 12 x 12; .*model.context_size"):
+        net(torch.randn(2, 3, 16, 16))
+
+
 def test_what_belongs_to_another_context_is_refused_by_name():
     for settings in (
         {"context": "hyperzzw_matrix"},

@@ -43,6 +43,29 @@ def record(tmp_path_factory):
         yield first, run.model(), report.test_tokens(data, 40)
 
 
+def test_a_look_at_other_seeds_is_one_of_its_own(record, monkeypatch):
+    first, _, _ = record
+    kept, asked = [first], []
+
+    def measured(profile, seeds, device, kind):
+        asked.append(tuple(seeds))
+        return {**first, "rows": [{**row, "seed": 7} for row in first["rows"]]}
+
+    def add(experiment, profile, measure):
+        kept.append(measure())
+        return kept[-1]
+
+    monkeypatch.setattr(report, "_measured", measured)
+    monkeypatch.setattr(measurements, "load", lambda *of: kept)
+    monkeypatch.setattr(measurements, "add", add)
+    assert report.recorded("smoke", (0,), device="cpu") == first  # these are there
+    other = report.recorded("smoke", (7,), device="cpu")
+    assert asked == [(7,)]
+    assert report.recorded("smoke", (7,), device="cpu") == other
+    assert asked == [(7,)]
+    assert report.found_record("smoke") == first  # evidence: all of the profile's seeds
+
+
 def test_a_record_holds_what_the_network_computes(record):
     found, model, tokens = record
     assert tokens.shape == (40, 64)

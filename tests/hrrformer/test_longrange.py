@@ -113,6 +113,7 @@ def test_recipes_are_the_published_ones(name, batch, steps, updates, final):
     [
         ({"listops": {"max_depth": 9}}, "listops.max_depth is 9; allowed: the default, for dat"),
         ({"pathfinder": {"level": "easy"}}, "pathfinder.level is 'easy'; allowed: the default"),
+        ({"data": {"val_size": 100}}, "data.val_size is 100; allowed: nothing, since digits"),
         (
             {"data": {"kind": "imdb", "name": "mine"}, "network": {"task": "text"}},
             "data.name is 'mine'; allowed: nothing .IMDB., or the path of a folder or archive, ./mi",
@@ -180,6 +181,10 @@ def test_every_preset_survives_a_record():
             "network.mixer_size is 4; allowed: nothing for network.mixer=hrrformer",
         ),
         ({"network": {"dropout": 1.0}}, "network.dropout is 1.0; allowed: from 0 to below 1"),
+        (
+            {"network": {"weights": "uniform", "unbinding": "exact"}},
+            "network.unbinding is 'exact'; allowed: the default, for network.weights=uniform",
+        ),
         (
             {"optimizer": {"floor": 1.0}},
             "optimizer.floor is 1.0; allowed: 0 to optimizer.learning_rate",

@@ -7,6 +7,7 @@ import json
 import math
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,8 +20,10 @@ from terminator.classification.runs import CLASSIFICATION
 from terminator.data import DatasetNotFound
 from terminator.data.episodes.augment import STEPS
 from terminator.hypertransformer.fewshot import contrasts, runs
+from terminator.hypertransformer.fewshot import data as fewshot_data
 from terminator.hypertransformer.fewshot import report as studies
-from terminator.hypertransformer.fewshot.config import FewShotConfig
+from terminator.hypertransformer.fewshot import watch as watch_module
+from terminator.hypertransformer.fewshot.config import FewShotConfig, FewShotData
 from terminator.hypertransformer.fewshot.data import load_episode_data
 from terminator.hypertransformer.fewshot.presets import MAIN, PRESETS, preset, study, with_shots
 from terminator.hypertransformer.fewshot.runs import FEW_SHOT
@@ -564,6 +567,20 @@ def test_checkpoints_are_evaluated_as_they_appear_until_the_end(make, data, tmp_
     assert len(again) == len(found)
 
 
+def test_a_watch_knows_the_step_within_an_epoch(make, data, tmp_path, monkeypatch):
+    config = resolved(make("train.checkpoint_minutes=1e-9"), data)
+    trainer, watching, seen = trainer_of(config, data, tmp_path), trainer_of(config, data), []
+    save = trainer._save
+
+    def saved(*arguments):
+        save(*arguments)
+        seen.append(watch_module._newest(watching, tmp_path))
+
+    monkeypatch.setattr(trainer, "_save", saved)
+    trainer.fit()
+    assert seen == list(range(1, config.train.train_steps + 1))
+
+
 def test_a_watch_ends_when_nothing_comes(make, data, tmp_path):
     with pytest.raises(
         TimeoutError, match="no new checkpoint in .* for 0 s .last step seen: none."
@@ -609,6 +626,24 @@ def test_splits_that_cannot_be(make, cache, changes, message):
         load_episode_data(make(**changes).data, str(cache))
 
 
+def test_a_part_of_omniglot_is_no_other_data_set(tmp_path, monkeypatch):
+    images = torch.zeros(30, 20, 1, 28, 28, dtype=torch.uint8)
+
+    def named(name, data_dir):
+        classes = tuple(map(str, range(30)))
+        return SimpleNamespace(
+            name=name, images=images, classes=classes, shuffled=lambda seed: of(name)
+        )
+
+    def of(name):
+        return named(name, None)
+
+    monkeypatch.setattr(fewshot_data, "load_classes", named)
+    use = FewShotData(train_dataset="omniglot:0-9", test_dataset="omniglot28:10-19")
+    with pytest.raises(ConfigError, match="train is of omniglot: one is a part of the other"):
+        load_episode_data(use)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -633,6 +668,10 @@ def test_episodes_that_cannot_be_drawn_are_refused_before_training(make, data, c
             "data.train_dataset: data set specification 'bars:0-2-4'",
         ),
         ({"data": {"train_dataset": "a:b:c"}}, "one colon"),
+        (
+            {"method": {"name": "prototypical", "embedding": 8}},
+            "method.embedding is 8; allowed: 16, for method.name=prototypical",
+        ),
         (
             {"data": {"test_dataset": "bars"}},
             "data.test_dataset is 'bars'; allowed: a name with its classes",
@@ -835,5 +874,6 @@ def test_which_runs_take_every_seed():
 def test_no_step_waits_for_a_gpu(make, data, monkeypatch, method):
     augmentation = {"random_rotate_by_90": True, "apply_image_augmentations": True}
     augmentation |= {f"{step}_probability": 0.5 for step in STEPS}
-    config = make(method={"name": method, "tasks": 2, "test_tasks": 1}, augmentation=augmentation)
+    sequences = {"tasks": 2, "test_tasks": 1} if method == "continual" else {}
+    config = make(method={"name": method, **sequences}, augmentation=augmentation)
     assert not waits_of_a_step(monkeypatch, lambda: trainer_of(config, data))

@@ -133,6 +133,23 @@ def test_masks(name):
     close(module(x, torch.ones(2, LENGTH)), module(x))  # a mask of ones is none
 
 
+@pytest.mark.parametrize("scale", [1, 6])
+@pytest.mark.parametrize(
+    "name", [n for n in TOKEN_MIXERS if n not in ("fnet", "linformer", "nystromformer")]
+)
+def test_how_much_padding_there_is_changes_nothing(name, scale):
+    """(Two others project or average over stretches of positions: how many there are is a part of
+    them.)
+    """
+    module, x = mixer(name), scale * normal(2, LENGTH, WIDTH)
+    count = LENGTH // 2
+    real = (torch.arange(LENGTH) < count).expand(2, -1)
+    alone = module(x[:, :count], torch.ones(2, count))
+    for length in (count + 2, LENGTH):
+        given = module(x[:, :length], real[:, :length])[:, :count]
+        close(given, alone)
+
+
 @pytest.mark.parametrize("name", TOKEN_MIXERS)
 def test_rows_of_nothing_but_padding_stay_finite_and_alone(name):
     module, x = mixer(name), normal(2, LENGTH, WIDTH).requires_grad_()

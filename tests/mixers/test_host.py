@@ -72,6 +72,20 @@ def test_convolutions_are_what_they_say():
     assert torch.allclose(large(x), large.output(padded), atol=1e-5)
 
 
+@pytest.mark.parametrize("name", MAP_MIXERS)
+def test_map_mixers_train_in_mixed_precision(name):
+    torch.manual_seed(0)
+    network = Host(
+        ModelConfig(size=8, in_channels=3, classes=4), NetworkConfig(name="host", mixer=name)
+    )
+    x = torch.randn(4, 3, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        network(x).float().square().sum().backward()
+    own = [p.grad for p in network.parameters() if p.grad is not None]
+    assert all(grad.isfinite().all() for grad in own)
+    assert {grad.dtype for grad in own} == {torch.float32}
+
+
 def test_the_mixer_is_all_that_differs():
     sizes = {}
     for name in MAP_MIXERS:

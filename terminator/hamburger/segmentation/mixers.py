@@ -29,7 +29,7 @@ from terminator.hamburger.segmentation.presets import (
 from terminator.hamburger.segmentation.runs import SEGMENTATION, SegmentationRun
 from terminator.hamburger.segmentation.tasks import confusion_matrix, scores
 from terminator.runs import power
-from terminator.runs.outcomes import SEEDS, Outcome, Terms, sampled
+from terminator.runs.outcomes import SEEDS, Outcome, Terms, count_of_seeds, sampled
 from terminator.runs.proof import compare as compare_samples
 from terminator.runs.study import Study, run_study, study_records
 
@@ -102,12 +102,13 @@ def announced(profile: str, context: Mapping[str, Sequence[SegmentationRun]]) ->
     """
     seeds = len(CONTEXT_SEEDS[profile])
     first, second = (
-        {r.record["seed"]: r.miou() for r in context[name]}
+        {r.record["seed"]: r.miou() for r in context.get(name, ())}
         for name in ("pooling", "self-attention")
     )
     pairs = first.keys() & second.keys()
     if min(len(pairs), seeds) < SEEDS:
-        return f"{seeds} seed: no verdict, whatever the difference"
+        count = count_of_seeds(min(len(pairs), seeds))
+        return f"{count} of both arms: no verdict, whatever the difference"
     spread = stdev(first[seed] - second[seed] for seed in sorted(pairs))
     return power.announced(seeds, spread, "of attention less pooling, above")
 

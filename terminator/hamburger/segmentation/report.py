@@ -2,7 +2,7 @@
 its verdicts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -166,7 +166,7 @@ def table(found: Runs) -> pd.DataFrame:
     spread of the random bases, cost, and the values in words.
     """
     rows = []
-    for label, runs in found.items():
+    for label, runs in _trained(found):
         values = pd.Series([r.miou() for r in runs])
         results = [r.record["results"][SEGMENTATION.judged_by(r.record)] for r in runs]
         spreads = [
@@ -186,7 +186,12 @@ def table(found: Runs) -> pd.DataFrame:
                 "values": values_text([r.miou() for r in runs]),
             }
         )
-    return pd.DataFrame(rows).set_index("arm")
+    return pd.DataFrame(rows, columns=None if rows else ["arm"]).set_index("arm")
+
+
+def _trained(found: Runs) -> Iterator[tuple[Any, Sequence[SegmentationRun]]]:
+    """The arms of which a training came to its end."""
+    return ((label, runs) for label, runs in found.items() if runs)
 
 
 def class_tables(found: Runs) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -196,13 +201,15 @@ def class_tables(found: Runs) -> tuple[pd.DataFrame, pd.DataFrame]:
         mean over seeds, and their standard deviation (nan with fewer than three).
     """
     means, spreads = {}, {}
-    for label, runs in found.items():
+    for label, runs in _trained(found):
         lists = [r.record["results"][SEGMENTATION.judged_by(r.record)]["iou"] for r in runs]
         values = pd.DataFrame(lists, dtype=float)
         means[label] = values.mean()
         spreads[label] = values.apply(lambda column: deviation(list(column)))
-    names = list(next(iter(found.values()))[0].record["data"]["classes"])
-    mean, spread = (pd.DataFrame(columns).set_axis(names) for columns in (means, spreads))
+        names = list(runs[0].record["data"]["classes"])
+    mean, spread = (
+        pd.DataFrame(columns).set_axis(names if columns else []) for columns in (means, spreads)
+    )
     return mean.rename_axis("class"), spread.rename_axis("class")
 
 
@@ -211,7 +218,7 @@ def learning(found: Runs) -> dict[str, pd.DataFrame]:
     miou}.
     """
     curves = {}
-    for label, runs in found.items():
+    for label, runs in _trained(found):
         rows, train = runs[0].metrics, runs[0].config.train
         name = next(column for column in rows if column.endswith("_miou"))
         steps = (rows["epoch"] * train.steps_between_saves).clip(upper=train.train_steps)

@@ -166,6 +166,14 @@ class LongRangeNetwork:
                 getattr(self, name),
                 ", ".join(allowed),
             )
+        if self.mixer == "hrrformer" and self.weights != "softmax":  # which reads no similarities
+            for name, value in self.hrrformer_options().items():
+                require(
+                    name == "weights",
+                    f"network.{name}",
+                    value,
+                    f"the default, for network.weights={self.weights}",
+                )
         if self.mixer != "hrrformer":
             for name, value in self.hrrformer_options().items():
                 raise ConfigError(

@@ -38,6 +38,11 @@ def load_long_range(
             f"{config.network_settings.vocabulary} tokens; needed for {data.info.title}: at least "
             f"{data.info.vocabulary}"
         )
+    if config.data.val_size and "val" not in data.splits:
+        raise ConfigError(
+            f"data.val_size is {config.data.val_size}; allowed: nothing, since {data.info.title} "
+            "has no validation part"
+        )
     return data
 
 

@@ -104,7 +104,7 @@ def table(study_runs: Runs) -> pd.DataFrame:
                 "branch at last": branch_ratio(found, -1),
                 "parameters": results[0]["parameters"],
                 "MFLOPs": results[0]["flops_per_example"] / 1e6,
-                "tokens per s": pd.Series([r["tokens_per_s"] for r in results]).mean(),
+                "tokens per s": pd.Series([r["tokens_per_s"] for r in results], dtype=float).mean(),
                 "minutes": pd.Series([r["wall_s"] for r in results]).mean() / 60,
                 "values": values_text(list(accuracies)),
             }
@@ -241,6 +241,7 @@ def baselines(name: str, profile: str, device: str = "auto") -> pd.DataFrame:
         found |= {
             f"{label}, on pictures": mean(run.accuracy() for run in runs)
             for label, runs in trained.items()
+            if runs  # not all diverged
         }
     return pd.DataFrame({"test": found}).rename_axis("answer")
 

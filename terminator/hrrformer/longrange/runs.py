@@ -63,14 +63,16 @@ class LongRange(System):
         """
         config, seconds = trainer.config, sum(row["seconds"] for row in rows)
         examples = len(rows) * trainer.steps_per_epoch * config.train.batch_size
-        # padding is worked on like the rest
+        # padding is worked on like the rest; how much of it batches of their own lengths have is
+        # not counted
         tokens = config.data.length * (2 if trainer.data.is_pair else 1)
+        per_s = round(examples * tokens / seconds) if config.data.padding == "full" else None
         best = max(rows, key=lambda row: row["test_accuracy"])
         return {
             "steps": len(rows) * trainer.steps_per_epoch,
             "flops_per_example": trainer.flops(),
             "sequences_per_s": round(examples / seconds, 2),
-            "tokens_per_s": round(examples * tokens / seconds),
+            "tokens_per_s": per_s,
             "best": {"epoch": best["epoch"], "test_accuracy": best["test_accuracy"]},
         }
 

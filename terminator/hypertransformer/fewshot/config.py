@@ -7,7 +7,7 @@ HyperTransformer, and the CNN that all methods share), method, optimizer, train,
 Source: arXiv 2201.04182 and its reference implementation; the continual method: arXiv 2301.04584.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from terminator.config import TrainingInSteps
 from terminator.data.episodes.settings import (
@@ -32,7 +32,7 @@ class FewShotData:
     train_dataset: str = "omniglot:0-1149"  # classes to train on, a name or name:0-3,7
     val_dataset: str = ""  # looked at while training; nothing: the training classes instead
     test_dataset: str = "omniglot:1200-1622"  # classes to test on; no class is in two splits
-    # omniglot, miniimagenet, tieredimagenet, omniglot28: that set's ranges for all splits
+    # omniglot, miniimagenet, tieredimagenet, omniglot28: that set's ranges to validate and to test
     eval_datasets: str = ""
     use_labels: int = 8  # classes 0..N-1, where train_dataset names none
     # a random order of all classes before the ranges are cut; 0: none
@@ -95,6 +95,14 @@ class MethodConfig:
             "class, task",
         )
         at_least(self, "method", {"tasks": 1, "test_tasks": 1, "embedding": 1})
+        for f in fields(self)[1:] if self.name != "continual" else ():
+            value = getattr(self, f.name)
+            require(
+                value == f.default,
+                f"method.{f.name}",
+                value,
+                f"{f.default}, for method.name={self.name}",
+            )
 
 
 @dataclass(frozen=True)

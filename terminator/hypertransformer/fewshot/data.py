@@ -108,6 +108,11 @@ def load_episode_data(use: FewShotData, data_dir: str | None = None) -> EpisodeD
                 f"{known - 1}"
             )
         for other, (source, taken) in splits.items():
+            if {source.name, name} == {"omniglot", "omniglot28"}:
+                raise ConfigError(
+                    f"data.{split}_dataset is {text!r}, and {other} is of {source.name}: one is a "
+                    "part of the other, and no class may be in two splits; allowed: one of them"
+                )
             if source is sources[name] and (shared := sorted(set(taken) & set(classes))):
                 raise ConfigError(
                     f"data.{split}_dataset is {text!r} and shares {len(shared)} classes with "

@@ -169,7 +169,8 @@ class EpisodeTrainer(Loop[FewShotConfig]):
         self, episodes: Episodes, count: int, batches: int, generator: torch.Generator
     ) -> Tensor:
         """Accuracies of new tasks, each the mean over query batches for the same support set and
-        augmentation.
+        augmentation; but for random flips, colours and crops of single images, of the training
+        classes alone, which are drawn for every batch.
         """
         draw = episodes.draw(count, generator)
         total = self.task.evaluate(episodes.images_of(draw, generator))

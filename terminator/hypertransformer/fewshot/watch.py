@@ -104,6 +104,7 @@ def _newest(trainer: EpisodeTrainer, folder: Path) -> int | None:
             raise
         return None  # the training ended, and removed it, just now
     head = forms.of_head(saved) or forms.of_rows(saved.get("rows"), trainer.config.train.epochs)
+    head = head or forms.of_moment(saved.get("within"), trainer.steps_per_epoch)
     if problem := head or forms.of_weights(saved.get("model"), trainer.model.state_dict()):
         raise checkpoint.unusable(path, problem)
     ours = what_is_trained(trainer.config, trainer.data.info.fingerprint)
@@ -113,4 +114,6 @@ def _newest(trainer: EpisodeTrainer, folder: Path) -> int | None:
             "as the training's."
         )
     trainer.model.load_state_dict(saved["model"])
-    return min(len(saved["rows"]) * trainer.steps_per_epoch, trainer.config.train.train_steps)
+    within = saved["within"]["step"] if saved.get("within") else 0
+    done = len(saved["rows"]) * trainer.steps_per_epoch + within
+    return min(done, trainer.config.train.train_steps)
