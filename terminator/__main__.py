@@ -124,7 +124,6 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(terminal(f"error: {line}"), file=sys.stderr)
         return 2
-    return 0
 
 
 def _run(args: Any, commands: list[Command]) -> int:

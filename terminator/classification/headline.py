@@ -154,7 +154,14 @@ def _follows(found: Headline) -> Verdict:
     if not found.runs:
         return Verdict(NOT_RUN)
     epoch = last_common_epoch(found.runs)
-    reached = [run for run in found.runs if len(run["epochs"]) >= epoch]
+    reached = [
+        {
+            **run,
+            "wall_s": sum(row.get("seconds", 0.0) for row in run["epochs"][:epoch]),
+        }  # up to there
+        for run in found.runs
+        if len(run["epochs"]) >= epoch
+    ]
     verdict = published_number(reached, float(log()[epoch]), _at(epoch))
     title = found.runs[0]["data"]["title"]
     evidence = [
@@ -204,9 +211,10 @@ def sentence(found: Headline) -> str:
     """How far the headline is, and how it stands to the log and to its other settings, in words."""
     if not found.runs:
         return (
-            f"No record of the experiment {EXPERIMENT} ({PROFILE} profile) is here: python -m "
-            "terminator train preset=cifar10 dataset.name=cifar10-jpeg train.precision=bf16 "
-            f"--profile {PROFILE} --experiment {EXPERIMENT} makes one, from its first epoch on."
+            f"No record of the experiment {EXPERIMENT} ({PROFILE} profile) is in this results "
+            "folder: python -m terminator train preset=cifar10 dataset.name=cifar10-jpeg "
+            f"train.precision=bf16 --profile {PROFILE} --experiment {EXPERIMENT} makes one, from "
+            "its first epoch on."
         )
     verdict, gap = _follows(found), beside_the_log(found)["ours - log"].dropna()
     others = (

@@ -24,7 +24,7 @@ from terminator.model import Terminator
 from terminator.runs import records
 from terminator.runs.finished import FinishedRun
 from terminator.runs.leavings import leave
-from terminator.runs.study import default_seeds
+from terminator.runs.study import Study, default_seeds, run_study, study_runs
 from terminator.runs.system import System
 from terminator.runs.wanted import Wanted
 from terminator.runtime import shipped, weights
@@ -375,22 +375,22 @@ def tour(profile: str, seed: int = 0, device: str = "auto") -> ClassificationRun
     return tour_run(profile, seed, device).run()
 
 
+def image_study(profile: str) -> Study:
+    """Every data set of the 2-D table, {preset: ...}."""
+    return Study("images", {name: preset(name) for name in IMAGES[profile]}, default_seeds(profile))
+
+
 def image_runs(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> list[Wanted]:
     """What `images` runs."""
-    runs = []
-    for name in IMAGES[profile]:
-        for seed in default_seeds(profile, seeds):
-            config = preset(name, train={"seed": seed, "device": device})
-            config = CLASSIFICATION.ready(config, profile)
-            runs.append(Wanted(CLASSIFICATION, config, "images", profile, name))
-    return runs
+    return study_runs(CLASSIFICATION, image_study(profile), profile, seeds, device)
 
 
 def images(
     profile: str, seeds: Sequence[int] = (), device: str = "auto"
 ) -> list[ClassificationRun]:
     """The runs of the 2-D table: every data set of the profile, every seed."""
-    return [wanted.run() for wanted in image_runs(profile, seeds, device)]
+    found = run_study(CLASSIFICATION, image_study(profile), profile, seeds, device)
+    return [run for runs in found.values() for run in runs]
 
 
 def own_images(

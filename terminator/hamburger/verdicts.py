@@ -3,6 +3,7 @@
 Source: the claims are those of arXiv 2109.04553.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from statistics import mean
@@ -85,7 +86,7 @@ def _exact(probes: Probes) -> Verdict:
     return judged(
         bool(exact.max() < 1e-3 < one_step.min()),
         f"off finite differences by {exact.max():.1g} at most (medians over seeds); one-step by "
-        f"{one_step.min():.1g} at least",
+        f"{math.floor(100 * one_step.min()) / 100:g} at least",
     )
 
 

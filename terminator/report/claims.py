@@ -2,7 +2,6 @@
 checklist.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,14 +15,15 @@ from terminator.hamburger.segmentation.report import HAMS
 from terminator.hrrformer import claims as hrrformer
 from terminator.hrrformer.longrange import report
 from terminator.hypertransformer import claims as hypertransformer
+from terminator.report.tables import SYSTEMS
 from terminator.runner.verdicts import word_of
 from terminator.runs import records
 from terminator.runs.claims import Claim, Records
 from terminator.runs.outcomes import SEEDS, WORDS
 from terminator.runtime import text
 from terminator.runtime.paths import atomic_write, results_dir
-from terminator.runtime.settings import WHERE_KEYS
 
+SYSTEM_OF = {system.task: system for system in SYSTEMS}
 CLAIMS: list[Claim] = [  # a system's claims stand in a file of its own
     *terminator.CLAIMS,
     *claims.CLAIMS,
@@ -73,14 +73,23 @@ def claims_table(
     return rows
 
 
-def checklist(found: Records) -> list[tuple[str, str]]:
+def checklist(found: Records, unfinished: Records = ()) -> list[tuple[str, str]]:
     """The fields of the machine learning reproducibility checklist that records can answer, and
     where the rest is.
+
+    Args:
+        found: of finished trainings.
+        unfinished: of those under way.
     """
-    settings = Counter(_but_seed(r) for r in found)
-    hours = sum(r["wall_s"] for r in found) / 3600
-    seeds = sorted(set(settings.values()))
-    commits = sorted({(r["provenance"]["commit"] or "unknown")[:10] for r in found})
+    settings: dict[str, set[int]] = {}
+    for record in found:
+        system = SYSTEM_OF[records.task_of(record)]
+        settings.setdefault(system.setting(record), set()).add(record["seed"])
+    seeds = sorted({len(of) for of in settings.values()})
+    under_way = f"; {len(unfinished)} more are under way" if unfinished else ""
+    every = [*found, *unfinished]
+    hours = sum(r["wall_s"] for r in every) / 3600
+    commits = sorted({(r["provenance"]["commit"] or "unknown")[:10] for r in every})
     return [
         (
             "Models and algorithms described",
@@ -90,10 +99,10 @@ def checklist(found: Records) -> list[tuple[str, str]]:
             "Complexity",
             "operations and memory against size: notebook 02; FLOPs per image in every record",
         ),
-        ("Data: statistics and splits", _collapsed(map(_sizes, found)) or "none yet"),
+        ("Data: statistics and splits", _collapsed(map(_sizes, every)) or "none yet"),
         (
             "Data: what was left out or changed",
-            _notes({note for r in found for note in r["data"]["notes"]}) or "nothing noted",
+            _notes({note for r in every for note in r["data"]["notes"]}) or "nothing noted",
         ),
         ("Data: how to get it", "docs/own-data.md; `python -m terminator datasets`"),
         ("Dependencies", "pyproject.toml, environment.yml; exact versions in every record"),
@@ -114,7 +123,7 @@ def checklist(found: Records) -> list[tuple[str, str]]:
         (
             "Exact number of runs",
             f"{len(found)} runs of {len(settings)} settings, "
-            f"{' or '.join(map(str, seeds)) or 'no'} seeds each",
+            f"{' or '.join(map(str, seeds)) or 'no'} seeds each{under_way}",
         ),
         (
             "Measure",
@@ -128,31 +137,13 @@ def checklist(found: Records) -> list[tuple[str, str]]:
         ("Run time", f"{hours:.1f} hours of training in all; per run in results/index*.csv"),
         (
             "Computing infrastructure",
-            "; ".join(sorted({text.markdown(r["device"]) for r in found})) or "none yet",
+            "; ".join(sorted({text.markdown(r["device"]) for r in every})) or "none yet",
         ),
         (
             "Code version",
             f"commits {', '.join(commits) or 'none yet'}; source hash in every record",
         ),
     ]
-
-
-def _but_seed(record: dict[str, Any]) -> str:
-    """What a run was, its seed aside."""
-    train = {
-        key: value
-        for key, value in record["config"]["train"].items()
-        if key not in ("seed", *WHERE_KEYS)
-    }
-    return json.dumps(
-        [
-            record["experiment"],
-            record["profile"],
-            record["config"] | {"train": train},
-            record["data"]["fingerprint"],
-        ],
-        sort_keys=True,
-    )
 
 
 def _sizes(record: dict[str, Any]) -> tuple[str, str]:
@@ -250,9 +241,7 @@ def answers(rows: Sequence[Mapping[str, str]]) -> list[str]:
         else:
             groups: dict[str, list[str]] = {}
             for row in chosen:
-                groups.setdefault(word_of(row["verdict"]), []).append(
-                    row["claim"].partition(" (")[0]
-                )
+                groups.setdefault(word_of(row["verdict"]), []).append(row["claim"])
             answer = "; ".join(f"{word}: {', '.join(of)}" for word, of in groups.items())
         lines.append(f"{len(lines) + 1}. **{question}** {answer}")
     return lines
@@ -312,8 +301,11 @@ def page(rows: Sequence[Mapping[str, str]]) -> str:
         for row in rows
     ]
     lines += ["", "## Reproducibility checklist", "", "| field | answer |", "|---|---|"]
-    everything = [record for part in evidence().values() for record in part]
-    lines += [f"| {field} | {text.cell(answer)} |" for field, answer in checklist(everything)]
+    every, unfinished = (
+        [record for part in kind.values() for record in part] for kind in (evidence(), under_way())
+    )
+    answered = checklist(every, unfinished)
+    lines += [f"| {field} | {text.cell(answer)} |" for field, answer in answered]
     return "\n".join(lines) + "\n"
 
 

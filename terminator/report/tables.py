@@ -21,7 +21,7 @@ from terminator.hrrformer.studies import pathfinder_pictures
 from terminator.hypertransformer.fewshot.runs import FEW_SHOT
 from terminator.runs import literature, records
 from terminator.runs.outcomes import values_text
-from terminator.runs.system import System
+from terminator.runs.system import READERS, System
 from terminator.runtime import text
 from terminator.runtime.settings import PROFILES, identity
 
@@ -40,7 +40,8 @@ TITLES = {  # {experiment: what is compared, the notebook that shows it}, in the
     "optimizers-rates": ("Learning rates of the optimisers, on held-out images", "12_convergence"),
     "ablations": ("Ablations", "13_ablations"),
     "sequences": ("Sequences of pixels", "10_sequential_images"),
-    "inside": ("Trainings seen from inside", "14_slow_neural_loss"),
+    "inside": ("Trainings seen from inside, some for notebook 15", "14_slow_neural_loss"),
+    "transformers": ("A small Transformer beside slow scores", "13_ablations"),
     "mixers": ("Global mixers on one bench", "30_one_bench"),
     "precision": ("Precision", "31_speed"),
     "segmentation_context": ("The context task, by context", "20_hamburger"),
@@ -151,6 +152,8 @@ def classification_table(experiment: str, found: Sequence[dict[str, Any]]) -> pd
         rows.append(
             _classification_row(group, names[0] if names else CLASSIFICATION.label(group[0]))
         )
+    same = ("what", "data", "training images", "epochs", "profile")
+    _tell_apart(CLASSIFICATION, rows, [group[0] for group in groups], same)
     order = {name: i for profile in PROFILES for i, name in enumerate(labels.get(profile, ()))}
     rows.sort(
         key=lambda row: (
@@ -160,6 +163,40 @@ def classification_table(experiment: str, found: Sequence[dict[str, Any]]) -> pd
         )
     )
     return pd.DataFrame(rows)
+
+
+def _tell_apart(
+    system: System,
+    rows: Sequence[dict[str, Any]],
+    firsts: Sequence[dict[str, Any]],
+    same: Iterable[str],
+) -> None:
+    """Add to `what` of rows that agree in these columns how their settings differ; or, where these
+    agree as well, by which libraries their data were read.
+
+    Args:
+        firsts: a record of every row.
+    """
+    alike: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        alike.setdefault(str([row.get(name) for name in same]), []).append(i)
+    for group in alike.values():
+        changes = [_changes(system, firsts[i]) for i in group]
+        keys = dict.fromkeys(key for of in changes for key in of)
+        telling = [key for key in keys if len({str(of.get(key)) for of in changes}) > 1]
+        for i, of in zip(group, changes, strict=True) if len(group) > 1 else ():
+            said = [f"{key}={of[key]}" for key in telling if key in of]
+            versions = firsts[i]["provenance"].get("versions", {})
+            if not telling:
+                said = [f"read by {name} {versions.get(name)}" for name in READERS[:2]]
+            rows[i]["what"] += f" ({', '.join(said)})" if said else ""
+
+
+def _changes(system: System, record: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a record that are not the defaults, but for its seed, as words."""
+    found = identity(records.config_of(record, system.config))
+    flat = {f"{group}.{key}": v for group, values in found.items() for key, v in values.items()}
+    return {key: value for key, value in flat.items() if key != "train.seed"}
 
 
 def _by_setting(system: System, found: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -249,8 +286,8 @@ def system_table(system: System, found: Sequence[dict[str, Any]]) -> pd.DataFram
     """One row per setting of a system's runs: what `row` says; numbers in `measures` as mean ±
     deviation over seeds.
     """
-    rows = []
-    for group in _by_setting(system, found):
+    rows, told, groups = [], set[str](), _by_setting(system, found)
+    for group in groups:
         cells, measured = {}, {}
         each = pd.DataFrame([system.row(record) for record in group])
         averaged = system.measures or {name: name for name in each.select_dtypes("floating")}
@@ -262,6 +299,7 @@ def system_table(system: System, found: Sequence[dict[str, Any]]) -> pd.DataFram
                 cells[name] = each[name].iloc[0]
         # in the system's order
         measured = {name: measured[name] for name in averaged.values() if name in measured}
+        told |= cells.keys()
         rows.append(
             {
                 "what": system.label(group[0]),
@@ -276,6 +314,7 @@ def system_table(system: System, found: Sequence[dict[str, Any]]) -> pd.DataFram
         )
     if not rows:
         return pd.DataFrame()
+    _tell_apart(system, rows, [g[0] for g in groups], ("what", "data", *sorted(told), "profile"))
     table = pd.DataFrame(rows).drop(columns="method", errors="ignore")
     return table.sort_values(
         [name for name in ("profile", "data", *cells, "what") if name in table],

@@ -202,18 +202,17 @@ def _unlearned(here: Outcome) -> str:
 
     better = _better(here)
     error = stdev(better) / math.sqrt(len(better))
-    return _below(
-        here.terms, [mean(better)], float(stats.t.ppf(1 - LEVEL, len(better) - 1)) * error
-    )
+    noise = float(stats.t.ppf(1 - LEVEL, len(better) - 1)) * error
+    return _below(here.terms, [mean(better)], noise, "surely ")
 
 
-def _below(terms: Terms, values: Sequence[float], noise: float) -> str:
+def _below(terms: Terms, values: Sequence[float], noise: float, how: str = "") -> str:
     if not terms.floors:
         return ""
     name = max(terms.floors, key=lambda name: terms.floors[name])
     if max(values) - noise > terms.floors[name]:
         return ""
-    return f"the better side is not above {name} ({terms.floors[name]:.{terms.digits}f})"
+    return f"the better side is not {how}above {name} ({terms.floors[name]:.{terms.digits}f})"
 
 
 def _not_learned(here: Outcome, reason: str) -> Outcome:

@@ -193,10 +193,9 @@ def _check_form(record: Any, form: Mapping[str, tuple[type, ...]]) -> None:
                 f"{' or '.join(WORDS[t] for t in types)}"
             )
     for name in ("experiment", "run_id"):  # folders and files are called by them
-        if not re.fullmatch(r"[\w-]+", str(record.get(name, name))):
-            raise ValueError(
-                f"its {name} is {json.dumps(record[name])[:80]}; allowed: letters, digits, - and _"
-            )
+        value = str(record.get(name, name))
+        if value in ("", ".", "..") or re.search(r"[/\\]", value):
+            raise ValueError(f"its {name} is {json.dumps(value)[:80]}; allowed: a folder's name")
 
 
 def load_records(

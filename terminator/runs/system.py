@@ -351,8 +351,8 @@ class System(ABC):
             ):
                 by = ", ".join(f"{name} {version}" for name, version in read_by.items())
                 say_once(
-                    f"note: runs of {record['data']['title']} in {experiment} are those of the "
-                    f"data as {by} read them; others would differ in last bits"
+                    f"note: runs of {record['data']['title']} in {experiment} are read that were "
+                    f"made of the data as {by} read them; others would differ in last bits"
                 )
                 return record
         return None

@@ -131,9 +131,9 @@ def test_the_same_settings_on_other_data_are_kept_apart(run, elsewhere, tiny_con
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"run_id": "../../outside"}, 'run_id is "../../outside"; allowed: letters'),
+        ({"run_id": "../../outside"}, 'run_id is "../../outside"; allowed: a folder\'s name'),
         ({"run_id": "outside"}, "by its settings and data it is"),
-        ({"experiment": "../up"}, 'experiment is "../up"; allowed: letters'),
+        ({"experiment": "../up"}, 'experiment is "../up"; allowed: a folder\'s name'),
         ({"profile": "huge"}, "profile is 'huge'"),
         ({"seed": 5, "config": {"train": {"seed": 5}}}, "by its settings and data it is"),
         ({"config": {"train": {"unheard_of": 1}}}, "unknown setting train.unheard_of"),

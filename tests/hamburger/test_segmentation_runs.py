@@ -251,7 +251,7 @@ def test_a_context_has_to_beat_what_single_pixels_tell_and_a_decomposition_a_mer
     runs["NMF, one-step"] = fake([34.0, 35.0, 36.0], "context")
     (row,) = report.claims(runs).to_dict("records")
     assert row["verdict"] == "not learned"
-    assert "not above the most probable answer to single pixels (37.5)" in row["evidence"]
+    assert "not surely above the most probable answer to single pixels (37.5)" in row["evidence"]
     assert "not above one class" in str(
         mixers.compare({"a": fake([20.0]), "b": fake([24.0])}, "a", "b")
     )

@@ -7,6 +7,7 @@ from record_files import put, record
 from terminator.classification import headline, studies
 from terminator.classification.presets import PRESETS, preset
 from terminator.classification.runs import CLASSIFICATION
+from terminator.hrrformer.longrange.runs import LONG_RANGE
 from terminator.hypertransformer.fewshot.presets import study
 from terminator.hypertransformer.fewshot.runs import FEW_SHOT
 from terminator.report import tables
@@ -202,6 +203,19 @@ def test_a_training_under_way_says_how_far_it_is():
     assert "Epochs: after 2 of 100" in text or "epochs: after 2 of 100" in text
     assert "| 74.00 |" in text
     assert records.evidence(CLASSIFICATION.task) == []
+
+
+def test_rows_of_one_name_say_in_what_they_differ(monkeypatch):
+    """Settings that no study knows any more, and data that other libraries read."""
+    monkeypatch.setenv("TERMINATOR_RESULTS", str(ROOT / "results"))
+    found = records.load_records("ablations", "laptop")
+    names = list(tables.classification_table("ablations", found)["what"])
+    assert "Terminator (model.rgu=False)" in names
+    assert len(set(names)) == len(names)
+    rows = tables.system_table(LONG_RANGE, records.load_records("longrange", "laptop"))
+    told = rows.drop(columns=[*LONG_RANGE.measures.values(), "seeds", "minutes a run", "on"])
+    assert not told[told["data"].str.startswith("CIFAR-10")].astype(str).duplicated().any()
+    assert rows["what"].str.contains("(read by torch 2.14.1, ", regex=False).any()
 
 
 def test_the_headline_beside_the_log():

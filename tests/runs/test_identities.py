@@ -133,7 +133,7 @@ def test_a_record_of_data_that_other_libraries_read_is_evidence_still(
     again = CLASSIFICATION.run(config, "images", "laptop", data=other)
     assert (again.trained, again.record) == (False, done.record)
     (note,) = (line for line in capsys.readouterr().out.splitlines() if "note: runs of" in line)
-    assert "stripes in images are those of the data as torch " in note
+    assert "stripes in images are read that were made of the data as torch " in note
     elsewhere = {"data": other, "folder": tmp_path / "asked for"}
     assert CLASSIFICATION.run(config, "images", "laptop", **elsewhere).folder == elsewhere["folder"]
     assert CLASSIFICATION.run(config, "images", "laptop", data=other, need_model=True).trained

@@ -145,7 +145,7 @@ def test_what_is_not_above_a_trivial_answer_has_not_learned():
     terms = Terms(floors={"chance": 10.0, "bag of bytes": 59.8})
     found = proof.compare(samples(60, 58, 59), samples(50, 49.5, 51), terms=terms)
     assert found.word == NOT_LEARNED
-    assert "the better side is not above bag of bytes (59.8)" in str(found)
+    assert "the better side is not surely above bag of bytes (59.8)" in str(found)
     noisy = proof.compare(samples(58, 66, 62), samples(50, 49.5, 51), terms=terms)
     assert noisy.word == NOT_LEARNED  # a mean above it is not enough
     assert proof.compare(samples(65, 66, 67), samples(50, 49, 51), terms=terms).word == HOLDS

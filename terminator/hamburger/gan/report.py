@@ -96,7 +96,7 @@ def nearer(runs: Mapping[str, Sequence[GanRun]], a: str, b: str) -> Outcome:
         for name in (a, b)
     }
     best = max(right.values())
-    few = f"at most {best:.0f} % of the generated images are of the class asked for"
+    few = f"at most {best:.0f} % of the images that a side generates are of the class asked for"
     terms = Terms(
         margin=None,
         worth=0.25,
