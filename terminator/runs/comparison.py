@@ -24,7 +24,6 @@ from terminator.runs.outcomes import (
     Outcome,
     Sample,
     Terms,
-    count_of_seeds,
     sampled,
     values_text,
 )
@@ -145,12 +144,11 @@ def _difference(found: Outcome | None) -> dict[str, Any]:
 
 
 def seeds_compared(table: pd.DataFrame) -> str:
-    """ "n = 7 seeds on one machine": what the differences of a difference_table are of, on the side
-    that has fewer runs.
+    """ "n = 7 on one machine": the seeds that the differences of a difference_table are of, on the
+    side that has fewer.
     """
-    counts = sorted(set(table["compared"].dropna()))
-    most = count_of_seeds(counts[-1] if counts else 0)
-    return f"n = {f'{counts[0]} to ' if len(counts) > 1 else ''}{most} on one machine"
+    counts = sorted(set(table["compared"].dropna())) or [0]
+    return f"n = {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} on one machine"
 
 
 _SAID = {

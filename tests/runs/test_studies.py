@@ -262,7 +262,7 @@ def test_difference_table_by_hand():
     assert table["verdict"]["same"].startswith("undecided (this study would have seen ")
     assert list(table["compared"][1:]) == [3, 3, 3]
     assert table["compared"].isna()["full"]
-    assert comparison.seeds_compared(table) == "n = 3 seeds on one machine"
+    assert comparison.seeds_compared(table) == "n = 3 on one machine"
 
 
 def test_runs_of_the_reference_on_other_machines_are_left_out_and_said():
@@ -273,8 +273,8 @@ def test_runs_of_the_reference_on_other_machines_are_left_out_and_said():
     assert "; 1 run on other machines left out" in table["test"]["better"]
     assert "; 2 runs on other machines left out" in table["test"]["same"]
     assert dict(table["compared"].dropna()) == {"worse": 2, "same": 2, "better": 2}
-    assert comparison.seeds_compared(table) == "n = 2 seeds on one machine"
-    assert comparison.seeds_compared(table.iloc[:0]) == "n = 0 seeds on one machine"
+    assert comparison.seeds_compared(table) == "n = 2 on one machine"
+    assert comparison.seeds_compared(table.iloc[:0]) == "n = 0 on one machine"
 
 
 def test_the_verdict_follows_the_table():
