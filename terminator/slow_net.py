@@ -67,15 +67,15 @@ class KeepsKernel(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # what it was made of, and it itself: tensors, and how often each had been written to
-        self._kept: tuple[list[Tensor], list[int]] | None = None
+        # what it was made of, and it itself: tensors, and the state of each
+        self._kept: tuple[list[Tensor], list[tuple[int, int]]] | None = None
 
     def kept(self, make: Callable[[], Tensor]) -> Tensor:
         """What `make` computes; without gradients, in evaluation, only once for the same
         parameters.
 
-        It runs in the network's own type: phases of 10^5 radians need all of float32. Who writes to
-        a parameter's `data`, which torch does not count, is noticed at the next `train()` or
+        It runs in the network's own type: phases of 10^5 radians need all of float32. Who writes
+        into a parameter's `data`, which torch does not count, is noticed at the next `train()` or
         `eval()`, or says so (forget_kernels).
         """
         kind = next(self.parameters()).device.type
@@ -90,23 +90,28 @@ class KeepsKernel(nn.Module):
                 # whose tensors would not notice a change in place
                 with torch.inference_mode(False):
                     of.append(make().detach())
-                self._kept = of, [t._version for t in of]
+                self._kept = of, [_state(t) for t in of]
             return self._kept[0][-1]
 
     def _is_of(self, of: list[Tensor]) -> bool:
         """Whether what is kept was made of these tensors, and none has been written to since."""
         assert self._kept is not None
-        tensors, versions = self._kept
+        tensors, states = self._kept
         return (
             len(tensors) == len(of) + 1
             and all(a is b for a, b in zip(tensors, of, strict=False))
-            and versions == [t._version for t in tensors]
+            and states == [_state(t) for t in tensors]
         )
 
     def train(self, mode: bool = True) -> Self:
         """As of every module; what was kept is forgotten."""
         self._kept = None
         return super().train(mode)
+
+
+def _state(tensor: Tensor) -> tuple[int, int]:
+    """Where its values lie, and how often they were written to."""
+    return tensor.data_ptr(), tensor._version
 
 
 class SlowNet(KeepsKernel):

@@ -143,7 +143,8 @@ def _set_aside(path: PurePath) -> bool:
     """Whether a record in a results folder is one that its owner did not take in: see
     _keep_apart.
     """
-    return APART in path.parts and "runs" not in path.parts[: path.parts.index(APART)]
+    # APART/EXPERIMENT/RUN/DIGEST/record.json; an experiment of that name has fewer parts
+    return path.parts[-5:-4] == (APART,)
 
 
 def _listed(content: bytes) -> dict[str, str]:

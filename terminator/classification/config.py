@@ -260,10 +260,6 @@ class Config(Experiment):
             start = ModelConfig.local_context_init
             model = dataclasses.replace(self.model, local_context_init=start)
             object.__setattr__(self, "model", model)
+        if self.network.name not in OBSERVED:  # presets watch, but these have nothing to be seen
+            object.__setattr__(self, "train", dataclasses.replace(self.train, observe=False))
         self.network.check_model(self.model)
-        require(
-            not self.train.observe or self.network.name in OBSERVED,
-            "train.observe",
-            self.train.observe,
-            f"False, for network.name={self.network.name}; {', '.join(OBSERVED)} can be observed",
-        )

@@ -86,7 +86,7 @@ def _exact(probes: Probes) -> Verdict:
     return judged(
         bool(exact.max() < 1e-3 < one_step.min()),
         f"off finite differences by {exact.max():.1g} at most (medians over seeds); one-step by "
-        f"{math.floor(100 * one_step.min()) / 100:g} at least",
+        f"{math.floor(1000 * one_step.min()) / 1000:g} at least",
     )
 
 

@@ -100,7 +100,7 @@ def recorded(
         return _measured(profile, seeds, device, kind)
 
     def fits(record: dict[str, Any]) -> bool:
-        return not seeds or _seeds(record) == set(seeds)
+        return _seeds(record) == set(seeds) if seeds else _of_profile(record, profile)
 
     return measurements.latest(EXPERIMENT, profile, measured, device, again, fits)
 
@@ -108,7 +108,11 @@ def recorded(
 def found_record(profile: str) -> dict[str, Any] | None:
     """The newest record that has all seeds of a profile: others are somebody's own look."""
     there = measurements.load(profile, EXPERIMENT)
-    return next((r for r in reversed(there) if _seeds(r) >= set(SEEDS[profile])), None)
+    return next((r for r in reversed(there) if _of_profile(r, profile)), None)
+
+
+def _of_profile(record: dict[str, Any], profile: str) -> bool:
+    return _seeds(record) >= set(SEEDS[profile])
 
 
 def _seeds(record: dict[str, Any]) -> set[int]:

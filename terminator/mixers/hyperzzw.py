@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terminator import hyperzzw
-from terminator.layers import Pointwise
+from terminator.layers import Pointwise, widened
 from terminator.mixers.base import check_length, check_sequence, require
 from terminator.slow_net import SlowNet
 from terminator.standardization import EPS, InstanceStandardization
@@ -71,10 +71,10 @@ class GlobalBranch(nn.Module):
 
 def _standardized(value: Tensor, real: Tensor) -> Tensor:
     """Instance standardisation over the positions that are real; 0 at the others."""
-    count = real.sum(-1, keepdim=True).clamp(min=1)
-    centred = (value - (value * real).sum(-1, keepdim=True) / count) * real
+    count, wide = real.sum(-1, keepdim=True).clamp(min=1), widened(value)
+    centred = (wide - (wide * real).sum(-1, keepdim=True) / count) * real
     variance = centred.square().sum(-1, keepdim=True) / count
-    return centred * torch.rsqrt(variance + EPS)
+    return (centred * torch.rsqrt(variance + EPS)).to(value.dtype)
 
 
 class GlobalHyperZZW(GlobalBranch):

@@ -181,15 +181,21 @@ def _tell_apart(
     for i, row in enumerate(rows):
         alike.setdefault(str([row.get(name) for name in same]), []).append(i)
     for group in alike.values():
-        changes = [_changes(system, firsts[i]) for i in group]
-        keys = dict.fromkeys(key for of in changes for key in of)
-        telling = [key for key in keys if len({str(of.get(key)) for of in changes}) > 1]
-        for i, of in zip(group, changes, strict=True) if len(group) > 1 else ():
-            said = [f"{key}={of[key]}" for key in telling if key in of]
-            versions = firsts[i]["provenance"].get("versions", {})
+        if len(group) > 1:
+            changes = [_changes(system, firsts[i]) for i in group]
+            telling = _telling(changes)
             if not telling:
-                said = [f"read by {name} {versions.get(name)}" for name in READERS[:2]]
-            rows[i]["what"] += f" ({', '.join(said)})" if said else ""
+                changes = [firsts[i]["provenance"].get("versions", {}) for i in group]
+                telling = [name for name in _telling(changes) if name in READERS]
+            for i, of in zip(group, changes, strict=True):
+                said = ", ".join(f"{key}={of[key]}" for key in telling if of.get(key) is not None)
+                rows[i]["what"] += f" ({said})" if said else ""
+
+
+def _telling(changes: Sequence[dict[str, Any]]) -> list[str]:
+    """The keys in which they differ."""
+    keys = dict.fromkeys(key for of in changes for key in of)
+    return [key for key in keys if len({str(of.get(key)) for of in changes}) > 1]
 
 
 def _changes(system: System, record: dict[str, Any]) -> dict[str, Any]:

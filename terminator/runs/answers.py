@@ -120,13 +120,15 @@ def tell(found: Sequence[Answer], args: argparse.Namespace) -> int:
         ValueError: if none could.
     """
     wrong, written = [answer.error for answer in found if answer.error], []
-    if args.csv:
-        written.append(write_csv(args.csv, table(found)))
-    if args.json:
-        write_json(args.json, as_json(found))
-        written.append(args.json)
-    if len(found) > 1 or not wrong:  # else it is the error itself
-        print(terminal(lines(found)))
+    try:
+        if args.csv:
+            written.append(write_csv(args.csv, table(found)))
+        if args.json:
+            write_json(args.json, as_json(found))
+            written.append(args.json)
+    finally:  # where nothing can be written, they are not lost
+        if len(found) > 1 or not wrong:  # else it is the error itself
+            print(terminal(lines(found)))
     for path in written:
         print(f"written: {terminal(path)}")
     return unread(wrong, len(found))

@@ -292,8 +292,8 @@ def run_and_print(
         print(f"{files}: {run.folder}")
         if args.tensorboard and run.trained:
             print(f"to look at its epochs: tensorboard --logdir {callbacks[0].folder}")
-        if not args.batch:
-            print(f"page: {leave(run, draw)}")
+        if not args.batch and (page := leave(run, draw)).is_file():
+            print(f"page: {page}")
         there = "" if run.has_model else " (not on this machine; --force trains it)"
         print(f"model: {run.folder / MODEL}{there}")
 

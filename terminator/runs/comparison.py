@@ -116,7 +116,10 @@ def difference_table(
         ValueError: if the reference is no label, or has no runs.
     """
     found, table = family(records, reference, method), variant_table(records)
-    rows = [_difference(found.outcomes.get(label)) for label in table["variant"]]
+    rows = [
+        {"compared": found.compared.get(label), **_difference(found.outcomes.get(label))}
+        for label in table["variant"]
+    ]
     table = table.join(pd.DataFrame(rows, index=table.index).astype({"compared": "Int64"}))
     table.loc[table["variant"] == reference, "difference"] = 0.0
     return table
@@ -127,11 +130,10 @@ def _difference(found: Outcome | None) -> dict[str, Any]:
     if found is None:
         nothing = {"difference": math.nan, "low": math.nan, "high": math.nan, "clear": False}
         words = {"word": "", "verdict": "", "test": "", "what would settle it": ""}
-        return {"compared": None, **nothing, **words}
+        return nothing | words
     test, both = found.test, all(found.values)
     difference = mean(found.values[0]) - mean(found.values[1]) if both else math.nan
     return {
-        "compared": min(map(len, found.values)),
         "difference": test.difference if test else difference,
         "low": test.low if test else math.nan,
         "high": test.high if test else math.nan,
@@ -147,7 +149,7 @@ def seeds_compared(table: pd.DataFrame) -> str:
     """ "n = 7 on one machine": the seeds that the differences of a difference_table are of, on the
     side that has fewer.
     """
-    counts = sorted(set(table["compared"].dropna())) or [0]
+    counts = sorted(set(table["compared"].dropna()) - {0}) or [0]
     return f"n = {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} on one machine"
 
 

@@ -20,10 +20,13 @@ ALIKE = 0.05  # Levene's test of equal spreads, below which Dunnett's does not a
 
 
 class Family(NamedTuple):
-    """The method that was used for all, and the outcome of every variant against the reference."""
+    """The method that was used for all, the outcome of every variant against the reference, and of
+    how many runs each is, on the side that has fewer.
+    """
 
     method: str
     outcomes: dict[Any, Outcome]
+    compared: dict[Any, int]
 
 
 def against_reference(
@@ -72,7 +75,12 @@ def against_reference(
     else:
         method = "one comparison"
     elsewhere = {k: len(variants[k]) - len(kept[k]) + len(reference) - len(base) for k in single}
-    return Family(method, {k: _with_note(v, elsewhere[k]) for k, v in single.items()})
+    counts = {k: sum(s.where == where for s in samples) for k, samples in variants.items()}
+    return Family(
+        method,
+        {k: _with_note(v, elsewhere[k]) for k, v in single.items()},
+        {k: min(count, len(base)) for k, count in counts.items()},
+    )
 
 
 def _machine(variants: Iterable[Sequence[Sample]], reference: Sequence[Sample]) -> str:
@@ -112,7 +120,7 @@ def _alike(sides: Sequence[Sequence[float]]) -> bool:
 def _corrected(tests: Mapping[Any, Finding]) -> dict[Any, Finding]:
     adjusted = holm([test.p for test in tests.values()])
     return {
-        label: test._replace(p=p, kind=f"{test.kind}, {HOLM} over {len(tests)}")
+        label: test._replace(p=p, p_not=p, kind=f"{test.kind}, {HOLM} over {len(tests)}")
         for (label, test), p in zip(tests.items(), adjusted, strict=True)
     }
 

@@ -43,7 +43,9 @@ def once(
         TrainingDiverged: if it did so before, and is not forced.
     """
     run = run or folder.name
-    found = _known(folder, run, need_model, force)
+    # while another process makes it anew, the record that is there is the one to be read
+    again = trained_again(folder) and locks.holder(folder) is None
+    found = _known(folder, run, need_model, force or again)
     if found is not None:
         if rank() == 0:
             _mend(folder, rebuild_index)
@@ -51,10 +53,15 @@ def once(
     if rank() == 0:
         records.check_writable(folder)
     with _alone(folder, wait):
-        if force and rank() == 0:  # not before nobody else is at it
-            (folder / "checkpoint.pt").unlink(missing_ok=True)
-            (folder / AGAIN).touch()
-        found = _known(folder, run, need_model, force)  # while this process waited
+        if rank() == 0:
+            if force:  # not before nobody else is at it
+                (folder / "checkpoint.pt").unlink(missing_ok=True)
+            if force and finished_record(folder):
+                (folder / AGAIN).touch()
+            elif not trained_again(folder):
+                (folder / AGAIN).unlink(missing_ok=True)  # of one that came to nothing
+        # another may have made it while this process waited
+        found = _known(folder, run, need_model, force or trained_again(folder))
         if found is None:
             found = train()
             if rank() == 0:
@@ -130,7 +137,7 @@ def _alone(folder: Path, wait: bool = True) -> Iterator[None]:
 
 def _find(folder: Path, need_model: bool, force: bool) -> dict[str, Any] | None:
     """The record in the folder, if it is all that is needed."""
-    if rank() > 0 or force or trained_again(folder):
+    if rank() > 0 or force:
         return None
     if need_model and not (folder / "model.safetensors").is_file():
         return None
@@ -192,6 +199,7 @@ def told(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
             if unfinished := so_far.is_file() and finished_record(folder) is None:
                 said["epochs"] = records.read_record(so_far)["epochs"]
             records.write_json(path, said)
+            (folder / AGAIN).unlink(missing_ok=True)  # a finished record stays in its place
             if unfinished:
                 so_far.unlink()
         raise

@@ -163,7 +163,8 @@ def decide(here: Outcome, test: Finding, hours: Sequence[float], claim: str = BE
     """The outcome of a test: the gate first, then the word, and what would settle it."""
     terms = here.terms
     if claim != EQUAL and math.isnan(test.p_not):
-        test = test._replace(p_not=2 * (1 - test.p_worse) if claim == NO_WORSE else test.p)
+        below = claim == NO_WORSE and terms.margin is not None
+        test = test._replace(p_not=2 * (1 - test.p_worse) if below else test.p)
     here = replace(here, test=test, hours=tuple(hours))
     if reason := terms.unlearned or _unlearned(here):
         return _not_learned(here, reason)

@@ -262,8 +262,7 @@ class System(ABC):
             starting = starts(self, config)
             name = self.run_id(config, data, profile, starting)
             asked, folder = folder, folder or results_dir() / "runs" / experiment / name
-            again = force or trained_again(folder)
-            if not (again or need_model or asked or finished_record(folder)):
+            if not (force or need_model or asked or finished_record(folder)):
                 record = self.find_read_otherwise(config, data, experiment, profile)
                 if record is not None:
                     return self.of_record(record, asked=config)
@@ -278,6 +277,7 @@ class System(ABC):
                     "data": dataclasses.asdict(data.info),
                     **began,
                 }
+                again = force or trained_again(folder)
                 with deterministic_algorithms(config.train.deterministic), told(folder, about):
                     trained.append(True)
                     return self._train(

@@ -9,6 +9,7 @@ library only.
 from __future__ import annotations
 
 import html as _html
+import os
 import re
 from typing import Any
 
@@ -33,7 +34,7 @@ _NUMBER = re.compile(rf"[+-]?{_DIGITS}( ± {_DIGITS})?|-")
 
 def shortened(name: str, most: int = 150) -> str:
     """The beginning of a name, at most so many bytes of it: file names have 255."""
-    return name.encode()[:most].decode(errors="ignore")
+    return os.fsencode(name)[:most].decode(errors="ignore")
 
 
 def visible(text: Any, keep: str = "") -> str:

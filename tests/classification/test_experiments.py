@@ -15,8 +15,9 @@ from terminator.classification.presets import PRESETS, preset
 from terminator.classification.runs import CLASSIFICATION
 from terminator.classification.trainer import Trainer
 from terminator.data import DatasetNotFound
-from terminator.runs import records
+from terminator.runs import folders, records
 from terminator.runs.study import Contest, run_finals
+from terminator.runtime import locks
 from terminator.runtime.paths import results_dir
 from terminator.trainer import TrainingDiverged
 
@@ -171,9 +172,34 @@ def test_a_forced_training_that_stops_loses_no_finished_record(tiny_config, tiny
     again = CLASSIFICATION.run(config, "images", "laptop", data=tiny_data())  # goes on from there
     assert again.trained
     assert again.record["stretches"][0]["epochs"] == [1, len(kept["rows"])]
-    assert again.record["started"] != done.record["started"] or again.record != done.record
+    assert again.record != done.record
     assert not CLASSIFICATION.run(config, "images", "laptop", data=tiny_data()).trained
     assert not (done.folder / "checkpoint.pt").exists()
+
+
+def test_while_a_run_is_made_again_its_record_is_read(tiny_config, tiny_data, monkeypatch):
+    config = tiny_config(train={"epochs": 3})
+    done = CLASSIFICATION.run(config, "images", "laptop", data=tiny_data())
+    with stopped_in_the_third_epoch(monkeypatch):
+        CLASSIFICATION.run(config, "images", "laptop", data=tiny_data(), force=True)
+    monkeypatch.setattr(locks, "holder", lambda folder: "process 1 on another machine")
+    found = CLASSIFICATION.run(config, "images", "laptop", data=tiny_data(), wait=False)
+    assert (found.record, found.trained) == (done.record, False)
+
+
+def test_a_run_that_diverges_when_it_is_made_again_leaves_its_record(tiny_data, tmp_path):
+    record = {"run_id": "a"}
+
+    def diverge():
+        with folders.told(tmp_path, record):
+            (tmp_path / "checkpoint.pt").write_bytes(b"of its first epoch")
+            raise TrainingDiverged("the loss is nan.")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folders, "finished_record", lambda folder: record)
+        with pytest.raises(TrainingDiverged):
+            folders.once(tmp_path, diverge, force=True)
+        assert folders.once(tmp_path, diverge) == record
 
 
 def test_a_run_that_diverged_leaves_no_record(tiny_config, tiny_data):

@@ -419,6 +419,12 @@ def test_what_is_remembered_is_of_the_weights_that_are_there(tiny_model):
         for ours, theirs in zip(model.parameters(), tiny_model().parameters(), strict=True):
             ours.copy_(theirs)
         assert torch.equal(model(x), answers(model))
+        for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
+            ours.data = theirs.clone()
+        assert torch.equal(model(x), answers(other))
+        flat = torch.nn.utils.parameters_to_vector(tiny_model().parameters())
+        torch.nn.utils.vector_to_parameters(flat, model.parameters())
+        assert torch.equal(model(x), answers(tiny_model()))
         exchanged = {name: 1.5 * p for name, p in model.named_parameters()}
         given = torch.func.functional_call(model, exchanged, (x,))
         assert not torch.allclose(given, model(x))

@@ -77,6 +77,8 @@ def test_names_of_any_length_are_kept_in_the_cache(tmp_path):
         warnings.simplefilter("error")
         first = load(str(source), image_size=8)
     assert list((cache_dir() / "images").glob("*.npz"))
+    odd = tmp_path / os.fsdecode(b"caf\xe9")  # no UTF-8
+    assert len(load(str(write(odd, class_files()))).train_labels) > 0
     assert load(str(source), image_size=8).info == first.info
     assert len(finished.run_name({}, "f", "smoke", 0, source.name, "x" * 200).encode()) < 190
 

@@ -132,6 +132,8 @@ def test_data_of_another_kind_leave_the_presets_name_behind():
     text = {"network": {"task": "text"}}
     assert start.updated("data.kind=imdb", **text).data.name == LongRangeConfig().data.name
     assert start.updated("data.kind=imdb", "data.name=./mine", **text).data.name == "./mine"
+    mine = start.updated("data.name=mine").updated("data.kind=byte_files", **text)
+    assert mine.data.name == "mine"  # no data set's that every reader knows
     assert preset("digits-sequence", data={"kind": "imdb"}, **text).data.name != "digits"
     words = ["data.kind=listops", "network.task=listops", "data.train_size=20", "data.test_size=10"]
     words += ["listops.max_length=20", "listops.min_length=5", "listops.max_depth=3"]

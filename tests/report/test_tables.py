@@ -215,7 +215,7 @@ def test_rows_of_one_name_say_in_what_they_differ(monkeypatch):
     rows = tables.system_table(LONG_RANGE, records.load_records("longrange", "laptop"))
     told = rows.drop(columns=[*LONG_RANGE.measures.values(), "seeds", "minutes a run", "on"])
     assert not told[told["data"].str.startswith("CIFAR-10")].astype(str).duplicated().any()
-    assert rows["what"].str.contains("(read by torch 2.14.1, ", regex=False).any()
+    assert rows["what"].str.contains("(torch=2.14.1, torchvision=", regex=False).any()
 
 
 def test_the_headline_beside_the_log():

@@ -293,6 +293,7 @@ def test_many_of_unlike_spread_by_holm():
     assert found.method == families.HOLM
     assert found.outcomes["calm"].word == NOT
     assert "Holm over 2" in str(found.outcomes["calm"])
+    assert all(o.test.p_not == o.test.p for o in found.outcomes.values())  # both are corrected
     variants["calm"] += samples(80, first=50)
     pairs = families.against_reference(variants, base, "full", method=families.HOLM)
     assert proof.compare(variants["calm"], base).notes
@@ -315,6 +316,7 @@ def test_a_family_is_of_one_machine():
     assert "1 run on other machines left out" in str(found.outcomes["a"])
     assert found.outcomes["b"].word == UNDECIDED
     assert found.method == "one comparison"
+    assert found.compared == {"a": 3, "b": 0}
 
 
 def test_two_networks_on_the_same_images():

@@ -28,6 +28,7 @@ from terminator.data.sequences.tokens import Sequences, Split, apart
 from terminator.data.sources import DatasetCorrupt
 from terminator.runtime.paths import atomic_path, cache_dir
 from terminator.runtime.progress import bar
+from terminator.runtime.text import shortened
 
 VOCABULARY = 257
 IMDB_NAMES = ("aclImdb", "aclImdb_v1", "aclImdb_v1_labelled", "imdb")
@@ -81,11 +82,8 @@ def read_reviews(source: Path) -> dict[str, Split]:
             2,
         ]
     )
-    cached = (
-        cache_dir()
-        / "text"
-        / f"{files.base_name(source)}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
-    )
+    name, digest = shortened(files.base_name(source)), hashlib.sha256(key.encode()).hexdigest()[:16]
+    cached = cache_dir() / "text" / f"{name}-{digest}.npz"
     if (arrays := read_part(cached)) is None:
         arrays = _read_reviews(source, names or files.list_files(source, wanted=is_review))
         try:

@@ -325,11 +325,12 @@ class LongRangeConfig(Experiment):
             )
 
     def updated(self, *dotlist: str, **values: Any) -> "LongRangeConfig":
-        """As of every experiment; but the name of data (a preset's, say) is left behind where the
-        data become another kind's.
+        """As of every experiment; but the name of an image data set (a preset's, say) is left
+        behind where the data become another kind's.
         """
         changed = super().updated(*dotlist, **values)
-        if changed.data.kind == self.data.kind or self.data.name == LongRangeData.name:
+        standard = self.data.name == LongRangeData.name or self.data.name not in KNOWN_DATA
+        if changed.data.kind == self.data.kind or standard:
             return changed
         unnamed = replace(self, data=replace(self.data, name=LongRangeData.name))
         return unnamed.updated(*dotlist, **values)
