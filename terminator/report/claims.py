@@ -15,7 +15,7 @@ from terminator.hamburger.segmentation.report import HAMS
 from terminator.hrrformer import claims as hrrformer
 from terminator.hrrformer.longrange import report
 from terminator.hypertransformer import claims as hypertransformer
-from terminator.report.tables import SYSTEMS
+from terminator.report.tables import SYSTEM_OF
 from terminator.runner.verdicts import word_of
 from terminator.runs import records
 from terminator.runs.claims import Claim, Records
@@ -23,7 +23,6 @@ from terminator.runs.outcomes import SEEDS, WORDS
 from terminator.runtime import text
 from terminator.runtime.paths import atomic_write, results_dir
 
-SYSTEM_OF = {system.task: system for system in SYSTEMS}
 CLAIMS: list[Claim] = [  # a system's claims stand in a file of its own
     *terminator.CLAIMS,
     *claims.CLAIMS,

@@ -37,11 +37,10 @@ def _reason(record: dict[str, Any]) -> str | None:
     """Why nothing can be said of a record by itself; None if everything can."""
     task = records.task_of(record)
     try:
-        for system in tables.SYSTEMS:
-            if system.task == task:
-                system.runs_table([record])
         claims.claims_table({task: [record]})
-        claims.checklist([record])
+        if task in tables.SYSTEM_OF:  # else a measurement's, which no index and no list counts
+            tables.SYSTEM_OF[task].runs_table([record])
+            claims.checklist([record])
         tables.document(tables.study_tables([record]))
     except FOREIGN as error:
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "

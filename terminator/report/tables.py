@@ -19,14 +19,16 @@ from terminator.hamburger.segmentation.runs import SEGMENTATION
 from terminator.hrrformer.longrange.runs import LONG_RANGE
 from terminator.hrrformer.studies import pathfinder_pictures
 from terminator.hypertransformer.fewshot.runs import FEW_SHOT
+from terminator.report.apart import tell_apart
 from terminator.runs import literature, records
 from terminator.runs.outcomes import values_text
-from terminator.runs.system import READERS, System
+from terminator.runs.system import System
 from terminator.runtime import text
 from terminator.runtime.settings import PROFILES, identity
 
 # each has records of its own
 SYSTEMS: tuple[System, ...] = (CLASSIFICATION, FEW_SHOT, SEGMENTATION, LONG_RANGE, GAN)
+SYSTEM_OF = {system.task: system for system in SYSTEMS}
 RATES = "-rates"  # ends the name of an experiment that chose learning rates on held-out images
 TITLES = {  # {experiment: what is compared, the notebook that shows it}, in the order of the tables
     "headline": ("The headline: CIFAR-10 at full size", "12_convergence"),
@@ -153,7 +155,7 @@ def classification_table(experiment: str, found: Sequence[dict[str, Any]]) -> pd
             _classification_row(group, names[0] if names else CLASSIFICATION.label(group[0]))
         )
     same = ("what", "data", "training images", "epochs", "profile")
-    _tell_apart(CLASSIFICATION, rows, [group[0] for group in groups], same)
+    tell_apart(CLASSIFICATION, rows, [group[0] for group in groups], same)
     order = {name: i for profile in PROFILES for i, name in enumerate(labels.get(profile, ()))}
     rows.sort(
         key=lambda row: (
@@ -163,46 +165,6 @@ def classification_table(experiment: str, found: Sequence[dict[str, Any]]) -> pd
         )
     )
     return pd.DataFrame(rows)
-
-
-def _tell_apart(
-    system: System,
-    rows: Sequence[dict[str, Any]],
-    firsts: Sequence[dict[str, Any]],
-    same: Iterable[str],
-) -> None:
-    """Add to `what` of rows that agree in these columns how their settings differ; or, where these
-    agree as well, by which libraries their data were read.
-
-    Args:
-        firsts: a record of every row.
-    """
-    alike: dict[str, list[int]] = {}
-    for i, row in enumerate(rows):
-        alike.setdefault(str([row.get(name) for name in same]), []).append(i)
-    for group in alike.values():
-        if len(group) > 1:
-            changes = [_changes(system, firsts[i]) for i in group]
-            telling = _telling(changes)
-            if not telling:
-                changes = [firsts[i]["provenance"].get("versions", {}) for i in group]
-                telling = [name for name in _telling(changes) if name in READERS]
-            for i, of in zip(group, changes, strict=True):
-                said = ", ".join(f"{key}={of[key]}" for key in telling if of.get(key) is not None)
-                rows[i]["what"] += f" ({said})" if said else ""
-
-
-def _telling(changes: Sequence[dict[str, Any]]) -> list[str]:
-    """The keys in which they differ."""
-    keys = dict.fromkeys(key for of in changes for key in of)
-    return [key for key in keys if len({str(of.get(key)) for of in changes}) > 1]
-
-
-def _changes(system: System, record: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a record that are not the defaults, but for its seed, as words."""
-    found = identity(records.config_of(record, system.config))
-    flat = {f"{group}.{key}": v for group, values in found.items() for key, v in values.items()}
-    return {key: value for key, value in flat.items() if key != "train.seed"}
 
 
 def _by_setting(system: System, found: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -320,7 +282,7 @@ def system_table(system: System, found: Sequence[dict[str, Any]]) -> pd.DataFram
         )
     if not rows:
         return pd.DataFrame()
-    _tell_apart(system, rows, [g[0] for g in groups], ("what", "data", *sorted(told), "profile"))
+    tell_apart(system, rows, [g[0] for g in groups], ("what", "data", *sorted(told), "profile"))
     table = pd.DataFrame(rows).drop(columns="method", errors="ignore")
     return table.sort_values(
         [name for name in ("profile", "data", *cells, "what") if name in table],

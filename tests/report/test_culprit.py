@@ -41,6 +41,15 @@ def ways(content, way=()):
             yield from ways(value, (*way, key))
 
 
+def test_no_record_that_is_kept_is_a_culprit(monkeypatch):
+    """Of no task: those of measurements, which have names, are in no index."""
+    monkeypatch.setenv("TERMINATOR_RESULTS", str(ROOT / "results"))
+    first = {records.task_of(record): record for record in records.load_records()}
+    assert {"probes", "controls", "classification"} <= first.keys()
+    for task, record in first.items():
+        assert culprit._reason(record) is None, task
+
+
 def put(record):
     path = results_dir() / "runs" / record["experiment"] / record["run_id"] / "record.json"
     shutil.rmtree(results_dir() / "runs", ignore_errors=True)
