@@ -172,8 +172,9 @@ class TrainConfig(Training):
     label_smoothing: float = 0.1  # share of a label that is spread over all classes
     slow_neural_loss: float = 1.0  # weight of the slow neural loss; 0: without
     slow_neural_loss_form: str = "kernel"  # of the slow neural loss: kernel, or channel_sum
-    # measure features, slow scores and hyper-kernels of test images after every epoch
-    observe: bool = False  # of OBSERVED networks
+    # measure features, slow scores and hyper-kernels of test images after every epoch, of networks
+    # that can be looked into (OBSERVED)
+    observe: bool = False
 
     def __post_init__(self) -> None:
         require(
