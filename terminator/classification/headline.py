@@ -154,14 +154,7 @@ def _follows(found: Headline) -> Verdict:
     if not found.runs:
         return Verdict(NOT_RUN)
     epoch = last_common_epoch(found.runs)
-    reached = [
-        {
-            **run,
-            "wall_s": sum(row.get("seconds", 0.0) for row in run["epochs"][:epoch]),
-        }  # up to there
-        for run in found.runs
-        if len(run["epochs"]) >= epoch
-    ]
+    reached = [_up_to(epoch, run) for run in found.runs if len(run["epochs"]) >= epoch]
     verdict = published_number(reached, float(log()[epoch]), _at(epoch))
     title = found.runs[0]["data"]["title"]
     evidence = [
@@ -170,6 +163,11 @@ def _follows(found: Headline) -> Verdict:
         *(f"with {what}: {_less_the_log(runs)}" for what, runs in found.others.items()),
     ]
     return verdict._replace(evidence="; ".join(evidence))
+
+
+def _up_to(epoch: int, run: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with the time that its training took up to an epoch: what others would cost."""
+    return {**run, "wall_s": sum(row.get("seconds", 0.0) for row in run["epochs"][:epoch])}
 
 
 def _less_the_log(runs: Records) -> str:

@@ -88,16 +88,17 @@ def score_verdict(runs: Mapping[str, Sequence[Any]], with_loss: str, without: st
         runs: {label: runs}, see `gathered`.
     """
 
-    def side(label: str, part: str) -> list[Sample]:
-        seen = {run.record["run_id"]: run.observations for run in runs[label]}
-        found = (run.record for run in runs[label])
-        return sampled(found, lambda record: object_score(seen[record["run_id"]], part))
+    def side(found: Sequence[Any], seen: Mapping[str, pd.DataFrame], part: str) -> list[Sample]:
+        records = (run.record for run in found)
+        return sampled(records, lambda record: object_score(seen[record["run_id"]], part))
 
-    lines = []
+    lines, sides = [], []
     for label in (with_loss, without):
-        found = score_and_control(side(label, "slow score"), side(label, "input"))
+        seen = {run.record["run_id"]: run.observations for run in runs[label]}
+        scores, controls = (side(runs[label], seen, part) for part in ("slow score", "input"))
+        found = score_and_control(scores, controls)
         lines.append(f"{label}: hyper-kernels add to what activations say: {found.said}; {found}.")
-    sides = [side(label, "slow score") for label in (with_loss, without)]
+        sides.append(scores)
     terms = Terms(floors={"chance": 50.0})
     found = compare(sides[0], sides[1], ("with the loss", "without"), terms)
     lines.append(f"The loss raises the AUROC of |S|: {found.said}; {found}.")

@@ -1,7 +1,6 @@
 """Terminator's own experiments: run one, or read what is there."""
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -296,7 +295,7 @@ class ClassificationSystem(System):
             "image_size": data["shape"][-1],
             "model": record["model"],
             "optimizer": config["optimizer"]["name"],
-            "setting": hashlib.sha256(self.but_seed(record).encode()).hexdigest()[:6],
+            "setting": self.setting_name(record),
             "epochs": config["train"]["epochs"],
             "accuracy_released": results["released"]["accuracy"],
             "accuracy_calibrated": results.get("calibrated", {}).get("accuracy"),

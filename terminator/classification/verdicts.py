@@ -1,6 +1,5 @@
 """Verdicts on claims about classification, from records: functions that make `Claim.verdict`."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from statistics import mean
@@ -127,8 +126,9 @@ def put(places: dict[str, Outcome], at: str, found: Outcome, of: Mapping[str, An
     """Add the outcome of a run's setting at a place; where another setting has that place already,
     in what a place does not say (precision, say), under its own name.
     """
-    setting = hashlib.sha256(CLASSIFICATION.setting(dict(of)).encode()).hexdigest()[:6]
-    places[f"{at}, setting {setting}" if at in places else at] = found
+    if at in places:
+        at = f"{at}, setting {CLASSIFICATION.setting_name(dict(of))}"
+    places[at] = found
 
 
 # -- parts and settings ----------------------------------------------------------------------------

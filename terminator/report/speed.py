@@ -35,6 +35,11 @@ def speed_table(profile: str = "laptop") -> str:
             )
             on = _machine(record)
             graphs = row.get("graphs", False)  # older records have no such field
+            there = (
+                f"{medium.markdown(compared['revision'])} in {record['rows'][1]['precision']}"
+                if compared
+                else ""
+            )
             key = (
                 what,
                 shape,
@@ -42,13 +47,12 @@ def speed_table(profile: str = "laptop") -> str:
                 row["compiled"],
                 graphs,
                 row["threads"],
-                f"{compared['revision']} {record['rows'][1]['precision']}" if compared else "",
+                there,
                 on,
             )
             against = (
-                f"{compared['ratio']:.2f} times as fast as {medium.markdown(compared['revision'])} "
-                f"in {record['rows'][1]['precision']}, {1 / compared['memory_ratio']:.2f} of its "
-                "memory"
+                f"{compared['ratio']:.2f} times as fast as {there}, "
+                f"{1 / compared['memory_ratio']:.2f} of its memory"
                 if compared
                 else ""
             )

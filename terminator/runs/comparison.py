@@ -129,8 +129,7 @@ def _difference(found: Outcome | None) -> dict[str, Any]:
     """The columns that one outcome fills; without a test the difference of the means alone."""
     if found is None:
         nothing = {"difference": math.nan, "low": math.nan, "high": math.nan, "clear": False}
-        words = {"word": "", "verdict": "", "test": "", "what would settle it": ""}
-        return nothing | words
+        return {**nothing, "word": "", "verdict": "", "test": "", "what would settle it": ""}
     test, both = found.test, all(found.values)
     difference = mean(found.values[0]) - mean(found.values[1]) if both else math.nan
     return {

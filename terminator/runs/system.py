@@ -8,6 +8,7 @@ Every kind of experiment derives from `System`, which brings run, find, identity
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -344,8 +345,7 @@ class System(ABC):
         info = json.loads(json.dumps(dataclasses.asdict(data.info), default=str))  # as in a record
         for record in self._records_like(config, experiment, profile):
             known, here = record["provenance"].get("versions", {}), provenance.versions()
-            read_by = {name: known.get(name) for name in READERS}
-            read_by = {name: version for name, version in read_by.items() if version}
+            read_by = {name: known[name] for name in READERS if name in known}
             if any(here.get(name) != version for name, version in read_by.items()) and _same_but(
                 record["data"], info
             ):
@@ -399,6 +399,10 @@ class System(ABC):
         share it.
         """
         return f"{record['profile']} {self.but_seed(record)}"
+
+    def setting_name(self, record: dict[str, Any]) -> str:
+        """A short name of what is the same for all seeds, as the index has it."""
+        return hashlib.sha256(self.but_seed(record).encode()).hexdigest()[:6]
 
     def folder_of(self, record: dict[str, Any]) -> Path:
         """Where a record lies."""

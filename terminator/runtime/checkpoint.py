@@ -58,6 +58,11 @@ def set_random_states(states: dict[str, Any]) -> None:
         torch.cuda.set_rng_state(state, device)
 
 
+def steps_within(saved: dict[str, Any]) -> int:
+    """How many steps of an epoch that is not finished a checkpoint holds."""
+    return saved["within"]["step"] if saved.get("within") else 0
+
+
 def load_checked(path: str | Path) -> Any:
     """torch.load with weights_only=True, once the archive's check sums are found right (torch
     ignores them).

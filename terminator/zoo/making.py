@@ -97,7 +97,7 @@ def _under_way(kind: Kind, saved: dict[str, Any], record: Mapping[str, Any] | No
     config = from_dict(kind.system.config, what)
     model = kind.system.build(config)
     model.load_state_dict(saved["model"])
-    steps = saved["within"]["step"] if saved.get("within") else 0
+    steps = checkpoint.steps_within(saved)
     history = saved.get("stretches") or [provenance.Stretch.unknown(saved["rows"])]
     return Source(kind, config, model, saved["rows"], steps, fingerprint, history, record)
 

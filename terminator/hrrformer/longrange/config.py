@@ -166,20 +166,12 @@ class LongRangeNetwork:
                 getattr(self, name),
                 ", ".join(allowed),
             )
-        if self.mixer == "hrrformer" and self.weights != "softmax":  # which reads no similarities
-            for name, value in self.hrrformer_options().items():
-                require(
-                    name == "weights",
-                    f"network.{name}",
-                    value,
-                    f"the default, for network.weights={self.weights}",
-                )
-        if self.mixer != "hrrformer":
-            for name, value in self.hrrformer_options().items():
-                raise ConfigError(
-                    f"network.{name} is {value!r}; allowed: the default, for "
-                    f"network.mixer={self.mixer}"
-                )
+        useless, why = self.hrrformer_options(), f"network.mixer={self.mixer}"
+        if self.mixer == "hrrformer":  # whose other options are of similarities, which only
+            fixed = useless.pop("weights", "")  # a softmax reads
+            useless, why = useless if fixed else {}, f"network.weights={fixed}"
+        for name, value in useless.items():
+            raise ConfigError(f"network.{name} is {value!r}; allowed: the default, for {why}")
 
     def hrrformer_options(self) -> dict[str, Any]:
         """What differs from the released attention."""

@@ -114,6 +114,5 @@ def _newest(trainer: EpisodeTrainer, folder: Path) -> int | None:
             "as the training's."
         )
     trainer.model.load_state_dict(saved["model"])
-    within = saved["within"]["step"] if saved.get("within") else 0
-    done = len(saved["rows"]) * trainer.steps_per_epoch + within
+    done = len(saved["rows"]) * trainer.steps_per_epoch + checkpoint.steps_within(saved)
     return min(done, trainer.config.train.train_steps)
