@@ -338,6 +338,6 @@ class Loop(Generic[C]):
         rows, within = saved["rows"], saved.get("within")
         self.stretches = saved.get("stretches") or [Stretch.unknown(rows)]
         if rank() == 0:
-            middle = f" and {within['step']} steps" if within else ""
-            say(f"going on after epoch {len(rows)}{middle} of {self.config.train.epochs}")
+            middle = f" and {within['step']} steps of the next" if within else ""
+            say(f"going on after epoch {len(rows)} of {self.config.train.epochs}{middle}")
         return rows, None if within is None else within | own_share(within, self.counted)

@@ -137,7 +137,7 @@ def test_impossible_settings(settings, message):
 def test_the_study_changes_the_mixer_alone(profile):
     study = studies.mixers(profile)
     assert set(MAP_MIXERS) - set(study.variants) == (
-        set(studies._LONG_WAYS) if profile == "smoke" else set()
+        set(studies.choices.LONG_WAYS) if profile == "smoke" else set()
     )
     assert (
         len({config.updated(network={"mixer": "none"}) for config in study.variants.values()}) == 1
