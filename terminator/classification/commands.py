@@ -171,7 +171,7 @@ def predict(args: argparse.Namespace) -> int:
 
 def datasets(args: argparse.Namespace) -> None:
     """Every data set by name: its form, whether it is here, how to get it."""
-    from terminator.data.images import available
+    from terminator.data.catalogue import available
 
     for place in filter(None, (args.data_dir or "").split(os.pathsep)):
         if not Path(place).is_dir():

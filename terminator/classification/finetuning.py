@@ -9,8 +9,9 @@ from typing import Any
 from terminator.classification.networks import load_named
 from terminator.classification.runs import ClassificationRun, own_images
 from terminator.config import SHAPE
+from terminator.data import catalogue
 from terminator.data.decoding import write_class_folders
-from terminator.data.images import ImageData, available, load
+from terminator.data.images import ImageData, load
 from terminator.runs import comparison
 from terminator.runtime import shipped
 
@@ -29,7 +30,7 @@ def few_pictures(profile: str, folder: Path, data_dir: str | None = None) -> str
         the name of the model of the package whose weights suit them.
     """
     classes, count, tested = FEW[profile]
-    there = {row.name for row in available(data_dir) if row.status.startswith("ready")}
+    there = catalogue.ready(data_dir)
     photographs = next((name for name in PHOTOGRAPHS if name in there), None)
     with_photographs = profile != "smoke" and photographs and "cifar10" in shipped.names()
     data = load(photographs if with_photographs and photographs else "digits", data_dir=data_dir)

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from terminator import hyperzzw
 from terminator.classification import controls
+from terminator.data import catalogue
 from terminator.data.augment import normalize
-from terminator.data.images import available, load
+from terminator.data.images import load
 from terminator.data.pixels import resize_image
 from terminator.model import Terminator
 
@@ -67,7 +68,7 @@ def photographs(profile: str, size: int, data_dir: str | None = None) -> Photogr
     them, where a copy of it is on this machine.
     """
     samples = sample_photographs(size)
-    there = {row.name for row in available(data_dir) if row.status.startswith("ready")}
+    there = catalogue.ready(data_dir)
     name = next((name for name in ("CIFAR10", "cifar10-jpeg") if name in there), None)
     if profile == "smoke" or name is None:
         return samples

@@ -16,7 +16,8 @@ from terminator.classification.fitting import fit_batch, fit_images, fit_warmup,
 from terminator.classification.presets import IMAGES, SUBSTITUTES, TOUR, preset
 from terminator.classification.trainer import Trainer
 from terminator.config import SHAPE, ModelConfig
-from terminator.data.images import ImageData, available, load
+from terminator.data import catalogue
+from terminator.data.images import ImageData, load
 from terminator.data.sources import DatasetNotFound
 from terminator.data.summary import announce
 from terminator.model import Terminator
@@ -125,7 +126,7 @@ class ClassificationSystem(System):
         substitute = SUBSTITUTES.get(name)
         if substitute is None or profile == "paper":
             return config
-        there = {row.name for row in available(data_dir) if row.status.startswith("ready")}
+        there = catalogue.ready(data_dir)
         if name in there or substitute not in there:
             return config
         say_once(f"{name} is not on this machine; its substitute {substitute} is taken")

@@ -10,9 +10,9 @@ _HOMES = {
     "DatasetCorrupt": "sources",
     "DatasetNotFound": "sources",
     "DatasetInfo": "images",
-    "DatasetRow": "images",
+    "DatasetRow": "catalogue",
     "ImageData": "images",
-    "available": "images",
+    "available": "catalogue",
     "load": "images",
 }
 __all__ = sorted(_HOMES)

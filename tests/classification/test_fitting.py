@@ -138,7 +138,7 @@ def test_errors_are_one_line_in_a_notebook():
         with capture_output() as caught:
             shell.run_cell("from terminator.classification import runs\nruns.own_images('no/such')")
             shell.run_cell(
-                "from terminator.data.images import class_folder_path\nclass_folder_path('no')"
+                "from terminator.data.catalogue import class_folder_path\nclass_folder_path('no')"
             )
             shell.run_cell("from terminator import Config\nConfig().updated('train.epochs=x')")
     finally:

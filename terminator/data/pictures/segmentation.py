@@ -19,8 +19,9 @@ import numpy as np
 import torch
 
 from terminator.data import files
-from terminator.data.pictures import context, shapes, sources
+from terminator.data.pictures import camvid, context, shapes, voc
 from terminator.data.pictures.batches import IGNORE, PictureBatch, Pictures, StackedPictures
+from terminator.data.pictures.labels import Found
 from terminator.data.pictures.settings import TRAINED
 from terminator.runtime.paths import data_dirs
 
@@ -84,9 +85,9 @@ def load_segmentation(
                 "size"
             )
     elif name == "voc2012":
-        splits, title, classes, notes = sources.read_voc(data_dirs(data_dir), train, size)
+        splits, title, classes, notes = voc.read_voc(data_dirs(data_dir), train, size)
     else:
-        splits, title, classes, notes = sources.read_camvid(name, data_dirs(data_dir), train, size)
+        splits, title, classes, notes = camvid.read_camvid(name, data_dirs(data_dir), train, size)
     notes = list(notes)
     for split in splits:
         splits[split] = _part(
@@ -112,7 +113,7 @@ DRAWN: dict[
 }
 
 
-def _drawn(name: str) -> sources.Found:
+def _drawn(name: str) -> Found:
     draw, sizes, title, classes = DRAWN[name]
     splits: dict[str, Pictures] = {}
     for seed, (split, count) in enumerate(sizes.items(), start=1):

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from terminator.data.augment import normalize
 from terminator.data.decoder import open_picture
 from terminator.data.files import read_file
-from terminator.data.pictures import shapes, sources
+from terminator.data.pictures import camvid, shapes, voc
+from terminator.data.pictures.labels import resized
 from terminator.data.pictures.segmentation import IMAGENET
 from terminator.hamburger.segmentation.config import SegmentationConfig
 from terminator.hamburger.segmentation.evaluation import fixed_bases, predict_logits
@@ -34,7 +35,7 @@ def class_names(config: SegmentationConfig) -> tuple[str, ...]:
             "this model was trained on the context task, whose images of six channels are in no "
             "file; allowed: a model of camvid or voc2012"
         )
-    return {"voc2012": sources.VOC, "shapes": shapes.CLASSES}.get(config.data.name, sources.CAMVID)
+    return {"voc2012": voc.VOC, "shapes": shapes.CLASSES}.get(config.data.name, camvid.CAMVID)
 
 
 def load_segmenter(path: str | Path) -> tuple[nn.Module, SegmentationConfig]:
@@ -76,7 +77,7 @@ def segment(
     The network sees it at the size of its training pictures (data.size), and its logits are
     enlarged again.
     """
-    seen = sources.resized(photograph, config.data.size)
+    seen = resized(photograph, config.data.size)
     pixels = torch.from_numpy(np.asarray(seen).transpose(2, 0, 1).copy())[None]
     with fixed_bases(model, config.test.bases_seed):
         logits = predict_logits(model, config, normalize(pixels, *IMAGENET), multi_scale)
