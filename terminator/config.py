@@ -13,6 +13,9 @@ from typing import NamedTuple, Protocol
 from terminator.runtime.settings import at_least, require, require_one_of
 
 MAX_BLOCKS = 64
+OPERATORS = ("matrix", "convolution", "causal_convolution")  # readings of the global operator
+STANDARDIZATIONS = ("g_ibs", "batch", "instance", "batch_affine")
+SLOW_NEURAL_LOSS_FORMS = ("kernel", "channel_sum")
 
 
 @dataclass(frozen=True)
@@ -174,14 +177,8 @@ class ModelConfig:
             self.local_sizes,
             "four odd kernel sizes, 0 to leave a branch out",
         )
-        require_one_of(
-            "model.standardization",
-            self.standardization,
-            ("g_ibs", "batch", "instance", "batch_affine"),
-        )
-        require_one_of(
-            "model.operator", self.operator, ("matrix", "convolution", "causal_convolution")
-        )
+        require_one_of("model.standardization", self.standardization, STANDARDIZATIONS)
+        require_one_of("model.operator", self.operator, OPERATORS)
         require_one_of("model.local_context_init", self.local_context_init, ("linear", "torch"))
         require_one_of("model.global_mixer", self.global_mixer, ("hyperzzw", "hamburger", "none"))
         require(

@@ -11,9 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from terminator.config import OPERATORS
 from terminator.ops.depthwise import DepthwiseConvolution, channels_innermost, convolve
-
-OPERATORS = ("matrix", "convolution", "causal_convolution")
 
 
 def slow_score(z: Tensor, hyper_kernel: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from terminator.config import SLOW_NEURAL_LOSS_FORMS
+
 
 def slow_neural_loss(hyper_kernels: Sequence[Tensor], form: str = "kernel") -> Tensor:
     """Sum over blocks j < i of mean((tile(W_j) - W_i)^2): local error feedback for the slow nets.
@@ -24,8 +26,9 @@ def slow_neural_loss(hyper_kernels: Sequence[Tensor], form: str = "kernel") -> T
     Raises:
         ValueError: for another form, or channels that do not tile.
     """
-    if form not in ("kernel", "channel_sum"):
-        raise ValueError(f"form is {form!r}; allowed: kernel, channel_sum")
+    if form not in SLOW_NEURAL_LOSS_FORMS:
+        allowed = ", ".join(SLOW_NEURAL_LOSS_FORMS)
+        raise ValueError(f"form is {form!r}; allowed: {allowed}")
     total = hyper_kernels[0].new_zeros(())
     for low, high in combinations(hyper_kernels, 2):
         repeats, rest = divmod(high.shape[1], low.shape[1])

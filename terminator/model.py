@@ -94,9 +94,10 @@ class Connectable(nn.Module):
         for block, network in zip(self.blocks, slow_network or (), strict=False):
             if network is not None:
                 joined = ConnectedSlowNet(network, config.dimensions, config.sizes.size)
-                block.slow_net = joined.to(self.classifier.weight)
+                block.slow_net = joined.to(self.classifier.weight).train(self.training)
         for block, network in zip(self.blocks, fast_network or (), strict=False):
-            block.rgu_fast = block.rgu_fast if network is None else network
+            if network is not None:
+                block.rgu_fast = network.train(self.training)
         try:
             self.start()
         except BaseException:
@@ -301,22 +302,17 @@ class Terminator(Connectable):
     def save(self, path: str | Path, **info: Any) -> None:
         """Write one self-describing safetensors file: weights, configuration, and `info` (JSON
         values).
+
+        Raises:
+            ValueError: for what `load` would refuse: networks that were connected or exchanged,
+                weights that are no float32, an `info` whose data are none of this network's.
         """
         if self.is_connected:
             raise ValueError(
                 "a model with connected networks cannot be saved in this file, which could not "
                 "describe them; keep its state_dict() beside the code that builds it"
             )
-        weights.write(
-            path,
-            self.state_dict(),
-            {
-                "format": "terminator",
-                "model": json.dumps(to_dict(self.config)),
-                "info": json.dumps(info),
-                "calibrated": json.dumps(is_calibrated(self)),
-            },
-        )
+        save_described(path, self, lambda: type(self)(self.config), info, format="terminator")
 
     @classmethod
     def load(cls, path: str | Path) -> "Terminator":
@@ -368,6 +364,32 @@ def count_parameters(model: nn.Module) -> int:
 
 
 # -- the same for the parts of a Terminator --------------------------------------------------------
+
+
+def save_described(
+    path: str | Path, model: Any, make: Callable[[], nn.Module], info: dict[str, Any], **more: str
+) -> None:
+    """Write the model file that `described` reads: the model's `config` and weights, `info`, and
+    what more its metadata say.
+
+    Args:
+        make: makes the network that the file describes.
+
+    Raises:
+        ValueError: for a model or an info that would be refused when they are read.
+    """
+    state, said = model.state_dict(), json.dumps(info)
+    try:
+        weights.check_fit(path, make, state)
+        check_info(json.loads(said), model.config)
+    except ValueError as error:
+        raise ValueError(f"this model could not be read again: {error}") from error
+    metadata = {
+        "model": json.dumps(to_dict(model.config)),
+        "info": said,
+        "calibrated": json.dumps(is_calibrated(model)),
+    }
+    weights.write(path, state, {**more, **metadata})
 
 
 def described(

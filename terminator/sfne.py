@@ -113,14 +113,19 @@ class HyperInteraction(nn.Module):
 
 
 def interaction_score(y: Tensor, channel_kernel: Tensor, spatial_kernel: Tensor) -> Tensor:
-    """sigmoid(s_s * s_c) of y (N, C, *positions), channel_kernel (1, 1, C), spatial_kernel (1, 1,
-    *positions).
+    """sigmoid(s_s * s_c); see interaction_logits."""
+    return torch.sigmoid(interaction_logits(y, channel_kernel, spatial_kernel))
+
+
+def interaction_logits(y: Tensor, channel_kernel: Tensor, spatial_kernel: Tensor) -> Tensor:
+    """s_s * s_c of y (N, C, *positions), channel_kernel (1, 1, C), spatial_kernel (1, 1,
+    *positions), like y.
     """
     channel_mean = mean_over(y.flatten(2), -1)[:, None]  # (N, 1, C)
     channel = hyperzzw.two_elementwise(channel_kernel.to(y.dtype), channel_mean)
     # (N, 1, *positions)
     spatial = hyperzzw.two_elementwise(spatial_kernel.to(y.dtype), mean_over(y, 1, keepdim=True))
-    return torch.sigmoid(spatial * channel.view(*y.shape[:2], *[1] * (y.ndim - 2)))
+    return spatial * channel.view(*y.shape[:2], *[1] * (y.ndim - 2))
 
 
 class LocalBranch(nn.Module):

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from terminator.config import STANDARDIZATIONS
 from terminator.ops.layout import from_rows, rows
 from terminator.runtime.distributed import MeanOverRanks, world_size
 
 EPS = 1e-5
-KINDS = ("g_ibs", "batch", "instance", "batch_affine")
 # protocol: source of the statistics
 EVALUATIONS = {"released": "batch", "calibrated": "calibrated"}
 
@@ -215,7 +215,7 @@ def make_standardization(kind: str, channels: int, groups: int) -> nn.Module:
         return BatchStandardization(channels, affine=kind == "batch_affine")
     if kind == "instance":
         return InstanceStandardization()
-    raise ValueError(f"standardization is {kind!r}; allowed: {', '.join(KINDS)}")
+    raise ValueError(f"standardization is {kind!r}; allowed: {', '.join(STANDARDIZATIONS)}")
 
 
 def _statistics(model: nn.Module) -> list[BatchStatistic]:

@@ -28,10 +28,11 @@ from terminator.runtime.settings import ConfigError, identity, without_places
 C = TypeVar("C", bound=Trainable)  # the settings of an experiment
 Row = dict[str, float]  # an epoch's numbers
 Callback = Callable[[list[Row]], None]  # called with the rows so far
+KEPT = "Earlier epochs are kept in the checkpoint."  # of a training that diverges
 
 
 class TrainingDiverged(OneLine, RuntimeError):
-    """The loss is no finite number any more."""
+    """The loss, a weight or what the optimiser keeps is no finite number any more."""
 
 
 def shuffled(count: int, train: Training, epoch: int) -> Iterator[tuple[Tensor, torch.Generator]]:
@@ -160,7 +161,8 @@ class Loop(Generic[C]):
             One row per epoch: learning rate, loss terms, accuracies (%), seconds, images per s.
 
         Raises:
-            TrainingDiverged: if the loss is no finite number any more.
+            TrainingDiverged: if the loss, a weight or the optimiser's state is no finite number any
+                more.
             CheckpointError: if the checkpoint is corrupt or of another configuration.
         """
         self._check_data()
@@ -226,15 +228,16 @@ class Loop(Generic[C]):
                     group["lr"] = lr * group.get("lr_factor", 1.0)
                 for name, value in self._step(batch, generator).items():
                     totals[name] = totals.get(name, 0.0) + value
+                self._pace.step()
                 if step % check_every == 0 or step + 1 == steps:
                     self._check(totals["loss"], epoch, step, lr)
                     loss = totals["loss"].item() / (step + 1)
                     progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
                     if rank() == 0:
-                        self._pace.step(epoch, epochs, step, steps, loss)
+                        self._pace.tell(epoch, epochs, step, steps, loss)
                 progress.update()
                 if step + 1 < steps and self._checkpoints.is_due(step):
-                    self._check(totals["loss"], epoch, step, lr)  # never weights that diverged
+                    self._check(totals["loss"], epoch, step, lr)
                     seconds = before + time.perf_counter() - started
                     self._save(rows, moment(step + 1, totals, seconds, generator))
         seconds = before + time.perf_counter() - started
@@ -272,8 +275,7 @@ class Loop(Generic[C]):
         if not math.isfinite(total.item()):
             raise TrainingDiverged(
                 f"the loss is {total.item()} in epoch {epoch + 1}, step {step + 1} of "
-                f"{self._steps(epoch)}, at learning rate {lr:.3g}. {self.advice} Earlier epochs "
-                "are kept in the checkpoint."
+                f"{self._steps(epoch)}, at learning rate {lr:.3g}. {self.advice} {KEPT}"
             )
 
     # -- checkpoints -----------------------------------------------------------------------------
@@ -296,6 +298,14 @@ class Loop(Generic[C]):
         return [*self.stretches, self._stretch.until(len(rows))]
 
     def _save(self, rows: list[Row], within: dict[str, Any] | None = None) -> None:
+        """Write a checkpoint, never in the place of a good one with weights that diverged: a loss
+        is that from before its step.
+        """
+        if problem := forms.of_numbers(self.model, self.optimizer):
+            steps = f" and {within['step']} steps" if within else ""
+            raise TrainingDiverged(
+                f"{problem} after epoch {len(rows)}{steps}. {self.advice} {KEPT}"
+            )
         self._checkpoints.save(
             rows=rows,
             model=self.model.state_dict(),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from terminator import hyperzzw
+from terminator import sfne
 from terminator.model import BlockParts, Terminator, skip_sources
 from terminator.sfne import SFNEBlock
 from terminator.slow_net import SlowNet, forget_kernels, resample
@@ -184,12 +184,10 @@ def interaction_logits(block: SFNEBlock, parts: BlockParts) -> Tensor:
     """s_s * s_c of the block's hyper interaction, before the sigmoid, which rounds small ones
     away.
     """
-    y, net = parts.branches["o"], block.hyper_interaction
-    # (N, 1, C)
-    channel = hyperzzw.two_elementwise(net.channel_slow_net(), y.flatten(2).mean(-1)[:, None])
-    # (N, 1, *positions)
-    spatial = hyperzzw.two_elementwise(net.spatial_slow_net(), y.mean(1, keepdim=True))
-    return spatial * channel.view(*y.shape[:2], *[1] * (y.ndim - 2))
+    net = block.hyper_interaction
+    return sfne.interaction_logits(
+        parts.branches["o"], net.channel_slow_net(), net.spatial_slow_net()
+    )
 
 
 # -- where parameters and work are -----------------------------------------------------------------

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from terminator.classification.config import NetworkConfig
 from terminator.config import ModelConfig
-from terminator.runtime import weights
+from terminator.model import save_described
 from terminator.runtime.settings import to_dict
-from terminator.standardization import BatchStandardization, is_calibrated
+from terminator.standardization import BatchStandardization
 
 
 class Baseline(nn.Module):
@@ -39,17 +39,19 @@ class Baseline(nn.Module):
         self.config, self.network_config = config, network
 
     def save(self, path: str | Path, **info: Any) -> None:
-        """Write one self-describing safetensors file; `networks.load` reads it."""
-        weights.write(
+        """Write one self-describing safetensors file; `networks.load` reads it.
+
+        Raises:
+            ValueError: as Terminator.save.
+        """
+        network = self.network_config
+        save_described(
             path,
-            self.state_dict(),
-            {
-                "format": "terminator baseline",
-                "model": json.dumps(to_dict(self.config)),
-                "network": json.dumps(to_dict(self.network_config)),
-                "info": json.dumps(info),
-                "calibrated": json.dumps(is_calibrated(self)),
-            },
+            self,
+            lambda: type(self)(self.config, network),
+            info,
+            format="terminator baseline",
+            network=json.dumps(to_dict(network)),
         )
 
     def _check_input(self, x: Tensor) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from terminator.config import (
     KNOWN_DATA,
     SHAPE,
+    SLOW_NEURAL_LOSS_FORMS,
     ModelConfig,
     OptimizerConfig,
     SchedulerConfig,
@@ -51,13 +52,7 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         require_one_of("network.name", self.name, NETWORKS)
         require_one_of("network.mixer", self.mixer, MAP_MIXERS)
-        for name in ("hidden", "blocks"):
-            require(
-                getattr(self, name) >= 1,
-                f"network.{name}",
-                getattr(self, name),
-                "an integer of at least 1",
-            )
+        at_least(self, "network", {"hidden": 1, "blocks": 1})
         require(0 <= self.dropout < 1, "network.dropout", self.dropout, "from 0 to below 1")
         require_one_of("network.form", self.form, ("plain", "released"))
         require(
@@ -142,14 +137,7 @@ class DatasetConfig:
         require(
             self.channels in (None, 1, 3), "dataset.channels", self.channels, "1, 3, or nothing"
         )
-        for name in ("image_size", "train_size", "test_size"):
-            value = getattr(self, name)
-            require(
-                value is None or value >= 2,
-                f"dataset.{name}",
-                value,
-                "an integer of at least 2, or nothing",
-            )
+        at_least(self, "dataset", {"image_size": 2, "train_size": 2, "test_size": 2})
         quality = self.jpeg_quality
         require(
             quality is None or (1 <= quality <= 95 and self.view == "image"),
@@ -157,10 +145,13 @@ class DatasetConfig:
             quality,
             "1 to 95 for images, or nothing",
         )
-        require(self.held_out >= 0, "dataset.held_out", self.held_out, "0 or more images")
         require(
-            self.crop_padding >= 0, "dataset.crop_padding", self.crop_padding, "0 or more pixels"
+            self.view == "permuted" or self.permutation_seed == 0,
+            "dataset.permutation_seed",
+            self.permutation_seed,
+            "0, since only dataset.view=permuted has an order",
         )
+        at_least(self, "dataset", {"held_out": 0, "crop_padding": 0})
 
 
 @dataclass(frozen=True)
@@ -186,6 +177,13 @@ class TrainConfig(Training):
         super().__post_init__()
         at_least(self, "train", {"epochs": 1})
         require(
+            self.batch_size >= 2 * self.accumulate,
+            "train.accumulate",
+            self.accumulate,
+            f"at most {self.batch_size // 2}, half of train.batch_size: one image has no batch "
+            "statistics",
+        )
+        require(
             0 <= self.label_smoothing < 1,
             "train.label_smoothing",
             self.label_smoothing,
@@ -195,7 +193,7 @@ class TrainConfig(Training):
             self.slow_neural_loss >= 0, "train.slow_neural_loss", self.slow_neural_loss, "0 or more"
         )
         require_one_of(
-            "train.slow_neural_loss_form", self.slow_neural_loss_form, ("kernel", "channel_sum")
+            "train.slow_neural_loss_form", self.slow_neural_loss_form, SLOW_NEURAL_LOSS_FORMS
         )
 
 
@@ -211,15 +209,7 @@ class TestConfig:
     calibration_images: int = 2048  # training images for the calibrated statistics
 
     def __post_init__(self) -> None:
-        require(
-            self.batch_size >= 2, "test.batch_size", self.batch_size, "an integer of at least 2"
-        )
-        require(
-            self.calibration_images >= 2,
-            "test.calibration_images",
-            self.calibration_images,
-            "at least 2",
-        )
+        at_least(self, "test", {"batch_size": 2, "calibration_images": 2})
 
 
 @dataclass(frozen=True)
@@ -238,6 +228,12 @@ class PretrainedConfig:
             "pretrained.filename",
             self.filename,
             "a file, if pretrained.load is true",
+        )
+        require(
+            self.load or not self.filename,
+            "pretrained.load",
+            self.load,
+            f"true, since pretrained.filename is {self.filename!r}",
         )
 
 

@@ -136,7 +136,7 @@ def log_so_far(found: Headline) -> pd.DataFrame:
 def last_common_epoch(found: Sequence[Mapping[str, Any]]) -> int:
     """The last epoch that SEEDS of the runs have; of fewer runs, the last that any has."""
     reached = sorted((len(run["epochs"]) for run in by_seed(found).values()), reverse=True)
-    return reached[min(SEEDS, len(reached)) - 1] if len(reached) >= SEEDS else reached[0]
+    return reached[SEEDS - 1] if len(reached) >= SEEDS else reached[0]
 
 
 def follows_the_log(found: Records) -> Verdict:

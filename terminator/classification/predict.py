@@ -17,6 +17,7 @@ from terminator.runs.answers import Answer, how_many, of_logits
 from terminator.runs.outputs import check_folders
 from terminator.runtime import shipped
 from terminator.runtime.paths import atomic_path
+from terminator.runtime.text import shortened
 from terminator.standardization import is_calibrated
 
 BATCH = 32  # files that are read before they are answered
@@ -166,7 +167,7 @@ def show_scores(model: Terminator, found: Iterable[Answer], folder: Path) -> lis
         scores = [block.slow_score[0].mean(0).numpy() for block in parts.blocks]
         title = ", ".join(f"{name} {p:.0%}" for name, p in answer.top[:3])
         figure = scores_over(shown, scores, f"{answer.image.name}: {title}")
-        path = _free(folder / f"{answer.image.stem}.png", written)
+        path = _free(folder / f"{shortened(answer.image.stem)}.png", written)
         with atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=110, metadata={"Software": None})
         written.append(path)

@@ -1,6 +1,7 @@
 """Named configurations, and which of them make up an experiment in each profile.
 
-A preset holds only what differs from the defaults, which are the released CIFAR-10 settings.
+A preset holds only what differs from the defaults: the released CIFAR-10 settings, but for the
+schedule and how a local context starts, which the presets of the released runs set.
 """
 
 from typing import Any

@@ -2,7 +2,7 @@
 
 The released model's keys are mapped to ours name by name. Its `train_length` entries are
 bookkeeping and are ignored. Its slow nets' output weights are taken as they were in use (see
-README, limits).
+docs/limits.md).
 Source: keys and shapes of the released CIFAR-10 model.  Golden: terminator_model_small.
 """
 

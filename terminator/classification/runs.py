@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -29,7 +28,6 @@ from terminator.runs.system import System
 from terminator.runs.wanted import Wanted
 from terminator.runtime import shipped, weights
 from terminator.runtime.distributed import rank
-from terminator.runtime.paths import results_dir
 from terminator.runtime.progress import say, say_once
 from terminator.runtime.settings import (
     ConfigError,
@@ -174,7 +172,14 @@ class ClassificationSystem(System):
         if theirs.dataset.name == SUBSTITUTES.get(config.dataset.name):
             config = config.updated(dataset={"name": theirs.dataset.name})
         config = fit_warmup(config, record["data"]["train_size"])
-        return dataclasses.replace(config, model=dataclasses.replace(config.model, **shape))
+        if config.pretrained.load:  # the rest is that of the model in the file
+            asked = changed_settings(config.model, ModelConfig())
+            model = dataclasses.replace(
+                theirs.model, **{name: getattr(config.model, name) for name in asked}
+            )
+        else:
+            model = dataclasses.replace(config.model, **shape)
+        return dataclasses.replace(config, model=model)
 
     def identity(self, config: Config) -> dict[str, Any]:
         """A folder of images by its name, wherever it lies."""
@@ -303,11 +308,6 @@ class ClassificationSystem(System):
             "images_per_s": record["images_per_s"],
             "peak_memory_mb": round(record["peak_memory_bytes"] / 1e6),
         }
-
-    def rebuild_index(self) -> Path:
-        """Write the index, an empty one where no run is evidence."""
-        path = results_dir() / self.index
-        return super().rebuild_index() or records.write_csv(path, pd.DataFrame())
 
 
 CLASSIFICATION = ClassificationSystem()

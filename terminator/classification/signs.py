@@ -38,7 +38,7 @@ PARTS = {  # of a parameter's name, behind the block's number
     "hyper_interaction": "hyper interaction",
     "locals": "local branches",
     "bottleneck": "bottlenecks",
-    "bias": "scalars between blocks",
+    "bias": "scalars after G-IBS",
 }
 
 

@@ -100,7 +100,8 @@ class Trainer(Loop[Config]):
         """
         count = min(self.config.test.calibration_images, len(self.labels))
         index = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(0))[:count]
-        parts = [part for part in index.split(self.config.train.batch_size) if len(part) > 1]
+        batches = max(1, round(count / self.config.train.batch_size))
+        parts = index.tensor_split(batches)  # of one size, since all weigh the same
         with self._autocast():
             return calibrate(
                 self.model, (self._inputs(self.images[part.to(self.device)]) for part in parts)

@@ -3,11 +3,12 @@ local.
 """
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from terminator.runtime.settings import require
 
 
 def lecun_linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
@@ -43,11 +44,6 @@ def check_sequence(x: Tensor, width: int, mask: Tensor | None) -> Tensor | None:
             "true for real tokens"
         )
     return None if mask is None else mask.bool()
-
-
-def require(condition: bool, key: str, value: Any, allowed: str) -> None:
-    if not condition:
-        raise ValueError(f"{key} is {value!r}; allowed: {allowed}")
 
 
 def check_length(length: int, longest: int) -> None:

@@ -10,8 +10,8 @@ from terminator.mixers.base import (
     check_length,
     check_sequence,
     lecun_linear,
-    require,
 )
+from terminator.runtime.settings import require
 
 
 class Synthesizer(nn.Module):

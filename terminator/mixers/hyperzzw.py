@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from terminator import hyperzzw
 from terminator.layers import Pointwise, widened
-from terminator.mixers.base import check_length, check_sequence, require
+from terminator.mixers.base import check_length, check_sequence
+from terminator.runtime.settings import require
 from terminator.slow_net import SlowNet
 from terminator.standardization import EPS, InstanceStandardization
 

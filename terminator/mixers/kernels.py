@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terminator.layers import widened
-from terminator.mixers.base import HeadsMixer, require
+from terminator.mixers.base import HeadsMixer
+from terminator.runtime.settings import require
 
 
 def kernel_attention(query: Tensor, key: Tensor, value: Tensor, eps: float = 1e-6) -> Tensor:

@@ -13,8 +13,8 @@ from terminator.mixers.base import (
     additive_mask,
     check_length,
     check_sequence,
-    require,
 )
+from terminator.runtime.settings import require
 
 
 class Linformer(HeadsMixer):

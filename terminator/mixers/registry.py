@@ -139,5 +139,5 @@ def make_map_mixer(name: str, channels: int, size: int) -> "nn.Module":
         ConfigError: for an unknown name.
     """
     if name not in MAP_MIXERS:
-        raise ConfigError(f"network.mixer is {name!r}; allowed: {', '.join(MAP_MIXERS)}")
+        raise ConfigError(f"the mixer is {name!r}; allowed: {', '.join(MAP_MIXERS)}")
     return MAP_MIXERS[name].make({"channels": channels, "size": size})

@@ -226,10 +226,19 @@ class Checkpoints:
         """What was saved, if anything was; the random states are those of that moment again.
 
         Raises:
-            CheckpointError: if it cannot be read, or belongs to another configuration.
+            CheckpointError: if it cannot be read, belongs to another configuration, or is not there
+                for all processes.
         """
-        if self.path is None or not self.path.exists():
+        if self.path is None:
             return None
+        there = gather(self.path.exists())  # the first process writes it, for all
+        if not any(there):
+            return None
+        if not all(there):
+            raise CheckpointError(
+                f"{self.path} is there for {sum(there)} of {len(there)} processes; allowed: a "
+                "folder of results that all machines share (TERMINATOR_RESULTS)"
+            )
         saved = read(self.path)
         if problem := forms.of_head(saved):
             raise unusable(self.path, problem)

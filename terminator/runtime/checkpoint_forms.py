@@ -34,7 +34,7 @@ def of_rows(rows: Any, epochs: int) -> str:
         return f"its epochs are numbered {numbers[:8]}, not 1 to {len(rows)}"
     for row in rows:
         known = {name: value for name, value in row.items() if value is not None}
-        if not all(isinstance(name, str) and _is_number(value) for name, value in known.items()):
+        if not all(isinstance(name, str) and _is_finite(value) for name, value in known.items()):
             return f"epoch {row['epoch']} has values that are no numbers"
         if "seconds" not in known:
             return f"epoch {row['epoch']} lacks its seconds"
@@ -43,6 +43,22 @@ def of_rows(rows: Any, epochs: int) -> str:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_finite(value: Any) -> bool:
+    return _is_number(value) and math.isfinite(value)
+
+
+def of_numbers(model: nn.Module, optimizer: torch.optim.Optimizer) -> str:
+    """Of a training under way: weights, and what the optimiser keeps of them, are finite."""
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            return f"the weight {name} holds NaN or infinite numbers"
+    for kept in optimizer.state.values():
+        for name, value in kept.items():
+            if isinstance(value, Tensor) and not bool(value.isfinite().all()):
+                return f"the optimiser's {name} holds NaN or infinite numbers"
+    return ""
 
 
 def of_weights(found: Any, own: Mapping[str, Tensor]) -> str:
@@ -104,7 +120,7 @@ def _is_like(theirs: Any, ours: Any) -> bool:
         return theirs == ours
     if isinstance(theirs, Tensor) and theirs.numel() == 1:
         return bool(theirs.isfinite().all())
-    return _is_number(theirs) and math.isfinite(theirs)
+    return _is_finite(theirs)
 
 
 def _keeps_state(own: torch.optim.Optimizer) -> bool:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from terminator.runtime.settings import ConfigError
 
+TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")  # what it sets
+
 
 class Processes(Protocol):
     """The settings, `train` of any task, that say which processes train together, and on what."""
@@ -30,7 +32,7 @@ def choose_device(name: str) -> torch.device:
     """The device of that name: auto (CUDA where there is one), cpu or cuda.
 
     Raises:
-        ConfigError: if CUDA is asked for and there is none.
+        ConfigError: if CUDA is asked for and there is none, or none for this process.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
@@ -38,7 +40,13 @@ def choose_device(name: str) -> torch.device:
         )
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    local, count = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if local >= count:
+        raise ConfigError(
+            f"torchrun started {os.environ.get('LOCAL_WORLD_SIZE', local + 1)} processes on this "
+            f"machine, which has {count} CUDA devices; allowed: --nproc_per_node {count}, or fewer"
+        )
+    return torch.device("cuda", local)
 
 
 def rank() -> int:
@@ -84,10 +92,11 @@ def processes(config: Processes) -> Iterator[None]:
     if not config.distributed or dist.is_initialized():
         yield
         return
-    if "RANK" not in os.environ:
+    if missing := [name for name in TORCHRUN if name not in os.environ]:
         raise ConfigError(
-            "train.distributed is true, but torchrun did not start this process; run `torchrun "
-            "--nproc_per_node N -m terminator train train.distributed=True ...`"
+            f"train.distributed is true, but torchrun did not start this process: {missing[0]} is "
+            "not set; run `torchrun --nproc_per_node N -m terminator train train.distributed=True "
+            "...`"
         )
     local, started = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
     if config.avail_gpus not in (-1, local):

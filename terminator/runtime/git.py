@@ -132,10 +132,9 @@ def contents(revision: str) -> Iterator[tuple[PurePosixPath, bytes]]:
         for path, (mode, name) in (tree(revision) or {}).items()
         if mode not in (LINK, SUBMODULE)
     }
-    answer = (
-        git("cat-file", "--batch", given="".join(f"{name}\n" for name in files.values()).encode())
-        or b""
-    )
+    names = "".join(f"{name}\n" for name in files.values())
+    if (answer := git("cat-file", "--batch", given=names.encode())) is None:
+        raise ValueError(f"the files of revision {revision} cannot be read from the repository")
     position = 0
     for path in files:
         end = answer.index(b"\n", position)

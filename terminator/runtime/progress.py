@@ -162,11 +162,14 @@ class Pace:
         self.started = self.last = time.monotonic()
         self.last_step = 0
 
-    def step(self, epoch: int, epochs: int, step: int, steps: int, loss: float) -> None:
-        """After a step (from 0) of an epoch (from 0) with so many steps; `loss` is its mean so
-        far.
-        """
+    def step(self) -> None:
+        """Count a step."""
         self.done += 1
+
+    def tell(self, epoch: int, epochs: int, step: int, steps: int, loss: float) -> None:
+        """Say how far it is, where a line is due: after a step (from 0) of an epoch (from 0) with
+        so many steps; `loss` is its mean so far.
+        """
         now = time.monotonic()
         if self.silent or now - self.started < self.MEASURED_S:
             return

@@ -86,7 +86,7 @@ def test_a_record_is_evidence(tiny_config, tiny_data):
 def test_smoke_runs_stay_out_of_the_index(tiny_config, tiny_data):
     done = CLASSIFICATION.run(tiny_config("train.epochs=1"), "images", "smoke", data=tiny_data())
     assert done.record["profile"] == "smoke"
-    assert done.record["run_id"] not in (results_dir() / "index.csv").read_text()
+    assert not (results_dir() / "index.csv").exists()
 
 
 def test_a_finished_run_is_read_not_trained(tiny_config, tiny_data, epochs_trained):
@@ -318,6 +318,18 @@ def test_training_can_start_from_a_saved_model(tiny_model, tiny_config, tiny_dat
     trained = CLASSIFICATION.run(config, "images", data=tiny_data()).model()
     for (name, p), (_, q) in zip(trained.named_parameters(), model.named_parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=0, atol=1e-6, msg=name)
+
+
+def test_a_run_from_another_models_settings_is_found_by_its_record(
+    tiny_model, tiny_config, tiny_data, tmp_path
+):
+    tiny_model(rgu=False).save(tmp_path / "start.safetensors")
+    start = {"load": True, "filename": str(tmp_path / "start.safetensors")}
+    config = tiny_config(pretrained=start, train={"epochs": 1})
+    run = CLASSIFICATION.run(config, "tiny", data=tiny_data())
+    assert run.config.model.rgu is False
+    assert CLASSIFICATION.is_of(run.record, config)
+    assert not CLASSIFICATION.is_of(run.record, tiny_config(train={"epochs": 1}))
 
 
 def test_a_pretrained_model_of_another_shape_is_refused(

@@ -147,6 +147,14 @@ def test_pictures_with_their_slow_scores(trained, call, photos, tmp_path):
         assert (blue - red > 60).any()
 
 
+def test_a_long_name_stops_no_other_picture(trained, call, tmp_path):
+    for name in ("a" * 240, "b"):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    files = sorted(tmp_path.glob("*.png"))
+    assert call("predict", runs_of(trained)[0], *files, "--show", tmp_path / "shown")[0] == 0
+    assert [len(path.stem) for path in sorted((tmp_path / "shown").iterdir())] == [150, 1]
+
+
 def test_answers_are_written_before_they_are_told_and_whatever_files_are_called(tmp_path, capsys):
     odd = Path(os.fsdecode(b"caf\xe9.png"))
     found = [Answer(odd, (("cat", 0.9), ("dog", 0.1))), Answer(Path("b.png"), (("dog", 1.0),))]

@@ -259,7 +259,7 @@ def test_a_killed_run_ends_as_if_it_had_never_been_killed(tmp_path):
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(tiny_model, tiny_config, tiny_data):
     runs = []
-    for accumulate in (1, 2, 8):
+    for accumulate in (1, 2, 4):
         config = tiny_config(
             train={"accumulate": accumulate, "epochs": 1}, optimizer={"name": "SGD", "lr": 0.02}
         )
@@ -351,6 +351,44 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny_model, tiny_config, tiny_da
     for words in ("in epoch 1, step 2 of 4", "learning rate 1e+30", "Try a lower optimizer.lr"):
         assert words in str(error.value)
     assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_weights_that_diverge_in_the_last_step_are_never_in_the_place_of_good_ones(
+    tiny_model, tiny_config, tiny_data, tmp_path
+):
+    config = tiny_config(train={"epochs": 3}, optimizer={"name": "SGD"})
+    trainer = Trainer(tiny_model(), config, tiny_data(), tmp_path)
+    step, steps = trainer._step, []
+
+    def spoilt(*given):
+        logged = step(*given)
+        steps.append(None)
+        if len(steps) == 2 * trainer.steps_per_epoch:  # a loss is that from before its step
+            trainer.model.classifier.bias.data[0] = float("nan")
+        return logged
+
+    trainer._step = spoilt
+    with pytest.raises(TrainingDiverged, match="classifier.bias holds NaN .* after epoch 2"):
+        trainer.fit()
+    whole = Trainer(tiny_model(), config, tiny_data())
+    whole.fit()
+    again = Trainer(tiny_model(), config, tiny_data(), tmp_path)
+    assert [row["epoch"] for row in again.fit()] == [1, 2, 3]  # from the first epoch's checkpoint
+    assert equal(weights(again.model), weights(whole.model))
+
+
+def test_an_average_that_diverged_is_not_kept_either(tiny_model, tiny_config, tiny_data, tmp_path):
+    trainer = Trainer(tiny_model(), tiny_config(), tiny_data(), tmp_path)
+    step = trainer._step
+
+    def spoilt(*given):  # Kar3 moves on by the signs of what is left
+        logged = step(*given)
+        trainer.optimizer.state[trainer.model.classifier.bias]["average1"][0] = float("nan")
+        return logged
+
+    trainer._step = spoilt
+    with pytest.raises(TrainingDiverged, match="the optimiser's average1 holds NaN"):
+        trainer.fit()
 
 
 def test_batches_that_do_not_fit(tiny_model, tiny_config, tiny_data):

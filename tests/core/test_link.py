@@ -192,6 +192,16 @@ class Broken(nn.Module):
         return coords.mean(7)
 
 
+def test_connected_networks_are_in_the_models_mode(tiny_model):
+    model = tiny_model().eval()
+    count = len(model.blocks)
+    noisy = [nn.Dropout(0.5) for _ in range(count)]
+    slow = [FourierSlowNet(2, channels) for channels in model.config.channels[:-1]]
+    assert not any(m.training for m in model.connect(slow, noisy).modules())
+    model.train().connect(fast_network=[nn.Dropout(0.5).eval(), *[None] * (count - 1)])
+    assert all(m.training for m in model.modules())
+
+
 def test_networks_that_cannot_be_connected_are_not(tiny_model):
     model = tiny_model()
     own = model.blocks[0].slow_net

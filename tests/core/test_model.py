@@ -568,6 +568,22 @@ def test_model_files_that_are_none(tiny_model, tmp_path):
         Terminator.load(path)
 
 
+def test_no_file_is_written_that_could_not_be_read(tiny_model, tmp_path):
+    path = tmp_path / "m.safetensors"
+    exchanged = tiny_model()
+    exchanged.classifier = torch.nn.Linear(exchanged.classifier.in_features, 7)
+    for model, words in (
+        (tiny_model().double(), "float64"),
+        (exchanged, r"classifier.weight is .*\(7, "),
+    ):
+        with pytest.raises(ValueError, match=f"could not be read again: .*{words}"):
+            model.save(path)
+    for data in ({"mean": [127.5] * 3}, {"classes": ["one"]}, {"shape": [3, 5, 5]}):
+        with pytest.raises(ValueError, match="could not be read again: its"):
+            tiny_model().save(path, data=data)
+    assert not path.exists()
+
+
 def test_a_foreign_safetensors_file_is_no_model(tmp_path):
     import safetensors.torch
 

@@ -22,7 +22,7 @@ from terminator.mixers.registry import MAP_MIXERS, make_map_mixer
 
 
 def test_every_name_has_a_maker_and_a_theory():
-    with pytest.raises(ConfigError, match="network.mixer is 'x'; allowed: none, hyperzzw_matrix"):
+    with pytest.raises(ConfigError, match="the mixer is 'x'; allowed: none, hyperzzw_matrix"):
         make_map_mixer("x", 8, 4)
 
 

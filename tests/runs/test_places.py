@@ -59,7 +59,11 @@ def train(folder, *words):
         (Config, ["dataset.name=~/x"], {"dataset": {"name": "x"}}),
         (Config, ["dataset.name=/home/me/CIFAR10"], {"dataset": {"name": "./CIFAR10"}}),
         (Config, ["dataset.name=/home/me/digits"], {"dataset": {"name": "./digits"}}),
-        (Config, ["pretrained.filename=/home/me/m.pt"], {"pretrained": {"filename": "m.pt"}}),
+        (
+            Config,
+            ["pretrained.load=True", "pretrained.filename=/home/me/m.pt"],
+            {"pretrained": {"load": True, "filename": "m.pt"}},
+        ),
         (GanConfig, ["data.name=/home/me/x"], {"data": {"name": "x"}}),
         (LongRangeConfig, ["data.name=/home/me/x"], {"data": {"name": "x"}}),
         (

@@ -148,9 +148,12 @@ def test_nothing_can_be_asked_for():
         ("dataset.view=movie", ["dataset.view is 'movie'", "image, sequence, permuted"]),
         ("dataset.channels=2", ["dataset.channels is 2", "1, 3"]),
         ("dataset.train_size=1", ["dataset.train_size is 1", "at least 2"]),
-        ("dataset.held_out=-1", ["dataset.held_out is -1", "0 or more"]),
-        ("dataset.crop_padding=-1", ["dataset.crop_padding is -1", "0 or more"]),
+        ("dataset.held_out=-1", ["dataset.held_out is -1", "at least 0"]),
+        ("dataset.crop_padding=-1", ["dataset.crop_padding is -1", "at least 0"]),
         ("test.batch_size=1", ["test.batch_size is 1", "at least 2"]),
+        ("train.accumulate=64", ["train.accumulate is 64", "at most 32", "no batch statistics"]),
+        ("pretrained.filename=cifar10", ["pretrained.load is False", "filename is 'cifar10'"]),
+        ("dataset.permutation_seed=4", ["dataset.permutation_seed is 4", "view=permuted"]),
         ("test.calibration_images=0", ["test.calibration_images is 0", "at least 2"]),
         ("pretrained.load=true", ["pretrained.filename is ''", "a file"]),
         ("model.size=1", ["model.size is 1", "at least 2"]),
@@ -297,8 +300,10 @@ def test_every_other_setting_is(field):
         changes[group]["name"] = "host" if name == "mixer" else "ccnn"
     if name in ("momentum", "weight_decay"):
         changes[group]["name"] = "SGD"  # which takes both
-    if field == "pretrained.load":
-        changes[group]["filename"] = "a.ckpt"
+    if group == "pretrained":
+        changes[group] = {"load": True, "filename": "a.ckpt"}
+    if name == "permutation_seed":
+        changes[group]["view"] = "permuted"
     assert name in identity(Config().updated(**changes))[group]
 
 

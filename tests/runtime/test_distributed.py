@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from places import TESTS
 from small_command import SMALL
 
@@ -14,7 +15,9 @@ from terminator.__main__ import main
 from terminator.classification.config import TrainConfig
 from terminator.classification.trainer import Trainer
 from terminator.runs import records
-from terminator.runtime.distributed import processes
+from terminator.runtime import checkpoint
+from terminator.runtime.checkpoint import CheckpointError, Checkpoints
+from terminator.runtime.distributed import choose_device, processes
 
 TERMS = ("loss", "cross_entropy", "slow_neural_loss", "norm_penalty", "test_cross_entropy")
 
@@ -179,6 +182,25 @@ def test_processes_and_machines_that_torchrun_did_not_start(environment, setting
         pass
 
 
+def test_more_processes_than_devices(environment, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert choose_device("cuda") == torch.device("cuda", 0)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(ConfigError, match="2 processes .* has 1 CUDA devices; .*node 1, or fewer"):
+        choose_device("auto")
+
+
+def test_a_checkpoint_that_some_machines_do_not_see(monkeypatch, tmp_path):
+    """As the first of two processes, whose results the other one does not share."""
+    checkpoints = Checkpoints(tmp_path / "checkpoint.pt", {}, 0)
+    monkeypatch.setattr(checkpoint, "gather", lambda value: [value, False])
+    assert checkpoints.load() is None
+    (tmp_path / "checkpoint.pt").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="there for 1 of 2 processes; .*TERMINATOR_RESULTS"):
+        checkpoints.load()
+
+
 def test_torchrun_without_the_setting(environment):
     with (
         pytest.raises(
@@ -192,10 +214,19 @@ def test_torchrun_without_the_setting(environment):
 def test_the_setting_without_torchrun(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     with (
-        pytest.raises(ConfigError, match="torchrun did not start this process; run `torchrun"),
+        pytest.raises(ConfigError, match="not start this process: RANK is not set; run `torchrun"),
         processes(TrainConfig(distributed=True)),
     ):
         pass
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):  # as other launchers do
+        monkeypatch.setenv(name, "1")
+    with (
+        pytest.raises(ConfigError, match="LOCAL_WORLD_SIZE is not set"),
+        processes(TrainConfig(distributed=True)),
+    ):
+        pass
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name)
     with processes(TrainConfig(avail_gpus=8, num_nodes=3)):  # nothing to join: accepted and ignored
         pass
 

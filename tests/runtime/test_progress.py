@@ -32,6 +32,23 @@ assert outside.n == 2, outside.n
 """
 
 
+def test_the_pace_counts_every_step_however_seldom_it_tells(monkeypatch, capsys):
+    """As on a GPU, where a loss is read every fifty steps: 20 steps a second, of 64 images."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress, "shows_bars", lambda: False)
+    pace = progress.Pace(10_000, 64, "images")
+    for step in range(2_000):
+        now[0] += 0.05
+        pace.step()
+        if step % 50 == 0:
+            pace.tell(0, 10, step, 1_000 * 10, 1.0)
+    first, *later = capsys.readouterr().out.splitlines()
+    assert first == "10,000 steps of 64 images to go, about 8 min at 1280 images/s"
+    (line,) = later
+    assert "1280 images/s  7 min left in it, 7 min in all" in line
+
+
 @pytest.fixture(scope="module")
 def watched():
     """The outputs of both cells where a person could watch; neighbouring texts are joined, as
