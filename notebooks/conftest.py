@@ -73,14 +73,16 @@ def pytest_runtest_teardown(item, nextitem):
     count = sum(cell["cell_type"] == "code" for cell in cells)
     if sum(other.path == path for other in item.session.items) != count:
         return  # only some of its cells were chosen
-    from terminator.batch.plan import BY_TASK, Planner, needing
+    from terminator.batch.plan import NEEDS, Planner
+    from terminator.report.tables import SYSTEM_OF
     from terminator.runs import records
 
     tasks = {f"{r['experiment']}/{r['run_id']}": records.task_of(r) for r in records.load_records()}
-    made = {key for key in _there() - _before[path] if tasks.get(key) in BY_TASK}
+    made = {key for key in _there() - _before[path] if tasks.get(key) in SYSTEM_OF}
     if "PYTEST_XDIST_WORKER" in os.environ and _SHARED in os.environ:
         _hand_over(_results.name, os.environ[_SHARED])
-    plan = Planner("smoke", [path.stem]).plan() if needing(path.stem) else None
+    is_planned = any(path.stem in room.needs("smoke") for room in NEEDS)
+    plan = Planner("smoke", [path.stem]).plan() if is_planned else None
     runs = plan.runs if plan else {}
     assert made <= runs.keys(), f"{path.stem} trains what is not in the plan"
     unmade = [key for key, run in runs.items() if not run.is_settled]

@@ -114,10 +114,9 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # what shells say of it
     except KeyboardInterrupt:
-        print(
-            "interrupted; the same command, without --force, goes on from the last finished epoch",
-            file=sys.stderr,
-        )
+        trains = args.command.config is not None
+        more = "; the same command, without --force, goes on from its last checkpoint"
+        print(f"interrupted{more if trains else ''}", file=sys.stderr)
         return 130
     except Exception as error:
         if (line := error_line(error)) is None:

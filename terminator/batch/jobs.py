@@ -14,8 +14,10 @@ from typing import Protocol
 import terminator
 from terminator.runtime.paths import results_dir
 from terminator.runtime.progress import HEADLESS_VARIABLE
+from terminator.runtime.provenance import now
 
 LAST_BYTES = 4000  # of a log, in which the reason of a failure is looked for
+STARTED = "-- started"  # begins the line before what a start says
 PATIENCE_S = 10.0  # between asking a process to end and ending it
 
 
@@ -55,6 +57,8 @@ class Job:
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log, "ab") as log:
+            log.write(f"{STARTED} {now()}\n".encode())
+            log.flush()
             return subprocess.Popen(
                 self.argv(),
                 stdin=subprocess.DEVNULL,
@@ -65,13 +69,17 @@ class Job:
             )
 
     def last_line(self) -> str:
-        """The last line of its log that says something, as the reason of a failure."""
+        """The last line of its log that says something since its last start, as the reason of a
+        failure.
+        """
         try:
             with open(self.log, "rb") as file:
                 file.seek(max(0, self.log.stat().st_size - LAST_BYTES))
                 lines = file.read().decode("utf8", "replace").splitlines()
         except OSError:
             return ""
+        starts = [number for number, line in enumerate(lines) if line.startswith(STARTED)]
+        lines = lines[starts[-1] + 1 :] if starts else lines
         said = [line.strip() for line in lines if line.strip()]
         errors = [line for line in said if line.startswith("error:")]
         return (errors or said or [""])[-1]

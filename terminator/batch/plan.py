@@ -1,7 +1,6 @@
 """The plan: every run that the notebooks of a profile need, without training anything."""
 
 import contextlib
-import fnmatch
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -12,19 +11,14 @@ from typing import Any
 from terminator.batch import states
 from terminator.batch.states import State
 from terminator.classification import needs as classification
-from terminator.classification.runs import CLASSIFICATION
 from terminator.data.sources import DatasetNotFound
 from terminator.hamburger import needs as hamburger
-from terminator.hamburger.gan.runs import GAN
-from terminator.hamburger.segmentation.runs import SEGMENTATION
 from terminator.hrrformer import needs as hrrformer
-from terminator.hrrformer.longrange.runs import LONG_RANGE
 from terminator.hypertransformer import needs as hypertransformer
-from terminator.hypertransformer.fewshot.runs import FEW_SHOT
+from terminator.runner.notebooks import matching
 from terminator.runs import comparison, records
 from terminator.runs.folders import divergences
 from terminator.runs.study import Finals, Rates, firsts, give_way
-from terminator.runs.system import System
 from terminator.runs.wanted import Wanted
 from terminator.runtime.paths import OFFLINE_VARIABLE, results_dir
 from terminator.runtime.settings import (
@@ -35,12 +29,7 @@ from terminator.runtime.settings import (
     without_places,
 )
 
-SYSTEMS = (classification, hamburger, hrrformer, hypertransformer)
-BY_TASK: dict[str, System] = {
-    system.task: system for system in (CLASSIFICATION, SEGMENTATION, GAN, LONG_RANGE, FEW_SHOT)
-}
-
-
+NEEDS = (classification, hamburger, hrrformer, hypertransformer)
 GLANCE = (
     *(("train", key) for key in ("seed", "batch_size", "epochs", "train_steps")),
     *(("optimizer", key) for key in ("name", "lr")),
@@ -132,24 +121,14 @@ def notebooks_of(
     """
     require_one_of("profile", profile, PROFILES)
     found: dict[str, list[Wanted | Finals]] = {}
-    for system in SYSTEMS:
-        found |= system.needs(profile, seeds, device)
+    for room in NEEDS:
+        found |= room.needs(profile, seeds, device)
     names = sorted(found)
     for pattern in only:
-        if not any(_matches(name, pattern) for name in names):
+        if not matching(names, pattern):
             raise ConfigError(f"--only is {pattern!r}; allowed: names of {', '.join(names)}")
-    chosen = [name for name in names if not only or any(_matches(name, p) for p in only)]
-    return {name: found[name] for name in chosen}
-
-
-def needing(notebook: str) -> bool:
-    """Whether a notebook of this name needs runs of the plan."""
-    return any(notebook in system.needs("smoke") for system in SYSTEMS)
-
-
-def _matches(name: str, pattern: str) -> bool:
-    number, _, rest = name.partition("_")
-    return any(fnmatch.fnmatchcase(part, pattern) for part in (name, number, rest))
+    chosen = {name for pattern in only or ["*"] for name in matching(names, pattern)}
+    return {name: found[name] for name in names if name in chosen}
 
 
 @contextlib.contextmanager
@@ -290,8 +269,9 @@ class Planner:
                 groups.setdefault(key, []).append(wanted)
         for group in groups.values():
             found = {_name(wanted): self._by_record(wanted) for wanted in group}
-            if self.check_data or (self.read_data and None in found.values()):
-                found |= self._by_data(group)
+            left = [one for one in group if self.check_data or found[_name(one)] is None]
+            if left and (self.check_data or self.read_data):
+                found |= self._by_data(left)
             for name, known in found.items():
                 self._known[name] = known or (None, None)
 
@@ -318,7 +298,11 @@ class Planner:
         found = {}
         for wanted in group:
             config = wanted.system.resolve(wanted.config, data)
-            run_id = wanted.system.run_id(config, data, self.profile)
+            record = wanted.system.find_read_otherwise(
+                config, data, wanted.experiment, self.profile
+            )
+            run_id = record and record["run_id"]
+            run_id = run_id or wanted.system.run_id(config, data, self.profile)
             found[_name(wanted)] = (run_id, examples(to_dict(data.info)))
         return found
 

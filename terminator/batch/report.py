@@ -5,8 +5,9 @@ from typing import Any
 from terminator.batch import lines, states
 from terminator.batch.cost import Cost, Costs
 from terminator.batch.jobs import logs
-from terminator.batch.plan import BY_TASK, Plan, Run
+from terminator.batch.plan import Plan, Run
 from terminator.batch.work import Work
+from terminator.report.tables import SYSTEM_OF
 from terminator.runtime.paths import shown
 from terminator.runtime.progress import duration
 
@@ -20,7 +21,7 @@ def as_json(plan: Plan, device: str = "", data_dir: str | None = None) -> dict[s
         device: whose speeds count, see Costs.
         data_dir: goes into the commands.
     """
-    costs = Costs(BY_TASK, device)
+    costs = Costs(SYSTEM_OF, device)
     return {
         "profile": plan.profile,
         "speeds_of": costs.device,
@@ -79,7 +80,7 @@ def _state(run: Run) -> str:
 
 def text(plan: Plan, device: str = "") -> list[str]:
     """A line per run: state, operations, time, which run, its settings, who waits for it."""
-    costs = Costs(BY_TASK, device)
+    costs = Costs(SYSTEM_OF, device)
     found, hours, unknown = [], 0.0, 0
     for run in plan.runs.values():
         cost = costs.of(run)

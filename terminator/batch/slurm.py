@@ -137,10 +137,9 @@ class Slurm:
 
     def _look(self) -> None:
         """See which jobs Slurm still has; forget the others, here and for all."""
-        alive = _alive()
-        if alive is None:  # no answer for now
-            return
-        with self._shared() as known:
+        with self._shared() as known:  # else a job that another submits now would seem gone
+            if (alive := _alive()) is None:  # no answer for now
+                return
             gone = {key: number for key, number in known.items() if number not in alive}
             for key in gone:
                 del known[key]

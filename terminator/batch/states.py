@@ -45,8 +45,7 @@ def look(folder: Path) -> State:
         ValueError: for a damaged record, naming it.
     """
     has_model = (folder / MODEL).is_file()
-    path = folder / "record.json"
-    record = records.read_record(path) if path.is_file() else None
+    record = records.record_in(folder)
     rows = record.get("epochs", []) if record else []
     if record and record["status"] == records.FINISHED:
         return State(DONE, len(rows), rows, has_model, record)

@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from terminator.batch.plan import BY_TASK
+from terminator.report.tables import SYSTEM_OF
 from terminator.runs import records
 from terminator.runs.finished import check_names
 from terminator.runs.model_files import MODEL
@@ -187,7 +187,7 @@ def import_runs(source: Path, with_weights: bool = True) -> list[Arrived]:
                 systems.add(records.task_of(record))
         found.append(arrived)
     for task in sorted(systems):
-        BY_TASK[task].rebuild_index()
+        SYSTEM_OF[task].rebuild_index()
     return found
 
 
@@ -201,10 +201,10 @@ def _record(box: Any, folder: str) -> dict[str, Any]:
     if record["status"] != records.FINISHED:
         raise Refused(f"its status is {record['status']!r}: it is not finished")
     task = records.task_of(record)
-    if task not in BY_TASK:
-        raise Refused(f"its task is {task!r}; allowed: {', '.join(BY_TASK)}")
+    if task not in SYSTEM_OF:
+        raise Refused(f"its task is {task!r}; allowed: {', '.join(SYSTEM_OF)}")
     check_names(record["experiment"], record["profile"])
-    system = BY_TASK[task]
+    system = SYSTEM_OF[task]
     config = from_dict(system.config, record["config"])
     data = SimpleNamespace(info=SimpleNamespace(**record["data"]))
     try:
@@ -268,7 +268,7 @@ def _keep_apart(
 
 def _other_data(record: dict[str, Any]) -> str:
     """Why a record's data are not those of the same settings here, "" where nothing says so."""
-    system = BY_TASK[records.task_of(record)]
+    system = SYSTEM_OF[records.task_of(record)]
     if record["experiment"] == records.OWN:  # whose data are anybody's
         return ""
     config = from_dict(system.config, record["config"])
@@ -345,7 +345,7 @@ def export_runs(
     found = [
         record
         for record in records.load_records(profile=profile)
-        if records.task_of(record) in BY_TASK
+        if records.task_of(record) in SYSTEM_OF
         and (not experiments or record["experiment"] in experiments)
     ]
     if missing := set(experiments) - {record["experiment"] for record in found}:
@@ -354,6 +354,8 @@ def export_runs(
             f"no finished runs of {', '.join(sorted(missing))} in {results_dir() / 'runs'}; "
             f"allowed: {', '.join(known) or 'none, there are no runs'}"
         )
+    if not found:
+        raise ConfigError(f"no finished runs in {results_dir() / 'runs'}, so nothing to export")
     listed = {}
     with atomic_path(target) as path, tarfile.open(path, mode, dereference=True) as tar:
         for record in found:

@@ -99,15 +99,14 @@ class Work:
             if key in self.plan.runs:
                 self.plan.runs[key] = self.plan.runs[key].look()
         for key, status in ended.items():
-            run = self.plan.runs[key]
+            if (run := self.plan.runs.get(key)) is None:
+                continue
             diverged |= run.state.name == states.DIVERGED
             if run.is_settled or status == ELSEWHERE:
                 continue
             if status in (1, 2):  # an error, which would come again
                 reason = self.job(run).last_line() or f"exit status {status}"
                 self.failed[key] = reason
-            elif self.attempts.get(key, Attempts()).count >= self.tries:
-                self.failed[key] = f"ended {self.tries} times without coming further"
         if diverged:
             self._replanned()
 

@@ -85,7 +85,8 @@ def summary(case: Case, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """A row of the table, from one or more measurements of a case.
 
     Returns:
-        the case, ms (median of all steps) with its quartiles, images_per_s, peak_mib, first_s.
+        the case, ms (median of all steps) with its quartiles, images_per_s (of an optimiser's step
+        nothing), peak_mib, first_s.
     """
     times = [s for run in runs for s in run["seconds"]]
     low, median, high = np.quantile(times, [0.25, 0.5, 0.75])
@@ -94,7 +95,7 @@ def summary(case: Case, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "ms": 1e3 * median,
         "ms_low": 1e3 * low,
         "ms_high": 1e3 * high,
-        "images_per_s": case.batch / median,
+        "images_per_s": None if case.what == "optimizer" else case.batch / median,
         "peak_mib": max(run["peak_bytes"] for run in runs) / 2**20,
         "first_s": float(np.median([run["first_s"] for run in runs])),
     }

@@ -109,10 +109,10 @@ def _compare(case: Any, args: argparse.Namespace) -> None:
     result = revision.compare(case, args.compare, args.rounds, args.profile, args.other_precision)
     for name in ("here", "there"):
         row = result[name]
+        speed = f" {row['images_per_s']:8.1f} images/s," if row["images_per_s"] else ""
         print(
             f"{name:>6}: {row['ms']:9.1f} ms (quartiles {row['ms_low']:.1f} to "
-            f"{row['ms_high']:.1f}), {row['images_per_s']:8.1f} images/s, peak "
-            f"{row['peak_mib']:.0f} MiB, {row['precision']}"
+            f"{row['ms_high']:.1f}),{speed} peak {row['peak_mib']:.0f} MiB, {row['precision']}"
         )
     print(
         f"this kit is {result['ratio']:.2f} times as fast as {args.compare} (rounds: "

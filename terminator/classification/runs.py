@@ -114,7 +114,7 @@ class ClassificationSystem(System):
     def announce(self, data: ImageData) -> None:
         announce(data)
 
-    def ready(self, config: Config, profile: str, data_dir: str | None = None) -> Config:
+    def ready(self, config: Config, profile: str) -> Config:
         """The configuration with a substitute of its data set, if only that one is on this machine.
 
         A substitute has a name and a title of its own, so no number can pass for the original's;
@@ -124,7 +124,7 @@ class ClassificationSystem(System):
         substitute = SUBSTITUTES.get(name)
         if substitute is None or profile == "paper":
             return config
-        there = catalogue.ready(data_dir)
+        there = catalogue.ready()
         if name in there or substitute not in there:
             return config
         say_once(f"{name} is not on this machine; its substitute {substitute} is taken")

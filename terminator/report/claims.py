@@ -16,7 +16,7 @@ from terminator.hrrformer import claims as hrrformer
 from terminator.hrrformer.longrange import report
 from terminator.hypertransformer import claims as hypertransformer
 from terminator.report.tables import SYSTEM_OF
-from terminator.runner.verdicts import word_of
+from terminator.runner.verdicts import EVIDENCE, word_of
 from terminator.runs import records
 from terminator.runs.claims import Claim, Records
 from terminator.runs.outcomes import SEEDS, WORDS
@@ -246,11 +246,11 @@ def answers(rows: Sequence[Mapping[str, str]]) -> list[str]:
     return lines
 
 
-def _short(evidence: str, most: int = 240) -> str:
+def _short(evidence: str) -> str:
     """The beginning of some evidence, cut between two parts."""
-    if len(evidence) <= most:
+    if len(evidence) <= EVIDENCE:
         return evidence
-    return evidence[:most].rpartition("; ")[0] + "; more in the table"
+    return evidence[:EVIDENCE].rpartition("; ")[0] + "; more in the table"
 
 
 RULE = (

@@ -254,7 +254,8 @@ def system_table(system: System, found: Sequence[dict[str, Any]]) -> pd.DataFram
     """One row per setting of a system's runs: what `row` says; numbers in `measures` as mean ±
     deviation over seeds.
     """
-    rows, told, groups = [], set[str](), _by_setting(system, found)
+    rows, groups = [], _by_setting(system, found)
+    told: dict[str, None] = {}  # names of columns, in order
     for group in groups:
         cells, measured = {}, {}
         each = pd.DataFrame([system.row(record) for record in group])
@@ -267,7 +268,7 @@ def system_table(system: System, found: Sequence[dict[str, Any]]) -> pd.DataFram
                 cells[name] = each[name].iloc[0]
         # in the system's order
         measured = {name: measured[name] for name in averaged.values() if name in measured}
-        told |= cells.keys()
+        told |= dict.fromkeys(cells)
         rows.append(
             {
                 "what": system.label(group[0]),
@@ -285,7 +286,7 @@ def system_table(system: System, found: Sequence[dict[str, Any]]) -> pd.DataFram
     tell_apart(system, rows, [g[0] for g in groups], ("what", "data", *sorted(told), "profile"))
     table = pd.DataFrame(rows).drop(columns="method", errors="ignore")
     return table.sort_values(
-        [name for name in ("profile", "data", *cells, "what") if name in table],
+        [name for name in ("profile", "data", *told, "what") if name in table],
         ignore_index=True,
         key=lambda column: column if pd.api.types.is_numeric_dtype(column) else column.astype(str),
     )

@@ -9,13 +9,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from terminator.runner.verdicts import CARD, claims, word_of
+from terminator.runner.verdicts import CARD, beginning, claims, word_of
 from terminator.runs.claims import PROFILES
 from terminator.runs.outcomes import WORDS
 from terminator.runtime.paths import project_root, results_dir
 from terminator.runtime.text import html
 
-MOST = 260  # characters of evidence that are shown; the card has all of it
 _COLOURS = {
     "holds": "#1b7f4b",
     "does not hold": "#b3401f",
@@ -67,8 +66,7 @@ class VerdictBox:
 
 
 def _row(row: Mapping[str, str]) -> str:
-    said = row["evidence"]
-    said = said if len(said) <= MOST else f"{said[:MOST].rsplit(' ', 1)[0]} ..."
+    said = beginning(row["evidence"])
     colour = _COLOURS.get(word_of(row["verdict"]), "#6b6b6b")
     return (
         f'<tr><td style="{_CELL}">{html(row["claim"])}</td>'

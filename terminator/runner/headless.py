@@ -1,6 +1,6 @@
 """What a headless run of the notebooks needs around it: an environment, and last words.
 
-Used by: execution, and the worker in run_all.py.
+Used by: execution, and runner/worker.py.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ img.whole { max-width: 100%; height: auto; background: #fff; border-radius: 6px 
 """
 
 
-def page(title: str, body: str, style: str = "") -> str:
+def page(title: str, body: str) -> str:
     """A whole page; the body is HTML already."""
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -65,7 +65,7 @@ def page(title: str, body: str, style: str = "") -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{html(title)}</title>
-<style>{STYLE}{style}</style>
+<style>{STYLE}</style>
 </head>
 <body>
 {body}

@@ -22,6 +22,7 @@ import tokenize
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from terminator.runner.verdicts import CARD
 from terminator.runtime.provenance import package_hash
 
 COMMON = ("profile", "seeds", "device")  # parameters that every notebook knows
@@ -45,6 +46,7 @@ class Notebook:
     source_hash: str
     content: bytes = field(repr=False)
     uses_package: bool = False  # else it needs no run
+    shows_verdicts: bool = False
 
     @property
     def name(self):
@@ -87,8 +89,10 @@ def read_notebook(path):
     digest = hashlib.sha256(
         json.dumps(sources).encode()
     ).hexdigest()  # without outputs, which always change
-    uses = any("terminator" in text for kind, text, _ in sources if kind == "code")
-    return Notebook(path, title, read_parameters(tagged[0], path), digest, content, uses)
+    code = "\n".join(text for kind, text, _ in sources if kind == "code")
+    uses, verdicts = "terminator" in code, "verdict_box" in code
+    parameters = read_parameters(tagged[0], path)
+    return Notebook(path, title, parameters, digest, content, uses, verdicts)
 
 
 def read_parameters(source, where):
@@ -139,14 +143,18 @@ def find_notebooks(folder, patterns):
         raise Refusal(f"no notebooks NN_name.ipynb in {folder}")
     chosen = set()
     for pattern in patterns or ["*"]:
-        wanted = os.path.basename(pattern).removesuffix(".ipynb")
-        wanted = wanted if re.search(r"[*?\[]", wanted) else f"*{wanted}*"
-        matches = {path for path in paths if fnmatch.fnmatch(path.stem, wanted)}
-        if not matches:
-            names = ", ".join(path.stem for path in paths)
-            raise Refusal(f"no notebook matches --only {pattern}; there are: {names}")
+        names = [path.stem for path in paths]
+        if not (matches := matching(names, pattern)):
+            raise Refusal(f"no notebook matches --only {pattern}; there are: {', '.join(names)}")
         chosen |= matches
-    return [read_notebook(path) for path in paths if path in chosen]
+    return [read_notebook(path) for path in paths if path.stem in chosen]
+
+
+def matching(names, pattern):
+    """Which names of notebooks, a set, a pattern means: one with * and ?, or a part of a name."""
+    wanted = os.path.basename(pattern).removesuffix(".ipynb")
+    wanted = wanted if re.search(r"[*?\[]", wanted) else f"*{wanted}*"
+    return {name for name in names if fnmatch.fnmatch(name, wanted)}
 
 
 def ready(waiting, running, holds):
@@ -245,9 +253,12 @@ def choose_parameters(notebooks, args):
 
 def fingerprint(notebook, parameters, source, data, results):
     """What a run depends on: notebook, parameters and what lies in folders that they name, package,
-    where the data are; for readers, the records and the published numbers as well.
+    where the data are; verdicts, where it begins with them; for readers, the records and the
+    published numbers as well.
     """
     parts = [notebook.source_hash, parameters, source, data]
+    if notebook.shows_verdicts and (results / CARD).is_file():
+        parts.append(hashlib.sha256((results / CARD).read_bytes()).hexdigest())
     parts += [held for name in PLACES if (held := _held(parameters.get(name)))]
     if notebook.reads_records:
         published = results / "literature.csv"

@@ -17,6 +17,7 @@ CARD = "REPRODUCIBILITY.md"
 # of a verdict; what they mean: runs/outcomes.py, which stands above this
 WORDS = ("holds", "does not hold", "no difference", "undecided", "not learned", "not run")
 SETTLED = WORDS[:3]
+SEEDS = 3  # fewer give no verdict, and no spread
 # system: its index, the name of its own method there, the measure and what to call it, the columns
 # that name data and method
 INDICES = {
@@ -35,7 +36,7 @@ SETTING = tuple(  # columns that tell settings apart
     "task masking layers width length train_examples ways shots unlabeled channels "
     "transformer_layers queries".split()
 )
-EVIDENCE = 240  # characters of a claim's evidence that are shown; all of it stands in the card
+EVIDENCE = 240  # characters of a claim's evidence that are shown; the card has all of it
 
 
 def claims(results: Path) -> list[dict[str, str]]:
@@ -82,7 +83,7 @@ def best(results: Path) -> list[list[str]]:
             ours = {key: list(of.values()) for key, of in groups.items() if key[0] == name}
             key = max(ours, key=lambda key: (len(ours[key]), statistics.fmean(ours[key])))
             values = ours[key]
-            spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+            spread = f" ± {statistics.stdev(values):.2f}" if len(values) >= SEEDS else ""
             value = f"{statistics.fmean(values):.2f}{spread} {unit}"
             found.append([system, name, key[1], value, str(len(values)), key[2]])
     return found
@@ -148,6 +149,13 @@ def _card(system: str, rows: list[dict[str, str]]) -> str:
     )
 
 
+def beginning(evidence: str) -> str:
+    """As much of some evidence as is shown beside a claim, in whole words."""
+    if len(evidence) <= EVIDENCE:
+        return evidence
+    return f"{evidence[:EVIDENCE].rsplit(' ', 1)[0]} ..."
+
+
 def _css(verdict: str) -> str:
     word = word_of(verdict)
     return word.replace(" ", "-") if word in WORDS else "note"
@@ -157,8 +165,7 @@ def _claims(rows: list[dict[str, str]]) -> str:
     """Verdict, claim and evidence of each, one below the other: read on any width."""
     items = []
     for row in rows:
-        said = row.get("evidence", "")
-        said = said if len(said) <= EVIDENCE else f"{said[:EVIDENCE].rsplit(' ', 1)[0]} ..."
+        said = beginning(row.get("evidence", ""))
         items.append(
             f'<li><span class="{_css(row["verdict"])}">{html(row["verdict"])}</span>: '
             f'{html(row["claim"])}<br><span class="note">{html(said)}</span></li>'

@@ -294,7 +294,7 @@ def run_and_print(
             print(f"to look at its epochs: tensorboard --logdir {callbacks[0].folder}")
         if not args.batch and (page := leave(run, draw)).is_file():
             print(f"page: {page}")
-        there = "" if run.has_model else " (not on this machine; --force trains it)"
+        there = "" if run.has_model else " (not on this machine; --need-model trains it)"
         print(f"model: {run.folder / MODEL}{there}")
 
 

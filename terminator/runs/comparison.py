@@ -88,7 +88,7 @@ def variant_table(records: Records) -> pd.DataFrame:
 # -- differences to a reference --------------------------------------------------------------------
 
 
-def family(records: Records, reference: Any, method: str = families.DUNNETT) -> families.Family:
+def family(records: Records, reference: Any) -> families.Family:
     """Every variant's accuracy against the reference's, see families.against_reference.
 
     Raises:
@@ -102,12 +102,10 @@ def family(records: Records, reference: Any, method: str = families.DUNNETT) -> 
     samples = {label: sampled(group, accuracy_of) for label, group in records.items()}
     others = {label: found for label, found in samples.items() if label != reference}
     terms = accuracy_terms(records[reference][0])
-    return families.against_reference(others, samples[reference], reference, terms, method)
+    return families.against_reference(others, samples[reference], reference, terms)
 
 
-def difference_table(
-    records: Records, reference: Any, method: str = families.DUNNETT
-) -> pd.DataFrame:
+def difference_table(records: Records, reference: Any) -> pd.DataFrame:
     """variant_table with the difference to the reference (points), its 95 % interval, and what that
     says of the claim that the variant is better; of runs on one machine, all tests together at 5 %.
     `compared` is the number of these runs, on the side that has fewer.
@@ -115,7 +113,7 @@ def difference_table(
     Raises:
         ValueError: if the reference is no label, or has no runs.
     """
-    found, table = family(records, reference, method), variant_table(records)
+    found, table = family(records, reference), variant_table(records)
     rows = [
         {"compared": found.compared.get(label), **_difference(found.outcomes.get(label))}
         for label in table["variant"]

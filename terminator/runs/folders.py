@@ -56,8 +56,10 @@ def once(
         if rank() == 0:
             if force:  # not before nobody else is at it
                 (folder / "checkpoint.pt").unlink(missing_ok=True)
-            if force and finished_record(folder):
-                (folder / AGAIN).touch()
+                if finished_record(folder):
+                    (folder / AGAIN).touch()
+                else:  # what it says of an unfinished training goes with its checkpoint
+                    (folder / "record.json").unlink(missing_ok=True)
             elif not trained_again(folder):
                 (folder / AGAIN).unlink(missing_ok=True)  # of one that came to nothing
         # another may have made it while this process waited
@@ -148,8 +150,7 @@ def finished_record(folder: Path) -> dict[str, Any] | None:
     """The record of a finished run in the folder, or None where it is missing or the run goes
     on.
     """
-    path = folder / "record.json"
-    found = records.read_record(path) if path.is_file() else None
+    found = records.record_in(folder)
     return found if found is not None and found["status"] == records.FINISHED else None
 
 

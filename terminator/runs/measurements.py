@@ -32,7 +32,9 @@ def as_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def load(profile: str | None = None, experiment: str = BENCHMARK) -> list[dict[str, Any]]:
-    """All records of an experiment's measurements in a profile (or all), oldest first."""
+    """All records of an experiment's measurements in a profile, oldest first (or of all profiles,
+    one after the other).
+    """
     paths = sorted(results_dir().glob(f"runs/{experiment}/*/benchmark.json"))
     found = [records.read_measurement(path) for path in paths]
     return [record for record in found if profile in (None, record["profile"])]
@@ -126,7 +128,7 @@ def named(
 
     def make() -> dict[str, Any]:
         began = {"provenance": provenance.provenance(), "started": provenance.now()}
-        what = {"run_id": name, "experiment": experiment, "task": task, "status": "ok"}
+        what = {"run_id": name, "experiment": experiment, "task": task, "status": records.FINISHED}
         record = {**what, "profile": profile, "seed": seed, "config": {}, **measured(), **began}
         path = folder / "record.json"
         records.write_record(path, {**record, "finished": provenance.now()})

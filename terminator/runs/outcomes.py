@@ -9,11 +9,10 @@ from dataclasses import dataclass, field, replace
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-from terminator.runner.verdicts import WORDS
+from terminator.runner.verdicts import SEEDS, WORDS
 from terminator.runs.power import LEVEL, MOST, POWER, Design, core_hours, price
 
 HOLDS, NOT, SAME, UNDECIDED, NOT_LEARNED, NOT_RUN = WORDS
-SEEDS = 3  # fewer give no verdict, and no spread
 BETTER, EQUAL, NO_WORSE = "better", "equal", "no worse"  # what can be claimed of a side
 EXAMPLES = 2  # test examples: a smaller difference is none
 
@@ -202,7 +201,7 @@ def values_text(values: Sequence[float], digits: int = 2) -> str:
 
 
 def left_out(count: int, why: str) -> tuple[str, ...]:
-    """ "one run on another machine left out", as a note; none for none."""
+    """ "1 run on other machines left out", as a note; none for none."""
     return (f"{count} run{'s' * (count > 1)} {why} left out",) if count else ()
 
 

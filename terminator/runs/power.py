@@ -48,9 +48,9 @@ class Design(NamedTuple):
             low, high = (low, middle) if self.power(middle, seeds) >= POWER else (middle, high)
         return high
 
-    def seeds_for(self, difference: float, least: int = 3) -> int:
+    def seeds_for(self, difference: float) -> int:
         """The seeds on each side that show a difference with a chance of POWER, at most MOST."""
-        low, high = least - 1, least
+        low, high = 2, 3
         while high < MOST and self.power(difference, high) < POWER:
             low, high = high, min(2 * high, MOST)
         while high - low > 1:

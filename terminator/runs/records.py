@@ -1,8 +1,8 @@
 """Run records: the evidence behind every number, and the tables made from them.
 
-results/runs/<experiment>/<run_id>/record.json and metrics.csv are written once a run has finished;
-tables are computed from these files alone. Published numbers live in results/literature.csv, each
-with its source.
+results/runs/<experiment>/<run_id>/record.json is written after every epoch, and with metrics.csv
+once the run has finished; tables are computed from these files alone. Published numbers live in
+results/literature.csv, each with its source.
 """
 
 import functools
@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from terminator.runtime import text
@@ -127,6 +128,20 @@ def read_record(path: Path) -> dict[str, Any]:
     return _read(path, FORM, "run record", "Remove its folder to make that run again.")
 
 
+def record_in(folder: Path) -> dict[str, Any] | None:
+    """The record in a run's folder, None where there is none: it may go as the training diverges.
+
+    Raises:
+        ValueError: as read_record.
+    """
+    try:
+        return read_record(folder / "record.json")
+    except ValueError as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            return None
+        raise
+
+
 def read_measurement(path: Path) -> dict[str, Any]:
     """Read one benchmark.json, without its digest; the first ones have none.
 
@@ -198,6 +213,16 @@ def _check_form(record: Any, form: Mapping[str, tuple[type, ...]]) -> None:
             raise ValueError(f"its {name} is {json.dumps(value)[:80]}; allowed: a folder's name")
 
 
+def same_data(data: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two records' data are the same but for last bits of pixels, which depend on the
+    libraries that decoded or resized them.
+    """
+    pixels = ("mean", "std")
+    near = all(np.allclose(data.get(k, ()), other.get(k, ()), atol=1e-3) for k in pixels)
+    rest = (*pixels, "fingerprint")
+    return near and {**data, **dict.fromkeys(rest)} == {**other, **dict.fromkeys(rest)}
+
+
 def load_records(
     experiment: str | None = None, profile: str | None = None, status: str = FINISHED
 ) -> list[dict[str, Any]]:
@@ -208,10 +233,8 @@ def load_records(
             have.
     """
     runs = results_dir() / "runs"
-    found = [
-        (path, read_record(path))
-        for path in sorted(runs.glob(f"{experiment or '*'}/*/record.json"))
-    ]
+    paths = sorted(runs.glob(f"{experiment or '*'}/*/record.json"))
+    found = [(path, record) for path in paths if (record := record_in(path.parent)) is not None]
     return [
         record
         for record in _each_once(runs, found)

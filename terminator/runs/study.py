@@ -199,8 +199,8 @@ def with_further(
     system: System, study: Study, profile: str, found: Mapping[Any, Sequence[Any]]
 ) -> dict[Any, list[Any]]:
     """Those runs and, in order of their seeds, finished ones of other seeds whose records are here,
-    made on the same kind of machine: what a notebook shows and what the tables say are of the same
-    runs.
+    of the same data and made on the same kind of machine: what a notebook shows and what the tables
+    say are of the same runs.
 
     Args:
         found: {label: runs} of the study.
@@ -212,7 +212,13 @@ def with_further(
 def _others(system: System, runs: Sequence[Any], there: Sequence[dict[str, Any]]) -> list[Any]:
     seen = {run.record["seed"] for run in runs}
     machines = {run.record["device"] for run in runs}
-    further = {r["seed"]: r for r in there if r["seed"] not in seen and r["device"] in machines}
+    further = {
+        record["seed"]: record
+        for record in there
+        if record["seed"] not in seen
+        and record["device"] in machines
+        and any(records.same_data(record["data"], run.record["data"]) for run in runs)
+    }
     return [system.of_record(record) for record in further.values()]
 
 
@@ -239,6 +245,15 @@ def run_all(runs: Iterable[Wanted], **options: Any) -> dict[Any, list[Any]]:
         except TrainingDiverged as error:
             say(f"{wanted.label}, seed {wanted.seed}: {error}")
     return found
+
+
+def run_sweep(
+    system: System, contest: Contest, profile: str, seeds: Sequence[int] = (), device: str = "auto"
+) -> dict[Any, list[Any]]:
+    """The runs of a contest's sweep, {(candidate, rate): one}, of the first seed alone: rates are
+    chosen as a plan of all runs chooses them (contest_runs).
+    """
+    return _every_label(system, contest.sweep(), profile, seeds[:1], device)
 
 
 def run_finals(

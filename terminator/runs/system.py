@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import pandas as pd
 from torch import nn
 
@@ -69,14 +68,6 @@ def _check_memory(system: "System", config: Any) -> None:
             f"{needed / 2**30:,.0f} GiB to train; this machine has {memory / 2**30:,.0f} GiB; "
             "allowed: smaller settings of the network"
         )
-
-
-def _same_but(data: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether data are the same but for last bits of pixels."""
-    pixels = ("mean", "std")
-    near = all(np.allclose(data.get(k, ()), other.get(k, ()), atol=1e-3) for k in pixels)
-    rest = (*pixels, "fingerprint")
-    return near and {**data, **dict.fromkeys(rest)} == {**other, **dict.fromkeys(rest)}
 
 
 def _alike(record: Mapping[str, Any]) -> str:
@@ -186,7 +177,7 @@ class System(ABC):
         """What a run's folder is called by, for people to read: data and method."""
         return data.info.name, self.method(config)
 
-    def ready(self, config: Any, profile: str, data_dir: str | None = None) -> Any:
+    def ready(self, config: Any, profile: str) -> Any:
         """The configuration as a study runs it here: on data, say, that may stand for its own."""
         return config
 
@@ -346,9 +337,9 @@ class System(ABC):
         for record in self._records_like(config, experiment, profile):
             known, here = record["provenance"].get("versions", {}), provenance.versions()
             read_by = {name: known[name] for name in READERS if name in known}
-            if any(here.get(name) != version for name, version in read_by.items()) and _same_but(
-                record["data"], info
-            ):
+            if any(
+                here.get(name) != version for name, version in read_by.items()
+            ) and records.same_data(record["data"], info):
                 by = ", ".join(f"{name} {version}" for name, version in read_by.items())
                 say_once(
                     f"note: runs of {record['data']['title']} in {experiment} are read that were "

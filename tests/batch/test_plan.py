@@ -4,6 +4,7 @@ run that is that run.
 
 import json
 import shlex
+import shutil
 from statistics import median
 from types import SimpleNamespace
 
@@ -11,10 +12,14 @@ import batch_tools
 import pytest
 from places import ROOT
 
+from terminator import ConfigError
 from terminator.__main__ import find_commands, main, parse, parser
 from terminator.batch import lines, states
 from terminator.batch.cost import Costs
-from terminator.batch.plan import BY_TASK, Planner, notebooks_of
+from terminator.batch.plan import Planner, notebooks_of
+from terminator.classification.runs import CLASSIFICATION
+from terminator.report.tables import SYSTEM_OF
+from terminator.runner.notebooks import find_notebooks
 from terminator.runs import records
 from terminator.runs.folders import DIVERGED
 from terminator.runs.study import Finals
@@ -54,7 +59,7 @@ def laptop():
         patch.setenv("TERMINATOR_RESULTS", str(ROOT / "results"))
         patch.delenv("TERMINATOR_DATA", raising=False)
         plan = Planner("laptop", read_data=False).plan()
-        costs = Costs(BY_TASK)
+        costs = Costs(SYSTEM_OF)
         return plan, {key: costs.of(run) for key, run in plan.runs.items()}, costs.device
 
 
@@ -63,7 +68,7 @@ def test_the_plan_of_laptop_names_exactly_the_committed_records_as_done(laptop, 
     there = {
         f"{record['experiment']}/{record['run_id']}": record
         for record in records.load_records(profile="laptop")
-        if records.task_of(record) in BY_TASK
+        if records.task_of(record) in SYSTEM_OF
         and record["experiment"] not in ELSEWHERE
         and not is_superseded(record)
     }
@@ -72,7 +77,7 @@ def test_the_plan_of_laptop_names_exactly_the_committed_records_as_done(laptop, 
 
     def setting(key):  # other versions of the libraries read data in other last bits
         record = there[key] | {"data": there[key]["data"] | {"fingerprint": ""}}
-        return BY_TASK[records.task_of(record)].setting(record)
+        return SYSTEM_OF[records.task_of(record)].setting(record)
 
     planned = {setting(key) for key in done}
     # what else is there are further seeds, which make a claim's interval narrower
@@ -131,6 +136,34 @@ def test_a_line_says_where_results_and_data_lie_and_quotes_them(monkeypatch):
         "env 'TERMINATOR_RESULTS=/shared/my results' python -m terminator train preset=tour "
     )
     assert lines.line(wanted, "/d").endswith("--need-model --data-dir /d")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [("11", ["11_images"]), ("conv", ["12_convergence"]), ("00*", ["00_tour"]), ("no", None)],
+)
+def test_a_pattern_means_here_what_it_means_to_run_all(pattern, names):
+    if names is None:
+        with pytest.raises(ConfigError, match="--only is 'no'; allowed: names of 00_tour, "):
+            notebooks_of("smoke", [pattern])
+    else:
+        assert list(notebooks_of("smoke", [pattern])) == names
+        assert [book.name for book in find_notebooks(ROOT / "notebooks", [pattern])] == names
+
+
+def test_a_missing_run_makes_no_finished_one_missing(monkeypatch):
+    """The finished one was made of the same data as other libraries decode them."""
+    needs = batch_tools.tiny_needs(2, "train.epochs=1")
+    monkeypatch.setattr("terminator.batch.plan.notebooks_of", lambda *given: needs)
+    first, second = needs["99_tiny"]
+    run = CLASSIFICATION.run(first.config, "tiny")
+    data = {**run.record["data"], "fingerprint": "0" * 64}
+    kept = {**run.record, "run_id": "as-decoded-elsewhere", "data": data}
+    records.write_record(run.folder.with_name(kept["run_id"]) / "record.json", kept)
+    shutil.rmtree(run.folder)
+    states_of = {key: run.state.name for key, run in Planner("smoke").plan().runs.items()}
+    assert states_of.pop("tiny/as-decoded-elsewhere") == states.DONE
+    assert list(states_of.values()) == [states.MISSING]
 
 
 # -- states ------------------------------------------------------------------------------------

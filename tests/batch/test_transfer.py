@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+from terminator import ConfigError
 from terminator.__main__ import main
 from terminator.batch import transfer
 from terminator.classification.runs import CLASSIFICATION
@@ -175,6 +176,13 @@ def test_the_checkpoint_of_a_run_under_way_is_kept_without_weights(run, elsewher
     assert (place(run) / "checkpoint.pt").is_file()
 
 
+def test_an_export_of_nothing_is_refused(tmp_path):
+    archive = tmp_path / "a.tar"
+    with pytest.raises(ConfigError, match="no finished runs in .*, so nothing to export"):
+        transfer.export_runs(archive)
+    assert not archive.exists()
+
+
 def test_what_is_exported_is_counted_and_never_a_link(run, tmp_path, capsys):
     model, away = run.folder / "model.safetensors", tmp_path / "away.safetensors"
     model.rename(away)
@@ -252,9 +260,10 @@ def test_links_in_a_folder_are_refused(run, elsewhere, tmp_path):
 def test_the_commands_say_what_came_of_it(run, elsewhere, tmp_path, capsys):
     assert main(["import-runs", str(elsewhere)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "1 new, 0 same, 0 conflicting, 0 refused"
-    assert main(["export-runs", str(tmp_path / "out.tar.xz"), "--profile", "paper"]) == 0
-    assert "0 runs in" in capsys.readouterr().out
-    capsys.readouterr()
+    assert main(["export-runs", str(tmp_path / "out.tar.xz")]) == 0
+    assert "1 runs in" in capsys.readouterr().out
+    assert main(["export-runs", str(tmp_path / "no.tar"), "--profile", "paper"]) == 2
+    assert "nothing to export" in capsys.readouterr().err
     assert main(["export-runs", str(tmp_path / "no.tar"), "--experiment", "nosuch"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: no finished runs of nosuch in ")

@@ -123,7 +123,8 @@ def test_an_error_stops_its_run_and_those_that_read_it_but_no_other(planner):
     assert len(records.load_records("tiny")) == 2
 
 
-def test_what_is_killed_is_started_again_as_long_as_it_comes_further(planner):
+@pytest.mark.parametrize("tries", [1, 2])
+def test_what_is_killed_is_started_again_as_long_as_it_comes_further(planner, tries):
     def end(job, count):
         (folder_of(job)).mkdir(parents=True, exist_ok=True)
         (folder_of(job) / "checkpoint.pt").write_text(str(count))
@@ -131,7 +132,7 @@ def test_what_is_killed_is_started_again_as_long_as_it_comes_further(planner):
         return finish(job) if count == 9 else -9
 
     engine = Pretend(end)
-    assert outcome_of(planner, engine, tries=2).left() == {}
+    assert outcome_of(planner, engine, tries=tries).left() == {}
     assert len(engine.started) == 4 * 9
 
 
@@ -226,6 +227,36 @@ def test_epochs_before_a_divergence_are_kept_with_it(tiny_config, tiny_data, mon
     assert not (folder / "record.json").exists()  # nothing is under way
     found = states.look(folder)
     assert (found.name, found.epochs, len(found.rows)) == (states.DIVERGED, 1, 1)
+
+
+def test_a_forced_training_that_diverges_has_no_epochs_of_the_one_before(
+    tiny_config, tiny_data, monkeypatch
+):
+    from terminator.trainer import Loop, TrainingDiverged
+
+    def check(self, total, epoch, *rest):
+        if epoch == ends[0]:
+            raise ends[1]
+
+    monkeypatch.setattr(Loop, "_check", check)
+    ends = 1, KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        CLASSIFICATION.run(tiny_config(), "tiny", data=tiny_data())
+    (folder,) = (results_dir() / "runs" / "tiny").iterdir()
+    assert states.look(folder).epochs == 1
+    ends = 0, TrainingDiverged("the loss is nan in epoch 1.")
+    with pytest.raises(TrainingDiverged):
+        CLASSIFICATION.run(tiny_config(), "tiny", data=tiny_data(), force=True)
+    found = states.look(folder)
+    assert (found.name, found.epochs) == (states.DIVERGED, 0)
+
+
+def test_a_reason_is_that_of_the_last_start():
+    job = Job("tiny/a", ())
+    log(job, f"{jobs.STARTED} 1\nerror: no memory\n{jobs.STARTED} 2\nTraceback\nKeyError: 1\n")
+    assert job.last_line() == "KeyError: 1"
+    log(job, "error: of a log without starts\nand more\n")
+    assert job.last_line() == "error: of a log without starts"
 
 
 def test_a_folder_in_which_another_run_diverged_is_free(tiny_config, tiny_data, tmp_path):

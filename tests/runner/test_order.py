@@ -39,6 +39,17 @@ def test_who_imports_the_package_may_need_runs():
 # -- shares of the machine -------------------------------------------------------------------------
 
 
+def test_a_notebook_that_shows_verdicts_is_out_of_date_with_the_card(tmp_path):
+    def mark(name):
+        (notebook,) = find_notebooks(ROOT / "notebooks", [name])
+        return notebooks.fingerprint(notebook, {}, "", "", tmp_path)
+
+    before = [mark(name) for name in ("11_images", "01_slow_network")]
+    (tmp_path / "REPRODUCIBILITY.md").write_text("other verdicts")
+    after = [mark(name) for name in ("11_images", "01_slow_network")]
+    assert [old == new for old, new in zip(before, after)] == [False, True]
+
+
 def test_one_job_per_core(monkeypatch):
     monkeypatch.setattr(machine, "cores", lambda: 6)
     monkeypatch.setattr(headless, "memory_bytes", lambda: 64 * 2**30)

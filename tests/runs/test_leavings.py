@@ -57,7 +57,7 @@ def test_a_record_without_its_model_says_so(call):
     (record,) = records.load_records("cli")
     (CLASSIFICATION.folder_of(record) / "model.safetensors").unlink()
     out = call("train", *SMALL, "--profile", "smoke")[1]
-    assert out.splitlines()[-1].endswith("(not on this machine; --force trains it)")
+    assert out.splitlines()[-1].endswith("(not on this machine; --need-model trains it)")
 
 
 def test_names_in_a_page_are_text(call, tmp_path):

@@ -73,7 +73,7 @@ def test_index_holds_laptop_and_paper_runs_only():
 def test_tables_without_records():
     assert report.summary_table([]).empty
     assert report.headline_table([]).empty
-    assert CLASSIFICATION.rebuild_index().is_file()
+    assert CLASSIFICATION.rebuild_index() is None
 
 
 def test_headlines_name_both_protocols():
@@ -92,6 +92,16 @@ def test_a_damaged_record_is_named(content):
         ValueError, match="images/broken/record.json is no readable run record.*Remove its folder"
     ):
         records.load_records()
+
+
+def test_a_record_that_goes_while_all_are_read_is_none():
+    """As that of a training under way goes when it diverges."""
+    put(record(0))
+    place = results_dir() / "runs" / "images" / "gone"
+    place.mkdir()
+    (place / "record.json").symlink_to(place / "nowhere")
+    assert [found["seed"] for found in records.load_records()] == [0]
+    assert records.record_in(place) is None
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):

@@ -183,18 +183,32 @@ def test_runs_and_records_of_a_study(tiny_config, stripes, monkeypatch):
     assert study_records(CLASSIFICATION, other, "smoke") == {"no RGUs": []}
 
 
-def test_seeds_of_another_machine_do_not_join(tiny_config, stripes, tmp_path):
+def test_seeds_of_another_machine_or_other_data_do_not_join(tiny_config, stripes, tmp_path):
     config = tiny_config(train={"epochs": 1})
     study = Study("study", {"full": config}, (0,))
     own = CLASSIFICATION.run(config, "study", "smoke")
-    for seed, device in ((1, own.record["device"]), (2, "another machine")):
-        further = {**own.record, "seed": seed, "device": device, "run_id": f"run-s{seed}"}
+    here, data = own.record["device"], own.record["data"]
+    decoded = {**data, "fingerprint": "0" * 64}  # in other last bits
+    other = {**decoded, "mean": [value + 0.1 for value in data["mean"]]}
+    for seed, device, of in (
+        (1, here, data),
+        (2, "another machine", data),
+        (3, here, decoded),
+        (4, here, other),
+    ):
+        further = {
+            **own.record,
+            "seed": seed,
+            "device": device,
+            "data": of,
+            "run_id": f"run-s{seed}",
+        }
         further["config"] = config.updated(train={"seed": seed})
         folder = own.folder.with_name(f"run-s{seed}")
         further["config"] = to_dict(further["config"])
         records.write_record(folder / "record.json", further)
     found = with_further(CLASSIFICATION, study, "smoke", {"full": [own]})
-    assert [run.record["seed"] for run in found["full"]] == [0, 1]
+    assert [run.record["seed"] for run in found["full"]] == [0, 1, 3]
 
 
 def test_records_of_a_substitute_count(tiny_config, stripes):
