@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from terminator.runs import records
-from terminator.runs.system import READERS, System
+from terminator.runs.matching import READERS
+from terminator.runs.system import System
 from terminator.runtime.settings import identity
 
 

@@ -2,24 +2,15 @@
 one, and its record says so, since the files themselves may be gone.
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from collections.abc import Mapping
+from typing import Any
 
+from terminator.runs.described import Described
 from terminator.runtime import digests
 from terminator.runtime.settings import ConfigError
 
 
-class Starting(Protocol):
-    """What is asked of a System here."""
-
-    started_by: ClassVar[Sequence[str]]
-
-    def start_file(self, config: Any, key: str) -> Path | None:
-        """The file that one of `started_by` names, None where it names none."""
-
-
-def starts(system: Starting, config: Any) -> dict[str, str]:
+def starts(system: Described, config: Any) -> dict[str, str]:
     """{setting: SHA-256} of the files that a training starts from.
 
     Raises:
@@ -36,7 +27,9 @@ def starts(system: Starting, config: Any) -> dict[str, str]:
     return found
 
 
-def with_starts(system: Starting, what: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def with_starts(
+    system: Described, what: dict[str, Any], given: Mapping[str, Any]
+) -> dict[str, Any]:
     """An identity with the contents of the start files in the place of their names."""
     for key in set(system.started_by) & given.keys():
         group, name = key.split(".")
@@ -44,7 +37,7 @@ def with_starts(system: Starting, what: dict[str, Any], given: Mapping[str, Any]
     return what
 
 
-def starts_alike(system: Starting, record: Mapping[str, Any], config: Any) -> bool:
+def starts_alike(system: Described, record: Mapping[str, Any], config: Any) -> bool:
     """Whether a record's training started from the files that a configuration names; where the
     files are not here, or the record says nothing of them, their names have to do.
     """

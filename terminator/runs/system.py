@@ -5,24 +5,19 @@ folder holds record.json, metrics.csv and model.safetensors, and while it trains
 Every kind of experiment derives from `System`, which brings run, find, identity, index and table.
 """
 
-import contextlib
 import dataclasses
-import functools
-import hashlib
 import json
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pandas as pd
 from torch import nn
 
 from terminator.data.sources import DatasetNotFound
-from terminator.data.summary import announce_notes
 from terminator.model import count_parameters
 from terminator.runs import records
-from terminator.runs.finished import FinishedRun, check_names, describe, file_record, run_name
+from terminator.runs.finished import check_names, describe, file_record
 from terminator.runs.folders import (
     divergence,
     divergences,
@@ -32,23 +27,16 @@ from terminator.runs.folders import (
     told,
     trained_again,
 )
-from terminator.runs.starts import starts, starts_alike, with_starts
+from terminator.runs.matching import Matched
+from terminator.runs.starts import starts
 from terminator.runtime import locks, provenance, weights
 from terminator.runtime.deterministic import deterministic_algorithms
-from terminator.runtime.distributed import first_alone, processes, rank
+from terminator.runtime.distributed import processes, rank
 from terminator.runtime.machine import memory_bytes
 from terminator.runtime.paths import results_dir
-from terminator.runtime.progress import say, say_once
-from terminator.runtime.settings import ConfigError, from_dict, identity, to_dict, without_places
-from terminator.trainer import Callback, Loop, Row
-
-READERS = ("torch", "torchvision", "pillow")  # their versions decide on the last bits of data
-
-
-@functools.lru_cache(8192)
-def _identity(config: Any) -> dict[str, Any]:
-    """The identity of settings; those of a record are asked for by every study."""
-    return identity(without_places(config))
+from terminator.runtime.progress import say
+from terminator.runtime.settings import ConfigError, from_dict, to_dict, without_places
+from terminator.trainer import Callback, Row
 
 
 def _check_memory(system: "System", config: Any) -> None:
@@ -70,134 +58,10 @@ def _check_memory(system: "System", config: Any) -> None:
         )
 
 
-def _alike(record: Mapping[str, Any]) -> str:
-    """What a record says of its settings, first weights and data, but for the seed."""
-    config = record["config"]
-    train = {key: value for key, value in config["train"].items() if key != "seed"}
-    what = [config | {"train": train}, record.get("starts"), record.get("data")]
-    return json.dumps(what, sort_keys=True)
-
-
-# -- systems --------------------------------------------------------------------------------------
-
-
-class System(ABC):
-    """A kind of experiment with settings, data and networks of its own. A subclass says what they
-    are.
-
-    task: what its records, model files and messages call it.
-    config: the dataclass of all its settings, with a group `train`.
-    index: the file below results/ with a row per run that is evidence.
-    columns: of that file, where they are not all of `index_row` in its order.
-    data_groups: the groups of settings that say which data are loaded.
-    started_by: the settings that name a file which a training starts from, as group.key.
-    run_type: of its runs.
-    measures: {column of `row` that is averaged over seeds: how a table calls it}, the first two the
-        most telling; empty: every column of floats.
+class System(Matched):
+    """A kind of experiment with what all have in common: run it, or read what is there; its files,
+    and the index. A subclass says what `Described` asks for.
     """
-
-    task: ClassVar[str]
-    config: ClassVar[type]
-    index: ClassVar[str]
-    columns: ClassVar[Sequence[str]] = ()
-    data_groups: ClassVar[Sequence[str]] = ("data",)
-    started_by: ClassVar[Sequence[str]] = ()
-    run_type: ClassVar[type[FinishedRun]] = FinishedRun
-    measures: ClassVar[Mapping[str, str]] = {}
-
-    @abstractmethod
-    def read_data(self, config: Any, data_dir: str | None = None) -> Any:
-        """What `load_data` gives, as one process reads it."""
-
-    def load_data(self, config: Any, data_dir: str | None = None) -> Any:
-        """The data that the configuration names, with `info` (a DatasetInfo).
-
-        Raises:
-            DatasetNotFound: as its message says.
-            DatasetCorrupt: as its message says.
-        """
-        with first_alone():
-            return self.read_data(config, data_dir)
-
-    def announce(self, data: Any) -> None:
-        """Say on the terminal, before training, what there is to know of the data."""
-        announce_notes(data.info.notes)
-
-    def resolve(self, config: Any, data: Any) -> Any:
-        """The configuration with what only the data know."""
-        return config
-
-    def resolve_like(self, config: Any, record: dict[str, Any]) -> Any:
-        """The same from a record, where the data are missing; raises ConfigError if the two cannot
-        go together.
-        """
-        return config
-
-    @abstractmethod
-    def build(self, config: Any) -> nn.Module:
-        """The network of a resolved configuration, initialised from its seed."""
-
-    def start(self, config: Any, data: Any) -> nn.Module:
-        """The network as training starts."""
-        return self.build(config)
-
-    def sketch(self, config: Any) -> nn.Module:
-        """The network of a resolved configuration, without memory; see weights.sketch."""
-        return weights.sketch(lambda: self.build(config))
-
-    @abstractmethod
-    def trainer(self, model: nn.Module, config: Any, data: Any, folder: Path | None = None) -> Loop:
-        """The loop that trains and tests it."""
-
-    @abstractmethod
-    def results(self, trainer: Any) -> dict[str, dict[str, Any]]:
-        """What was reached, {split or protocol: {measure: value}}; percentages are 0 to 100."""
-
-    def details(self, trainer: Any, rows: Sequence[dict[str, float]]) -> dict[str, Any]:
-        """What the record says beside `describe`, images_per_s for instance."""
-        return {}
-
-    def identity(self, config: Any) -> dict[str, Any]:
-        """What makes an experiment this one, wherever its data lie, but for the files that it
-        starts from; see settings.identity.
-        """
-        return identity(without_places(config))
-
-    def start_file(self, config: Any, key: str) -> Path | None:
-        """The file that one of `started_by` names, None where it names none."""
-        group, name = key.split(".")
-        path = getattr(getattr(config, group), name)
-        return Path(path) if path else None
-
-    @abstractmethod
-    def method(self, config: Any) -> str:
-        """A short name of what is trained."""
-
-    def names(self, config: Any, data: Any) -> tuple[str, ...]:
-        """What a run's folder is called by, for people to read: data and method."""
-        return data.info.name, self.method(config)
-
-    def ready(self, config: Any, profile: str) -> Any:
-        """The configuration as a study runs it here: on data, say, that may stand for its own."""
-        return config
-
-    def judged_by(self, record: dict[str, Any]) -> str:
-        """The split or protocol in a record's results that the run is judged by."""
-        return "test"
-
-    @abstractmethod
-    def summary(self, record: dict[str, Any]) -> str:
-        """The line that ends a training: what was reached."""
-
-    @abstractmethod
-    def row(self, record: dict[str, Any]) -> dict[str, Any]:
-        """The run's row of the index, beside what is the same for all; see index_row."""
-
-    def label(self, record: dict[str, Any]) -> str:
-        """What a reader of a table calls the run's method."""
-        return self.method(records.config_of(record, self.config))
-
-    # what follows is the same for all
 
     def run(
         self,
@@ -263,8 +127,10 @@ class System(ABC):
             def train() -> dict[str, Any]:
                 began = {"provenance": provenance.provenance(), "started": provenance.now()}
                 began |= {"starts": starting} if starting else {}
+                head = {"run_id": name, "experiment": experiment, "task": self.task}
+                head |= {"profile": profile}
                 about = {
-                    **self._head(name, experiment, profile),
+                    **head,
                     "config": to_dict(without_places(config)),
                     "data": dataclasses.asdict(data.info),
                     **began,
@@ -272,9 +138,7 @@ class System(ABC):
                 again = force or trained_again(folder)
                 with deterministic_algorithms(config.train.deterministic), told(folder, about):
                     trained.append(True)
-                    return self._train(
-                        config, data, experiment, profile, folder, not again, began, callbacks
-                    )
+                    return self._train(config, data, head, folder, not again, began, callbacks)
 
             record = once(folder, train, need_model, force, self.rebuild_index, wait, name)
             if record["run_id"] != name:
@@ -284,131 +148,11 @@ class System(ABC):
                 )
             return self.of_record(record, folder, config, bool(trained))
 
-    def of_record(
-        self,
-        record: dict[str, Any],
-        folder: Path | None = None,
-        asked: Any = None,
-        trained: bool = False,
-    ) -> Any:
-        """The finished run of a record of this system, from its own folder or another."""
-        return self.run_type(record, folder or self.folder_of(record), self, trained, asked)
-
-    def run_id(
-        self, config: Any, data: Any, profile: str, starting: Mapping[str, Any] | None = None
-    ) -> str:
-        """`<names>-<profile>-s<seed>-<hash>`, of a resolved configuration.
-
-        Args:
-            starting: as starts.starts gives it, where it is known: of a record, say.
-        """
-        starting = starts(self, config) if starting is None else starting
-        return run_name(
-            with_starts(self, self.identity(config), starting),
-            data.info.fingerprint,
-            profile,
-            config.train.seed,
-            *self.names(config, data),
-        )
-
-    def run_folder(self, config: Any, data: Any, experiment: str, profile: str) -> Path:
-        """Where the run of a resolved configuration lies."""
-        return results_dir() / "runs" / experiment / self.run_id(config, data, profile)
-
-    def find_record(self, config: Any, experiment: str, profile: str) -> dict[str, Any] | None:
-        """A finished record of this configuration, whatever the data's fingerprint; for machines
-        without the data.
-        """
-        return next(self._records_like(config, experiment, profile), None)
-
-    def _records_like(self, config: Any, experiment: str, profile: str) -> Iterator[dict[str, Any]]:
-        there = records.load_records(experiment, profile)
-        return (record for record in there if self.is_of(record, config))
-
-    def find_read_otherwise(
-        self, config: Any, data: Any, experiment: str, profile: str
-    ) -> dict[str, Any] | None:
-        """A finished record that is evidence, of this configuration and the same data, as other
-        versions of the libraries decoded or resized them: their last bits may differ. It is said.
-        """
-        if not records.is_evidence({"experiment": experiment, "profile": profile}):
-            return None
-        info = json.loads(json.dumps(dataclasses.asdict(data.info), default=str))  # as in a record
-        for record in self._records_like(config, experiment, profile):
-            known, here = record["provenance"].get("versions", {}), provenance.versions()
-            read_by = {name: known[name] for name in READERS if name in known}
-            if any(
-                here.get(name) != version for name, version in read_by.items()
-            ) and records.same_data(record["data"], info):
-                by = ", ".join(f"{name} {version}" for name, version in read_by.items())
-                say_once(
-                    f"note: runs of {record['data']['title']} in {experiment} are read that were "
-                    f"made of the data as {by} read them; others would differ in last bits"
-                )
-                return record
-        return None
-
-    def records_of(
-        self, variants: Mapping[Any, Any], found: Iterable[dict[str, Any]]
-    ) -> dict[Any, list[dict[str, Any]]]:
-        """Which of these records are of named configurations, {label: one or more, of any seed};
-        trains nothing.
-        """
-        groups: dict[str, list[dict[str, Any]]] = {}  # alike but for the seed: one speaks for all
-        for record in found:
-            if records.task_of(record) == self.task:
-                groups.setdefault(_alike(record), []).append(record)
-        chosen: dict[Any, list[dict[str, Any]]] = {label: [] for label in variants}
-        for label, config in variants.items():
-            for first, *rest in groups.values():
-                if self.is_of(first, config.updated(train={"seed": first["seed"]})):
-                    chosen[label] += [first, *rest]
-        return chosen
-
-    def is_of(self, record: dict[str, Any], config: Any) -> bool:
-        """Whether a record is of a configuration, whatever the data's fingerprint."""
-        if records.task_of(record) != self.task:
-            return False
-        with contextlib.suppress(ConfigError):
-            theirs = _identity(records.config_of(record, self.config))
-            alike = theirs == _identity(self.resolve_like(config, record))
-            return alike and starts_alike(self, record, config)
-        return False
-
-    def but_seed(self, record: dict[str, Any]) -> str:
-        """What a record's settings change, but for the seed, and its data's fingerprint, as
-        JSON.
-        """
-        standard = self.config().train.seed
-        config = records.config_of(record, self.config)
-        what = [_identity(config.updated(train={"seed": standard})), record["data"]["fingerprint"]]
-        what += [record["starts"]] if record.get("starts") else []
-        return json.dumps(what, sort_keys=True)
-
-    def setting(self, record: dict[str, Any]) -> str:
-        """What makes a record's experiment this one, but for the seed: runs that may be averaged
-        share it.
-        """
-        return f"{record['profile']} {self.but_seed(record)}"
-
-    def setting_name(self, record: dict[str, Any]) -> str:
-        """A short name of what is the same for all seeds, as the index has it."""
-        return hashlib.sha256(self.but_seed(record).encode()).hexdigest()[:6]
-
-    def folder_of(self, record: dict[str, Any]) -> Path:
-        """Where a record lies."""
-        return records.path_of(record).parent
-
-    def _head(self, name: str, experiment: str, profile: str) -> dict[str, Any]:
-        """What everything that is written of a run begins with."""
-        return {"run_id": name, "experiment": experiment, "task": self.task, "profile": profile}
-
     def _train(
         self,
         config: Any,
         data: Any,
-        experiment: str,
-        profile: str,
+        head: dict[str, str],
         folder: Path,
         keep_record: bool,
         began: dict[str, Any],
@@ -418,15 +162,14 @@ class System(ABC):
         wished.
 
         Args:
+            head: what everything that is written of the run begins with.
             began: when, by what code, and from which files.
         """
         if rank() == 0:
             self.announce(data)
         _check_memory(self, config)
-        name = self.run_id(config, data, profile, began.get("starts", {}))
         trainer = self.trainer(self.start(config, data), config, data, folder)
         provenance.forget_peak_memory(trainer.device.type)
-        head = self._head(name, experiment, profile)
 
         def so_far(rows: list[Row]) -> None:
             """Keep what there is of a run that is not finished; never in a finished one's place."""
@@ -446,7 +189,7 @@ class System(ABC):
         records.check_writable_record({**head, **describe(trainer, []), **began})
         for call in callbacks if rank() == 0 else ():
             if start := getattr(call, "start", None):
-                start(name, folder)
+                start(head["run_id"], folder)
         trainer.callbacks = (*trainer.callbacks, so_far, *callbacks)
         # nothing to train: only tested
         rows = trainer.fit() if count_parameters(trainer.model) else []
@@ -467,12 +210,8 @@ class System(ABC):
         in_index = records.is_evidence(record) or not (results_dir() / self.index).is_file()
         rebuild = self.rebuild_index if in_index else lambda: None  # it takes seconds
         record = file_record(folder, record, rows, keep_record, rebuild, trainer.observed)
-        say(f"{name}: {self.summary(record)}, {record['wall_s']:.0f} s of training")
+        say(f"{head['run_id']}: {self.summary(record)}, {record['wall_s']:.0f} s of training")
         return record
-
-    def about(self, record: dict[str, Any]) -> dict[str, Any]:
-        """What a run's model file says of it, beside weights and configuration."""
-        return {"run_id": record["run_id"]}
 
     def save(self, path: Path, model: Any, config: Any, **info: Any) -> None:
         """Write one self-describing safetensors file: weights and the resolved configuration."""
@@ -525,10 +264,6 @@ class System(ABC):
             "dirty": record["provenance"]["dirty"],
             "finished": record["finished"],
         }
-
-    def variants(self, experiment: str, profile: str) -> Mapping[str, Any]:
-        """What a reader calls the configurations of an experiment, {name: configuration}."""
-        return {}
 
     def index_table(self, found: Sequence[dict[str, Any]]) -> pd.DataFrame:
         """`runs_table` with the name of every run's variant in its last column."""

@@ -12,7 +12,7 @@ from places import ROOT
 from record_files import put, record
 
 from terminator.runner import notebooks, results_page
-from terminator.runs import literature, measurements, observations, records, system
+from terminator.runs import finished, literature, measurements, observations, records
 from terminator.runtime import digests
 from terminator.runtime.paths import results_dir
 
@@ -119,7 +119,7 @@ def observed(folder, files=True):
     ]
     made = record() | {"run_id": folder.name}
     if files:
-        system.file_record(folder, made, [{"epoch": 1}], False, lambda: None, moments)
+        finished.file_record(folder, made, [{"epoch": 1}], False, lambda: None, moments)
     else:
         observations.write(folder, moments)
         records.write_record(folder / "record.json", made)

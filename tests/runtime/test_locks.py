@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from terminator.runs import records, system
+from terminator.runs import folders, records
 from terminator.runtime import locks, paths
 
 HOLD = """import sys
@@ -76,7 +76,7 @@ def test_a_link_in_the_place_of_a_lock_is_refused_by_name(tmp_path, target, kind
         with locks.held(shared):
             pytest.fail("held")
     with pytest.raises(PermissionError, match=r"shared/\.lock is a link"):
-        system.once(shared, lambda: pytest.fail("trained"))
+        folders.once(shared, lambda: pytest.fail("trained"))
     assert target.exists() == (kind != "dangling")
     assert kind == "dangling" or target.read_text() == "kept"
 

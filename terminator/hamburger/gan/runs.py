@@ -93,18 +93,16 @@ class GanSystem(System):
         self,
         config: GanConfig,
         data: GanImages,
-        experiment: str,
-        profile: str,
+        head: dict[str, str],
         folder: Path,
         keep_record: bool,
         began: dict[str, Any],
         callbacks: Sequence[Callback] = (),
     ) -> dict[str, Any]:
         """As for every system, once the classifier is there that judges what is generated."""
-        data = data if data.judge else replace(data, judge=judge_of(config, data.images, profile))
-        return super()._train(
-            config, data, experiment, profile, folder, keep_record, began, callbacks
-        )
+        judge = data.judge or judge_of(config, data.images, head["profile"])
+        data = replace(data, judge=judge)
+        return super()._train(config, data, head, folder, keep_record, began, callbacks)
 
     def results(self, trainer: GanTrainer) -> dict[str, dict[str, Any]]:
         return trainer.results()
