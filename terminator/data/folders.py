@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from terminator.data.decoder import is_picture
-from terminator.data.files import few, is_archive, is_data, is_source, list_files, read_files
+from terminator.data.files import few, is_archive, is_data, is_source, list_files
 from terminator.data.sources import DatasetCorrupt, LayoutError
 
 LAYOUT = (
@@ -275,6 +275,3 @@ def looks_like_class_folders(source: Path) -> bool:
     below = [path[_depth(images) :] for path in images.values()]
     splits = {name for name in {path[0] for path in below} if _is_split(name, below)}
     return all(len(path) > (2 if path[0] in splits else 1) for path in below)
-
-
-__all__ = ["LAYOUT", "Plan", "list_files", "looks_like_class_folders", "plan_layout", "read_files"]

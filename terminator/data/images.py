@@ -20,6 +20,7 @@ from torch import Tensor
 from terminator.data import files, pathfinder, sources
 from terminator.data.catalogue import class_folder_path, copy_of, standard_root
 from terminator.data.decoding import convert_channels, load_class_folders, resize_stack
+from terminator.data.leakage import apart, digest
 from terminator.data.pixels import encoded_again
 from terminator.data.sources import STANDARD, RawSplits, own_names, stratified_choice
 from terminator.data.views import permutation, permute, to_sequence
@@ -135,7 +136,8 @@ def load(
     if jpeg_quality is not None:
         notes.append(f"encoded again as JPEG of quality {jpeg_quality}, lossy")
     if held_out:
-        parts, title = _hold_out(parts, held_out), f"{title}, held-out part"
+        parts, said = _hold_out(parts, held_out)
+        title, notes = f"{title}, held-out part", notes + said
         notes.append(f"tested on {held_out} held-out training images, not on test images")
     if view != "image":
         parts[0], parts[2] = to_sequence(parts[0]), to_sequence(parts[2])  # (N, C, L)
@@ -219,8 +221,10 @@ def _subset(
     return images[chosen], labels[chosen]
 
 
-def _hold_out(parts: list[Tensor], count: int) -> list[Tensor]:
-    """Return the training images without `count` of them, and those in the test images' place."""
+def _hold_out(parts: list[Tensor], count: int) -> tuple[list[Tensor], list[str]]:
+    """Return the training images without `count` of them and their doubles, those in the test
+    images' place, and notes.
+    """
     images, labels = parts[:2]
     if count >= len(labels):
         raise ValueError(
@@ -228,7 +232,18 @@ def _hold_out(parts: list[Tensor], count: int) -> list[Tensor]:
         )
     held = torch.zeros(len(labels), dtype=torch.bool)
     held[torch.from_numpy(stratified_choice(labels.numpy(), count, SUBSET_SEED + 1))] = True
-    return [images[~held], labels[~held], images[held], labels[held]]
+    keys = [digest(image.numpy().tobytes()) for image in images]
+    kept = (~held).nonzero().flatten().tolist()
+    stay, said = apart(
+        [f"number {i}" for i in kept],
+        [keys[i] for i in kept],
+        labels[~held].tolist(),
+        {keys[i] for i in held.nonzero().flatten().tolist()},
+        "images",
+        "held-out",
+    )
+    trained = torch.tensor([kept[i] for i in stay])
+    return [images[trained], labels[trained], images[held], labels[held]], said
 
 
 def _describe(

@@ -18,7 +18,8 @@ class Hamburger(nn.Module):
     Args:
         rank: R, at most the width; nothing: half of it.
         steps: K of the decomposition.
-        online_update: of the shared bases, "off", or "training" (as released), see HamSettings.
+        online_update: of the shared bases, "off", or "training" (as meant; the
+            release updates in evaluation only), see HamSettings.
 
     Source: arXiv 2109.04553; see terminator.hamburger.
     """
@@ -62,8 +63,8 @@ class Hamburger(nn.Module):
 
 
 class Ham(Hamburger):
-    """The mixer Hamburger on feature maps (N, C, *positions), its shared bases updated online as
-    released.
+    """The mixer Hamburger on feature maps (N, C, *positions), its shared bases updated online in
+    training.
     """
 
     def __init__(self, channels: int, rank: int | None = None):

@@ -126,21 +126,34 @@ def trained_block(found: SegmentationRun, data_dir: str | None = None) -> dict[s
 
     def measured() -> dict[str, Any]:
         return {
-            "config": {"draws": DRAWS[profile], "pictures": LOOKED_AT},
+            "config": {
+                "draws": DRAWS[profile],
+                "pictures": LOOKED_AT,
+                "trained": found.record["finished"],
+            },
             "data": found.record["data"],
             "results": _look_into(found, DRAWS[profile], data_dir),
         }
 
-    seed = found.record["seed"]
-    return measurements.named(PROBES, _of_block(trained), "probes", profile, measured, seed)[
+    seed, again = found.record["seed"], _found_block(found) is None
+    return measurements.named(PROBES, _of_block(trained), "probes", profile, measured, seed, again)[
         "results"
     ]
 
 
 def found_blocks(runs: Sequence[SegmentationRun]) -> dict[int, dict[str, Any]]:
     """What `trained_block` found, {seed: ...}, of those runs whose record of it is there."""
-    there = (measurements.found(PROBES, _of_block(run.record["run_id"])) for run in runs)
+    there = map(_found_block, runs)
     return {record["seed"]: record["results"] for record in there if record}
+
+
+def _found_block(run: SegmentationRun) -> dict[str, Any] | None:
+    """The record of a run's block, unless it is of weights that a forced training replaced."""
+    finished = run.record["finished"]
+    record = measurements.found(PROBES, _of_block(run.record["run_id"]))
+    if record is not None and record["config"].get("trained", finished) != finished:
+        return None
+    return record
 
 
 def _of_block(run_id: str) -> str:

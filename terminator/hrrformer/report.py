@@ -84,8 +84,8 @@ def _curve(record: dict[str, Any]) -> pd.DataFrame:
 def recorded(
     profile: str, seeds: Sequence[int] = (), device: str = "auto", again: bool = False
 ) -> dict[str, Any]:
-    """The newest record of this profile (and these seeds, if any are given), or a new one from
-    networks that are trained here if their weights are not.
+    """The newest record of this profile (and these seeds, if any are given), or a new one, which is
+    computed on the CPU from networks that are trained here if their weights are not.
 
     Returns:
         rows, one per network (TRAINED and its controls), seed and head: see
@@ -96,13 +96,10 @@ def recorded(
     """
     require_one_of("profile", profile, IMAGES)
 
-    def measured(kind: str) -> dict[str, Any]:
-        return _measured(profile, seeds, device, kind)
-
-    def fits(record: dict[str, Any]) -> bool:
-        return _seeds(record) == set(seeds) if seeds else _of_profile(record, profile)
-
-    return measurements.latest(EXPERIMENT, profile, measured, device, again, fits)
+    for record in reversed(measurements.load(profile, EXPERIMENT)) if not again else ():
+        if _seeds(record) == set(seeds) if seeds else _of_profile(record, profile):
+            return record
+    return measurements.add(EXPERIMENT, profile, lambda: _measured(profile, seeds, device))
 
 
 def found_record(profile: str) -> dict[str, Any] | None:
@@ -119,7 +116,7 @@ def _seeds(record: dict[str, Any]) -> set[int]:
     return {row["seed"] for row in record["rows"]}
 
 
-def _measured(profile: str, seeds: Sequence[int], device: str, kind: str) -> dict[str, Any]:
+def _measured(profile: str, seeds: Sequence[int], device: str) -> dict[str, Any]:
     chosen = tuple(seeds) or SEEDS[profile]
     rows: list[dict[str, Any]] = []
     layers: list[dict[str, Any]] = []
@@ -129,7 +126,7 @@ def _measured(profile: str, seeds: Sequence[int], device: str, kind: str) -> dic
         tokens = test_tokens(data, IMAGES[profile])
         networks: dict[str, Any] = {TRAINED: run.model(), UNTRAINED: build_network(run.config)}
         for label, network in networks.items():
-            rows += _structure(label, seed, network, tokens, None, kind)
+            rows += _structure(label, seed, network, tokens, None)
             layers += [
                 {"network": label, "seed": seed, **row}
                 for row in anatomy.branch_numbers(network, tokens[:64])
@@ -142,7 +139,7 @@ def _measured(profile: str, seeds: Sequence[int], device: str, kind: str) -> dic
     run, data = report.main_run("image", profile, SHUFFLED, chosen[0], device)
     order = permutation(data.info.length, run.config.data.permutation_seed or 0)
     tokens = test_tokens(data, IMAGES[profile])[:, torch.argsort(order)]  # in reading order again
-    rows += _structure(PERMUTED, chosen[0], run.model(), tokens, order, kind)
+    rows += _structure(PERMUTED, chosen[0], run.model(), tokens, order)
     side = math.isqrt(data.info.length)
     return {
         "rows": rows,
@@ -190,13 +187,13 @@ def test_tokens(data: TokenData, count: int) -> Tensor:
 
 
 def _structure(
-    label: str, seed: int, network: Any, tokens: Tensor, order: Tensor | None, device: str
+    label: str, seed: int, network: Any, tokens: Tensor, order: Tensor | None
 ) -> list[dict[str, Any]]:
     orders = {} if order is None else {label: order}
     table = anatomy.structure_table({label: network}, tokens, orders)
     means = anatomy.image_weights(network, tokens, order).mean(0)
     return [
-        {**row, "seed": seed, "device": device, "images": len(tokens), "mean_map": _kept(mean)}
+        {**row, "seed": seed, "device": "cpu", "images": len(tokens), "mean_map": _kept(mean)}
         for row, mean in zip(table.to_dict("records"), means, strict=True)
     ]
 

@@ -80,7 +80,6 @@ def latest(
     measured: Callable[[str], dict[str, Any]],
     device: str = "auto",
     again: bool = False,
-    fits: Callable[[dict[str, Any]], bool] = lambda record: True,
 ) -> dict[str, Any]:
     """The newest record of this profile and kind of device, or one that is made now.
 
@@ -88,10 +87,9 @@ def latest(
         measured: see `add`; is given the kind of device, cpu or cuda.
         device: auto, cpu, cuda.
         again: measure in any case.
-        fits: whether a record is of what is asked for.
     """
     kind = choose_device(device).type
-    found = [r for r in load(profile, experiment) if r["rows"][0]["device"] == kind and fits(r)]
+    found = [r for r in load(profile, experiment) if r["rows"][0]["device"] == kind]
     if found and not again:
         return found[-1]
     return add(experiment, profile, lambda: measured(kind))
@@ -113,12 +111,14 @@ def named(
     profile: str,
     measured: Callable[[], dict[str, Any]],
     seed: int = 0,
+    again: bool = False,
 ) -> dict[str, Any]:
     """The record of this name, or one that is made now, by one process at a time.
 
     Args:
         measured: gives `results`, `data` (title, fingerprint) and whatever else the record is to
             hold; what it is, code, begin and end are added.
+        again: measure in any case, in the place of the record that is there.
 
     Raises:
         PermissionError: if nothing can be written.
@@ -134,4 +134,4 @@ def named(
         records.write_record(path, {**record, "finished": provenance.now()})
         return records.read_record(path)
 
-    return once(folder, make)
+    return once(folder, make, force=again)

@@ -11,13 +11,15 @@ from terminator.zoo.kinds import kind_of
 
 
 def pretrained(name_or_file: str | Path) -> nn.Module:
-    """A trained network that comes with the package, by its name, or one in a file of this kit.
+    """A trained network that comes with the package, by its name, or one in a file of this kit: a
+    classifier, a segmenter or a few-shot learner.
 
     What was saved beside the weights is its attribute `info` (docs/models.md): a classifier is
     calibrated; a few-shot learner takes support sets, see hypertransformer.fewshot.learner.
 
     Raises:
-        ValueError: for an unknown name, listing the known ones; for a damaged file.
+        ValueError: for an unknown name, listing the known ones; for a damaged file, and one of
+            another kind of model.
         FileNotFoundError: as its message says.
     """
     path = shipped.model_path(name_or_file)

@@ -2,6 +2,7 @@
 network.
 """
 
+import dataclasses
 import functools
 import gzip
 import hashlib
@@ -97,6 +98,25 @@ def test_subsets_are_fixed_stratified_and_part_of_the_whole():
         )
         == 3
     )
+
+
+def test_doubles_of_held_out_images_are_not_trained_on(monkeypatch):
+    """Of one picture and its double at most one part holds any."""
+    raw = sources.load_digits()
+    images = raw.train_images.copy()
+    images[1::2] = images[::2][: len(images[1::2])]  # every second one is a double
+    labels = raw.train_labels.copy()
+    labels[1::2] = labels[::2][: len(labels[1::2])]
+    doubled = dataclasses.replace(raw, train_images=images, train_labels=labels)
+    monkeypatch.setattr(sources, "load_digits", lambda: doubled)
+    data = load("digits", held_out=200)
+    trained, held = (
+        {image.numpy().tobytes() for image in part}
+        for part in (data.train_images, data.test_images)
+    )
+    assert not trained & held
+    assert len(data.train_labels) < len(images) - 200
+    assert any("are in the held-out part as well" in note for note in data.info.notes)
 
 
 def test_held_out_images_are_training_images_that_are_not_trained_on():

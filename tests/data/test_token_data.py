@@ -28,8 +28,9 @@ def test_batches_are_cut_shifted_and_padded():
     assert found.dtype == torch.int64
     assert found.tolist() == [[98, 99, 100, 0, 0], [0] * 5, [105, 102, 109, 109, 112]]
     assert ragged(0).batch(torch.tensor([0]), 4).tolist() == [[97, 98, 99, 0]]
-    assert ragged().batch(torch.tensor([0, 1]), 5, fit=True).shape == (2, 3)
-    assert ragged().batch(torch.tensor([1]), 5, fit=True).tolist() == [[0]]  # nothing but padding
+    assert ragged().longest(torch.tensor([0, 1]), 5) == 3
+    assert ragged().longest(torch.tensor([0, 1]), 2) == 2
+    assert ragged().longest(torch.tensor([1]), 5) == 1  # nothing but padding
     assert Sequences.of([b"", b""], 1).batch(torch.tensor([0, 1]), 3).tolist() == [[0] * 3] * 2
 
 
@@ -219,6 +220,15 @@ def test_byte_files_raw_and_packed(tmp_path):
     for split in ("train", "test"):
         write_byte_files(tmp_path / "parted" / split, 3)
     assert len(byte_files.load_byte_files("parted", 6, tmp_path)["test"]) == 6
+
+
+def test_a_folder_around_byte_files_may_be_called_as_a_class_is(tmp_path):
+    write_byte_files(tmp_path / "set" / "malware")
+    splits = byte_files.load_byte_files(tmp_path / "set", 6)
+    assert {name: part.labels.sum().item() for name, part in splits.items()} == {
+        "train": 8,
+        "test": 2,
+    }
 
 
 def test_byte_files_that_cannot_be_used(tmp_path):

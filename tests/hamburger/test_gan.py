@@ -440,3 +440,10 @@ def test_no_step_waits_for_a_gpu(images, monkeypatch, context):
     # which measures, and reads
     monkeypatch.setattr(Judge, "look", lambda self, images: (images, images))
     assert not waits_of_a_step(monkeypatch, lambda: trainer_of(config, images))
+
+
+@pytest.mark.parametrize("change", ["model.steps=3", "model.one_step=False"])
+def test_settings_of_a_hamburger_that_is_not_there_are_refused(change):
+    config = preset(next(iter(PRESETS))).updated("model.context=none", change)
+    with pytest.raises(ConfigError, match=r"allowed: the default, for model.context=none"):
+        GAN.read_data(config)

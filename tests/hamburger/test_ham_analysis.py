@@ -208,8 +208,16 @@ def test_a_trained_block_is_looked_into_once(trained, monkeypatch):
     assert energy["reconstruction"][3] == pytest.approx(1, abs=1e-6)  # rank 4
     assert energy["before"][3] < 1
     assert all(0 <= row["differing"] <= 100 for row in found["spread"])
-    monkeypatch.setattr(report, "_look_into", None)
-    assert report.trained_block(trained) == found
+    assert report.found_blocks([trained]) == {trained.record["seed"]: found}
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "_look_into", None)
+        assert report.trained_block(trained) == found
+    later = {**trained.record, "finished": "2999-01-01T00:00:00+00:00"}
+    forced = dataclasses.replace(trained, record=later)  # other weights, under the same run id
+    assert report.found_blocks([forced]) == {}
+    report.trained_block(forced)
+    assert report.found_blocks([forced]).keys() == {trained.record["seed"]}
+    assert report.found_blocks([trained]) == {}
 
 
 def test_answers_are_kept_with_the_run(trained, monkeypatch):

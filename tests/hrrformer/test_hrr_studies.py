@@ -47,7 +47,7 @@ def test_a_look_at_other_seeds_is_one_of_its_own(record, monkeypatch):
     first, _, _ = record
     kept, asked = [first], []
 
-    def measured(profile, seeds, device, kind):
+    def measured(profile, seeds, device):
         asked.append(tuple(seeds))
         return {**first, "rows": [{**row, "seed": 7} for row in first["rows"]]}
 

@@ -269,6 +269,29 @@ def test_operations_of_attention_grow_with_length_and_its_square():
 # -- data ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["preset=digits-sequence", "network.masking=full"],
+            "network.masking is 'full'; allowed: none, for data.kind=pixels, whose token 0 is a bl",
+        ),
+        (
+            ["preset=digits-sequence", "network.task=text"],
+            "network.masking is 'released'; allowed: none",
+        ),
+        (
+            ["preset=retrieval-halves", "data.kind=aan"],
+            "data.name is 'CIFAR10'; allowed: a folder or an archive of files",
+        ),
+    ],
+)
+def test_settings_that_data_cannot_go_with(words, message):
+    name, *more = words
+    with pytest.raises(ConfigError, match=message):
+        load_long_range(preset(name.removeprefix("preset=")).updated(*more))
+
+
 def test_embedded_data_of_the_smoke_presets():
     digits = load_long_range(preset("digits-sequence"))
     assert digits.info.title == "digits (8x8), grey 8x8"
@@ -386,6 +409,15 @@ def test_batches_of_the_longest_member():
     (tokens,), labels = trainer._examples("train", torch.arange(4))
     assert tokens.shape[1] == trainer.data.splits["train"].texts[0].lengths[:4].max()
     assert labels.shape == (4,)
+
+
+def test_two_texts_of_a_batch_have_one_width():
+    texts = [Sequences.of([b"a" * n for n in lengths], 1) for lengths in ([3, 4] * 8, [7, 2] * 8)]
+    part = Split(tuple(texts), torch.arange(16) % 2)
+    data = describe({"train": part, "test": part}, "x", "x", 8, 257, ("a", "b"))
+    config = small_config(data={"padding": "batch", "kind": "aan"}, network={"task": "retrieval"})
+    tokens, _ = small_trainer(config, data)._examples("train", torch.arange(4))
+    assert [text.shape for text in tokens] == [(4, 7), (4, 7)]
 
 
 def test_too_few_examples_and_positions():

@@ -298,6 +298,10 @@ def test_pretraining_touches_the_shared_features_alone_and_a_later_run_starts_fr
     next_one = make(train={"restore_shared_features_from": str(file), "shared_head_weight": 0.1})
     begun = FEW_SHOT.start(resolved(next_one, data), data).state_dict()
     assert all(torch.equal(begun[name], after[name]) for name in moved)
+    headless = make(train={"restore_shared_features_from": str(file)})  # the recipe's second step
+    begun = FEW_SHOT.start(resolved(headless, data), data).state_dict()
+    assert all(torch.equal(begun[name], after[name]) for name in moved if name in begun)
+    assert not any(name.startswith("shared_head.") for name in begun)
     with pytest.raises(ConfigError, match="allowed: a model with the same extractor and head"):
         FEW_SHOT.start(resolved(next_one.updated(model={"shared_features_dim": 6}), data), data)
 
@@ -565,6 +569,25 @@ def test_checkpoints_are_evaluated_as_they_appear_until_the_end(make, data, tmp_
     assert last["interval"] == pytest.approx(expected["interval"])
     again = watch(config, data, folder, poll_s=0.05)  # nothing is evaluated twice
     assert len(again) == len(found)
+    with pytest.raises(ConfigError, match="holds the finished run .* of other settings"):
+        watch(resolved(make("train.seed=7"), data), data, folder, poll_s=0.05)
+
+
+def test_a_watch_of_a_training_that_was_begun_anew_keeps_no_rows_of_the_one_before(
+    make, data, tmp_path
+):
+    config = resolved(make(), data)
+    rows = [
+        {"step": 5, "split": "test", "accuracy": 1.0, "interval": 0.0, "tasks": 1, "queries": 1}
+    ]
+    records.write_csv(tmp_path / "evaluation.csv", pd.DataFrame(rows))
+    with pytest.raises(KeyboardInterrupt):
+        trainer_of(config, data, tmp_path, Interrupted).fit()
+    with pytest.raises(TimeoutError):
+        watch(config, data, tmp_path, poll_s=0.01, timeout_s=0.05)
+    found = pd.read_csv(tmp_path / "evaluation.csv")
+    assert found["step"].max() < 5
+    assert found["accuracy"].ne(1.0).any()
 
 
 def test_a_watch_knows_the_step_within_an_epoch(make, data, tmp_path, monkeypatch):
@@ -668,6 +691,8 @@ def test_episodes_that_cannot_be_drawn_are_refused_before_training(make, data, c
             "data.train_dataset: data set specification 'bars:0-2-4'",
         ),
         ({"data": {"train_dataset": "a:b:c"}}, "one colon"),
+        ({"data": {"test_dataset": "./bars:6-8"}}, "'./bars:6-8' names a path; allowed: what a d"),
+        ({"test": {"eval_batch_size": 1}}, "test.eval_batch_size is 1; allowed: .* at least 2"),
         (
             {"method": {"name": "prototypical", "embedding": 8}},
             "method.embedding is 8; allowed: 16, for method.name=prototypical",

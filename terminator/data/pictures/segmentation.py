@@ -20,7 +20,7 @@ import torch
 
 from terminator.data import files
 from terminator.data.pictures import camvid, context, shapes, voc
-from terminator.data.pictures.batches import IGNORE, PictureBatch, Pictures, StackedPictures
+from terminator.data.pictures.batches import Pictures, StackedPictures
 from terminator.data.pictures.labels import Found
 from terminator.data.pictures.settings import TRAINED
 from terminator.runtime.paths import data_dirs
@@ -160,14 +160,3 @@ def _describe(
         tuple(notes),
         digest.hexdigest(),
     )
-
-
-__all__ = [
-    "IGNORE",
-    "TRAINED",
-    "PictureBatch",
-    "Pictures",
-    "SegmentationData",
-    "SegmentationInfo",
-    "load_segmentation",
-]

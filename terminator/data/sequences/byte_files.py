@@ -56,7 +56,7 @@ def read_bytes(file: BinaryIO, length: int, where: str) -> tuple[bytes, bytes]:
 
 def _kind(name: str) -> tuple[str, str] | None:
     """(split or "", class) by a relative name: malware/x, Train/benign/sub/x; with any folders
-    before.
+    before that are not called so.
     """
     folders = [part.lower() for part in PurePosixPath(name).parts[:-1]]
     place = next((i for i, part in enumerate(folders) if part in CLASSES), None)
@@ -65,13 +65,23 @@ def _kind(name: str) -> tuple[str, str] | None:
     return ROLES.get(folders[place - 1], "") if place else "", folders[place]
 
 
+def _whole(names: list[str]) -> str:
+    """The folder that holds everything, with its slash, if there is one and classes lie below it:
+    it may be called as a class is (malware.tar of malware/).
+    """
+    tops = {name.partition("/")[0] for name in names}
+    whole = f"{tops.pop()}/" if len(tops) == 1 else ""
+    return whole if any(_kind(name.removeprefix(whole)) for name in names) else ""
+
+
 def _labelled(source: Path, names: list[str]) -> dict[str, list[tuple[str, int]]]:
     """(name, label) of every split, or of "" where there are none, class by class in the order
     of the names.
     """
     found: dict[str, list[tuple[str, int]]] = {}
+    whole = _whole(names)
     for name in sorted(names, key=lambda name: PurePosixPath(name).parts):
-        if (kind := _kind(name)) is not None:
+        if (kind := _kind(name.removeprefix(whole))) is not None:
             found.setdefault(kind[0], []).append((name, CLASSES.index(kind[1])))
     wanted = (
         [split for split in SPLITS if split != "val" or split in found]

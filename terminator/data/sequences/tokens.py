@@ -91,24 +91,25 @@ class Sequences:
         """
         return Sequences(self.values.to(device), self.starts, self.shift)
 
-    def batch(self, index: Tensor, length: int, fit: bool = False) -> Tensor:
-        """Tokens (B, T) of the sequences `index`, int64, cut to `length` and padded with 0 on the
-        right.
+    def longest(self, index: Tensor, length: int) -> int:
+        """Tokens of the longest of these sequences, each cut to `length`; at least 1."""
+        return max(1, int((self.starts[index + 1] - self.starts[index]).clamp_max(length).max()))
+
+    def batch(self, index: Tensor, length: int) -> Tensor:
+        """Tokens (B, length) of the sequences `index`, int64, cut to `length` and padded with 0 on
+        the right.
 
         Args:
             index: on the CPU.
-            fit: T is the longest of these sequences, where that is shorter than `length` (else T =
-                length).
         """
         first = self.starts[index]
         counts = (self.starts[index + 1] - first).clamp_max(length)
-        width = max(1, int(counts.max())) if fit else length
         device = self.values.device
         first, counts = to_device(torch.stack([first, counts]), device)
-        position = torch.arange(width, device=device)
+        position = torch.arange(length, device=device)
         where = (first[:, None] + position).clamp_max(max(len(self.values) - 1, 0))
         if not len(self.values):
-            return torch.zeros(len(index), width, dtype=torch.int64, device=device)
+            return torch.zeros(len(index), length, dtype=torch.int64, device=device)
         return (self.values[where].long() + self.shift) * (position < counts[:, None])
 
 

@@ -11,14 +11,16 @@ import torch
 from torch import Tensor
 
 from terminator.data.images import load as load_images
-from terminator.hamburger.gan.config import GanConfig
+from terminator.hamburger.gan.config import GanConfig, GanModel
 from terminator.hamburger.gan.frechet import judge_of
 from terminator.hamburger.gan.networks import Gan, build
 from terminator.hamburger.gan.presets import study
 from terminator.hamburger.gan.trainer import GanImages, GanTrainer
+from terminator.hamburger.settings import KINDS
 from terminator.runs import records
 from terminator.runs.finished import FinishedRun
 from terminator.runs.system import System
+from terminator.runtime.settings import require
 from terminator.trainer import Callback
 
 NAMES = {
@@ -60,7 +62,14 @@ class GanSystem(System):
     }
 
     def read_data(self, config: GanConfig, data_dir: str | None = None) -> GanImages:
-        d = config.data
+        d, m, standard = config.data, config.model, GanModel()
+        for name in ("steps", "one_step", "rank_divisor"):  # else another run of the same training
+            require(
+                m.context in KINDS or getattr(m, name) == getattr(standard, name),
+                f"model.{name}",
+                getattr(m, name),
+                f"the default, for model.context={m.context}",
+            )
         return GanImages(
             load_images(
                 d.name,

@@ -190,8 +190,8 @@ class SegmentationTrainer(Loop[SegmentationConfig]):
         for first, batch in chunks:
             batch = batch.to(self.device)
             x = normalize(batch.images, info.mean, info.std)
-            # bases belong to the picture, so that their number of processes and the pictures before
-            # do not matter
+            # bases belong to the pictures that are answered at once, so that the number of
+            # processes and what came before do not matter
             with fixed_bases(self.model, seed * 1_000_003 + first, steps), self._autocast():
                 logits = predict_logits(self.model, self.config, x, multi_scale)
             total += confusion_matrix(logits.argmax(1), batch.labels, len(info.classes))

@@ -51,6 +51,12 @@ def _check_use(config: LongRangeConfig) -> None:
     and make another run of the same training. (Not where settings are made: records may have them.)
     """
     kind, name = config.data.kind, config.data.name
+    require(
+        kind not in ("pixels", "pathfinder") or config.network_settings.masking == "none",
+        "network.masking",
+        config.network_settings.masking,
+        f"none, for data.kind={kind}, whose token 0 is a black pixel and no padding",
+    )
     for group in ("listops", "pathfinder"):
         given = getattr(config, group)
         for key, value in changed_settings(given, type(given)()).items() if kind != group else ():
@@ -59,6 +65,8 @@ def _check_use(config: LongRangeConfig) -> None:
             )
     if kind in GENERATED:
         require(name == LongRangeData.name, "data.name", name, f"nothing, for data.kind={kind}")
+    if kind in ("listops_files", "aan", "byte_files"):
+        require(name != LongRangeData.name, "data.name", name, "a folder or an archive of files")
     if kind in ("imdb", "imdb_halves"):
         require(
             name in (LongRangeData.name, *IMDB_NAMES) or is_path(name),

@@ -52,16 +52,12 @@ def study_runs(
 
 
 def run_study(
-    name: str,
-    profile: str,
-    seeds: Sequence[int] = (),
-    device: str = "auto",
-    need_model: bool = False,
+    name: str, profile: str, seeds: Sequence[int] = (), device: str = "auto"
 ) -> dict[str, list[FinishedRun]]:
     """All runs of a study by label, see presets.study; other seeds count as in
     runs.study.run_study.
     """
-    found = run_all(study_runs(name, profile, seeds, device), need_model=need_model)
+    found = run_all(study_runs(name, profile, seeds, device))
     whole = Study(EXPERIMENT, study(name, profile), ())
     return found if seeds else with_further(LONG_RANGE, whole, profile, found)
 

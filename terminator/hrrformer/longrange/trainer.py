@@ -78,7 +78,10 @@ class SequenceTrainer(Loop[LongRangeConfig]):
     def _examples(self, split: str, index: Tensor) -> tuple[Tokens, Tensor]:
         """Tokens and labels of these examples, on the device."""
         use, part = self.config.data, self.splits[split]
-        tokens = tuple(text.batch(index, use.length, use.padding == "batch") for text in part.texts)
+        length = use.length
+        if use.padding == "batch":  # two texts have one width
+            length = max(text.longest(index, use.length) for text in part.texts)
+        tokens = tuple(text.batch(index, length) for text in part.texts)
         return tokens, part.labels[to_device(index, self.device)]
 
     # -- evaluation --------------------------------------------------------------------------------

@@ -113,7 +113,8 @@ def load_episode_data(use: FewShotData, data_dir: str | None = None) -> EpisodeD
                     f"data.{split}_dataset is {text!r}, and {other} is of {source.name}: one is a "
                     "part of the other, and no class may be in two splits; allowed: one of them"
                 )
-            if source is sources[name] and (shared := sorted(set(taken) & set(classes))):
+            same = source is sources[name] or source.fingerprint == sources[name].fingerprint
+            if same and (shared := sorted(set(taken) & set(classes))):
                 raise ConfigError(
                     f"data.{split}_dataset is {text!r} and shares {len(shared)} classes with "
                     f"{other} ({shared[0]} is one); no class may be in two splits"

@@ -23,6 +23,7 @@ from terminator.runs.outcomes import values_text
 from terminator.runs.study import Study, run_all, with_further
 from terminator.runs.wanted import Wanted
 from terminator.runtime import provenance
+from terminator.runtime.distributed import choose_device
 
 EXPERIMENT = "fewshot"
 
@@ -43,17 +44,12 @@ def study_runs(
 
 
 def run_study(
-    name: str,
-    profile: str,
-    seeds: Sequence[int] = (),
-    device: str = "auto",
-    data: EpisodeData | None = None,
-    need_model: bool = False,
+    name: str, profile: str, seeds: Sequence[int] = (), device: str = "auto"
 ) -> dict[str, list[FinishedRun]]:
     """All runs of a study by label, see presets.study; other seeds count as in
     runs.study.run_study.
     """
-    found = run_all(study_runs(name, profile, seeds, device), data=data, need_model=need_model)
+    found = run_all(study_runs(name, profile, seeds, device))
     whole = Study(EXPERIMENT, study(name, profile), ())
     return found if seeds else with_further(FEW_SHOT, whole, profile, found)
 
@@ -147,20 +143,16 @@ def own_label_share(attention: Tensor, labels: Tensor) -> float:
     return (attention[same].sum() / attention.sum()).item()
 
 
-def speed(
-    profile: str, data: EpisodeData, batches: Sequence[int] = (1, 8), device: str = "auto"
-) -> pd.DataFrame:
-    """Training episodes per second by episodes per step, measured once per machine and kept as a
-    record.
+def speed(profile: str, data: EpisodeData, device: str = "auto") -> pd.DataFrame:
+    """Training episodes per second with one and with eight episodes per step, in float32 with plain
+    SGD; measured once per machine and kept as a record.
     """
     config = preset(MAIN[profile], train={"device": device})
-    kind = provenance.device_name(
-        "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    )
+    kind = provenance.device_name(choose_device(device).type)
     name = "speed-" + "".join(c if c.isalnum() else "-" for c in f"{profile}-{kind}".lower())
 
     def measured() -> dict[str, Any]:
-        found = episode_speed(config, data, batches)
+        found = episode_speed(config, data)
         about = {"title": data.info.title, "fingerprint": data.info.fingerprint}
         return {"data": about, "results": found.pop("rows"), **found}
 

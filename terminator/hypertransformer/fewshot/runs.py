@@ -68,12 +68,10 @@ class FewShot(System):
         model = build_network(config)
         if path := config.train.restore_shared_features_from:
             tensors, _ = weights.read(path)
-            found = {
-                key: value
-                for key, value in tensors.items()
-                if key.startswith(("shared.", "shared_head."))
-            }
             own = model.state_dict()
+            parts = ["shared."]  # and the head that they were trained with, where there is one
+            parts += ["shared_head."] if any(key.startswith("shared_head.") for key in own) else []
+            found = {key: value for key, value in tensors.items() if key.startswith(tuple(parts))}
             if not found or any(
                 key not in own or not weights.fits(value, own[key]) for key, value in found.items()
             ):

@@ -15,6 +15,7 @@ from terminator.hypertransformer.fewshot.config import FewShotConfig
 from terminator.hypertransformer.fewshot.data import EpisodeData
 from terminator.hypertransformer.fewshot.tasks import Step, build_network, build_task
 from terminator.runtime import provenance
+from terminator.runtime.distributed import choose_device
 
 
 def episode_speed(
@@ -24,8 +25,8 @@ def episode_speed(
     repeats: int = 5,
     warm_up: int = 2,
 ) -> dict[str, Any]:
-    """Time whole training steps (drawing, forward, backward, update) for several numbers of
-    episodes a step.
+    """Time whole training steps (drawing, forward, backward, update by plain SGD), in float32, for
+    several numbers of episodes a step.
 
     Args:
         config: resolved or not.
@@ -37,9 +38,7 @@ def episode_speed(
         the steps), slowest and fastest (of single steps), ms_per_step.
     """
     config = config.resolved(data.info.shape[0], data.real_classes)
-    device = torch.device(
-        "cuda" if config.train.device != "cpu" and torch.cuda.is_available() else "cpu"
-    )
+    device = choose_device(config.train.device)
     rows = []
     for batch in batches:
         seconds = _step_seconds(config, data, batch, repeats, warm_up, device)

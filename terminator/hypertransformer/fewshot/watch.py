@@ -14,7 +14,7 @@ from terminator.hypertransformer.fewshot.runs import FEW_SHOT
 from terminator.hypertransformer.fewshot.tasks import build_network
 from terminator.hypertransformer.fewshot.trainer import EpisodeTrainer
 from terminator.runs import records
-from terminator.runs.folders import finished_record
+from terminator.runs.folders import finished_record, trained_again
 from terminator.runtime import checkpoint
 from terminator.runtime import checkpoint_forms as forms
 from terminator.runtime.checkpoint import CheckpointError
@@ -46,9 +46,9 @@ def watch(
         kept.
 
     Raises:
-        ConfigError: for times that are not above 0.
         TimeoutError: if nothing new came in time.
         CheckpointError: for a checkpoint of another configuration.
+        ConfigError: for a finished run of one, and for times that are not above 0.
     """
     for name, value in (("poll", poll_s), ("timeout", timeout_s)):
         if not value > 0:
@@ -60,8 +60,16 @@ def watch(
     last_news = time.monotonic()
     while True:
         # asked first: what was trained meanwhile is then found below
-        ended = finished_record(folder) is not None
+        record = None if trained_again(folder) else finished_record(folder)
+        ended = record is not None
+        if record is not None and not FEW_SHOT.is_of(record, config):
+            raise ConfigError(
+                f"{folder} holds the finished run {record['run_id']} of other settings; allowed: "
+                "the same flags as the training's"
+            )
         step = config.train.train_steps if ended else _newest(trainer, folder)
+        if step is not None and step < seen:  # a training that was begun anew
+            rows, seen = [], -1
         if step is not None and step > seen:
             if ended:
                 trainer.model.load_state_dict(
