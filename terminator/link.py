@@ -125,7 +125,6 @@ class Link(nn.Module):
         """
         if slow_network_data is None and self._started_for is None:
             self.start()
-        self._data = slow_network_data
         each = (
             [slow_network_data] * len(self.at)
             if slow_network_data is None or isinstance(slow_network_data, Tensor)
@@ -137,6 +136,7 @@ class Link(nn.Module):
                 "one each"
             )
         self.hyper_kernels = [self._hyper_kernel(i, data) for i, data in enumerate(each)]
+        self._data = slow_network_data
         return self.hyper_kernels
 
     def receive_data(self, fast_network_data: Tensor) -> Any:
@@ -167,6 +167,10 @@ class Link(nn.Module):
             self.start()
         self.send_data(self._data)
         return self.receive_data(x)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a copy: hyper-kernels are of a step of this one, and made again when needed."""
+        return {**self.__dict__, "hyper_kernels": []}
 
     def _hyper_kernel(self, index: int, data: Tensor | None) -> Tensor:
         return self.slow_networks[index](getattr(self, f"grid{index}") if data is None else data)

@@ -138,14 +138,19 @@ class Connectable(nn.Module):
         Returns:
             the hyper-kernels of all blocks, with their gradients.
         """
-        for block in self.blocks:
-            if isinstance(block.slow_net, ConnectedSlowNet):
-                block.slow_net.data = slow_network_data
-        kernels = [block.slow_net() for block in self.blocks]
-        for kernel, channels in zip(kernels, self.config.channels, strict=False):
-            check_hyper_kernel(
-                kernel, (len(kernel), channels, *[self.config.sizes.size] * self.config.dimensions)
-            )
+        connected = [b.slow_net for b in self.blocks if isinstance(b.slow_net, ConnectedSlowNet)]
+        before = [network.data for network in connected]
+        for network in connected:
+            network.data = slow_network_data
+        try:
+            kernels = [block.slow_net() for block in self.blocks]
+            for kernel, channels in zip(kernels, self.config.channels, strict=False):
+                positions = [self.config.sizes.size] * self.config.dimensions
+                check_hyper_kernel(kernel, (len(kernel), channels, *positions))
+        except BaseException:  # what does not fit is not kept
+            for network, data in zip(connected, before, strict=True):
+                network.data = data
+            raise
         return kernels
 
     def receive_data(self, fast_network_data: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ Source: arXiv 2401.17948 (G-IBS).  Golden: terminator_g_ibs.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +31,8 @@ class BatchStatistic(nn.Module):
         shape: the statistic's shape.
 
     State: `value` (float64 buffer, zeros until calibrated); `source`, one of "batch" (use the
-        batch), "collect" (use the batch and remember it), "calibrated" (use `value`).
+        batch), "collect" (use the batch and remember it), "calibrated" (use `value`). A state dict
+        has the value, and says by it whether it is calibrated.
 
     A module in training always uses the batch.
     """
@@ -42,6 +44,11 @@ class BatchStatistic(nn.Module):
         self.register_buffer("value", torch.zeros(shape, dtype=torch.float64))
         self.source = "batch"
         self.forget()
+
+    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
+        super()._load_from_state_dict(*arguments, **options)
+        if not self.value.is_meta:
+            self.source = "calibrated" if bool(self.value.any()) else "batch"
 
     def forget(self) -> None:
         """Start collecting anew."""

@@ -189,7 +189,7 @@ class Loop(Generic[C]):
             self._observe(epoch + 1)
             self._save(rows)
             for call in self.callbacks if rank() == 0 else ():
-                call(rows)
+                call([dict(row) for row in rows])  # theirs to change
             if rank() == 0:
                 say(
                     f"epoch {epoch + 1:3d}/{epochs}  loss {row['loss']:.4f}  {self._reached(row)}  "

@@ -33,7 +33,9 @@ def pixels_of(*shape, seed=0):
 
 def encode(pixels, suffix=".png"):
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format={".png": "PNG", ".jpg": "JPEG"}[suffix])
+    Image.fromarray(pixels).save(
+        buffer, format={".png": "PNG", ".jpg": "JPEG", ".bmp": "BMP"}[suffix]
+    )
     return buffer.getvalue()
 
 

@@ -5,10 +5,9 @@ import json
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
-from terminator.runs.command_line import Command, data_option
+from terminator.runs.command_line import Command, data_option, place
 from terminator.runtime.paths import DATA_VARIABLE
 from terminator.runtime.settings import PROFILES, ConfigError, require
 from terminator.runtime.text import terminal
@@ -227,7 +226,7 @@ def import_runs(args: argparse.Namespace) -> int:
 
 def _import_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "source", type=Path, help="an archive of export-runs, or a folder with runs in it"
+        "source", type=place, help="an archive of export-runs, or a folder with runs in it"
     )
     parser.add_argument("--no-weights", action="store_true", help="records alone")
 
@@ -241,7 +240,7 @@ def export_runs(args: argparse.Namespace) -> None:
 
 
 def _export_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("archive", type=Path, help="a name in .tar, .tar.gz or .tar.xz")
+    parser.add_argument("archive", type=place, help="a name in .tar, .tar.gz or .tar.xz")
     parser.add_argument(
         "--experiment", nargs="+", default=[], help="folders below results/runs (default: all)"
     )

@@ -119,10 +119,19 @@ class Slurm:
             for job in chosen:
                 status_file(job.key).unlink(missing_ok=True)
             trainings = [Training(job, variables) for job in chosen]
-            made = self._executor.map_array(Training.__call__, trainings) if chosen else []
+            made = self._submit(trainings) if chosen else []
             known |= {job.key: one.job_id for job, one in zip(chosen, made)}
         self._asked |= {job.key for job in jobs}
         self._jobs = dict(known)
+
+    def _submit(self, trainings: list["Training"]) -> list[Any]:
+        from submitit.core.utils import FailedJobError
+
+        try:
+            return self._executor.map_array(Training.__call__, trainings)
+        except FailedJobError as error:  # of a partition or an account that is none, say
+            said = " ".join(str(error.__cause__ or error).split())
+            raise ConfigError(f"sbatch refuses the jobs: {said[:500]}") from error
 
     def ended(self) -> dict[str, int | None]:
         self._look()

@@ -239,12 +239,13 @@ def _take(box: Any, folder: str, record: dict[str, Any], with_weights: bool) -> 
             return Arrived(SAME, run, "its weights are new" if added else "")
         if why := _other_data(record):
             return _keep_apart(run, record, files, why)
-        if with_weights:
-            _weights(box, folder, place)
+        brought = with_weights and _weights(box, folder, place)
         _write(place, record, files)
         if (place / MODEL).is_file():  # else weights can be had from it
             (place / "checkpoint.pt").unlink(missing_ok=True)
-        return Arrived(NEW, run)
+        behind = with_weights and not brought and box.size(_inside(folder, MODEL)) is not None
+        why = f"its weights stay behind, since no {LIST} says what they are: see export-runs"
+        return Arrived(NEW, run, why if behind else "")
     finally:
         lock.release()
 

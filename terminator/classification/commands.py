@@ -16,6 +16,7 @@ from terminator.runs.command_line import (
     data_option,
     images_option,
     model_option,
+    place,
     preset_named,
     run_and_print,
     training_options,
@@ -155,12 +156,13 @@ def predict(args: argparse.Namespace) -> int:
     from terminator.classification import predict as answering
     from terminator.data.reading import picture_files
     from terminator.runs.answers import tell
-    from terminator.runs.outputs import check_files, check_folders
+    from terminator.runs.outputs import check_places
 
     images = picture_files(args.images)
-    check_files(images, {"--csv": args.csv, "--json": args.json})
-    check_folders(images, {"--show": args.show})
-    model = answering.load_predictor(model_file(args.model, "classification"))
+    file = model_file(args.model, "classification")
+    tables = {"--csv": args.csv, "--json": args.json}
+    check_places([*images, file], tables, {"--show": args.show})
+    model = answering.load_predictor(file)
     found = list(answering.answers(model, images, args.top))
     status = tell(found, args)
     if args.show:
@@ -173,9 +175,9 @@ def datasets(args: argparse.Namespace) -> None:
     """Every data set by name: its form, whether it is here, how to get it."""
     from terminator.data.catalogue import available
 
-    for place in filter(None, (args.data_dir or "").split(os.pathsep)):
-        if not Path(place).is_dir():
-            raise ConfigError(f"--data-dir is {place!r}; allowed: a folder that exists")
+    for folder in filter(None, (args.data_dir or "").split(os.pathsep)):
+        if not Path(folder).is_dir():
+            raise ConfigError(f"--data-dir is {folder!r}; allowed: a folder that exists")
     for row in available(args.data_dir):
         shape = "x".join(map(str, row.shape)) if row.shape else "?"
         classes = row.classes or "?"
@@ -202,7 +204,7 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     images_option(parser)
     answer_options(parser)
     parser.add_argument(
-        "--show", type=Path, metavar="DIR", help="write each picture with its slow scores over it"
+        "--show", type=place, metavar="DIR", help="write each picture with its slow scores over it"
     )
 
 

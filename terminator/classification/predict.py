@@ -14,7 +14,7 @@ from terminator.data.files import read_file
 from terminator.data.pixels import decode, open_as, resize_image
 from terminator.model import Terminator
 from terminator.runs.answers import Answer, how_many, of_logits
-from terminator.runs.outputs import check_folders
+from terminator.runs.outputs import check_places
 from terminator.runtime import shipped
 from terminator.runtime.paths import atomic_path
 from terminator.runtime.text import shortened
@@ -157,7 +157,7 @@ def show_scores(model: Terminator, found: Iterable[Answer], folder: Path) -> lis
     if not isinstance(model, Terminator) or model.config.global_mixer != "hyperzzw":
         raise ValueError("this model makes no slow scores, so none can be shown: leave out --show")
     found, written = list(found), list[Path]()
-    check_folders((answer.image for answer in found), {"--show": folder})
+    check_places((answer.image for answer in found), folders={"--show": folder})
     for answer in (answer for answer in found if answer.top):
         parts = model(read_image(answer.image, model)[None], return_parts=True)
         picture = open_as(read_file(answer.image), str(answer.image), model.config.in_channels)

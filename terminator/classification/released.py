@@ -170,9 +170,9 @@ def infer_config(state: Mapping[str, Tensor]) -> ModelConfig:
     except (KeyError, ValueError, IndexError) as error:
         keys = sorted(state)
         raise ValueError(
-            "the state dict is not one of the released 2-D model; missing or misshapen: "
-            f"{error}. It has {len(keys)} keys: {', '.join(keys[:FEW])}"
-            f"{', ...' if len(keys) > FEW else ''}"
+            "the state dict is not one of the released 2-D model (one of this kit is kept by "
+            f"model.save, in a .safetensors file); missing or misshapen: {error}. It has "
+            f"{len(keys)} keys: {', '.join(keys[:FEW])}{', ...' if len(keys) > FEW else ''}"
         ) from error
 
 

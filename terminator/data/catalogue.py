@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from terminator.data import files, folders, pathfinder, sources
-from terminator.data.places import kind_of, tried
+from terminator.data.places import is_path, kind_of, tried
 from terminator.data.sources import STANDARD, DatasetNotFound
 from terminator.runtime.paths import DATA_VARIABLE, data_dirs, is_offline
 
@@ -88,8 +88,8 @@ def class_folder_path(name: str, data_dir: str | os.PathLike | None = None) -> P
     """
     places = data_dirs(data_dir)
     path = Path(name).expanduser()
-    is_path = files.is_path(name)
-    found = None if is_path else files.find(name, places)
+    by_path = is_path(name)
+    found = None if by_path else files.find(name, places)
     if found or files.is_source(path):
         return (found or path).absolute()
     kind = kind_of(path)
@@ -97,7 +97,7 @@ def class_folder_path(name: str, data_dir: str | os.PathLike | None = None) -> P
         raise sources.LayoutError(
             f"{path} is no archive: its name must end with {', '.join(files.ARCHIVE_SUFFIXES)}"
         )
-    if is_path:
+    if by_path:
         but = f", which is {kind}" if kind else ""
         raise DatasetNotFound(f"no such folder or archive: {path}{but}")
     known = [

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from terminator.data.files import base_name, few, list_source
+from terminator.data.files import base_name, few, list_source, version
 from terminator.data.folders import plan_layout
 from terminator.data.leakage import apart
 from terminator.data.pixels import resize_image
 from terminator.data.reading import decode_all, skipped
-from terminator.data.sources import DatasetCorrupt, RawSplits, stratified_choice
+from terminator.data.sources import DatasetCorrupt, RawSplits
 from terminator.runtime.paths import atomic_path, cache_dir
 from terminator.runtime.text import shortened
 
@@ -95,8 +95,8 @@ def _build(
         notes.append("grey images among coloured ones repeated to three channels")
     train, test = list(plan.train.items()), list(plan.test.items())
     if not test:
-        train, test = _hold_out(train)
-        notes.append("seeded stratified 80/20 split")
+        train, test = _hold_out(train, digests)
+        notes.append("stratified 80/20 split, by the pictures' contents")
         tested = {label for _, label in test}
         alone = [name for label, name in enumerate(plan.classes) if label not in tested]
         if not test:
@@ -118,22 +118,24 @@ def _build(
     return RawSplits(*arrays, plan.classes, tuple(notes))
 
 
-def _hold_out(items: list[tuple[str, int]]) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
-    """Split (name, label) pairs 80/20, each class in proportion; the choice is always the same.
+def _hold_out(
+    items: list[tuple[str, int]], digests: dict[str, bytes]
+) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    """Split (name, label) pairs 80/20, class by class, by what is in the files: where pictures are
+    added or renamed, the others stay in their part, but for one of a class at most.
 
     Every class keeps a pair to train on and, where it has two, gives one to test.
     """
-    labels = np.array([label for _, label in items])
-    chosen = set(stratified_choice(labels, max(1, round(0.2 * len(items))), SPLIT_SEED).tolist())
-    for label in np.unique(labels):
-        mine = np.flatnonzero(labels == label).tolist()
-        if len(mine) == 1:
-            chosen.discard(mine[0])
-        elif chosen.isdisjoint(mine):
-            chosen.add(np.random.RandomState(SPLIT_SEED).choice(mine))
+    by_class: dict[int, list[str]] = {}
+    for name, label in items:
+        by_class.setdefault(label, []).append(name)
+    chosen: set[str] = set()
+    for names in by_class.values():
+        count = max(1, round(0.2 * len(names))) if len(names) > 1 else 0
+        chosen.update(sorted(names, key=lambda name: (digests[name], name))[:count])
     parts: tuple[list, list] = ([], [])
-    for position, item in enumerate(items):
-        parts[position in chosen].append(item)
+    for item in items:
+        parts[item[0] in chosen].append(item)
     return parts
 
 
@@ -156,8 +158,8 @@ def _stack(
 def cache_file(
     source: Path, image_size: int | None, channels: int | None, on_error: str = "refuse"
 ) -> Path:
-    """Return where the decoded arrays are kept: a new name whenever path, size, date or request
-    change.
+    """Return where the decoded arrays are kept: a new name whenever path, file, size, date or
+    request change.
     """
     stats = [(".", source.stat())]
     key: list[object] = [str(source.resolve()), image_size, channels, CACHE_VERSION]
@@ -166,7 +168,7 @@ def cache_file(
         found = list_source(source)
         stats = [(name, (source / name).stat()) for name in found.files]
         key += [found.folders, found.lost]
-    key += [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    key += [(name, *version(status)) for name, status in stats]
     digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
     return cache_dir() / "images" / f"{shortened(base_name(source))}-{digest}.npz"
 

@@ -21,7 +21,7 @@ from typing import BinaryIO, NamedTuple
 
 from terminator.data import archives
 from terminator.data.decoder import is_picture
-from terminator.data.places import kind_of, tried
+from terminator.data.places import is_path, kind_of, tried
 from terminator.data.sources import DatasetCorrupt, DatasetNotFound
 from terminator.runtime.machine import memory_bytes
 from terminator.runtime.paths import data_dirs
@@ -101,12 +101,6 @@ def is_source(path: Path) -> bool:
     return os.path.isdir(path) or (os.path.isfile(path) and is_archive(path))
 
 
-def is_path(name: str) -> bool:
-    """Whether a name says where to look, rather than what to look for in the data folders."""
-    bare = name.rstrip("/")
-    return bare in (".", "..") or bare != Path(bare).name or Path(name).expanduser().is_absolute()
-
-
 def find(name: str, folders: list[Path]) -> Path | None:
     """Return the folder or archive called `name` (suffix or not) in the first of `folders` that
     has one.
@@ -158,6 +152,13 @@ def find_source(
         f"{what} was not found. Tried {' or '.join(names)} in: {tried(places)}{hint}. Expected: "
         f"{layout}"
     )
+
+
+def version(status: os.stat_result) -> tuple[int, ...]:
+    """What tells a file from another one of its name that took its place, and from itself before it
+    was written to; a date alone is often the same for all files of a set.
+    """
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def entries(place: Path) -> list[Path]:

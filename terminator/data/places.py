@@ -1,4 +1,6 @@
-"""What lies at a path, in words, for errors: who asks for a file and gets a folder is told so."""
+"""Whether a name is a path; and what lies at one, in words for errors: who asks for a file and gets a
+folder is told so.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,12 @@ _KINDS = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
 )
+
+
+def is_path(name: str) -> bool:
+    """Whether a name says where to look, rather than what to look for in the data folders."""
+    bare = name.rstrip("/")
+    return bare in (".", "..") or bare != Path(bare).name or Path(name).expanduser().is_absolute()
 
 
 def kind_of(path: Path) -> str:

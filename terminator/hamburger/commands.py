@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +10,7 @@ from terminator.runs.command_line import (
     Settings,
     images_option,
     model_option,
+    place,
     run_and_print,
     training_options,
 )
@@ -103,11 +103,11 @@ def _segment_options(parser: argparse.ArgumentParser) -> None:
     )
     images_option(parser)
     parser.add_argument(
-        "--out", type=Path, help="a folder for the label maps (PNG, one class index per pixel)"
+        "--out", type=place, help="a folder for the label maps (PNG, one class index per pixel)"
     )
     parser.add_argument(
         "--show",
-        type=Path,
+        type=place,
         metavar="DIR",
         help="write each photograph beside its labels in colours",
     )

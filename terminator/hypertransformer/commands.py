@@ -14,6 +14,7 @@ from terminator.runs.command_line import (
     config_option,
     images_option,
     model_option,
+    place,
     preset_named,
     run_and_print,
     run_options,
@@ -96,15 +97,19 @@ def fewshot_predict(args: argparse.Namespace) -> int:
     from terminator.data.reading import picture_files
     from terminator.hypertransformer.fewshot.learner import Learner, shown_in
     from terminator.runs.answers import tell
-    from terminator.runs.outputs import check_files
+    from terminator.runs.outputs import check_places
 
     shown, images = shown_in(args.shown), picture_files(args.images)
     seen = [*images, *(path for files in shown.values() for path in files)]
-    check_files(seen, {"--csv": args.csv, "--json": args.json})
-    learner = Learner(model_file(args.model, "few-shot"))
+    file = model_file(args.model, "few-shot")
+    check_places([*seen, file], {"--csv": args.csv, "--json": args.json})
+    learner = Learner(file)
     learner.show(shown)
     if learner.inverted:
-        print("note: pictures are inverted, for those shown are dark on bright")
+        print(
+            f"note: {learner.inverted} of the {len(seen) - len(images)} pictures shown are dark on "
+            "bright and are inverted, as any that is asked"
+        )
     return tell(list(learner.answers(images, args.top)), args)
 
 
@@ -116,7 +121,7 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "shown",
-        type=Path,
+        type=place,
         metavar="SHOWN",
         help="a folder with a folder of pictures for every class, one or more each",
     )

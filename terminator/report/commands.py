@@ -4,7 +4,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from terminator.runs.command_line import Command
+from terminator.runs.command_line import Command, place
 from terminator.runtime.text import terminal
 
 
@@ -35,6 +35,8 @@ def notebooks(args: argparse.Namespace) -> None:
     count = f"{len(copied)} notebooks" if copied else "nothing"
     rest = "" if copied else ": all are there"
     print(f"{count} copied to {terminal(args.folder)}{rest}")
+    if args.again:
+        print(f"among them: {', '.join(copied)}")
     if kept:
         print(f"kept as they are there: {', '.join(kept)} (--again NAME replaces one)")
     print(f"to work in them:  jupyter lab {shlex.quote(terminal(args.folder))}")
@@ -44,7 +46,7 @@ def _notebooks_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder",
         nargs="?",
-        type=Path,
+        type=place,
         default=Path("my-notebooks"),
         help="where to (default: my-notebooks, which git ignores)",
     )
@@ -53,7 +55,7 @@ def _notebooks_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="replace the copy of this notebook, e.g. 05; may be repeated",
+        help="replace the copy of this notebook, 05 say or 05_your_own_images; may be repeated",
     )
 
 

@@ -14,14 +14,14 @@ def copy_notebooks(folder: Path, again: Sequence[str] = ()) -> tuple[list[str], 
 
     Args:
         folder: is made if it is missing.
-        again: parts of names; a notebook with one of them is replaced.
+        again: names, or numbers, of notebooks that are replaced.
 
     Returns:
         names of those that were copied, and of those that stayed though the project's are others.
 
     Raises:
-        ConfigError: outside the project, or for the project's own folder, or for a part that no
-            name has.
+        ConfigError: outside the project, or for the project's own folder, or for the name of no
+            notebook.
     """
     root = project_root()
     if root is None:
@@ -33,14 +33,15 @@ def copy_notebooks(folder: Path, again: Sequence[str] = ()) -> tuple[list[str], 
     if folder.resolve() == source.resolve():
         raise ConfigError(f"the folder is {folder}, the project's own; allowed: any other")
     books = sorted(source.glob("[0-9][0-9]_*.ipynb"))
-    for part in again:
-        if not any(part in book.name for book in books):
-            names = ", ".join(book.stem for book in books)
-            raise ConfigError(f"--again is {part!r}; allowed: a part of {names}")
+    called = {book.name: {book.name, book.stem, book.stem[:2]} for book in books}
+    for name in again:
+        if not any(name in names for names in called.values()):
+            known = ", ".join(book.stem for book in books)
+            raise ConfigError(f"--again is {name!r}; allowed: a name or number of {known}")
     copied, kept = [], []
     for book in books:
         target, content = folder / book.name, book.read_bytes()
-        if target.exists() and not any(part in book.name for part in again):
+        if target.exists() and called[book.name].isdisjoint(again):
             kept += [book.name] if target.read_bytes() != content else []
             continue
         atomic_write(target, content)

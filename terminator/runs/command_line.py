@@ -150,7 +150,7 @@ def config_option(parser: argparse.ArgumentParser) -> None:
     """Settings from a file."""
     parser.add_argument(
         "--config",
-        type=Path,
+        type=place,
         metavar="FILE",
         help="settings from a YAML file (see --print-config) or a run's record.json; KEY=VALUE "
         "words change them",
@@ -225,7 +225,12 @@ def _named(text: str) -> Path:
     """A path; an empty word, an unset variable of a shell say, is none: Path makes a "." of it."""
     if not text:
         raise argparse.ArgumentTypeError("'' is no path; allowed: image files, or folders of them")
-    return Path(text)
+    return place(text)
+
+
+def place(text: str) -> Path:
+    """A path as it is typed; shells leave the ~ of --csv=~/a.csv to the program."""
+    return Path(text).expanduser()
 
 
 def answer_options(parser: argparse.ArgumentParser) -> None:
@@ -237,7 +242,7 @@ def answer_options(parser: argparse.ArgumentParser) -> None:
         help="so many classes a picture, the most probable first (default: 5)",
     )
     for name, what in (("csv", "a table"), ("json", "JSON")):
-        parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"write {what} as well")
+        parser.add_argument(f"--{name}", type=place, metavar="FILE", help=f"write {what} as well")
 
 
 def run_and_print(

@@ -7,43 +7,49 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 
-def check_folders(pictures: Iterable[str | Path], folders: Mapping[str, Path | None]) -> None:
-    """Refuse folders for pictures that are called like those which are read.
+def check_places(
+    read: Iterable[str | Path],
+    files: Mapping[str, Path | None] | None = None,
+    folders: Mapping[str, Path | None] | None = None,
+) -> None:
+    """Refuse places for answers that are read from, that are one another's, or that cannot be
+    written to.
 
     Args:
-        folders: by the option that names them.
+        read: files that are read: pictures, a model.
+        files: of tables, by the option that names them.
+        folders: for pictures, by the option that names them.
 
     Raises:
-        ValueError: for a folder in which one of the pictures lies, a file in a folder's place, and
-            two options of one folder.
+        ValueError: for one of the files that are read, a folder in which one of them lies, a file
+            in a folder's place or a folder in a file's, two options of one place, and a table that
+            is called like a picture of such a folder.
         PermissionError: for a place that cannot be written to.
     """
-    homes = {_home(picture): picture for picture in pictures}
-    for option, folder in folders.items():
-        if folder is not None and (picture := homes.get(folder.resolve())) is not None:
+    read, files, folders = list(read), files or {}, folders or {}
+    known = {Path(path).resolve() for path in read}
+    homes = {_home(path): path for path in read}
+    places = {folder.resolve(): option for option, folder in folders.items() if folder is not None}
+    for option, file in files.items():
+        if file is None:
+            continue
+        if file.resolve() in known:
+            raise ValueError(f"{option} is {str(file)!r}, which is read; allowed: another file")
+        into = places.get(file.resolve().parent)
+        if into is not None and file.suffix.lower() == ".png":
             raise ValueError(
-                f"{option} is {str(folder)!r}, where {picture} lies, and pictures there could be "
+                f"{option} is {str(file)!r}, called like the pictures that {into} writes there; "
+                "allowed: another name"
+            )
+    for option, folder in folders.items():
+        if folder is not None and (path := homes.get(folder.resolve())) is not None:
+            raise ValueError(
+                f"{option} is {str(folder)!r}, where {path} lies, and files there could be "
                 "overwritten; allowed: another folder"
             )
-    _check(folders, are_folders=True)
-
-
-def check_files(pictures: Iterable[str | Path], files: Mapping[str, Path | None]) -> None:
-    """Refuse files for tables of answers that are pictures, or that cannot be written.
-
-    Args:
-        files: by the option that names them.
-
-    Raises:
-        ValueError: for one of the pictures, a folder in a file's place, and two options of one
-            file.
-        PermissionError: for a place that cannot be written to.
-    """
-    read = {Path(picture).resolve() for picture in pictures}
-    for option, file in files.items():
-        if file is not None and file.resolve() in read:
-            raise ValueError(f"{option} is {str(file)!r}, one of the pictures; allowed: another")
-    _check(files, are_folders=False)
+    taken: dict[Path, str] = {}
+    _check(files, False, taken)
+    _check(folders, True, taken)
 
 
 def _home(picture: str | Path) -> Path:
@@ -51,9 +57,8 @@ def _home(picture: str | Path) -> Path:
     return Path(picture).absolute().parent.resolve()
 
 
-def _check(places: Mapping[str, Path | None], are_folders: bool) -> None:
+def _check(places: Mapping[str, Path | None], are_folders: bool, taken: dict[Path, str]) -> None:
     kinds = ("a file", "a folder") if are_folders else ("a folder", "a file")
-    taken: dict[Path, str] = {}
     for option, path in places.items():
         if path is None:
             continue

@@ -40,6 +40,7 @@ def write(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]
     Raises:
         OSError: if the file cannot be written.
     """
+    path = Path(path).expanduser()
     tensors = {name: value.contiguous() for name, value in tensors.items()}
     metadata = {**metadata, "digest": _digest(tensors)}
     metadata["metadata_digest"] = _metadata_digest(metadata)

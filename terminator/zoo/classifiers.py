@@ -46,9 +46,9 @@ class Classifiers(Kind):
     def settle(
         self, model: nn.Module, config: Config, data: ImageData
     ) -> tuple[nn.Module, dict[str, dict[str, Any]]]:
-        say(f"fixing statistics over {config.test.calibration_images} training images")
         trainer = self.system.trainer(model, config, data)
         seen = trainer.calibrate()
+        say(f"statistics are fixed over {seen} training images")
         return trainer.model, {"calibrated": {"calibration_images": seen}}
 
     def some(self, data: ImageData, count: int) -> ImageData:

@@ -4,7 +4,7 @@ import argparse
 import re
 from pathlib import Path
 
-from terminator.runs.command_line import Command, data_option, model_option, profile_option
+from terminator.runs.command_line import Command, data_option, model_option, place, profile_option
 from terminator.runs.model_files import model_file
 from terminator.runtime import shipped
 from terminator.runtime.paths import atomic_write, project_root, shown
@@ -56,7 +56,7 @@ def ship(args: argparse.Namespace) -> None:
 
 def _ship_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "run", type=Path, help="a run's folder, finished or under way, or a checkpoint.pt"
+        "run", type=place, help="a run's folder, finished or under way, or a checkpoint.pt"
     )
     parser.add_argument("name", metavar="NAME", help="what the model is called")
     data_option(parser)
@@ -73,7 +73,7 @@ def _ship_options(parser: argparse.ArgumentParser) -> None:
         help="measure a classifier on N test images, drawn at random (default: all)",
     )
     parser.add_argument(
-        "--to", type=Path, metavar="FILE", help="write this file instead of one of the package"
+        "--to", type=place, metavar="FILE", help="write this file instead of one of the package"
     )
 
 

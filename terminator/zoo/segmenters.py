@@ -23,7 +23,7 @@ class Segmenters(Kind):
     of_data = frozenset({("model", "in_channels"), ("model", "classes")})
 
     def load(self, path: Path) -> Facts:
-        model, config = load_segmenter(path)
+        model, config, _ = load_segmenter(path)
         return Facts(path, model, config, info_of(path))
 
     def measure(
@@ -62,5 +62,5 @@ class Segmenters(Kind):
         seen = f"seen at {size[0]} x {size[1]} pixels" if size else "seen at their own size"
         return {
             "takes": f"photographs, {seen}; labels come in the photograph's size",
-            "classes": ", ".join(map(text.markdown, class_names(found.config))),
+            "classes": ", ".join(map(text.markdown, class_names(found.config, found.info))),
         }

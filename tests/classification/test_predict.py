@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from terminator.data.reading import picture_files
 from terminator.runs import records
 from terminator.runs.answers import Answer, lines, table, tell
 from terminator.runs.model_files import USES, OtherSystem, model_file
-from terminator.runs.outputs import check_files, check_folders
+from terminator.runs.outputs import check_places
 from terminator.runtime import weights
 
 SMALL = [*DIGITS, "train.epochs=1", "train.device=cpu"]
@@ -192,8 +193,8 @@ def test_pictures_are_not_overwritten_by_their_answers(trained, call, photos, tm
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("kept")
     for options, message in (
-        (("--csv", photos / "a.png"), f"--csv is '{photos / 'a.png'}', one of the pictures"),
-        (("--json", photos / "a.png"), f"--json is '{photos / 'a.png'}', one of the pictures"),
+        (("--csv", photos / "a.png"), f"--csv is '{photos / 'a.png'}', which is read"),
+        (("--json", photos / "a.png"), f"--json is '{photos / 'a.png'}', which is read"),
         (("--csv", tmp_path / "folder"), "folder', which is a folder; allowed: a file"),
         (("--show", tmp_path / "file"), "file', which is a file; allowed: a folder"),
         (("--csv", tmp_path / "x", "--json", tmp_path / "x"), "--csv and --json are both "),
@@ -208,20 +209,37 @@ def test_pictures_are_not_overwritten_by_their_answers(trained, call, photos, tm
 
 def test_a_place_that_cannot_be_written_to_is_told_before_the_work(monkeypatch, tmp_path):
     monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
-    for check in (check_files, check_folders):
+    for kind in ("files", "folders"):
         with pytest.raises(PermissionError, match="--o is .*x', and nothing can be written in "):
-            check([], {"--o": tmp_path / "new" / "x"})
+            check_places([], **{kind: {"--o": tmp_path / "new" / "x"}})
 
 
 def test_a_place_below_a_file_and_the_place_of_a_link_are_refused(tmp_path, photos):
     (tmp_path / "file").write_text("kept")
     with pytest.raises(PermissionError, match="nothing can be written in .*file; allowed"):
-        check_files([], {"--csv": tmp_path / "file" / "a.csv"})
+        check_places([], {"--csv": tmp_path / "file" / "a.csv"})
     (tmp_path / "links").mkdir()
     (tmp_path / "links" / "x.png").symlink_to(photos / "a.png")
     with pytest.raises(ValueError, match="--show is .*links/x.png lies"):
-        check_folders([tmp_path / "links" / "x.png"], {"--show": tmp_path / "links"})
-    check_folders([tmp_path / "links" / "x.png"], {"--show": tmp_path / "new"})
+        check_places([tmp_path / "links" / "x.png"], folders={"--show": tmp_path / "links"})
+    check_places([tmp_path / "links" / "x.png"], folders={"--show": tmp_path / "new"})
+
+
+def test_no_answer_takes_the_place_of_what_is_read_or_of_another(call, trained, photos, tmp_path):
+    model = tmp_path / "mine.safetensors"
+    shutil.copy(runs_of(trained)[0] / "model.safetensors", model)
+    before, show = model.read_bytes(), tmp_path / "shown"
+    for options, words in (
+        (["--csv", model], "--csv is .*mine.safetensors', which is read"),
+        (["--csv", show, "--show", show], "--csv and --show are both"),
+        (["--csv", show / "a.png", "--show", show], "called like the pictures that --show writes"),
+    ):
+        status, _, err = call("predict", model, photos, *options)
+        assert status == 2
+        assert re.search(words, err)
+    assert model.read_bytes() == before
+    assert not show.exists()
+    assert call("predict", model, photos, "--csv", show / "a.csv", "--show", show)[0] == 0
 
 
 def test_an_empty_word_is_no_folder(call, trained):

@@ -1,5 +1,7 @@
 """The slow-fast link: any slow network and any fast network, and the parts of a Terminator."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -94,6 +96,32 @@ def test_a_slow_network_may_depend_on_a_context():
     out = link.receive_data(images)
     link.send_data(images.flip(0))
     assert not torch.allclose(link.receive_data(images), out, atol=1e-4)
+
+
+def test_a_link_is_copied_in_the_midst_of_a_training():
+    link = terminator.connect(FourierSlowNet(2, 6), fast_network(), at="0")
+    x = torch.randn(2, 3, 8, 8)
+    out = link(x)
+    out.sum().backward()
+    copied = copy.deepcopy(link)
+    torch.testing.assert_close(copied(x), out)
+    assert torch.optim.swa_utils.AveragedModel(link)(x).shape == out.shape
+
+
+def test_data_that_do_not_fit_are_not_kept(tiny_model):
+    model = tiny_model()
+    slow = [FourierSlowNet(2, c) for c in model.config.channels[:-1]]
+    model.connect(slow_network=slow).eval()
+    x = torch.randn(2, 3, 8, 8)
+    before = model(x)
+    with pytest.raises(ValueError, match="allowed"):
+        model.send_data(torch.zeros(1, 2, 4, 4))
+    torch.testing.assert_close(model(x), before)
+    link = terminator.connect(FourierSlowNet(2, 6), fast_network(), at="0").eval()
+    before = link(x)
+    with pytest.raises(ValueError, match="allowed"):
+        link.send_data(torch.zeros(1, 3, 8, 8))
+    torch.testing.assert_close(link(x), before)
 
 
 def test_several_places_and_a_fast_network_without_an_input_shape():

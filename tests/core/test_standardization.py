@@ -133,6 +133,19 @@ def test_calibrated_logits_survive_saving_exactly(tiny_model, tmp_path):
 
 
 @torch.no_grad()
+def test_a_state_dict_brings_calibration_and_takes_it_away(tiny_model):
+    model, other, x = tiny_model(), tiny_model(seed=1), torch.randn(6, 3, 8, 8)
+    plain = {name: value.clone() for name, value in other.state_dict().items()}
+    calibrate(model, [torch.randn(8, 3, 8, 8) for _ in range(2)])
+    with torch.no_grad():
+        other.load_state_dict(model.state_dict())
+        assert torch.equal(other.eval()(x), model(x))
+        torch.testing.assert_close(other(x[:1]), other(x)[:1])
+        other.load_state_dict(plain)
+        assert not is_calibrated(other)
+        assert other(x).isfinite().all()  # with the statistics of its batch
+
+
 def test_calibrated_at_another_size(tiny_model):
     model = tiny_model()
     calibrate(model, [images(8, 1)])

@@ -13,7 +13,7 @@ import torch
 from data_files import class_files, encode, own_places, pack, pixels_of, write
 from PIL import Image, ImageFile
 
-from terminator.data import DatasetCorrupt, files, load
+from terminator.data import DatasetCorrupt, load, places
 from terminator.data.decoding import cache_file
 from terminator.runs import finished
 from terminator.runtime.paths import cache_dir
@@ -65,9 +65,9 @@ def test_an_archive_is_the_same_data_as_the_folder(tmp_path, archive, top):
 def test_a_path_is_looked_for_where_it_leads():
     """A name is looked for in the data folders."""
     for name in (".", "..", "./mine", "../mine", "a/b", "/a", "~/a"):
-        assert files.is_path(name), name
+        assert places.is_path(name), name
     for name in ("mine", "mine.zip", "mine/", ".mine", ""):
-        assert not files.is_path(name), name
+        assert not places.is_path(name), name
 
 
 def test_names_of_any_length_are_kept_in_the_cache(tmp_path):
@@ -113,7 +113,54 @@ def test_without_a_test_split_a_fifth_of_each_class_is_held_out(tmp_path, split)
         image.numpy().tobytes() for part in (data.train_images, data.test_images) for image in part
     }
     assert len(together) == 30
-    assert data.info.notes == ("seeded stratified 80/20 split",)
+    assert data.info.notes == ("stratified 80/20 split, by the pictures' contents",)
+
+
+def test_pictures_that_are_added_leave_the_others_in_their_part(tmp_path):
+    def parts(folder):
+        data = load(str(folder))
+        return [
+            {image.numpy().tobytes() for image in images}
+            for images in (data.train_images, data.test_images)
+        ]
+
+    files = class_files(splits=("",), counts=(10,))
+    before = parts(write(tmp_path / "set", files))
+    renamed = {name.replace("/", "/x", 1): content for name, content in files.items()}
+    assert parts(write(tmp_path / "renamed", renamed)) == before
+    more = class_files(splits=("",), counts=(11,))
+    kinds = {name.partition("/")[0] for name in more}
+    after = parts(write(tmp_path / "more", more))
+    assert len(after[1] & before[0]) <= len(kinds)  # one of a class at most
+    assert len(before[1] - after[1]) <= len(kinds)
+
+
+def test_files_that_change_places_are_decoded_again(tmp_path):
+    """Though all have one date and size, as scripts and archives leave them."""
+    pictures = {
+        f"{kind}/{i}.bmp": encode(pixels_of(4, 4, seed=i + 10 * k), ".bmp")
+        for k, kind in enumerate("ab")
+        for i in range(5)
+    }
+    folder = write(tmp_path / "set", pictures)
+    for path in folder.rglob("*.bmp"):
+        os.utime(path, (1, 1))
+    first = load(str(folder))
+    (folder / "a").rename(folder / "c")
+    (folder / "b").rename(folder / "a")
+    (folder / "c").rename(folder / "b")
+    second = load(str(folder))
+    assert first.info.fingerprint != second.info.fingerprint
+    labels = [
+        {
+            image.numpy().tobytes(): int(label)
+            for image, label in zip(data.train_images, data.train_labels)
+        }
+        for data in (first, second)
+    ]
+    both = labels[0].keys() & labels[1].keys()
+    assert both
+    assert all(labels[0][image] != labels[1][image] for image in both)
 
 
 def test_a_jpeg_copy_of_a_standard_set_says_so(tmp_path):

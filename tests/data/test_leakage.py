@@ -69,8 +69,8 @@ def test_copies_on_both_sides_of_a_split_of_ours(tmp_path):
         {image.numpy().tobytes() for image in images}
         for images in (data.train_images, data.test_images)
     )
-    assert not train & test
-    assert "left out of the training part" in data.info.notes[-1]
+    assert not train & test  # a copy lies where its original does, or leaves the training part
+    assert len(train | test) == 30
 
 
 def test_labelled_pictures_by_content(tmp_path):
@@ -90,7 +90,7 @@ def test_labelled_pictures_by_content(tmp_path):
         data.info.fingerprint
         == load_segmentation(str(write(tmp_path / "plain", camvid_files()))).info.fingerprint
     )
-    assert data.info.notes == (
+    assert data.info.notes[:3] == (
         "1 validation pictures are in the test part as well (val/902.png): left out of the "
         "validation part",
         "1 training pictures are in the test part as well (train/900.png): left out of the "

@@ -126,6 +126,26 @@ def test_pictures_of_ones_own_are_not_called_camvid(tmp_path):
     assert (info.name, info.title) == ("alleys", "alleys (16x12), labelled like CamVid")
 
 
+def test_classes_of_ones_own_are_named_and_11_is_one_of_them(tmp_path):
+    files = camvid_files()
+    mine = [f"kind {i}" for i in range(12)]
+    write(tmp_path / "alleys", files | {"classes.txt": "\n".join(mine).encode()})
+    data = load_segmentation(str(tmp_path / "alleys"))
+    assert data.info.title == "alleys (16x12)"
+    assert data.info.classes == tuple(mine)
+    labels = torch.cat([data.splits["train"].batch([i]).labels for i in range(6)])
+    taken = load_segmentation(str(write(tmp_path / "plain", files)))
+    as_camvid = torch.cat([taken.splits["train"].batch([i]).labels for i in range(6)])
+    assert (labels == 11).any()
+    assert torch.equal(labels == 11, as_camvid == 255)  # there no class
+    assert any("taken for CamVid's: sky, building" in note for note in taken.info.notes)
+    (tmp_path / "alleys" / "classes.txt").write_text("one\none\n")
+    with pytest.raises(
+        ValueError, match="classes.txt in .* has 2 names, 1 different ones; allowed"
+    ):
+        load_segmentation(str(tmp_path / "alleys"))
+
+
 def _pixels(content):
     import io
 

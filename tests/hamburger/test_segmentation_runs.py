@@ -292,7 +292,7 @@ def test_label_maps_of_image_files(model_file, tmp_path):
     assert table.groupby("image")["share"].sum().tolist() == pytest.approx([100, 100])
     labels = np.asarray(Image.open(tmp_path / "maps/a.png"))
     assert labels.shape == (30, 40)
-    model, config = load_segmenter(model_file)
+    model, config, _ = load_segmenter(model_file)
     with Image.open(tmp_path / "a.jpg") as picture:
         assert np.array_equal(segment(model, config, picture.convert("RGB")), labels)
         assert segment(
@@ -327,7 +327,7 @@ def test_predictions_that_cannot_be_made_are_refused(model_file, tmp_path, brief
             model_file, [tmp_path / "text.png", tmp_path / "x" / "text.jpg"], out=tmp_path
         )
     for where in ({"out": tmp_path}, {"show": tmp_path / "x" / ".."}):
-        with pytest.raises(ValueError, match=r"text.png lies, and pictures there could be overwr"):
+        with pytest.raises(ValueError, match=r"text.png lies, and files there could be overwr"):
             segment_files(model_file, [tmp_path / "text.png"], **where)
     with pytest.raises(ValueError, match=r"--out and --show are both .*; allowed: two places"):
         segment_files(

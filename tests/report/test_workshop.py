@@ -37,7 +37,7 @@ def test_work_is_kept(tmp_path, capsys):
     ("words", "message"),
     [
         ([str(ROOT / "notebooks")], "the project's own"),
-        (["x", "--again", "99_gone"], "--again is '99_gone'; allowed: a part of 00_tour"),
+        (["x", "--again", "99_gone"], "--again is '99_gone'; allowed: a name or number of 00_tour"),
     ],
 )
 def test_refusals(tmp_path, monkeypatch, capsys, words, message):

@@ -179,6 +179,16 @@ def test_without_tensorboard_nothing_is_trained(call, monkeypatch):
     assert not records.load_records()
 
 
+def test_what_a_callback_does_with_its_rows_changes_no_record():
+    def spoil(rows):
+        rows[-1].pop("seconds")
+        rows[-1]["mine"] = object()
+
+    run = CLASSIFICATION.run(small(), "mine", callbacks=[spoil, lambda rows: rows.clear()])
+    assert all("seconds" in row and "mine" not in row for row in run.record["epochs"])
+    assert len(run.record["epochs"]) == small().train.epochs
+
+
 def test_the_documented_callbacks_work(monkeypatch, writer):
     """The examples of docs/callbacks.md, with stand-ins for the services."""
     calls = []
@@ -190,7 +200,7 @@ def test_the_documented_callbacks_work(monkeypatch, writer):
         monkeypatch.setitem(sys.modules, name, module)
 
     service("wandb", "init", "log")
-    service("mlflow", "set_experiment", "start_run", "log_metrics")
+    service("mlflow", "set_experiment", "start_run", "log_metrics", "end_run")
     text = (ROOT / "docs" / "callbacks.md").read_text(encoding="utf8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(blocks) == 4
@@ -205,4 +215,5 @@ def test_the_documented_callbacks_work(monkeypatch, writer):
         "init",
         "start_run",
     ]
+    assert [call[1] for call in calls if call[0] == "mlflow"][-1] == "end_run"
     assert [entry for entry in writer if entry[0] == "loss"]

@@ -6,7 +6,7 @@ Source: the reference implementation of arXiv 2201.04182.
 
 from dataclasses import dataclass, fields, replace
 
-from terminator.data.files import is_path
+from terminator.data.places import is_path
 from terminator.runtime.settings import ConfigError, at_least, one_of, require
 
 SPLITS = {  # classes of every split, after the label shuffle

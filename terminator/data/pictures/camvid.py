@@ -14,9 +14,9 @@ from terminator.data import files
 from terminator.data.decoder import is_picture, open_labels, open_picture
 from terminator.data.folders import ROLES
 from terminator.data.leakage import apart, digest
-from terminator.data.pictures.batches import StackedPictures
+from terminator.data.pictures.batches import IGNORE, StackedPictures
 from terminator.data.pictures.labels import SPLITS, Found, check_labels, to_tensors
-from terminator.data.places import kind_of, tried
+from terminator.data.places import is_path, kind_of, tried
 from terminator.data.sources import DatasetNotFound
 from terminator.runtime.progress import bar
 
@@ -38,13 +38,16 @@ CAMVID_LAYOUT = (
     "{train,val,test}/*.png|jpg and {train,val,test}annot/*.png of the same names, maybe below one "
     "folder"
 )
+CLASSES = "classes.txt"  # of a set of one's own: a name a line, for the labels 0, 1, ...
 
 
 def read_camvid(name: str, places: list[Path], train: str, size: Sequence[int] | None) -> Found:
-    """CamVid by name ("camvid") or path, decoded as a whole."""
+    """CamVid by name ("camvid"), or a set of one's own by its path, decoded as a whole."""
     source = _find_camvid(name, places)
-    pairs = _camvid_pairs(files.list_files(source), source)
-    decoded, digests = _decode_camvid(source, pairs, size)
+    names = files.list_files(source)
+    pairs = _camvid_pairs(names, source)
+    classes, void = _classes(names, source)
+    decoded, digests = _decode_camvid(source, pairs, size, len(classes), void)
     chosen = {split: list(pairs[split]) for split in SPLITS}
     notes = _part_camvid(chosen, digests, source)
     if train == "trainval":
@@ -57,14 +60,42 @@ def read_camvid(name: str, places: list[Path], train: str, size: Sequence[int] |
     }
     first = next(iter(splits.values()))
     height, width = first.labels.shape[1:]
-    own = f"{files.base_name(source)} ({width}x{height}), labelled like CamVid"
-    title = own if files.is_path(name) else f"CamVid ({width}x{height})"
-    return dict(splits), title, CAMVID, notes
+    title = f"CamVid ({width}x{height})"
+    if is_path(name):
+        title = f"{files.base_name(source)} ({width}x{height})"
+        if void == CAMVID_VOID:
+            title += ", labelled like CamVid"
+            notes.append(
+                f"its labels are taken for CamVid's: {', '.join(CAMVID[:3])}, ..., and "
+                f"{CAMVID_VOID} for pixels that do not count; a {CLASSES} would name others"
+            )
+    return dict(splits), title, classes, notes
+
+
+def _classes(names: list[str], source: Path) -> tuple[tuple[str, ...], int]:
+    """What the labels 0, 1, ... are called, and the label of pixels that do not count: CamVid's, or
+    those of a classes.txt and IGNORE.
+
+    Raises:
+        ValueError: for a classes.txt that names no classes.
+    """
+    there = [name for name in names if PurePosixPath(name).name == CLASSES]
+    if not there:
+        return CAMVID, CAMVID_VOID
+    contents = [content for _, content in files.read_files(source, set(there))]
+    lines = contents[0].decode("utf8", "replace").splitlines()
+    found = tuple(line.strip() for line in lines if line.strip())
+    if len(there) > 1 or not 2 <= len(found) < IGNORE or len(set(found)) < len(found):
+        raise ValueError(
+            f"{there[0]} in {source} has {len(found)} names, {len(set(found))} different ones; "
+            f"allowed: one {CLASSES} with 2 to {IGNORE - 1} names, each in a line of its own"
+        )
+    return found, IGNORE
 
 
 def _find_camvid(name: str, places: list[Path]) -> Path:
     path = Path(name).expanduser()
-    if files.is_path(name):
+    if is_path(name):
         if files.is_source(path):
             return path.absolute()
         but = f", but {kind}" if (kind := kind_of(path)) else ""
@@ -161,7 +192,11 @@ def _part_camvid(
 
 
 def _decode_camvid(
-    source: Path, pairs: dict[str, dict[str, str]], size: Sequence[int] | None
+    source: Path,
+    pairs: dict[str, dict[str, str]],
+    size: Sequence[int] | None,
+    classes: int,
+    void: int,
 ) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, bytes]]:
     """Every image with its labels, and its digest, by the image's name; two passes, so that not all
     files are in memory at once.
@@ -173,9 +208,7 @@ def _decode_camvid(
     with bar(2 * len(of_labels), f"decoding {source.name}", "file", lines=True) as progress:
         for name, content in files.read_files(source, set(of_labels)):
             where = f"{name} in {source}"
-            maps[of_labels[name]] = check_labels(
-                open_labels(content, where), len(CAMVID), CAMVID_VOID, where
-            )
+            maps[of_labels[name]] = check_labels(open_labels(content, where), classes, void, where)
             progress.update()
         for name, content in files.read_files(source, set(maps)):
             where = f"{name} in {source}"

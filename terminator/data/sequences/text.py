@@ -23,6 +23,7 @@ import torch
 from terminator.data import files
 from terminator.data.folders import ROLES
 from terminator.data.generated import read_part
+from terminator.data.places import is_path
 from terminator.data.sequences import tables
 from terminator.data.sequences.tokens import Sequences, Split, apart
 from terminator.data.sources import DatasetCorrupt
@@ -58,7 +59,7 @@ def load_imdb(data_dir: str | os.PathLike | None = None, name: str = "") -> dict
         DatasetNotFound: as its message says.
         DatasetCorrupt: naming the file.
     """
-    names = (name,) if files.is_path(name) else IMDB_NAMES
+    names = (name,) if is_path(name) else IMDB_NAMES
     source = files.find_source(
         names, data_dir, "IMDB", "{train,test}/{neg,pos}/*.txt, a folder or an archive"
     )
@@ -70,15 +71,13 @@ def read_reviews(source: Path) -> dict[str, Split]:
     training part, except of the published 25,000 + 25,000, where it is said.
     """
     files.check_source(source)
-    stat = source.stat()
     # an archive's date is enough
     names = files.list_files(source, wanted=is_review) if source.is_dir() else []
     key = repr(
         [
             str(source.resolve()),
-            stat.st_size,
-            stat.st_mtime_ns,
-            [(name, (source / name).stat().st_mtime_ns) for name in names],
+            files.version(source.stat()),
+            [(name, files.version((source / name).stat())) for name in names],
             2,
         ]
     )

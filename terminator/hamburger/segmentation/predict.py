@@ -1,6 +1,6 @@
 """Label maps of image files, by a saved model."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,12 +20,16 @@ from terminator.hamburger.segmentation.config import SegmentationConfig
 from terminator.hamburger.segmentation.evaluation import fixed_bases, predict_logits
 from terminator.hamburger.segmentation.figures import labelled_photograph
 from terminator.hamburger.segmentation.runs import SEGMENTATION
-from terminator.runs.outputs import check_folders
+from terminator.runs.outputs import check_places
+from terminator.runtime import weights
 from terminator.runtime.paths import atomic_path
 
 
-def class_names(config: SegmentationConfig) -> tuple[str, ...]:
+def class_names(config: SegmentationConfig, info: Mapping[str, Any]) -> tuple[str, ...]:
     """The classes of the data that a model was trained on.
+
+    Args:
+        info: what its file says beside the settings; files of before say no classes.
 
     Raises:
         ValueError: for the context task, whose pictures are no photographs.
@@ -35,24 +39,27 @@ def class_names(config: SegmentationConfig) -> tuple[str, ...]:
             "this model was trained on the context task, whose images of six channels are in no "
             "file; allowed: a model of camvid or voc2012"
         )
-    return {"voc2012": voc.VOC, "shapes": shapes.CLASSES}.get(config.data.name, camvid.CAMVID)
+    known = {"voc2012": voc.VOC, "shapes": shapes.CLASSES}.get(config.data.name, camvid.CAMVID)
+    return tuple(map(str, list(info.get("classes", known))))
 
 
-def load_segmenter(path: str | Path) -> tuple[nn.Module, SegmentationConfig]:
-    """A saved model for photographs, and its configuration.
+def load_segmenter(path: str | Path) -> tuple[nn.Module, SegmentationConfig, tuple[str, ...]]:
+    """A saved model for photographs, its configuration, and the names of its classes.
 
     Raises:
         FileNotFoundError: as its message says.
         ValueError: if the file is damaged or no such model.
     """
     model, config = SEGMENTATION.load(Path(path))
-    names = class_names(config)
+    with weights.understood(path):
+        info = weights.values(weights.read_metadata(path).get("info", "{}"), "info")
+        names = class_names(config, info)
     if config.model.classes != len(names):
         raise ValueError(
             f"{path} does not hold a whole model: it has {config.model.classes} classes, and its "
             f"data, {config.data.name}, have {len(names)}"
         )
-    return model, config
+    return model, config, names
 
 
 def read_photograph(path: str | Path) -> Image.Image:
@@ -110,7 +117,7 @@ def segmentations(
 
     Raises:
         as load_segmenter.
-        ValueError: for two files of one name; as outputs.check_folders.
+        ValueError: for two files of one name; as outputs.check_places.
     """
     stems = [Path(image).stem for image in images]
     if (out is not None or show is not None) and (
@@ -121,9 +128,9 @@ def segmentations(
             "each other; allowed: different names"
         )
     folders = {"--out": out, "--show": show}
-    check_folders(images, {key: Path(path) if path else None for key, path in folders.items()})
-    model, config = load_segmenter(model_path)
-    names = class_names(config)
+    places = {key: Path(path) if path else None for key, path in folders.items()}
+    check_places([*images, model_path], folders=places)
+    model, config, names = load_segmenter(model_path)
     for image, stem in zip(map(Path, images), stems, strict=True):
         try:
             photograph = read_photograph(image)

@@ -86,6 +86,10 @@ class SegmentationSystem(System):
             what["data"]["name"] = Path(config.data.name).name
         return what
 
+    def about(self, record: dict[str, Any]) -> dict[str, Any]:
+        """As System.about, and what the labels are called."""
+        return {**super().about(record), "classes": record["data"]["classes"]}
+
     def method(self, config: SegmentationConfig) -> str:
         return method_name(config)
 

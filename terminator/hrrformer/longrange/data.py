@@ -4,7 +4,8 @@ import os
 
 from terminator.data import generated, images
 from terminator.data import pathfinder as pathfinder_data
-from terminator.data.files import find_source, is_path
+from terminator.data.files import find_source
+from terminator.data.places import is_path
 from terminator.data.sequences import listops as listops_data
 from terminator.data.sequences.byte_files import CLASSES, load_byte_files
 from terminator.data.sequences.pixels import VOCABULARY as GREY_LEVELS

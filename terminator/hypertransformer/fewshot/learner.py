@@ -105,13 +105,14 @@ class Learner:
                 f"pictures; allowed: {', '.join(ALONE)}, trained with labelled pictures only"
             )
         self.classes: tuple[str, ...] = ()
-        self.inverted = False
+        self.inverted = 0
 
     def show(self, pictures: Mapping[str, Sequence[str | Path]]) -> None:
         """Take the support set: for every class the pictures that show it.
 
-        Drawings (of models that see grey) are taken as bright ink on black, as in Omniglot: where
-        the pictures shown are bright on the whole, all are inverted (`inverted` says so).
+        Drawings (of models that see grey) are taken as bright ink on black, as in Omniglot: every
+        picture that is bright on the whole, dark ink on paper, is inverted, those that are asked as
+        well; `inverted` counts those that are shown.
 
         Raises:
             ConfigError: for another number of classes than the model tells apart, or a class
@@ -130,8 +131,7 @@ class Learner:
                 f"class {empty[0]!r} has no picture; allowed: one or more of each class"
             )
         images = [self._read(path) for files in pictures.values() for path in files]
-        bright = bool(np.mean([image.mean() for image in images]) > 127.5)
-        self.inverted = bright and self.config.model.in_channels == 1
+        self.inverted = sum(map(self._is_on_paper, images))
         self.classes = tuple(pictures)
         self._images = self._input(images)
         counts = torch.tensor([len(files) for files in pictures.values()])
@@ -167,7 +167,10 @@ class Learner:
         model = self.config.model
         return decode(read_file(path), str(path), model.image_size, model.in_channels)[0]
 
+    def _is_on_paper(self, image: np.ndarray) -> bool:
+        return self.config.model.in_channels == 1 and bool(image.mean() > 127.5)
+
     def _input(self, images: Sequence[np.ndarray]) -> Tensor:
-        levels = torch.from_numpy(np.stack(images)).float()
-        levels = 255 - levels if self.inverted else levels
+        upright = [255 - image if self._is_on_paper(image) else image for image in images]
+        levels = torch.from_numpy(np.stack(upright)).float()
         return network_input(levels, self.config.model.image_size)
