@@ -1,5 +1,5 @@
-"""Whether a name is a path; and what lies at one, in words for errors: who asks for a file and gets a
-folder is told so.
+"""Whether a name is a path; and what lies at one, in words for errors: who asks for a file and gets
+a folder is told so.
 """
 
 from __future__ import annotations
