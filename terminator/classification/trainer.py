@@ -49,6 +49,11 @@ class Trainer(Loop[Config]):
         self.labels = self.data.train_labels.to(self.device)
 
     def _check_data(self) -> None:
+        if not self.config.train.do:
+            raise ConfigError(
+                "train.do is False; allowed: True, for a training (evaluation.evaluate_file tests a "
+                "model)"
+            )
         if not self.steps_per_epoch:
             raise ConfigError(
                 f"train.batch_size is {self.config.train.batch_size}, but there are only "

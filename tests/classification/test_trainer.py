@@ -391,6 +391,11 @@ def test_an_average_that_diverged_is_not_kept_either(tiny_model, tiny_config, ti
         trainer.fit()
 
 
+def test_what_is_not_to_be_trained_is_not(tiny_model, tiny_config, tiny_data):
+    with pytest.raises(ConfigError, match="train.do is False; allowed: True"):
+        Trainer(tiny_model(), tiny_config("train.do=False"), tiny_data()).fit()
+
+
 def test_batches_that_do_not_fit(tiny_model, tiny_config, tiny_data):
     with pytest.raises(
         ConfigError, match="train.batch_size is 64, but there are only 32 training images"
