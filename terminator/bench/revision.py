@@ -55,8 +55,9 @@ def compare(
         precision: the other revision's, if it is not the case's.
 
     Returns:
-        here, there (rows of `summary`), ratio (median time there over here), ratio_low, ratio_high
-        (the smallest and the largest of the rounds), and memory_ratio (peak there over here).
+        here, there (rows of `summary`), ratio (there over here, of the medians of all rounds'
+        steps), ratio_low, ratio_high (the smallest and the largest of single rounds), and
+        memory_ratio (of the processes' peaks, there over here).
     """
     require(rounds >= 1, "rounds", rounds, "an integer of at least 1")
     other = dataclasses.replace(case, precision=precision or case.precision)

@@ -143,8 +143,9 @@ def compare(
         rounds: of both, a process each.
 
     Returns:
-        rows of `summary` of this kit, with revision, ratio (median time there over here),
-        ratio_low, ratio_high (of the rounds), memory_ratio (tensors there over here).
+        rows of `summary` of this kit, with revision, ratio (the median of the rounds' ratios of
+        medians, there over here), ratio_low, ratio_high (of the rounds), memory_ratio (of the
+        first round: tensors there over here, or the process's peak where tensors are not counted).
 
     Raises:
         ConfigError: if there is no such revision, or no row that it has.

@@ -154,7 +154,8 @@ def _same(
 
 def table(record: dict[str, Any]) -> pd.DataFrame:
     """The rows of a record by part, the whole last."""
-    return pd.DataFrame(record["results"]["rows"]).set_index("part")
+    rows = pd.DataFrame(record["results"]["rows"]).set_index("part")
+    return rows.rename(index={"scalars between blocks": PARTS["bias"]})  # as older records have it
 
 
 def sentence(record: dict[str, Any]) -> str:
