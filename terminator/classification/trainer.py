@@ -51,8 +51,8 @@ class Trainer(Loop[Config]):
     def _check_data(self) -> None:
         if not self.config.train.do:
             raise ConfigError(
-                "train.do is False; allowed: True, for a training (evaluation.evaluate_file tests a "
-                "model)"
+                "train.do is False; allowed: True, for a training (what tests a model is "
+                "evaluation.evaluate_file)"
             )
         if not self.steps_per_epoch:
             raise ConfigError(
