@@ -147,8 +147,9 @@ class Link(nn.Module):
         data again, as `link(x)` does.
         """
         if not self.hyper_kernels:
-            self.input_shape = tuple(fast_network_data.shape[1:])
-            self.send_data()
+            if self._data is None:
+                self.input_shape = tuple(fast_network_data.shape[1:])
+            self.send_data(self._data)
         hooks = [
             self.fast_network.get_submodule(name).register_forward_hook(self._replace(kernel))
             for name, kernel in zip(self.at, self.hyper_kernels, strict=True)

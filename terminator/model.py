@@ -94,10 +94,10 @@ class Connectable(nn.Module):
         for block, network in zip(self.blocks, slow_network or (), strict=False):
             if network is not None:
                 joined = ConnectedSlowNet(network, config.dimensions, config.sizes.size)
-                block.slow_net = joined.to(self.classifier.weight).train(self.training)
+                block.slow_net = joined.to(self.classifier.weight)
         for block, network in zip(self.blocks, fast_network or (), strict=False):
             if network is not None:
-                block.rgu_fast = network.train(self.training)
+                block.rgu_fast = network
         try:
             self.start()
         except BaseException:
@@ -105,7 +105,7 @@ class Connectable(nn.Module):
                 block.slow_net, block.rgu_fast = slow, fast
             raise
         self.is_connected = True
-        return self
+        return self.train(self.training)
 
     def start(self) -> Self:
         """Check that every block's slow and fast network fit it.
@@ -387,6 +387,8 @@ def save_described(
     try:
         weights.check_fit(path, make, state)
         check_info(json.loads(said), model.config)
+        if wrong := [name for name, value in state.items() if not weights.is_finite(value)]:
+            raise ValueError(f"its weight {wrong[0]} holds NaN or infinite numbers")
     except ValueError as error:
         raise ValueError(f"this model could not be read again: {error}") from error
     metadata = {

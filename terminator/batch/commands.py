@@ -2,13 +2,11 @@
 
 import argparse
 import json
-import os
 import signal
 import sys
 from typing import Any
 
 from terminator.runs.command_line import Command, data_option, place
-from terminator.runtime.paths import DATA_VARIABLE
 from terminator.runtime.settings import PROFILES, ConfigError, require
 from terminator.runtime.text import terminal
 
@@ -16,9 +14,6 @@ from terminator.runtime.text import terminal
 def _planner(args: argparse.Namespace) -> Any:
     from terminator.batch.plan import Planner
 
-    if args.data_dir:  # as run_all.py: which data are here decides on substitutes, too
-        known = os.environ.get(DATA_VARIABLE)
-        os.environ[DATA_VARIABLE] = os.pathsep.join(filter(None, (args.data_dir, known)))
     return Planner(
         args.profile,
         args.only,

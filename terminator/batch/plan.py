@@ -20,7 +20,7 @@ from terminator.runs import comparison, records
 from terminator.runs.folders import divergences
 from terminator.runs.study import Finals, Rates, firsts, give_way
 from terminator.runs.wanted import Wanted
-from terminator.runtime.paths import OFFLINE_VARIABLE, results_dir
+from terminator.runtime.paths import DATA_VARIABLE, OFFLINE_VARIABLE, results_dir
 from terminator.runtime.settings import (
     PROFILES,
     ConfigError,
@@ -146,6 +146,21 @@ def _downloads(allowed: bool) -> Iterator[None]:
                 os.environ[OFFLINE_VARIABLE] = before
 
 
+@contextlib.contextmanager
+def _looked_for_in(data_dir: str | None) -> Iterator[None]:
+    """Let data be looked for in a folder as well: which ones are here decides on substitutes."""
+    before = os.environ.get(DATA_VARIABLE)
+    if data_dir:
+        os.environ[DATA_VARIABLE] = os.pathsep.join(filter(None, (data_dir, before)))
+    try:
+        yield
+    finally:
+        if data_dir and before is None:
+            del os.environ[DATA_VARIABLE]
+        elif data_dir:
+            os.environ[DATA_VARIABLE] = str(before)
+
+
 class Planner:
     """Makes plans of one profile, again and again as its runs come to their ends.
 
@@ -170,12 +185,17 @@ class Planner:
     ):
         self.profile, self.data_dir = profile, data_dir
         self.download, self.check_data, self.read_data = download, check_data, read_data
-        self.notebooks = notebooks_of(profile, only, seeds, device)
+        with _looked_for_in(data_dir):
+            self.notebooks = notebooks_of(profile, only, seeds, device)
         self._known: dict[str, tuple[str | None, int | None]] = {}  # by settings: run id, examples
         self._ended: dict[str, list[dict[str, Any]]] = {}  # by experiment
 
     def plan(self) -> Plan:
         """What is there and what is not, now."""
+        with _looked_for_in(self.data_dir):
+            return self._plan()
+
+    def _plan(self) -> Plan:
         self._ended = {}
         asked = [need for needs in self.notebooks.values() for need in needs]
         single = [need for need in asked if isinstance(need, Wanted)]
@@ -298,11 +318,12 @@ class Planner:
         found = {}
         for wanted in group:
             config = wanted.system.resolve(wanted.config, data)
-            record = wanted.system.find_read_otherwise(
+            record = self.check_data and wanted.system.find_read_otherwise(
                 config, data, wanted.experiment, self.profile
             )
-            run_id = record and record["run_id"]
-            run_id = run_id or wanted.system.run_id(config, data, self.profile)
+            run_id = (
+                record["run_id"] if record else wanted.system.run_id(config, data, self.profile)
+            )
             found[_name(wanted)] = (run_id, examples(to_dict(data.info)))
         return found
 

@@ -130,7 +130,7 @@ class Slurm:
         try:
             return self._executor.map_array(Training.__call__, trainings)
         except FailedJobError as error:  # of a partition or an account that is none, say
-            said = " ".join(str(error.__cause__ or error).split())
+            said = " ".join((str(error) or str(error.__cause__)).split())
             raise ConfigError(f"sbatch refuses the jobs: {said[:500]}") from error
 
     def ended(self) -> dict[str, int | None]:

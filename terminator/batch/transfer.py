@@ -356,7 +356,8 @@ def export_runs(
             f"allowed: {', '.join(known) or 'none, there are no runs'}"
         )
     if not found:
-        raise ConfigError(f"no finished runs in {results_dir() / 'runs'}, so nothing to export")
+        of = f" of the profile {profile}" if profile else ""
+        raise ConfigError(f"no finished runs{of} in {results_dir() / 'runs'}, so nothing to export")
     listed = {}
     with atomic_path(target) as path, tarfile.open(path, mode, dereference=True) as tar:
         for record in found:

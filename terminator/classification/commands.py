@@ -161,7 +161,7 @@ def predict(args: argparse.Namespace) -> int:
     images = picture_files(args.images)
     file = model_file(args.model, "classification")
     tables = {"--csv": args.csv, "--json": args.json}
-    check_places([*images, file], tables, {"--show": args.show})
+    check_places(images, tables, {"--show": args.show}, file)
     model = answering.load_predictor(file)
     found = list(answering.answers(model, images, args.top))
     status = tell(found, args)

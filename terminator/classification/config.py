@@ -145,12 +145,6 @@ class DatasetConfig:
             quality,
             "1 to 95 for images, or nothing",
         )
-        require(
-            self.view == "permuted" or self.permutation_seed == 0,
-            "dataset.permutation_seed",
-            self.permutation_seed,
-            "0, since only dataset.view=permuted has an order",
-        )
         at_least(self, "dataset", {"held_out": 0, "crop_padding": 0})
 
 
@@ -176,13 +170,6 @@ class TrainConfig(Training):
         )
         super().__post_init__()
         at_least(self, "train", {"epochs": 1})
-        require(
-            self.batch_size >= 2 * self.accumulate,
-            "train.accumulate",
-            self.accumulate,
-            f"at most {self.batch_size // 2}, half of train.batch_size: one image has no batch "
-            "statistics",
-        )
         require(
             0 <= self.label_smoothing < 1,
             "train.label_smoothing",
@@ -228,12 +215,6 @@ class PretrainedConfig:
             "pretrained.filename",
             self.filename,
             "a file, if pretrained.load is true",
-        )
-        require(
-            self.load or not self.filename,
-            "pretrained.load",
-            self.load,
-            f"true, since pretrained.filename is {self.filename!r}",
         )
 
 

@@ -34,6 +34,7 @@ from terminator.runtime.settings import (
     changed_settings,
     from_dict,
     identity,
+    require,
     require_one_of,
     to_dict,
     without_places,
@@ -135,9 +136,10 @@ class ClassificationSystem(System):
         names; and with a warm-up that fits.
 
         Raises:
-            ConfigError: if the model was set to another shape than the data have, or the pretrained
-                one does not fit data or settings.
+            ConfigError: if the model was set to another shape than the data have, the pretrained
+                one does not fit data or settings, or a setting would be dropped.
         """
+        _check_use(config)
         shape = data.info.shape
         found: dict[str, Any] = {
             "dimensions": len(shape) - 1,
@@ -311,6 +313,32 @@ class ClassificationSystem(System):
 
 
 CLASSIFICATION = ClassificationSystem()
+
+
+def _check_use(config: Config) -> None:
+    """Refuse settings that nothing would use, or that no batch statistics could be had of. (Not
+    where settings are made: records and models may have them.)
+    """
+    data, train, start = config.dataset, config.train, config.pretrained
+    require(
+        data.view == "permuted" or data.permutation_seed == 0,
+        "dataset.permutation_seed",
+        data.permutation_seed,
+        "0, since only dataset.view=permuted has an order",
+    )
+    require(
+        train.batch_size >= 2 * train.accumulate,
+        "train.accumulate",
+        train.accumulate,
+        f"at most {train.batch_size // 2}, half of train.batch_size: one image has no batch "
+        "statistics",
+    )
+    require(
+        start.load or not start.filename,
+        "pretrained.load",
+        start.load,
+        f"true, since pretrained.filename is {start.filename!r}",
+    )
 
 
 def _adopt_pretrained(config: Config, asked: Config) -> Config:

@@ -1,5 +1,6 @@
 """The training of classifiers: labelled images or sequences, two evaluations."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -105,7 +106,7 @@ class Trainer(Loop[Config]):
         """
         count = min(self.config.test.calibration_images, len(self.labels))
         index = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(0))[:count]
-        batches = max(1, round(count / self.config.train.batch_size))
+        batches = max(1, min(math.ceil(count / self.config.train.batch_size), count // 2))
         parts = index.tensor_split(batches)  # of one size, since all weigh the same
         with self._autocast():
             return calibrate(

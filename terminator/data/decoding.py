@@ -23,8 +23,8 @@ from terminator.data.sources import DatasetCorrupt, RawSplits
 from terminator.runtime.paths import atomic_path, cache_dir
 from terminator.runtime.text import shortened
 
-SPLIT_SEED = 0  # the 80/20 split and the order of the samples, fixed for ever
-CACHE_VERSION = 4  # raise it when decoding, splitting or notes change
+SPLIT_SEED = 0  # the order of the samples, fixed for ever
+CACHE_VERSION = 5  # raise it when decoding, splitting or notes change
 
 
 def convert_channels(images: np.ndarray, channels: int | None, name: str) -> np.ndarray:
@@ -122,7 +122,7 @@ def _hold_out(
     items: list[tuple[str, int]], digests: dict[str, bytes]
 ) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
     """Split (name, label) pairs 80/20, class by class, by what is in the files: where pictures are
-    added or renamed, the others stay in their part, but for one of a class at most.
+    added, at most one other for each changes its part.
 
     Every class keeps a pair to train on and, where it has two, gives one to test.
     """
@@ -161,14 +161,14 @@ def cache_file(
     """Return where the decoded arrays are kept: a new name whenever path, file, size, date or
     request change.
     """
-    stats = [(".", source.stat())]
+    names: list[str] = []
     key: list[object] = [str(source.resolve()), image_size, channels, CACHE_VERSION]
     key += [] if on_error == "refuse" else [on_error]
     if source.is_dir():
         found = list_source(source)
-        stats = [(name, (source / name).stat()) for name in found.files]
+        names = found.files
         key += [found.folders, found.lost]
-    key += [(name, *version(status)) for name, status in stats]
+    key += version(source, names)
     digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
     return cache_dir() / "images" / f"{shortened(base_name(source))}-{digest}.npz"
 

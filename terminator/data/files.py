@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from terminator.data import archives
 from terminator.data.decoder import is_picture
@@ -154,11 +154,23 @@ def find_source(
     )
 
 
-def version(status: os.stat_result) -> tuple[int, ...]:
-    """What tells a file from another one of its name that took its place, and from itself before it
-    was written to; a date alone is often the same for all files of a set.
+def version(source: Path, names: Iterable[str]) -> list[tuple[Any, ...]]:
+    """What changes with a source, of which these files are used: their sizes and dates, and which
+    folders they lie in: files of one date and size may change places with their folders.
     """
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    if not source.is_dir():
+        status = source.stat()
+        return [(status.st_size, status.st_mtime_ns, status.st_ino)]
+    names = list(names)
+    folders = sorted({".", *(str(PurePosixPath(name).parent) for name in names)})
+    found: list[tuple[Any, ...]] = []
+    for name in folders:
+        status = (source / name).stat()
+        found.append((name, status.st_mtime_ns, status.st_ino))
+    for name in names:
+        status = (source / name).stat()
+        found.append((name, status.st_size, status.st_mtime_ns))
+    return found
 
 
 def entries(place: Path) -> list[Path]:

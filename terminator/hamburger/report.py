@@ -135,10 +135,9 @@ def trained_block(found: SegmentationRun, data_dir: str | None = None) -> dict[s
             "results": _look_into(found, DRAWS[profile], data_dir),
         }
 
-    seed, again = found.record["seed"], _found_block(found) is None
-    return measurements.named(PROBES, _of_block(trained), "probes", profile, measured, seed, again)[
-        "results"
-    ]
+    seed, name = found.record["seed"], _of_block(trained)
+    again = measurements.found(PROBES, name) is not None and _found_block(found) is None
+    return measurements.named(PROBES, name, "probes", profile, measured, seed, again)["results"]
 
 
 def found_blocks(runs: Sequence[SegmentationRun]) -> dict[int, dict[str, Any]]:

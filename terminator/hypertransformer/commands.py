@@ -102,7 +102,7 @@ def fewshot_predict(args: argparse.Namespace) -> int:
     shown, images = shown_in(args.shown), picture_files(args.images)
     seen = [*images, *(path for files in shown.values() for path in files)]
     file = model_file(args.model, "few-shot")
-    check_places([*seen, file], {"--csv": args.csv, "--json": args.json})
+    check_places(seen, {"--csv": args.csv, "--json": args.json}, model=file)
     learner = Learner(file)
     learner.show(shown)
     if learner.inverted:

@@ -33,7 +33,7 @@ def copy_notebooks(folder: Path, again: Sequence[str] = ()) -> tuple[list[str], 
     if folder.resolve() == source.resolve():
         raise ConfigError(f"the folder is {folder}, the project's own; allowed: any other")
     books = sorted(source.glob("[0-9][0-9]_*.ipynb"))
-    called = {book.name: {book.name, book.stem, book.stem[:2]} for book in books}
+    called = {b.name: {b.name, b.stem, b.stem[:2], str(int(b.stem[:2]))} for b in books}
     for name in again:
         if not any(name in names for names in called.values()):
             known = ", ".join(book.stem for book in books)

@@ -95,9 +95,8 @@ class Runner:
             for notebook in self.notebooks:
                 self.state.setdefault(notebook.name, {})["status"] = "to run"
             self.save()
-        # as many threads as the runs beside them have: a record says how many, and what is
-        # compared has the same
-        environment = headless.kernel_environment(scratch, self.args.jobs, self.results, self.data)
+        jobs = min(self.args.jobs, len(self.notebooks))
+        environment = headless.kernel_environment(scratch, jobs, self.results, self.data)
         waiting = deque(self.notebooks)
         self.begin_runs()
         try:

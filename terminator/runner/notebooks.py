@@ -22,7 +22,7 @@ import tokenize
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from terminator.runner.verdicts import CARD
+from terminator.runner.verdicts import claims
 from terminator.runtime.provenance import package_hash
 
 COMMON = ("profile", "seeds", "device")  # parameters that every notebook knows
@@ -151,10 +151,17 @@ def find_notebooks(folder, patterns):
 
 
 def matching(names, pattern):
-    """Which names of notebooks, a set, a pattern means: one with * and ?, or a part of a name."""
+    """Which names of notebooks, a set, a pattern means: one with * and ? for a whole name, or what
+    stands before or behind its first _; or a part of a name.
+    """
     wanted = os.path.basename(pattern).removesuffix(".ipynb")
-    wanted = wanted if re.search(r"[*?\[]", wanted) else f"*{wanted}*"
-    return {name for name in names if fnmatch.fnmatch(name, wanted)}
+    if not re.search(r"[*?\[]", wanted):
+        return {name for name in names if wanted.lower() in name.lower()}
+    return {
+        name
+        for name in names
+        if any(fnmatch.fnmatch(part, wanted) for part in (name, *name.split("_", 1)))
+    }
 
 
 def ready(waiting, running, holds):
@@ -257,8 +264,8 @@ def fingerprint(notebook, parameters, source, data, results):
     published numbers as well.
     """
     parts = [notebook.source_hash, parameters, source, data]
-    if notebook.shows_verdicts and (results / CARD).is_file():
-        parts.append(hashlib.sha256((results / CARD).read_bytes()).hexdigest())
+    if notebook.shows_verdicts:
+        parts.append(claims(results))
     parts += [held for name in PLACES if (held := _held(parameters.get(name)))]
     if notebook.reads_records:
         published = results / "literature.csv"

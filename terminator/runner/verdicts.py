@@ -36,7 +36,7 @@ SETTING = tuple(  # columns that tell settings apart
     "task masking layers width length train_examples ways shots unlabeled channels "
     "transformer_layers queries".split()
 )
-EVIDENCE = 240  # characters of a claim's evidence that are shown; the card has all of it
+EVIDENCE = 260  # characters of a claim's evidence that are shown; the card has all of it
 
 
 def claims(results: Path) -> list[dict[str, str]]:

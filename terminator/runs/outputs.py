@@ -8,27 +8,29 @@ from pathlib import Path
 
 
 def check_places(
-    read: Iterable[str | Path],
+    pictures: Iterable[str | Path],
     files: Mapping[str, Path | None] | None = None,
     folders: Mapping[str, Path | None] | None = None,
+    model: Path | None = None,
 ) -> None:
     """Refuse places for answers that are read from, that are one another's, or that cannot be
     written to.
 
     Args:
-        read: files that are read: pictures, a model.
+        pictures: that are read.
         files: of tables, by the option that names them.
         folders: for pictures, by the option that names them.
+        model: that is read.
 
     Raises:
-        ValueError: for one of the files that are read, a folder in which one of them lies, a file
-            in a folder's place or a folder in a file's, two options of one place, and a table that
+        ValueError: for one of the files that are read, a folder in which a picture lies, a file in
+            a folder's place or a folder in a file's, two options of one place, and a table that
             is called like a picture of such a folder.
         PermissionError: for a place that cannot be written to.
     """
-    read, files, folders = list(read), files or {}, folders or {}
-    known = {Path(path).resolve() for path in read}
-    homes = {_home(path): path for path in read}
+    pictures, files, folders = list(pictures), files or {}, folders or {}
+    known = {Path(path).resolve() for path in (*pictures, *([model] if model else []))}
+    homes = {_home(path): path for path in pictures}
     places = {folder.resolve(): option for option, folder in folders.items() if folder is not None}
     for option, file in files.items():
         if file is None:

@@ -207,8 +207,8 @@ class System(Matched):
             return record
         locks.check_held(folder)
         self.save(folder / "model.safetensors", trainer.model, config, **self.about(record))
-        in_index = records.is_evidence(record) or not (results_dir() / self.index).is_file()
-        rebuild = self.rebuild_index if in_index else lambda: None  # it takes seconds
+        # it takes seconds
+        rebuild = self.rebuild_index if records.is_evidence(record) else lambda: None
         record = file_record(folder, record, rows, keep_record, rebuild, trainer.observed)
         say(f"{head['run_id']}: {self.summary(record)}, {record['wall_s']:.0f} s of training")
         return record
@@ -280,9 +280,12 @@ class System(Matched):
         return self.runs_table(found).assign(variant=variant)
 
     def rebuild_index(self) -> Path | None:
-        """Write the index, one row per run that is evidence; nothing where there is none."""
+        """Write the index, one row per run that is evidence; nothing where there is none, and was
+        none.
+        """
         with index_alone(results_dir() / self.index):
             found = records.evidence(self.task)
-            if not found:
+            path = results_dir() / self.index
+            if not found and not path.is_file():
                 return None
-            return records.write_csv(results_dir() / self.index, self.index_table(found))
+            return records.write_csv(path, self.index_table(found) if found else pd.DataFrame())

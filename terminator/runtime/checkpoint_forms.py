@@ -24,7 +24,9 @@ def of_head(saved: Mapping[str, Any]) -> str:
 
 
 def of_rows(rows: Any, epochs: int) -> str:
-    """Of the epochs that it has: numbered from 1, no more than there are to be, finite numbers."""
+    """Of the epochs that it has: numbered from 1, no more than there are to be, numbers (a test's
+    loss may be infinite).
+    """
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         return "its rows are no list of epochs"
     if len(rows) > epochs:
@@ -34,7 +36,7 @@ def of_rows(rows: Any, epochs: int) -> str:
         return f"its epochs are numbered {numbers[:8]}, not 1 to {len(rows)}"
     for row in rows:
         known = {name: value for name, value in row.items() if value is not None}
-        if not all(isinstance(name, str) and _is_finite(value) for name, value in known.items()):
+        if not all(isinstance(name, str) and _is_number(value) for name, value in known.items()):
             return f"epoch {row['epoch']} has values that are no numbers"
         if "seconds" not in known:
             return f"epoch {row['epoch']} lacks its seconds"
@@ -43,10 +45,6 @@ def of_rows(rows: Any, epochs: int) -> str:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_finite(value: Any) -> bool:
-    return _is_number(value) and math.isfinite(value)
 
 
 def of_numbers(model: nn.Module, optimizer: torch.optim.Optimizer) -> str:
@@ -120,7 +118,7 @@ def _is_like(theirs: Any, ours: Any) -> bool:
         return theirs == ours
     if isinstance(theirs, Tensor) and theirs.numel() == 1:
         return bool(theirs.isfinite().all())
-    return _is_finite(theirs)
+    return _is_number(theirs) and math.isfinite(theirs)
 
 
 def _keeps_state(own: torch.optim.Optimizer) -> bool:

@@ -102,7 +102,8 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         FileNotFoundError: as its message says.
         ValueError: if the file is corrupt, no model of this kit, or holds no finite numbers.
     """
-    if not Path(path).is_file():
+    path = Path(path).expanduser()
+    if not path.is_file():
         raise FileNotFoundError(f"no model file at {path}")
     try:
         with safe_open(path, "pt") as file:
@@ -148,6 +149,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         OtherVersion: if this version of the kit cannot read it.
         ValueError: if it is no safetensors file.
     """
+    path = Path(path).expanduser()
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

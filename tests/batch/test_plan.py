@@ -140,7 +140,13 @@ def test_a_line_says_where_results_and_data_lie_and_quotes_them(monkeypatch):
 
 @pytest.mark.parametrize(
     ("pattern", "names"),
-    [("11", ["11_images"]), ("conv", ["12_convergence"]), ("00*", ["00_tour"]), ("no", None)],
+    [
+        ("11", ["11_images"]),
+        ("conv", ["12_convergence"]),
+        ("00*", ["00_tour"]),
+        ("hyperz*", ["02_hyperzzw"]),
+        ("no", None),
+    ],
 )
 def test_a_pattern_means_here_what_it_means_to_run_all(pattern, names):
     if names is None:

@@ -306,6 +306,31 @@ def test_digits_come_by_their_configuration():
 # -- a pretrained start ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (
+            "train.accumulate=8",
+            "train.accumulate is 8; allowed: at most 4, half of train.batch_size",
+        ),
+        (
+            "pretrained.filename=digits",
+            "pretrained.load is False; allowed: true, since pretrained.f",
+        ),
+        (
+            "dataset.permutation_seed=4",
+            "permutation_seed is 4; allowed: 0, since only dataset.view",
+        ),
+    ],
+)
+def test_settings_that_would_be_dropped_are_refused_but_can_be_read(
+    tiny_config, tiny_data, word, message
+):
+    config = tiny_config(word)  # as a record of before, or a model, may have it
+    with pytest.raises(ConfigError, match=message):
+        CLASSIFICATION.run(config, "tiny", data=tiny_data())
+
+
 def test_training_can_start_from_a_saved_model(tiny_model, tiny_config, tiny_data, tmp_path):
     model = tiny_model(seed=5)
     calibrate(model, [torch.randn(8, 3, 8, 8)])

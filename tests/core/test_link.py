@@ -106,6 +106,8 @@ def test_a_link_is_copied_in_the_midst_of_a_training():
     copied = copy.deepcopy(link)
     torch.testing.assert_close(copied(x), out)
     assert torch.optim.swa_utils.AveragedModel(link)(x).shape == out.shape
+    link.send_data(-coordinates(2, 8))
+    torch.testing.assert_close(copy.deepcopy(link).receive_data(x), link.receive_data(x))
 
 
 def test_data_that_do_not_fit_are_not_kept(tiny_model):

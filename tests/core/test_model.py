@@ -572,7 +572,10 @@ def test_no_file_is_written_that_could_not_be_read(tiny_model, tmp_path):
     path = tmp_path / "m.safetensors"
     exchanged = tiny_model()
     exchanged.classifier = torch.nn.Linear(exchanged.classifier.in_features, 7)
+    broken = tiny_model()
+    broken.classifier.bias.data[0] = float("nan")
     for model, words in (
+        (broken, "classifier.bias holds NaN"),
         (tiny_model().double(), "float64"),
         (exchanged, r"classifier.weight is .*\(7, "),
     ):

@@ -132,7 +132,6 @@ def test_calibrated_logits_survive_saving_exactly(tiny_model, tmp_path):
     assert torch.equal(loaded(x), model(x))
 
 
-@torch.no_grad()
 def test_a_state_dict_brings_calibration_and_takes_it_away(tiny_model):
     model, other, x = tiny_model(), tiny_model(seed=1), torch.randn(6, 3, 8, 8)
     plain = {name: value.clone() for name, value in other.state_dict().items()}
@@ -146,6 +145,7 @@ def test_a_state_dict_brings_calibration_and_takes_it_away(tiny_model):
         assert other(x).isfinite().all()  # with the statistics of its batch
 
 
+@torch.no_grad()
 def test_calibrated_at_another_size(tiny_model):
     model = tiny_model()
     calibrate(model, [images(8, 1)])

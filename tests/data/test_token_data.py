@@ -232,6 +232,9 @@ def test_a_folder_around_byte_files_may_be_called_as_a_class_is(tmp_path):
 
 
 def test_byte_files_that_cannot_be_used(tmp_path):
+    write_byte_files(tmp_path / "half" / "train")
+    with pytest.raises(DatasetNotFound, match="test/benign has no files"):
+        byte_files.load_byte_files(tmp_path / "half", 6)
     root = write_byte_files(tmp_path / "files")
     (root / "malware" / "1.bin").write_bytes(gzip.compress(bytes(1000))[:-12])
     with pytest.raises(DatasetCorrupt, match="1.bin cannot be read"):

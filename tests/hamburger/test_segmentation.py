@@ -498,10 +498,6 @@ def test_the_defaults_are_the_releases():
         (["train.batch_size=1"], "train.batch_size"),
         (["train.accumulate=3"], "train.accumulate"),
         (["train.loss_mean=none"], "train.loss_mean is 'none'; allowed: all, labelled"),
-        (
-            ["train.loss_mean=labelled", "train.accumulate=2"],
-            "loss_mean is 'labelled'; allowed: all,",
-        ),
         (["train.precision=half"], "train.precision"),
         (["test.scales=[]"], "test.scales"),
         (["ham.dimensions=1"], "ham.d"),

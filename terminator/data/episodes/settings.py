@@ -6,7 +6,6 @@ Source: the reference implementation of arXiv 2201.04182.
 
 from dataclasses import dataclass, fields, replace
 
-from terminator.data.places import is_path
 from terminator.runtime.settings import ConfigError, at_least, one_of, require
 
 SPLITS = {  # classes of every split, after the label shuffle
@@ -27,15 +26,9 @@ def parse_specification(text: str) -> tuple[str, tuple[int, ...] | None]:
     nothing.
 
     Raises:
-        ValueError: for a path, more than one colon, more than two parts in a range, or what is no
-            number.
+        ValueError: for more than one colon, more than two parts in a range, or what is no number.
     """
     name, *rest = text.split(":")
-    if name and is_path(name):  # two ways to one set would let splits share its classes
-        raise ValueError(
-            f"data set specification {text!r} names a path; allowed: what a data folder holds "
-            "(--data-dir), by its name"
-        )
     if not name or len(rest) > 1:
         raise ValueError(
             f"data set specification {text!r}; allowed: name, or name:classes with one colon"

@@ -46,7 +46,11 @@ def read_camvid(name: str, places: list[Path], train: str, size: Sequence[int] |
     source = _find_camvid(name, places)
     names = files.list_files(source)
     pairs = _camvid_pairs(names, source)
-    classes, void = _classes(names, source)
+    first = PurePosixPath(next(iter(pairs["train"])))
+    beside = str(first.parent.parent / CLASSES)
+    classes, void = CAMVID, CAMVID_VOID
+    if is_path(name) and beside in names:
+        classes, void = _classes(beside, source), IGNORE
     decoded, digests = _decode_camvid(source, pairs, size, len(classes), void)
     chosen = {split: list(pairs[split]) for split in SPLITS}
     notes = _part_camvid(chosen, digests, source)
@@ -58,8 +62,7 @@ def read_camvid(name: str, places: list[Path], train: str, size: Sequence[int] |
         for split, names in chosen.items()
         if names
     }
-    first = next(iter(splits.values()))
-    height, width = first.labels.shape[1:]
+    height, width = next(iter(splits.values())).labels.shape[1:]
     title = f"CamVid ({width}x{height})"
     if is_path(name):
         title = f"{files.base_name(source)} ({width}x{height})"
@@ -72,25 +75,21 @@ def read_camvid(name: str, places: list[Path], train: str, size: Sequence[int] |
     return dict(splits), title, classes, notes
 
 
-def _classes(names: list[str], source: Path) -> tuple[tuple[str, ...], int]:
-    """What the labels 0, 1, ... are called, and the label of pixels that do not count: CamVid's, or
-    those of a classes.txt and IGNORE.
+def _classes(name: str, source: Path) -> tuple[str, ...]:
+    """What a classes.txt calls the labels 0, 1, ...
 
     Raises:
-        ValueError: for a classes.txt that names no classes.
+        ValueError: for one that names no classes.
     """
-    there = [name for name in names if PurePosixPath(name).name == CLASSES]
-    if not there:
-        return CAMVID, CAMVID_VOID
-    contents = [content for _, content in files.read_files(source, set(there))]
-    lines = contents[0].decode("utf8", "replace").splitlines()
+    ((_, content),) = files.read_files(source, {name})
+    lines = content.decode("utf8", "replace").splitlines()
     found = tuple(line.strip() for line in lines if line.strip())
-    if len(there) > 1 or not 2 <= len(found) < IGNORE or len(set(found)) < len(found):
+    if not 2 <= len(found) < IGNORE or len(set(found)) < len(found):
         raise ValueError(
-            f"{there[0]} in {source} has {len(found)} names, {len(set(found))} different ones; "
-            f"allowed: one {CLASSES} with 2 to {IGNORE - 1} names, each in a line of its own"
+            f"{name} in {source} has {len(found)} names, {len(set(found))} different ones; "
+            f"allowed: 2 to {IGNORE - 1} different names, each in a line of its own"
         )
-    return found, IGNORE
+    return found
 
 
 def _find_camvid(name: str, places: list[Path]) -> Path:

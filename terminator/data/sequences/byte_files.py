@@ -71,6 +71,8 @@ def _whole(names: list[str]) -> str:
     """
     tops = {name.partition("/")[0] for name in names}
     whole = f"{tops.pop()}/" if len(tops) == 1 else ""
+    if whole[:-1].lower() in ROLES:  # a split, whose others are missing
+        return ""
     return whole if any(_kind(name.removeprefix(whole)) for name in names) else ""
 
 

@@ -73,14 +73,7 @@ def read_reviews(source: Path) -> dict[str, Split]:
     files.check_source(source)
     # an archive's date is enough
     names = files.list_files(source, wanted=is_review) if source.is_dir() else []
-    key = repr(
-        [
-            str(source.resolve()),
-            files.version(source.stat()),
-            [(name, files.version((source / name).stat())) for name in names],
-            2,
-        ]
-    )
+    key = repr([str(source.resolve()), files.version(source, names), 2])
     name, digest = shortened(files.base_name(source)), hashlib.sha256(key.encode()).hexdigest()[:16]
     cached = cache_dir() / "text" / f"{name}-{digest}.npz"
     if (arrays := read_part(cached)) is None:

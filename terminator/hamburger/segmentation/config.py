@@ -107,13 +107,6 @@ class SegmentationTrain(TrainingInSteps):
             "all, labelled",
         )
         require(
-            self.loss_mean == "all" or (self.accumulate == 1 and not self.distributed),
-            "train.loss_mean",
-            self.loss_mean,
-            "all, where a batch has parts (train.accumulate, train.distributed), each with pixels "
-            "of its own to count",
-        )
-        require(
             self.auxiliary_weight >= 0, "train.auxiliary_weight", self.auxiliary_weight, "0 or more"
         )
 

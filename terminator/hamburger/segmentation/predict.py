@@ -40,7 +40,8 @@ def class_names(config: SegmentationConfig, info: Mapping[str, Any]) -> tuple[st
             "file; allowed: a model of camvid or voc2012"
         )
     known = {"voc2012": voc.VOC, "shapes": shapes.CLASSES}.get(config.data.name, camvid.CAMVID)
-    return tuple(map(str, list(info.get("classes", known))))
+    found = info.get("classes", known)
+    return tuple(map(str, found if isinstance(found, list) else known))
 
 
 def load_segmenter(path: str | Path) -> tuple[nn.Module, SegmentationConfig, tuple[str, ...]]:
@@ -53,7 +54,7 @@ def load_segmenter(path: str | Path) -> tuple[nn.Module, SegmentationConfig, tup
     model, config = SEGMENTATION.load(Path(path))
     with weights.understood(path):
         info = weights.values(weights.read_metadata(path).get("info", "{}"), "info")
-        names = class_names(config, info)
+    names = class_names(config, info)
     if config.model.classes != len(names):
         raise ValueError(
             f"{path} does not hold a whole model: it has {config.model.classes} classes, and its "
@@ -129,7 +130,7 @@ def segmentations(
         )
     folders = {"--out": out, "--show": show}
     places = {key: Path(path) if path else None for key, path in folders.items()}
-    check_places([*images, model_path], folders=places)
+    check_places(images, folders=places)
     model, config, names = load_segmenter(model_path)
     for image, stem in zip(map(Path, images), stems, strict=True):
         try:

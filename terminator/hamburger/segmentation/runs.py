@@ -24,7 +24,7 @@ from terminator.runs import records
 from terminator.runs.finished import FinishedRun
 from terminator.runs.system import System
 from terminator.runtime import weights
-from terminator.runtime.settings import ConfigError, identity
+from terminator.runtime.settings import ConfigError, identity, require
 
 
 class SegmentationRun(FinishedRun):
@@ -71,6 +71,14 @@ class SegmentationSystem(System):
         )
 
     def resolve(self, config: SegmentationConfig, data: SegmentationData) -> SegmentationConfig:
+        train = config.train
+        require(
+            train.loss_mean == "all" or (train.accumulate == 1 and not train.distributed),
+            "train.loss_mean",
+            train.loss_mean,
+            "all, where a batch has parts (train.accumulate, train.distributed), each with pixels "
+            "of its own to count",
+        )
         return config.resolved(data.info.shape[0], len(data.info.classes))
 
     def resolve_like(

@@ -187,7 +187,7 @@ class FewShotTest:
             {
                 "num_task_evals": 2,
                 "num_eval_batches": 1,
-                "eval_batch_size": 2,
+                "eval_batch_size": 1,
                 "tasks_per_epoch": 2,
             },
         )

@@ -10,8 +10,9 @@ from terminator.data.episodes.classes import ClassImages
 from terminator.data.episodes.sampling import Episodes
 from terminator.data.episodes.settings import parse_specification
 from terminator.data.episodes.sources import load_classes
+from terminator.data.places import is_path
 from terminator.hypertransformer.fewshot.config import FewShotConfig, FewShotData
-from terminator.runtime.settings import ConfigError
+from terminator.runtime.settings import ConfigError, require
 
 TITLES = {
     "omniglot": "Omniglot",
@@ -90,7 +91,7 @@ def load_episode_data(use: FewShotData, data_dir: str | None = None) -> EpisodeD
     """The splits that the settings name; without a validation split there is none.
 
     Raises:
-        ConfigError: for classes that do not exist or that two splits share.
+        ConfigError: for a path, classes that do not exist, or that two splits share.
         DatasetNotFound: as its message says.
         DatasetCorrupt: as its message says.
     """
@@ -99,6 +100,12 @@ def load_episode_data(use: FewShotData, data_dir: str | None = None) -> EpisodeD
     for split, text in use.specifications().items():
         name, classes = parse_specification(text)
         assert classes is not None  # FewShotData takes no other
+        require(  # two ways to one set would let splits share its classes
+            not is_path(name),
+            f"data.{split}_dataset",
+            text,
+            "what a data folder holds (--data-dir), by its name",
+        )
         if name not in sources:
             sources[name] = load_classes(name, data_dir).shuffled(use.shuffle_labels_seed)
         known = len(sources[name].classes)

@@ -16,7 +16,7 @@ from terminator.hypertransformer.fewshot.trainer import EpisodeTrainer
 from terminator.runs import records
 from terminator.runs.system import System
 from terminator.runtime import weights
-from terminator.runtime.settings import ConfigError
+from terminator.runtime.settings import ConfigError, require
 
 MEASURES = {
     "test": "test (%)",
@@ -40,6 +40,9 @@ class FewShot(System):
         return load_episode_data(config.data, data_dir)
 
     def resolve(self, config: FewShotConfig, data: EpisodeData) -> FewShotConfig:
+        count = config.test.eval_batch_size
+        allowed = "an integer of at least 2: one query has no batch statistics"
+        require(count >= 2, "test.eval_batch_size", count, allowed)
         return config.resolved(data.info.shape[0], data.real_classes)
 
     def resolve_like(self, config: FewShotConfig, record: dict[str, Any]) -> FewShotConfig:
