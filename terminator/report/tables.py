@@ -255,7 +255,7 @@ def system_table(system: System, found: Sequence[dict[str, Any]]) -> pd.DataFram
     deviation over seeds.
     """
     rows, groups = [], _by_setting(system, found)
-    told: dict[str, None] = {}  # names of columns, in order
+    told: dict[str, int] = {}  # names of columns, in order: how many rows have them
     for group in groups:
         cells, measured = {}, {}
         each = pd.DataFrame([system.row(record) for record in group])
@@ -268,7 +268,7 @@ def system_table(system: System, found: Sequence[dict[str, Any]]) -> pd.DataFram
                 cells[name] = each[name].iloc[0]
         # in the system's order
         measured = {name: measured[name] for name in averaged.values() if name in measured}
-        told |= dict.fromkeys(cells)
+        told |= {name: told.get(name, 0) + 1 for name in cells}
         rows.append(
             {
                 "what": system.label(group[0]),
@@ -285,8 +285,10 @@ def system_table(system: System, found: Sequence[dict[str, Any]]) -> pd.DataFram
         return pd.DataFrame()
     tell_apart(system, rows, [g[0] for g in groups], ("what", "data", *sorted(told), "profile"))
     table = pd.DataFrame(rows).drop(columns="method", errors="ignore")
+    shared = [name for name, count in told.items() if count == len(rows)]
+    others = [name for name in told if name not in shared]
     return table.sort_values(
-        [name for name in ("profile", "data", *told, "what") if name in table],
+        [name for name in ("profile", "data", *shared, "what", *others) if name in table],
         ignore_index=True,
         key=lambda column: column if pd.api.types.is_numeric_dtype(column) else column.astype(str),
     )
