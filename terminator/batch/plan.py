@@ -132,33 +132,25 @@ def notebooks_of(
 
 
 @contextlib.contextmanager
-def _downloads(allowed: bool) -> Iterator[None]:
-    before = os.environ.get(OFFLINE_VARIABLE)
-    if not allowed:
-        os.environ[OFFLINE_VARIABLE] = "1"
+def _variable(name: str, value: str | None) -> Iterator[None]:
+    """Set a variable of this process's environment for a while; None leaves it as it is."""
+    before = os.environ.get(name)
+    if value is not None:
+        os.environ[name] = value
     try:
         yield
     finally:
-        if not allowed:
-            if before is None:
-                del os.environ[OFFLINE_VARIABLE]
-            else:
-                os.environ[OFFLINE_VARIABLE] = before
+        if value is not None and before is None:
+            del os.environ[name]
+        elif value is not None:
+            os.environ[name] = str(before)
 
 
-@contextlib.contextmanager
-def _looked_for_in(data_dir: str | None) -> Iterator[None]:
+def _looked_for_in(data_dir: str | None) -> contextlib.AbstractContextManager[None]:
     """Let data be looked for in a folder as well: which ones are here decides on substitutes."""
-    before = os.environ.get(DATA_VARIABLE)
-    if data_dir:
-        os.environ[DATA_VARIABLE] = os.pathsep.join(filter(None, (data_dir, before)))
-    try:
-        yield
-    finally:
-        if data_dir and before is None:
-            del os.environ[DATA_VARIABLE]
-        elif data_dir:
-            os.environ[DATA_VARIABLE] = str(before)
+    known = os.environ.get(DATA_VARIABLE)
+    places = os.pathsep.join(filter(None, (data_dir, known)))
+    return _variable(DATA_VARIABLE, places if data_dir else None)
 
 
 class Planner:
@@ -310,7 +302,7 @@ class Planner:
 
     def _by_data(self, group: Sequence[Wanted]) -> dict[str, tuple[str, int | None]]:
         """Run ids and training examples of runs with the same data; nothing without the data."""
-        with _downloads(self.download):
+        with _variable(OFFLINE_VARIABLE, None if self.download else "1"):
             try:
                 data = group[0].system.load_data(group[0].config, self.data_dir)
             except DatasetNotFound:

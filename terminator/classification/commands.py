@@ -182,7 +182,7 @@ def datasets(args: argparse.Namespace) -> None:
         shape = "x".join(map(str, row.shape)) if row.shape else "?"
         classes = row.classes or "?"
         print(f"{row.name:14} {row.title:18} {shape:10} {classes:>4} classes   {row.status}")
-        if not row.status.startswith("ready"):
+        if not row.is_ready:
             print(f"{'':14} {row.how}")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from terminator.classification.networks import load_named
+from terminator.classification.presets import PHOTOGRAPHS
 from terminator.classification.runs import ClassificationRun, own_images
 from terminator.config import SHAPE
 from terminator.data import catalogue
@@ -17,7 +18,6 @@ from terminator.runtime import shipped
 
 SCRATCH = "from scratch"
 FEW = {"smoke": (3, 12, 10), "laptop": (3, 60, 100), "paper": (3, 60, 100)}  # see few_pictures
-PHOTOGRAPHS = ("CIFAR10", "cifar10-jpeg")  # the first that is on this machine
 
 
 def few_pictures(profile: str, folder: Path, data_dir: str | None = None) -> str:

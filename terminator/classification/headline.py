@@ -9,6 +9,7 @@ import pandas as pd
 
 from terminator.classification import studies
 from terminator.classification.config import Config
+from terminator.classification.presets import PHOTOGRAPHS
 from terminator.classification.runs import CLASSIFICATION
 from terminator.classification.verdicts import by_setting, published_number, reduced
 from terminator.runs import comparison, literature, records
@@ -74,7 +75,7 @@ def _fits(record: Mapping[str, Any]) -> bool:
     exact = {**record, "data": {**data, "notes": [n for n in data["notes"] if not _is_of_copy(n)]}}
     return (
         record["model"] == "Terminator"
-        and data["name"] in ("CIFAR10", "cifar10-jpeg")
+        and data["name"] in PHOTOGRAPHS
         and record["config"]["train"]["epochs"] == EPOCHS
         and bool(record.get("epochs"))
         and not reduced(exact)

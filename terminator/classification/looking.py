@@ -13,6 +13,7 @@ from torch import Tensor
 
 from terminator import hyperzzw
 from terminator.classification import controls
+from terminator.classification.presets import PHOTOGRAPHS
 from terminator.data import catalogue
 from terminator.data.augment import normalize
 from terminator.data.images import load
@@ -69,7 +70,7 @@ def photographs(profile: str, size: int, data_dir: str | None = None) -> Photogr
     """
     samples = sample_photographs(size)
     there = catalogue.ready(data_dir)
-    name = next((name for name in ("CIFAR10", "cifar10-jpeg") if name in there), None)
+    name = next((name for name in PHOTOGRAPHS if name in there), None)
     if profile == "smoke" or name is None:
         return samples
     data = load(name, data_dir=data_dir, image_size=size)

@@ -128,6 +128,7 @@ def preset(name: str, **changes: Any) -> Config:
 
 # the same images in another form, where the original is not on this machine
 SUBSTITUTES = {"CIFAR10": "cifar10-jpeg"}
+PHOTOGRAPHS = ("CIFAR10", SUBSTITUTES["CIFAR10"])  # CIFAR-10, as it may be here
 # the model that the first notebooks look at, per profile
 TOUR = {"smoke": "tour", "laptop": "cifar10-laptop", "paper": "cifar10"}
 # the presets of the 2-D table, per profile

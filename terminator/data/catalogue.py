@@ -27,6 +27,11 @@ class DatasetRow(NamedTuple):
     status: str  # "ready: where (kind of source)", "incomplete: where" or "not found"
     how: str
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is on this machine, whole."""
+        return self.status.startswith("ready")
+
 
 def copy_of(name: str) -> tuple[str, str | None]:
     """Return the title of a class folder, and a note if it is named as the JPEG copy of a standard
@@ -165,7 +170,7 @@ def available(data_dir: str | os.PathLike | None = None) -> list[DatasetRow]:
 
 def ready(data_dir: str | os.PathLike | None = None) -> set[str]:
     """Names of the data sets that are on this machine."""
-    return {row.name for row in available(data_dir) if row.status.startswith("ready")}
+    return {row.name for row in available(data_dir) if row.is_ready}
 
 
 def _class_folder_rows(places: list[Path]) -> list[DatasetRow]:

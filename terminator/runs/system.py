@@ -127,8 +127,12 @@ class System(Matched):
             def train() -> dict[str, Any]:
                 began = {"provenance": provenance.provenance(), "started": provenance.now()}
                 began |= {"starts": starting} if starting else {}
-                head = {"run_id": name, "experiment": experiment, "task": self.task}
-                head |= {"profile": profile}
+                head = {
+                    "run_id": name,
+                    "experiment": experiment,
+                    "task": self.task,
+                    "profile": profile,
+                }
                 about = {
                     **head,
                     "config": to_dict(without_places(config)),

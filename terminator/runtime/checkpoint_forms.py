@@ -7,6 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from terminator.runtime.weights import is_finite
+
+NOT_FINITE = "holds NaN or infinite numbers"
+
 
 def of_head(saved: Mapping[str, Any]) -> str:
     """Of what every checkpoint holds: its identity and the random states of its processes."""
@@ -50,12 +54,12 @@ def _is_number(value: Any) -> bool:
 def of_numbers(model: nn.Module, optimizer: torch.optim.Optimizer) -> str:
     """Of a training under way: weights, and what the optimiser keeps of them, are finite."""
     for name, value in model.state_dict().items():
-        if value.is_floating_point() and not bool(value.isfinite().all()):
-            return f"the weight {name} holds NaN or infinite numbers"
+        if not is_finite(value):
+            return f"the weight {name} {NOT_FINITE}"
     for kept in optimizer.state.values():
         for name, value in kept.items():
-            if isinstance(value, Tensor) and not bool(value.isfinite().all()):
-                return f"the optimiser's {name} holds NaN or infinite numbers"
+            if isinstance(value, Tensor) and not is_finite(value):
+                return f"the optimiser's {name} {NOT_FINITE}"
     return ""
 
 
@@ -73,9 +77,7 @@ def _of_tensor(found: Any, own: Tensor) -> str:
     if not isinstance(found, Tensor) or found.shape != own.shape or found.dtype != own.dtype:
         said = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, Tensor) else "no tensor"
         return f"is {said}, expected {own.dtype} {tuple(own.shape)}"
-    if found.is_floating_point() and not bool(found.isfinite().all()):
-        return "holds NaN or infinite numbers"
-    return ""
+    return "" if is_finite(found) else NOT_FINITE
 
 
 def of_optimizer(found: Any, own: torch.optim.Optimizer, steps: int) -> str:
@@ -160,7 +162,7 @@ def _of_kept(name: Any, value: Any, parameter: Tensor, steps: int) -> str:
         return "is no tensor"
     if value.shape not in (parameter.shape, torch.Size([])):
         return f"is {tuple(value.shape)}, expected {tuple(parameter.shape)}"
-    return "" if bool(value.isfinite().all()) else "holds NaN or infinite numbers"
+    return "" if is_finite(value) else NOT_FINITE
 
 
 def of_moment(within: Any, steps: int) -> str:

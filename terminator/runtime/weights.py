@@ -225,6 +225,16 @@ def fitted(path: str | Path, build: Callable[[], M], tensors: Mapping[str, Tenso
     return model
 
 
+def info_of(path: str | Path) -> dict[str, Any]:
+    """What a model file says beside its settings.
+
+    Raises:
+        ValueError: naming the file, if it is damaged.
+    """
+    with understood(path):
+        return values(read_metadata(path).get("info", "{}"), "info")
+
+
 def check_fit(
     path: str | Path, build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]
 ) -> None:

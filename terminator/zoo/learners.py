@@ -12,8 +12,8 @@ from terminator.hypertransformer.fewshot.data import EpisodeData
 from terminator.hypertransformer.fewshot.learner import Learner, alone
 from terminator.hypertransformer.fewshot.runs import FEW_SHOT
 from terminator.hypertransformer.fewshot.tasks import FewShot
+from terminator.runtime import weights
 from terminator.zoo.kinds import Facts, Kind
-from terminator.zoo.models import info_of
 
 PROTOCOLS = {
     "alone": "every picture alone, beside those that were shown, as `fewshot-predict` answers",
@@ -52,7 +52,7 @@ class Learners(Kind):
 
     def load(self, path: Path) -> Facts:
         learner = Learner(path)
-        return Facts(path, learner.model, learner.config, info_of(path))
+        return Facts(path, learner.model, learner.config, weights.info_of(path))
 
     def batch(self, config: FewShotConfig) -> int:
         return config.test.eval_batch_size

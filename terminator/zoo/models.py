@@ -29,15 +29,5 @@ def pretrained(name_or_file: str | Path) -> nn.Module:
 
         return networks.load(path)
     model: Any = kind_of(task).system.load(path)[0]
-    model.info = info_of(path)
+    model.info = weights.info_of(path)
     return model
-
-
-def info_of(path: Path) -> dict[str, Any]:
-    """What a model file says beside its settings.
-
-    Raises:
-        ValueError: naming the file, if it is damaged.
-    """
-    with weights.understood(path):
-        return weights.values(weights.read_metadata(path).get("info", "{}"), "info")

@@ -9,9 +9,8 @@ from terminator.data.pictures.segmentation import SegmentationData
 from terminator.hamburger.segmentation.config import SegmentationConfig
 from terminator.hamburger.segmentation.predict import class_names, load_segmenter
 from terminator.hamburger.segmentation.runs import SEGMENTATION
-from terminator.runtime import text
+from terminator.runtime import text, weights
 from terminator.zoo.kinds import Facts, Kind
-from terminator.zoo.models import info_of
 
 
 class Segmenters(Kind):
@@ -24,7 +23,7 @@ class Segmenters(Kind):
 
     def load(self, path: Path) -> Facts:
         model, config, _ = load_segmenter(path)
-        return Facts(path, model, config, info_of(path))
+        return Facts(path, model, config, weights.info_of(path))
 
     def measure(
         self, model: nn.Module, config: SegmentationConfig, data: SegmentationData

@@ -1,13 +1,16 @@
 """The network without each of its parts, or with another in its place: ablations."""
 
+from collections.abc import Collection
 from typing import Any
 
+from terminator.classification.config import Config
 from terminator.classification.presets import preset
 from terminator.classification.studies.bases import BENCH, baseline
 from terminator.runs.study import Study, of_profile
 
 FULL = "full network"
-ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {  # kind: {variant: what it changes}
+Changes = dict[str, dict[str, dict[str, Any]]]
+ABLATIONS: Changes = {  # kind: {variant: what it changes}
     "loss": {
         "without slow neural loss": {"train": {"slow_neural_loss": 0.0}},
         "slow neural loss of channel sums": {"train": {"slow_neural_loss_form": "channel_sum"}},
@@ -63,25 +66,35 @@ _ABLATION_BASES = {
 _ABLATION_SEEDS = {"smoke": (0, 1), "laptop": (0, 1), "paper": (0, 1, 2)}
 
 
+def _kinds(changes: Changes) -> dict[str, str]:
+    return {name: kind for kind, variants in changes.items() for name in variants}
+
+
+def _without(
+    base: Config, changes: Changes, in_smoke: Collection[str], profile: str
+) -> dict[str, Config]:
+    """The base with each of the changes; in smoke with a few of them."""
+    return {
+        name: base.updated(**change)
+        for variants in changes.values()
+        for name, change in variants.items()
+        if profile != "smoke" or name in in_smoke
+    }
+
+
 def ablation_kinds() -> dict[str, str]:
     """{variant: kind} of all ablations."""
-    return {name: kind for kind, variants in ABLATIONS.items() for name in variants}
+    return _kinds(ABLATIONS)
 
 
 def ablations(profile: str) -> Study:
     """The full network and what it is without each of its parts; a few of them in smoke."""
     base = of_profile(_ABLATION_BASES, profile)
-    changes = {
-        name: change
-        for variants in ABLATIONS.values()
-        for name, change in variants.items()
-        if profile != "smoke" or name in _SMOKE_ABLATIONS
-    }
-    variants = {FULL: base} | {name: base.updated(**change) for name, change in changes.items()}
+    variants = {FULL: base} | _without(base, ABLATIONS, _SMOKE_ABLATIONS, profile)
     return Study("ablations", variants, _ABLATION_SEEDS[profile])
 
 
-PARTS: dict[str, dict[str, dict[str, Any]]] = {  # kind: {variant: what it changes}
+PARTS: Changes = {  # kind: {variant: what it changes}
     "loss": {"without slow neural loss": {"train": {"slow_neural_loss": 0.0}}},
     "branches": {
         "without global operator": {"model": {"global_mixer": "none"}},  # a linear map in its place
@@ -114,7 +127,7 @@ _INSIDE_SEEDS = {**_PARTS_SEEDS, "laptop": tuple(range(48))}
 
 def part_kinds() -> dict[str, str]:
     """{variant: kind} of the parts."""
-    return {name: kind for kind, variants in PARTS.items() for name in variants}
+    return _kinds(PARTS)
 
 
 def parts(profile: str) -> Study:
@@ -122,14 +135,8 @@ def parts(profile: str) -> Study:
     verdict; the full one is watched from inside, which changes no number of its training.
     """
     base = of_profile(_PARTS_BASES, profile)
-    changes = {
-        name: change
-        for variants in PARTS.values()
-        for name, change in variants.items()
-        if profile != "smoke" or name in _SMOKE_PARTS
-    }
     full = base.updated(train={"observe": True}) if profile == "laptop" else base
-    variants = {FULL: full} | {name: base.updated(**change) for name, change in changes.items()}
+    variants = {FULL: full} | _without(base, PARTS, _SMOKE_PARTS, profile)
     return Study("ablations", variants, _PARTS_SEEDS[profile])
 
 

@@ -52,9 +52,7 @@ def load_segmenter(path: str | Path) -> tuple[nn.Module, SegmentationConfig, tup
         ValueError: if the file is damaged or no such model.
     """
     model, config = SEGMENTATION.load(Path(path))
-    with weights.understood(path):
-        info = weights.values(weights.read_metadata(path).get("info", "{}"), "info")
-    names = class_names(config, info)
+    names = class_names(config, weights.info_of(path))
     if config.model.classes != len(names):
         raise ValueError(
             f"{path} does not hold a whole model: it has {config.model.classes} classes, and its "
