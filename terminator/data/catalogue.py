@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from terminator.data import files, folders, pathfinder, sources
+from terminator.data import cifar_binary, files, folders, pathfinder, sources
 from terminator.data.places import is_path, kind_of, tried
 from terminator.data.sources import STANDARD, DatasetNotFound
 from terminator.runtime.paths import DATA_VARIABLE, data_dirs, is_offline
@@ -44,9 +44,7 @@ def copy_of(name: str) -> tuple[str, str | None]:
 
 
 def standard_root(name: str, data_dir: str | os.PathLike | None, download: bool) -> Path:
-    """Return the folder from which torchvision can read `name`, downloading it if allowed and
-    needed.
-    """
+    """Return the folder from which `name` can be read, downloading it if allowed and needed."""
     looked_in = []
     for folder in (*data_dirs(data_dir), sources.download_root(name)):
         if sources.is_present(name, folder):
@@ -67,19 +65,21 @@ def standard_root(name: str, data_dir: str | os.PathLike | None, download: bool)
 def _why_not(name: str, folder: Path) -> str:
     if not os.path.isdir(folder):
         return f"is {kind}, no folder" if (kind := kind_of(folder)) else "no such folder"
-    inside = {path.parent for path in sources.standard_files(name, folder)}
+    read = (*sources.standard_files(name, folder), *cifar_binary.files(name, folder))
+    inside = {path.parent for path in read}
     for place in (folder, *sorted(inside)):
         if os.path.isdir(place) and not os.access(place, os.R_OK | os.X_OK):
             return f"no permission to read {place}: chmod u+rx"
     packed = getattr(sources.torchvision_class(name), "filename", None)
-    if packed and os.path.isfile(folder / packed):
-        return f"{packed} is there but not unpacked: unpack it in that folder"
+    for archive in (packed, packed and packed.replace("python", "binary")):
+        if archive and os.path.isfile(folder / archive):
+            return f"{archive} is there but not unpacked: unpack it in that folder"
     return f"no {STANDARD[name].layout}"
 
 
 def _how(name: str) -> str:
     return (
-        f"run once with a network, or put torchvision's files ({STANDARD[name].layout}) in a "
+        f"run once with a network, or put its files ({STANDARD[name].layout}) in a "
         f"folder and name that folder with --data-dir or {DATA_VARIABLE}"
     )
 
@@ -157,7 +157,8 @@ def available(data_dir: str | os.PathLike | None = None) -> list[DatasetRow]:
         status = "not found"
         if where is not None:
             missing = sources.missing_files(name, where)
-            kind = "torchvision layout" if where in places else "earlier download"
+            kind = "binary version" if sources.is_binary(name, where) else "torchvision layout"
+            kind = kind if where in places else "earlier download"
             status = (
                 f"incomplete: {where} lacks {', '.join(missing)}"
                 if missing

@@ -1,5 +1,5 @@
-"""Where the standard data sets come from: scikit-learn's embedded digits, and torchvision's
-classes.
+"""Where the standard data sets come from: scikit-learn's embedded digits, torchvision's classes,
+and the binary version of CIFAR.
 
 torchvision reads, checks and downloads its own layouts; this file adds what it leaves out:
 downloads that appear whole or not at all, a network that is given up quickly, and errors that name
@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from terminator.data import cifar_binary
 from terminator.data.places import kind_of
 from terminator.runtime.errors import OneLine
 from terminator.runtime.paths import cache_dir
@@ -80,14 +81,21 @@ class StandardSet:
     title: str
     shape: tuple[int, int, int]
     class_count: int
-    layout: str  # what torchvision expects inside the data folder
+    layout: str  # what is expected inside the data folder
 
 
 STANDARD = {
     "MNIST": StandardSet("MNIST", (1, 28, 28), 10, "MNIST/raw/*-ubyte"),
     "FashionMNIST": StandardSet("Fashion-MNIST", (1, 28, 28), 10, "FashionMNIST/raw/*-ubyte"),
-    "CIFAR10": StandardSet("CIFAR-10", (3, 32, 32), 10, "cifar-10-batches-py/*_batch*"),
-    "CIFAR100": StandardSet("CIFAR-100", (3, 32, 32), 100, "cifar-100-python/{train,test,meta}"),
+    "CIFAR10": StandardSet(
+        "CIFAR-10", (3, 32, 32), 10, "cifar-10-batches-py/*_batch* or cifar-10-batches-bin/*.bin"
+    ),
+    "CIFAR100": StandardSet(
+        "CIFAR-100",
+        (3, 32, 32),
+        100,
+        "cifar-100-python/{train,test,meta} or cifar-100-binary/*.bin",
+    ),
     "STL10": StandardSet("STL-10", (3, 96, 96), 10, "stl10_binary/{train,test}_{X,y}.bin"),
 }
 
@@ -199,9 +207,11 @@ def torchvision_class(name: str) -> type:
 
 
 def standard_files(name: str, root: Path) -> dict[Path, str | None]:
-    """Return the files that torchvision reads for `name` below `root`, with their MD5 where it is
-    known.
+    """Return the files that are read for `name` below `root`, with their MD5 where it is known:
+    torchvision's, or those of CIFAR's binary version where it alone is there.
     """
+    if is_binary(name, root):
+        return dict.fromkeys(cifar_binary.files(name, root))
     cls = torchvision_class(name)
     if name.endswith("MNIST"):  # the published sums are those of the .gz files
         return {root / name / "raw" / Path(packed).stem: None for packed, _ in cls.resources}
@@ -209,6 +219,12 @@ def standard_files(name: str, root: Path) -> dict[Path, str | None]:
     if hasattr(cls, "meta"):
         listed.append([cls.meta["filename"], cls.meta["md5"]])
     return {root / cls.base_folder / file: md5 for file, md5 in listed}
+
+
+def is_binary(name: str, root: Path) -> bool:
+    """Say whether CIFAR's binary version lies below `root`, and torchvision's layout does not."""
+    there = any(os.path.isfile(path) for path in cifar_binary.files(name, root))
+    return there and not os.path.isdir(root / torchvision_class(name).base_folder)
 
 
 def _stored(path: Path) -> Path:
@@ -251,6 +267,11 @@ def _idx_fault(path: Path) -> str | None:
     return None
 
 
+def _fault(name: str, path: Path) -> str | None:
+    """Return what is wrong with a file of which no check sum is known, or None."""
+    return _idx_fault(path) if name.endswith("MNIST") else cifar_binary.fault(name, path)
+
+
 def _faults(name: str, root: Path) -> list[str]:
     """Return one line per file that is missing, or whose content is not what it should be."""
     from torchvision.datasets.utils import check_integrity
@@ -264,7 +285,7 @@ def _faults(name: str, root: Path) -> list[str]:
             faults.append(f"{path} cannot be read (no permission: chmod u+r)")
         elif md5 is not None and not check_integrity(path, md5):
             faults.append(f"{path} does not have the published MD5 sum")
-        elif md5 is None and (fault := _idx_fault(path)):
+        elif md5 is None and (fault := _fault(name, path)):
             faults.append(f"{path} {fault}")
     return faults
 
@@ -287,6 +308,8 @@ def is_present(name: str, root: Path) -> bool:
 
 
 def _split(name: str, root: Path, train: bool) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    if is_binary(name, root):
+        return cifar_binary.read(name, root, train)
     cls = torchvision_class(name)
     if name == "STL10":
         part = cls(root, split="train" if train else "test", download=False)
@@ -316,14 +339,15 @@ def _label_faults(
 
 
 def read_standard(name: str, root: Path) -> RawSplits:
-    """Read a torchvision data set that lies below `root`.
+    """Read a standard data set that lies below `root`.
 
     Raises:
         DatasetCorrupt: naming every file that is missing, cut short or altered.
     """
     try:
-        # torchvision checks MD5 sums of the others, but takes MNIST's files as they are
-        faults = _faults(name, root) if name.endswith("MNIST") else []
+        # torchvision checks MD5 sums of its files, but takes MNIST's as they are
+        unchecked = name.endswith("MNIST") or is_binary(name, root)
+        faults = _faults(name, root) if unchecked else []
         if not faults:
             train_images, train_labels, classes = _split(name, root, train=True)
             test_images, test_labels, _ = _split(name, root, train=False)

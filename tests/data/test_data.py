@@ -19,6 +19,7 @@ import torch
 from data_files import (
     class_files,
     idx,
+    make_binary_cifar,
     make_cifar,
     make_mnist,
     make_stl10,
@@ -31,7 +32,7 @@ from PIL import Image
 from torchvision import datasets
 
 from terminator.classification.config import Config
-from terminator.data import DatasetCorrupt, DatasetNotFound, available, load, sources
+from terminator.data import DatasetCorrupt, DatasetNotFound, available, cifar_binary, load, sources
 from terminator.data.decoding import convert_channels, resize_stack
 from terminator.data.sources import download_root, stratified_choice
 from terminator.data.views import permutation, permute, to_image, to_sequence
@@ -242,6 +243,36 @@ def test_cifar_layout(tmp_path, monkeypatch, name):
     assert np.array_equal(data.test_images, test)
     assert len(data.info.classes) == (10 if name == "CIFAR10" else 100)
     assert data.train_labels[:3].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["CIFAR10", "CIFAR100"])
+def test_the_binary_version_of_cifar_is_the_same_data(tmp_path, monkeypatch, name):
+    make_cifar(tmp_path / "pickled", monkeypatch, name)
+    folder = make_binary_cifar(tmp_path / "binary", monkeypatch, name)
+    pickled, binary = (load(name, data_dir=tmp_path / kind) for kind in ("pickled", "binary"))
+    assert binary.info == pickled.info  # its fingerprint too
+    assert torch.equal(binary.train_images, pickled.train_images)
+    row = next(row for row in available(tmp_path / "binary") if row.name == name)
+    assert row.status == f"ready: {tmp_path / 'binary'} (binary version)"
+
+    test_file = next(folder.glob("test*.bin"))
+    test_file.write_bytes(test_file.read_bytes()[:-1])
+    length = 4 * (3072 + (1 if name == "CIFAR10" else 2))
+    with pytest.raises(
+        DatasetCorrupt, match=f"{test_file.name} has {length - 1:,} bytes instead of {length:,}"
+    ):
+        load(name, data_dir=tmp_path / "binary")
+    test_file.unlink()
+    row = next(row for row in available(tmp_path / "binary") if row.name == name)
+    assert row.status == f"incomplete: {tmp_path / 'binary'} lacks {test_file.name}"
+
+
+def test_sizes_of_the_binary_version_are_the_published_ones():
+    sizes = {
+        name: [*version.train.values(), *version.test.values()]
+        for name, version in cifar_binary.VERSIONS.items()
+    }
+    assert sizes == {"CIFAR10": [10_000] * 6, "CIFAR100": [50_000, 10_000]}
 
 
 def test_stl10_layout_without_the_unlabelled_images(tmp_path, monkeypatch):
