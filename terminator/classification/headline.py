@@ -1,5 +1,5 @@
 """The headline run: CIFAR-10 at full size with the released settings, epoch by epoch beside the
-released log, as far as it has come; on JPEG files, which are a lossy copy.
+released log, as far as it has come; on the published pixels, and on JPEG files, a lossy copy.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ import pandas as pd
 
 from terminator.classification import studies
 from terminator.classification.config import Config
-from terminator.classification.presets import PHOTOGRAPHS
+from terminator.classification.presets import PHOTOGRAPHS, SUBSTITUTES
 from terminator.classification.runs import CLASSIFICATION
 from terminator.classification.verdicts import by_setting, published_number, reduced
 from terminator.runs import comparison, literature, records
@@ -18,6 +18,8 @@ from terminator.runs.outcomes import NOT_RUN, SEEDS, count_of_seeds
 from terminator.runtime.settings import changed_settings
 
 EXPERIMENT, PROFILE, EPOCHS = "headline", "paper", 100
+ORIGINAL = "CIFAR10"
+COPY = SUBSTITUTES[ORIGINAL]
 NOT_KNOWN = (
     "What the same training reaches on the original images cannot be known from these runs: the "
     "files are JPEG (quality 75), the log is of the originals, one run."
@@ -25,11 +27,11 @@ NOT_KNOWN = (
 
 
 class Headline(NamedTuple):
-    """Runs that repeat the released setting but for its files."""
+    """Runs that repeat the released setting, on its pixels or on their copy as JPEG."""
 
-    runs: Records  # of one setting, of any seed
-    # {what differs: runs} of settings that count as released, too: how a local context starts was
-    # read in two ways
+    runs: Records  # of one setting and one kind of files, of any seed
+    # {what differs: runs} of the other files, and of settings that count as released, too: how a
+    # local context starts was read in two ways
     others: Mapping[str, Records]
 
 
@@ -44,14 +46,22 @@ def gathered() -> Headline:
     )
 
 
-def chosen(found: Records) -> Headline:
-    """The headline's runs among some records: of the setting with most seeds, of such the one that
-    has come furthest.
-    """
-    fits = [r for r in found if records.task_of(r) == CLASSIFICATION.task and _fits(r)]
+def chosen(found: Records, files: Sequence[str] = PHOTOGRAPHS) -> Headline:
+    """The headline's runs among some records: on the published pixels before their copy, of the
+    setting with most seeds, of such the one that has come furthest.
 
-    def worth(group: Records) -> tuple[int, int]:
-        return len(by_seed(group)), max(len(run["epochs"]) for run in group)
+    Args:
+        files: names of the data sets that are looked at.
+    """
+    fits = [
+        r
+        for r in found
+        if records.task_of(r) == CLASSIFICATION.task and _fits(r) and r["data"]["name"] in files
+    ]
+
+    def worth(group: Records) -> tuple[bool, int, int]:
+        original = group[0]["data"]["name"] == ORIGINAL
+        return original, len(by_seed(group)), max(len(run["epochs"]) for run in group)
 
     first, *others = sorted(by_setting(fits).values(), key=worth, reverse=True) or [[]]
     return Headline(first, {_difference(first[0], group[0]): group for group in others})
@@ -141,14 +151,33 @@ def last_common_epoch(found: Sequence[Mapping[str, Any]]) -> int:
 
 
 def follows_the_log(found: Records) -> Verdict:
-    """Does the training follow the released log in its early epochs? Judged at the last epoch that
-    enough seeds have; the others are told.
+    """Does the training follow the released log in its early epochs, on the published pixels?
+    Judged at the last epoch that enough seeds have; the others are told.
     """
-    verdict = _follows(chosen(found))
-    cost = jpeg_cost([r for r in found if r["experiment"] == "jpeg"])
-    if verdict.word == NOT_RUN or not cost:
+    return _follows(chosen(found, (ORIGINAL,)))
+
+
+def follows_the_log_on_copies(found: Records) -> Verdict:
+    """The same on JPEG files, with what these cost."""
+    verdict = _follows(chosen(found, (COPY,)))
+    costs = (copies_cost(chosen(found)), jpeg_cost([r for r in found if r["experiment"] == "jpeg"]))
+    if verdict.word == NOT_RUN:
         return verdict
-    return verdict._replace(evidence=f"{verdict.evidence}; {cost}")
+    return verdict._replace(evidence="; ".join([verdict.evidence, *filter(None, costs)]))
+
+
+def copies_cost(found: Headline) -> str:
+    """What JPEG files cost the headline's own training, by epoch and with the same seeds, in
+    words; nothing where they were not trained on both.
+    """
+    copies = found.others.get(f"dataset.name={COPY}")
+    if not copies:
+        return ""
+    points = _by_epoch(copies, "seed {}") - _by_epoch(found.runs, "seed {}")
+    points = points.dropna(how="all").dropna(axis="columns", how="all")
+    if points.empty:
+        return ""
+    return f"JPEG files less the published pixels, {', '.join(points)}, by epoch: {_told(points)}"
 
 
 def _follows(found: Headline) -> Verdict:
@@ -172,12 +201,17 @@ def _up_to(epoch: int, run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _less_the_log(runs: Records) -> str:
-    points = beside_the_log(Headline(runs, {}))["ours - log"]
-    counts = _by_epoch(runs, "{}").notna().sum(axis=1)
+    points = _by_epoch(runs, "seed {}")
+    return _told(points.sub(log().reindex(points.index), axis="index"))
+
+
+def _told(points: pd.DataFrame) -> str:
+    """Means over seeds (columns) by epoch (rows), in words."""
+    counts = points.notna().sum(axis=1)
     unequal = counts.min() < counts.max()  # else the seeds are those that are named
     return ", ".join(
         f"{epoch} {value:+.2f}{f' ({count_of_seeds(counts[epoch])})' if unequal else ''}"
-        for epoch, value in points.items()
+        for epoch, value in points.mean(axis=1).items()
     )
 
 
@@ -189,20 +223,14 @@ def jpeg_cost(found: Records, profile: str = "laptop") -> str:
     """What JPEG costs a small network, in words; nothing without records of that profile."""
     runs = [r for r in found if r["profile"] == profile]
     groups = CLASSIFICATION.records_of(studies.jpeg(profile).variants, runs)
-    if not groups[studies.AS_THEY_ARE]:
+    if not all(groups.values()):
         return ""
-    first, said = groups[studies.AS_THEY_ARE][0], []
     table = comparison.difference_table(groups, studies.AS_THEY_ARE).set_index("variant")
-    for label, row in table[table["seeds"] > 0].drop(index=studies.AS_THEY_ARE).iterrows():
-        interval = (
-            "no interval" if pd.isna(row["low"]) else f"{row['low']:+.2f} to {row['high']:+.2f}"
-        )
-        said.append(f"{label} {row['difference']:+.2f} points ({interval})")
-    size = first["data"]["shape"][-1]
-    halved = ", where the files' own compression is averaged away in part"
+    first, row = groups[studies.AS_THEY_ARE][0], table.loc[studies.AS_JPEG]
+    interval = "no interval" if pd.isna(row["low"]) else f"{row['low']:+.2f} to {row['high']:+.2f}"
     return (
-        f"what JPEG costs a {first['model']} at {size} pixels"
-        f"{halved if profile == 'laptop' else ''}: {', '.join(said)}"
+        f"what JPEG costs a {first['model']} on {first['data']['title']} after "
+        f"{first['config']['train']['epochs']} epochs: {row['difference']:+.2f} points ({interval})"
     )
 
 
@@ -211,11 +239,12 @@ def sentence(found: Headline) -> str:
     if not found.runs:
         return (
             f"No record of the experiment {EXPERIMENT} ({PROFILE} profile) is in this results "
-            "folder: python -m terminator train preset=cifar10 dataset.name=cifar10-jpeg "
-            f"train.precision=bf16 --profile {PROFILE} --experiment {EXPERIMENT} makes one, from "
-            "its first epoch on."
+            f"folder: python -m terminator train preset=cifar10 train.precision=bf16 --profile "
+            f"{PROFILE} --experiment {EXPERIMENT} makes one, from its first epoch on."
         )
     verdict, gap = _follows(found), beside_the_log(found)["ours - log"].dropna()
+    on_copies = found.runs[0]["data"]["name"] == COPY
+    cost = NOT_KNOWN if on_copies else f"{copies_cost(found) or 'JPEG files: not trained on'}."
     others = (
         f"With {what} ({_how_far(runs)}), less the log, by epoch: {_less_the_log(runs)}. "
         for what, runs in found.others.items()
@@ -223,7 +252,7 @@ def sentence(found: Headline) -> str:
     return (
         f"{found.runs[0]['data']['title']}: {_how_far(found.runs)}. Less than the log by at most "
         f"{max(0.0, -gap.min()):.2f} points in an epoch, in the last one {gap.iloc[-1]:+.2f}. "
-        f"{''.join(others)}Verdict: {verdict.said or verdict.word}. {NOT_KNOWN}"
+        f"{''.join(others)}Verdict: {verdict.said or verdict.word}. {cost}"
     )
 
 

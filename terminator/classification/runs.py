@@ -115,11 +115,12 @@ class ClassificationSystem(System):
     def announce(self, data: ImageData) -> None:
         announce(data)
 
-    def ready(self, config: Config, profile: str) -> Config:
+    def ready(self, config: Config, profile: str, experiment: str | None = None) -> Config:
         """The configuration with a substitute of its data set, if only that one is on this machine.
 
         A substitute has a name and a title of its own, so no number can pass for the original's;
-        and the paper profile takes none.
+        and the paper profile takes none. Nor is one taken where a finished run of the original is
+        in the experiment: it can be read.
         """
         name = config.dataset.name
         substitute = SUBSTITUTES.get(name)
@@ -127,6 +128,9 @@ class ClassificationSystem(System):
             return config
         there = catalogue.ready()
         if name in there or substitute not in there:
+            return config
+        found = records.load_records(experiment, profile) if experiment else []
+        if any(r["data"]["name"] == name and self.is_of(r, config) for r in found):
             return config
         say_once(f"{name} is not on this machine; its substitute {substitute} is taken")
         return config.updated(dataset={"name": substitute})
@@ -171,7 +175,8 @@ class ClassificationSystem(System):
             for name in (*SHAPE, "factors", "trained_size")
             if name == "dimensions" or getattr(config.model, name) is None
         }
-        if theirs.dataset.name == SUBSTITUTES.get(config.dataset.name):
+        substitute = None if record["profile"] == "paper" else SUBSTITUTES.get(config.dataset.name)
+        if theirs.dataset.name == substitute:
             config = config.updated(dataset={"name": theirs.dataset.name})
         config = fit_warmup(config, record["data"]["train_size"])
         if config.pretrained.load:  # the rest is that of the model in the file

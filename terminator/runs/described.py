@@ -112,8 +112,12 @@ class Described(ABC):
         """What a run's folder is called by, for people to read: data and method."""
         return data.info.name, self.method(config)
 
-    def ready(self, config: Any, profile: str) -> Any:
-        """The configuration as a study runs it here: on data, say, that may stand for its own."""
+    def ready(self, config: Any, profile: str, experiment: str | None = None) -> Any:
+        """The configuration as a study runs it here: on data, say, that may stand for its own.
+
+        Args:
+            experiment: whose finished runs are read, where a record is enough.
+        """
         return config
 
     def judged_by(self, record: dict[str, Any]) -> str:

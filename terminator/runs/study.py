@@ -166,7 +166,10 @@ def study_runs(
     """The runs of a study as `run_study` takes them: all variants with the first seed come
     first.
     """
-    variants = {label: system.ready(config, profile) for label, config in study.variants.items()}
+    variants = {
+        label: system.ready(config, profile, study.experiment)
+        for label, config in study.variants.items()
+    }
     return [
         Wanted(
             system,

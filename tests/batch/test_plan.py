@@ -209,7 +209,7 @@ def test_finals_wait_for_their_sweep_and_take_its_best_rates(monkeypatch):
     plan = planner.plan()
     sweep = {key for key in plan.runs if "-rates/" in key}
     others = {key for key in plan.runs if key.startswith("jpeg/")}
-    assert len(others) == 3
+    assert len(others) == 2
     assert len(sweep) == 16
     assert plan.runs.keys() == sweep | others
     assert {one.experiment for one in plan.undecided} == {"networks", "optimizers"}

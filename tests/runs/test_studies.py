@@ -3,6 +3,7 @@ verdicts.
 """
 
 import math
+from dataclasses import replace
 from statistics import mean
 
 import numpy as np
@@ -18,7 +19,7 @@ from terminator.classification.runs import CLASSIFICATION
 from terminator.classification.studies import FULL
 from terminator.data import DatasetNotFound
 from terminator.runs import comparison, literature, records
-from terminator.runs.study import Contest, Study, run_study, study_records, with_further
+from terminator.runs.study import Contest, Study, run_study, study_records, study_runs, with_further
 from terminator.runtime.settings import changed_settings, to_dict
 
 PROFILES = ("smoke", "laptop", "paper")
@@ -217,6 +218,26 @@ def test_records_of_a_substitute_count(tiny_config, stripes):
     assert (
         len(study_records(CLASSIFICATION, Study("study", {"a": asked}, (0,)), "laptop")["a"]) == 1
     )
+
+
+def test_a_recorded_original_is_read_where_only_its_substitute_is(
+    tiny_config, tiny_data, monkeypatch
+):
+    def named(name, **_):
+        data = tiny_data()
+        return replace(data, info=replace(data.info, name=name))
+
+    def asked():
+        return [run.config.dataset.name for run in study_runs(CLASSIFICATION, study, "laptop")]
+
+    monkeypatch.setattr(runs, "load", named)
+    monkeypatch.setattr(runs.catalogue, "ready", lambda: {"cifar10-jpeg"})
+    config = tiny_config(dataset={"name": "CIFAR10"}, train={"epochs": 1})
+    study = Study("study", {"a": config}, (0,))
+    CLASSIFICATION.run(config.updated(dataset={"name": "cifar10-jpeg"}), "study", "laptop")
+    assert asked() == ["cifar10-jpeg"]
+    CLASSIFICATION.run(config, "study", "laptop")
+    assert asked() == ["CIFAR10"]
 
 
 def test_a_variant_that_diverges_is_said_and_left_out(tiny_config, stripes, capsys):

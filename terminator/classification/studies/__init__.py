@@ -6,7 +6,7 @@ profile.
 
 from terminator.classification.studies.choices import mixers, precision, sequences
 from terminator.classification.studies.contests import networks, optimizers
-from terminator.classification.studies.given import AS_THEY_ARE, headline, jpeg, shipped
+from terminator.classification.studies.given import AS_JPEG, AS_THEY_ARE, headline, jpeg, shipped
 from terminator.classification.studies.names import named
 from terminator.classification.studies.observed import (
     WITH,
@@ -27,6 +27,7 @@ from terminator.classification.studies.parts import (
 )
 
 __all__ = [
+    "AS_JPEG",
     "AS_THEY_ARE",
     "ATTENTION",
     "FULL",
