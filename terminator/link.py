@@ -146,9 +146,7 @@ class Link(nn.Module):
         The hyper-kernels are those of the last `send_data`; for a second backward pass send the
         data again, as `link(x)` does.
         """
-        if not self.hyper_kernels:
-            if self._data is None:
-                self.input_shape = tuple(fast_network_data.shape[1:])
+        if self._starts_for(fast_network_data) or not self.hyper_kernels:
             self.send_data(self._data)
         hooks = [
             self.fast_network.get_submodule(name).register_forward_hook(self._replace(kernel))
@@ -162,12 +160,18 @@ class Link(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         """send_data with what it was given last (at first the grid), then receive_data(x)."""
-        shape = tuple(x.shape[1:])
-        if self._data is None and self._started_for != shape:
-            self.input_shape = shape
-            self.start()
+        self._starts_for(x)
         self.send_data(self._data)
         return self.receive_data(x)
+
+    def _starts_for(self, x: Tensor) -> bool:
+        """Start anew where the slow networks get the grid, and x has another size than it."""
+        shape = tuple(x.shape[1:])
+        if self._data is not None or self._started_for == shape:
+            return False
+        self.input_shape = shape
+        self.start()
+        return True
 
     def __getstate__(self) -> dict[str, Any]:
         """Of a copy: hyper-kernels are of a step of this one, and made again when needed."""

@@ -269,6 +269,7 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
     Raises:
         ValueError: if there are no batches, or one gives statistics that are no numbers.
     """
+    training = model.training
     model.eval()
     sources = [statistic.source for statistic in _statistics(model)]
     for statistic in _statistics(model):
@@ -287,6 +288,7 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
         for statistic, source in zip(_statistics(model), sources, strict=True):
             statistic.forget()
             statistic.source = source
+        model.train(training)
         raise
     for statistic in _statistics(model):
         statistic.finish()

@@ -6,11 +6,13 @@ have the digests that it names, weights the one that the archive's list names. N
 the record, never of the archive; links and paths that lead outside are refused.
 """
 
+import contextlib
 import hashlib
 import io
 import json
 import stat
 import tarfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
@@ -52,12 +54,39 @@ class Arrived:
 # -- where they come from --------------------------------------------------------------------------
 
 
-class FolderSource:
+class Source(ABC):
+    """Runs by the paths of their folders, and files by name; open it in a `with`."""
+
+    listed: Mapping[str, str]  # {path: SHA-256}
+
+    @abstractmethod
+    def runs(self) -> Iterator[str]:
+        """Folders with a record, by their paths below the source."""
+
+    @abstractmethod
+    def size(self, name: str) -> int | None:
+        """Bytes of a file, None where there is none."""
+
+    @abstractmethod
+    def open(self, name: str) -> Any:
+        """The file, for reading bytes."""
+
+    def read(self, name: str) -> bytes:
+        """All of a file."""
+        with self.open(name) as file:
+            return file.read()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of what it holds open."""
+
+
+class FolderSource(Source):
     """A results folder, its runs/, an experiment's or a run's folder."""
 
     def __init__(self, path: Path):
         self.path = path
-        self.listed: dict[str, str] = {}
+        self.listed = {}
         if (path / LIST).is_file() and not (path / LIST).is_symlink():
             self.listed = _listed((path / LIST).read_bytes())
 
@@ -87,13 +116,11 @@ class FolderSource:
         """The file, for reading bytes."""
         return open(self.path / name, "rb")
 
-    def read(self, name: str) -> bytes:
-        """All of a file."""
-        with self.open(name) as file:
-            return file.read()
+    def close(self) -> None:
+        """Nothing is held open."""
 
 
-class ArchiveSource:
+class ArchiveSource(Source):
     """A tar archive, compressed or not, as export_runs writes it."""
 
     def __init__(self, path: Path):
@@ -128,10 +155,8 @@ class ArchiveSource:
         """The file, for reading bytes."""
         return self._tar.extractfile(self._members[name])
 
-    def read(self, name: str) -> bytes:
-        """All of a file."""
-        with self.open(name) as file:
-            return file.read()
+    def close(self) -> None:
+        self._tar.close()
 
 
 def _plain(name: str) -> str:
@@ -175,6 +200,11 @@ def import_runs(source: Path, with_weights: bool = True) -> list[Arrived]:
     if not source.exists():
         raise FileNotFoundError(f"no folder or archive at {source}")
     box = FolderSource(source.absolute()) if source.is_dir() else ArchiveSource(source)
+    with contextlib.closing(box):
+        return _taken(box, with_weights)
+
+
+def _taken(box: Source, with_weights: bool) -> list[Arrived]:
     found, systems = [], set()
     for folder in list(box.runs()):  # a link refuses the whole, before anything is taken
         try:
@@ -191,7 +221,7 @@ def import_runs(source: Path, with_weights: bool = True) -> list[Arrived]:
     return found
 
 
-def _record(box: Any, folder: str) -> dict[str, Any]:
+def _record(box: Source, folder: str) -> dict[str, Any]:
     """A record that is what it says."""
     name = _inside(folder, RECORD)
     if (box.size(name) or 0) > MAX_RECORD:
@@ -221,7 +251,7 @@ def _record(box: Any, folder: str) -> dict[str, Any]:
     return record
 
 
-def _take(box: Any, folder: str, record: dict[str, Any], with_weights: bool) -> Arrived:
+def _take(box: Source, folder: str, record: dict[str, Any], with_weights: bool) -> Arrived:
     """Put one run where it belongs, if it is not there."""
     run = f"{record['experiment']}/{record['run_id']}"
     files = {name: _beside(box, folder, name, d) for name, d in record.get("files", {}).items()}
@@ -280,7 +310,7 @@ def _other_data(record: dict[str, Any]) -> str:
     return ""
 
 
-def _beside(box: Any, folder: str, name: str, digest: Any) -> bytes:
+def _beside(box: Source, folder: str, name: str, digest: Any) -> bytes:
     """A file beside a record, which must be what the record says."""
     if PurePosixPath(name).name != name or name.startswith(".") or "\\" in name:
         raise Refused(f"its files are said to lie at {name!r}; allowed: names")
@@ -296,7 +326,7 @@ def _inside(folder: str, name: str) -> str:
     return name if folder in ("", ".") else f"{folder}/{name}"
 
 
-def _weights(box: Any, folder: str, place: Path) -> bool:
+def _weights(box: Source, folder: str, place: Path) -> bool:
     """Take a model file that is listed with its digest; whether there was one."""
     name = _inside(folder, MODEL)
     size = box.size(name)

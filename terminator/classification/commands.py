@@ -114,6 +114,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from terminator.classification.runs import CLASSIFICATION
     from terminator.config import KNOWN_DATA
     from terminator.data.sources import DatasetNotFound
+    from terminator.runtime.distributed import processes, rank
 
     file = model_file(args.model, "classification")
     config = CLASSIFICATION.load(file)[1]
@@ -126,7 +127,10 @@ def evaluate(args: argparse.Namespace) -> None:
             config = config.updated(dataset={"train_size": None, "test_size": None, "held_out": 0})
         config = config.updated(*args.words)
     try:
-        found = evaluate_file(file, config, args.data_dir)
+        with processes(config.train):
+            found = evaluate_file(file, config, args.data_dir)
+            if rank() == 0:
+                print(*_accuracies(found), sep="\n")
     except DatasetNotFound as error:
         name = config.dataset.name
         if not own or _names(args.words, "dataset.name") or name in KNOWN_DATA:
@@ -135,7 +139,6 @@ def evaluate(args: argparse.Namespace) -> None:
             f"{args.model} was trained on {name!r}, and a model file keeps no path: say where that "
             f"is, by --data-dir or dataset.name=PATH. {error}"
         ) from error
-    print(*_accuracies(found), sep="\n")
 
 
 def _accuracies(result: dict[str, Any]) -> Iterator[str]:

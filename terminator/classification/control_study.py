@@ -3,6 +3,7 @@ a record, and what it says.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from statistics import stdev
 from typing import Any
@@ -17,7 +18,7 @@ from terminator.data.augment import normalize
 from terminator.data.images import ImageData
 from terminator.runs import power
 from terminator.runs.comparison import accuracy_of
-from terminator.runs.outcomes import SEEDS, Outcome, Sample, Terms
+from terminator.runs.outcomes import NOT_RUN, SEEDS, Outcome, Sample, Terms
 from terminator.runs.proof import compare
 
 EXPERIMENT = "inside_controls"
@@ -138,8 +139,8 @@ def _of_seeds(record: Mapping[str, Any], values: Mapping[int, float]) -> list[Sa
 
 
 def score_beyond(record: Mapping[str, Any], way: str) -> Outcome:
-    """Whether slow scores single out the object better than another way, by AUROC (%), seed by
-    seed.
+    """Whether slow scores single out the object better than another way, by AUROC (%) of all
+    blocks, seed by seed; with the concentration of both.
     """
     seen = {r["seed"]: r["object"] for r in _networks(record) if r["object"]}
     sides = [
@@ -148,7 +149,19 @@ def score_beyond(record: Mapping[str, Any], way: str) -> Outcome:
     ]
     names = (f"AUROC of {controls.SCORE}", f"of {way}")
     terms = Terms(floors={"chance": 50.0})
-    return compare(sides[0], sides[1], names, terms, same_runs=way in WAYS)
+    found = compare(sides[0], sides[1], names, terms, same_runs=way in WAYS)
+    dense = (
+        _mean([of[name]["concentration"] for of in seen.values()]) for name in (controls.SCORE, way)
+    )
+    return with_concentration(found, *dense)
+
+
+def with_concentration(found: Outcome, ours: float, theirs: float) -> Outcome:
+    """A verdict by AUROC with what the other measure says, which weighs how strong pixels are and
+    not only their order.
+    """
+    note = f"concentration {ours:.2f} against {theirs:.2f}"
+    return replace(found, notes=(*found.notes, note)) if found.word != NOT_RUN else found
 
 
 def announced(profile: str, full: Sequence[Mapping[str, Any]]) -> str:

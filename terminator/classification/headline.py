@@ -9,9 +9,9 @@ import pandas as pd
 
 from terminator.classification import studies
 from terminator.classification.config import Config
-from terminator.classification.presets import PHOTOGRAPHS, SUBSTITUTES
+from terminator.classification.presets import PHOTOGRAPHS, SUBSTITUTES, preset
 from terminator.classification.runs import CLASSIFICATION
-from terminator.classification.verdicts import by_setting, published_number, reduced
+from terminator.classification.verdicts import by_setting, of_setting, published_number, reduced
 from terminator.runs import comparison, literature, records
 from terminator.runs.claims import Records, Verdict, by_seed
 from terminator.runs.outcomes import NOT_RUN, SEEDS, count_of_seeds
@@ -84,11 +84,10 @@ def _fits(record: Mapping[str, Any]) -> bool:
     data = record["data"]
     exact = {**record, "data": {**data, "notes": [n for n in data["notes"] if not _is_of_copy(n)]}}
     return (
-        record["model"] == "Terminator"
-        and data["name"] in PHOTOGRAPHS
-        and record["config"]["train"]["epochs"] == EPOCHS
+        data["name"] in PHOTOGRAPHS
         and bool(record.get("epochs"))
         and not reduced(exact)
+        and of_setting(record, preset("cifar10"), dataset=("name",), model=("local_context_init",))
     )
 
 

@@ -63,13 +63,19 @@ def score_table(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(rows, axis=1, keys=("auroc", "concentration"))
 
 
-def object_score(seen: pd.DataFrame, part: str) -> float:
-    """AUROC (%) after the last epoch, mean over blocks, of one run's observations.
+def object_score(seen: pd.DataFrame, part: str, quantity: str = "auroc") -> float:
+    """AUROC (%) or concentration after the last epoch, of one run's observations: the mean over all
+    blocks but the first (where there are others), whose input is the picture that tells where the
+    object is.
 
     Args:
         part: "slow score", or "input" for the activations alone.
+        quantity: "auroc" or "concentration".
     """
-    return 100 * float(select(seen, "auroc", part, last=True)["value"].mean())
+    found = select(seen, quantity, part, last=True)
+    beyond = found[found["block"] > 1]
+    value = float((beyond if len(beyond) else found)["value"].mean())
+    return 100 * value if quantity == "auroc" else value
 
 
 def score_and_control(scores: Sequence[Sample], controls: Sequence[Sample]) -> Outcome:
@@ -82,7 +88,7 @@ def score_and_control(scores: Sequence[Sample], controls: Sequence[Sample]) -> O
 
 def score_verdict(runs: Mapping[str, Sequence[Any]], with_loss: str, without: str) -> str:
     """Whether slow scores single out the object, more than the activations alone, and what the loss
-    changes: AUROC (%), means over blocks, compared seed by seed.
+    changes: AUROC (%), see `object_score`, compared seed by seed.
 
     Args:
         runs: {label: runs}, see `gathered`.

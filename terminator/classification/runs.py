@@ -188,13 +188,6 @@ class ClassificationSystem(System):
             model = dataclasses.replace(config.model, **shape)
         return dataclasses.replace(config, model=model)
 
-    def identity(self, config: Config) -> dict[str, Any]:
-        """A folder of images by its name, wherever it lies."""
-        what = identity(config)
-        if "name" in what.get("dataset", {}):
-            what["dataset"]["name"] = Path(what["dataset"]["name"]).name
-        return what
-
     def start_file(self, config: Config, key: str) -> Path | None:
         """A model's file or, by its name, one that comes with the package."""
         given = config.pretrained

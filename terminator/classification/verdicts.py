@@ -34,6 +34,7 @@ from terminator.runs.proof import compare
 from terminator.runs.study import Contest, Study, firsts
 from terminator.runtime.settings import identity, to_dict
 
+BLOCKS = 5  # of the released network
 CLOSE = 0.5  # points of accuracy below a published number that still count as reached
 
 
@@ -55,6 +56,7 @@ def reaches(
     data: str,
     epochs: int,
     *,
+    setting: Config | None = None,
     at: int | None = None,
     profile: str | None = None,
     experiment: str = "images",
@@ -64,6 +66,7 @@ def reaches(
 
     Args:
         data: the data set's name in a record.
+        setting: of which such runs have to be; see of_setting.
         at: an earlier epoch of such runs.
         profile: only of this one.
 
@@ -81,6 +84,7 @@ def reaches(
             and r["config"]["train"]["epochs"] == epochs
             and profile in (None, r["profile"])
             and not reduced(r)
+            and (setting is None or of_setting(r, setting))
         ]
         if not fits:
             near = {_differs(r) for r in runs if r["data"]["name"].lower().startswith(data.lower())}
@@ -92,12 +96,33 @@ def reaches(
     return verdict
 
 
+COMPUTED = ("precision", "compile", "deterministic", "observe")  # how, not what is trained
+
+
+def of_setting(record: Mapping[str, Any], setting: Config, **free: Sequence[str]) -> bool:
+    """Whether a record is of these settings, with whatever seed and however it was computed.
+
+    Args:
+        free: further settings that may differ, {group: names}.
+    """
+    theirs = records.config_of(record, Config)
+    free = {**free, "train": ("seed", *COMPUTED, *free.get("train", ()))}
+    changes = {
+        group: {name: getattr(getattr(theirs, group), name) for name in names}
+        for group, names in free.items()
+    }
+    return CLASSIFICATION.is_of(dict(record), setting.updated(**changes))
+
+
 def reduced(record: Mapping[str, Any]) -> bool:
-    """Whether a run's data are a part, a lossy copy or another size of those that were
-    published.
+    """Whether a run's data are a part, a lossy copy or another size of those that were published,
+    or were tested on held-out training images.
     """
     return any(
-        " of " in note and "images" in note or note.startswith("resized") or "lossy" in note
+        (" of " in note and "images" in note)
+        or note.startswith("resized")
+        or "lossy" in note
+        or "held-out" in note
         for note in record["data"]["notes"]
     )
 
@@ -324,11 +349,16 @@ _RANK = [HOLDS, UNDECIDED, NOT]  # the better reading counts, and the worst task
 
 
 def place_of(record: Mapping[str, Any]) -> str:
-    """What was trained on, in short: "MNIST, 1,000 images of 14 pixels, 3 epochs, laptop"."""
-    data = record["data"]
+    """What was trained on, in short: "MNIST, 1,000 images of 14 pixels, 3 epochs, laptop"; and the
+    network, where it has fewer blocks than the released one.
+    """
+    data, config = record["data"], record["config"]
+    blocks = len(config["model"].get("factors") or ()) or BLOCKS
+    smaller = record["model"] == "Terminator" and blocks != BLOCKS
+    network = f", {blocks} blocks, {record['parameters']:,} parameters" if smaller else ""
     return (
         f"{data['title']}, {data['train_size']:,} images of {data['shape'][-1]} pixels, "
-        f"{record['config']['train']['epochs']} epochs, {record['profile']}"
+        f"{config['train']['epochs']} epochs, {record['profile']}{network}"
     )
 
 

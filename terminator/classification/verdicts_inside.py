@@ -1,6 +1,7 @@
 """Verdicts on what is seen inside networks while they train: features, slow scores."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from statistics import mean
 from typing import Any
 
@@ -57,19 +58,33 @@ def _largest_mean(record: Mapping[str, Any]) -> float:
 def scores_single_out_the_object(found: Records) -> Verdict:
     """Are slow scores larger on the object than beside it, and more so than activations alone?
 
-    By AUROC (%), mean over blocks, after the last epoch, where a training says what the object is.
-    Controls beyond |Z| alone (shuffled hyper-kernels, Grad-CAM): see by_controls.
+    By AUROC (%), see report.object_score, where a training says what the object is; by
+    concentration it is told as well. Controls beyond |Z| alone (shuffled hyper-kernels, Grad-CAM):
+    see by_controls.
     """
     places: dict[str, Outcome] = {}
     for group in _watched(found).values():
         group = [r for r in group if (_seen(r)["quantity"] == "auroc").any()]
         if group:
-            outcome = report.score_and_control(
-                sampled(group, lambda r: report.object_score(_seen(r), "slow score")),
-                sampled(group, lambda r: report.object_score(_seen(r), "input")),
+            auroc, dense = (
+                [
+                    sampled(group, partial(_object_score, part, quantity))
+                    for part in _SCORE_AND_INPUT
+                ]
+                for quantity in ("auroc", "concentration")
             )
+            outcome = report.score_and_control(*auroc)
+            ours, theirs = (mean(sample.value for sample in side) for side in dense)
+            outcome = control_study.with_concentration(outcome, ours, theirs)
             put(places, _named_place(group[0]), outcome, group[0])
     return everywhere(places)
+
+
+_SCORE_AND_INPUT = ("slow score", "input")
+
+
+def _object_score(part: str, quantity: str, record: Mapping[str, Any]) -> float:
+    return report.object_score(_seen(record), part, quantity)
 
 
 def _named_place(record: Mapping[str, Any]) -> str:

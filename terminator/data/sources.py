@@ -212,6 +212,11 @@ def standard_files(name: str, root: Path) -> dict[Path, str | None]:
     """
     if is_binary(name, root):
         return dict.fromkeys(cifar_binary.files(name, root))
+    return _torchvision_files(name, root)
+
+
+def _torchvision_files(name: str, root: Path) -> dict[Path, str | None]:
+    """The files of torchvision's layout, with their MD5."""
     cls = torchvision_class(name)
     if name.endswith("MNIST"):  # the published sums are those of the .gz files
         return {root / name / "raw" / Path(packed).stem: None for packed, _ in cls.resources}
@@ -223,8 +228,9 @@ def standard_files(name: str, root: Path) -> dict[Path, str | None]:
 
 def is_binary(name: str, root: Path) -> bool:
     """Say whether CIFAR's binary version lies below `root`, and torchvision's layout does not."""
-    there = any(os.path.isfile(path) for path in cifar_binary.files(name, root))
-    return there and not os.path.isdir(root / torchvision_class(name).base_folder)
+    if not any(os.path.isfile(path) for path in cifar_binary.files(name, root)):
+        return False
+    return not any(os.path.isfile(path) for path in _torchvision_files(name, root))
 
 
 def _stored(path: Path) -> Path:

@@ -12,7 +12,7 @@ from terminator.hamburger.report import found_blocks
 from terminator.hamburger.segmentation import mixers, report
 from terminator.hamburger.segmentation.presets import camvid_arms, context_arms, mixer_arms
 from terminator.hamburger.segmentation.runs import SEGMENTATION, SegmentationRun
-from terminator.runs.claims import Claim, Records, Verdict, ahead, measured, of_arm
+from terminator.runs.claims import ASKED, Claim, Records, Verdict, ahead, measured, of_arm
 
 PAPER = "arXiv 2109.04553"
 ARMS = {"context": context_arms, "camvid": camvid_arms}
@@ -37,7 +37,11 @@ def _of_blocks(judge: Callable[[Any], Verdict], runs: Sequence[SegmentationRun])
 
 CLAIMS = [
     *(
-        _claim(text, ahead(SEGMENTATION, ARMS[study], a, b, mixers.compare))
+        _claim(
+            text,
+            ahead(SEGMENTATION, ARMS[study], a, b, mixers.compare),
+            source=ASKED if b == report.POOLING else PAPER,
+        )
         for text, study, a, b in report.CLAIMS
     ),
     *(
@@ -47,7 +51,7 @@ CLAIMS = [
         for other in verdicts.OTHERS
     ),
     *(
-        _claim(text, of_arm(GAN, gan_study, "NMF", judge), GAN.task)
+        _claim(text, of_arm(GAN, gan_study, "NMF", judge), GAN.task, source=ASKED)
         for text, judge in verdicts.OF_GANS.items()
     ),
     *(
@@ -57,7 +61,12 @@ CLAIMS = [
         for text, judge in verdicts.OF_BLOCKS.items()
     ),
     *(
-        _claim(text, measured(read, judge), settles=MEASURED)
+        _claim(
+            text,
+            measured(read, judge),
+            settles=MEASURED,
+            source=ASKED if text in verdicts.ASKED_OF_PROBES else PAPER,
+        )
         for read, judges in (
             (probes.found_probes, verdicts.OF_PROBES),
             (probes.found_slopes, verdicts.OF_COST),
@@ -69,7 +78,7 @@ CLAIMS = [
             text,
             ahead(SEGMENTATION, mixer_arms, a, b, mixers.compare),
             system="Terminator",
-            source="arXiv 2401.17948",
+            source="arXiv 2401.17948" if b == mixers.LINEAR else ASKED,
         )
         for text, a, b in mixers.CLAIMS
     ),

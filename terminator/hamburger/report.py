@@ -2,6 +2,7 @@
 block does to its features, and how far random bases move its answers.
 """
 
+import contextlib
 import io
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from terminator.data import generated
 from terminator.data.augment import normalize
 from terminator.data.images import load
 from terminator.data.sources import DatasetNotFound
@@ -80,17 +82,18 @@ def answers(
         data = SEGMENTATION.load_data(found.config, data_dir)
     except DatasetNotFound:
         return None
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as file:
-            predicted = torch.from_numpy(file["predicted"]).long()
-            of = str(file["of"]) if "of" in file else finished  # the first files do not say
+    kept = generated.read_part(path)
+    if kept is not None and "predicted" in kept:
+        predicted = torch.from_numpy(kept["predicted"]).long()
+        of = str(kept.get("of", finished))  # the first files do not say
         if len(predicted) == count and of == finished:
             batch = segmentation.example_pictures(data, count=count)
             return segmentation.Seen(batch.images, batch.labels, predicted)
     seen = segmentation.examples(*segmentation.model_of(found, data_dir), count=count)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, predicted=seen.predicted.to(torch.uint8).numpy(), of=finished)
-    atomic_write(path, buffer.getvalue())
+    with contextlib.suppress(OSError):  # a folder that cannot be written to: made again next time
+        atomic_write(path, buffer.getvalue())
     return seen
 
 

@@ -53,14 +53,22 @@ def _in_proportion(what: str, costs: pd.DataFrame) -> Verdict:
     )
 
 
-def _cheaper(other: str, column: str, words: str, costs: pd.DataFrame) -> Verdict:
-    """At the longest sequence that both were measured at."""
+def _cheaper(other: str, column: str, words: tuple[str, str], costs: pd.DataFrame) -> Verdict:
+    """At the longest sequence that both were measured at.
+
+    Args:
+        words: for a better and a worse ratio.
+    """
     wide = costs.dropna(subset="seconds").pivot(
         index="positions", columns="operator", values=column
     )
     last = wide[["hrrformer", other]].dropna().iloc[-1]
     ratio = last[other] / last["hrrformer"]
-    return judged(bool(ratio > 1), f"{ratio:.2g} times {words}at T = {last.name}")
+    less, more = words
+    return judged(
+        bool(ratio > 1),
+        f"{max(ratio, 1 / ratio):.2g} times {less if ratio > 1 else more} at T = {last.name}",
+    )
 
 
 OF_COST: Judges = {
@@ -69,15 +77,21 @@ OF_COST: Judges = {
         for what in ("time", "memory")
     },
     **{
-        f"a layer is faster than {title} at long sequences": partial(_cheaper, other, "low", "")
+        f"a layer is faster than {title} at long sequences": partial(
+            _cheaper, other, "low", ("as fast", "as slow")
+        )
         for other, title in NAMED.items()
     },
     **{
-        f"a layer takes less memory than {title}": partial(_cheaper, other, "bytes", "less ")
+        f"a layer takes less memory than {title}": partial(
+            _cheaper, other, "bytes", ("less", "more")
+        )
         for other, title in NAMED.items()
     },
 }
 
+
+OF_PAPER = (*OF_COST, "mean maps of the weights show rows beyond those of the controls")
 
 # -- inside trained networks -----------------------------------------------------------------------
 
@@ -87,7 +101,9 @@ def _beyond_controls(column: str, inside: dict[str, Any]) -> Verdict:
     best head trained on permuted pixels is what either has to beat.
     """
     best = structure(inside).groupby(["network", "seed"])[column].max()
-    floors = {PERMUTED: float(best[PERMUTED].max())} if PERMUTED in best.index else {}
+    floors = {}  # of a trained network that is better than its start
+    if PERMUTED in best.index and best[TRAINED].mean() > best[UNTRAINED].mean():
+        floors[PERMUTED] = float(best[PERMUTED].max())
     terms = Terms(None, 0.1, floors, ceiling=None, unit="of contrast", digits=2)
     names = ("row contrast of the best head", UNTRAINED)
     return of_outcome(compare(measured(best[TRAINED]), measured(best[UNTRAINED]), names, terms))
@@ -102,10 +118,9 @@ def _branch(inside: dict[str, Any]) -> Outcome:
     return against_number(measured(shares), 10.0, names, Terms(None, ceiling=None))
 
 
+_SHOWS_ROWS = "mean maps of the weights show rows beyond those of the controls"
 OF_INSIDE: Judges = {
-    "mean maps of the weights show rows beyond those of the controls": partial(
-        _beyond_controls, "row_contrast"
-    ),
+    _SHOWS_ROWS: partial(_beyond_controls, "row_contrast"),
     "mean maps of the weights show rows where only positions can make them": partial(
         _beyond_controls, "row_contrast_shuffled"
     ),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from terminator import hyperzzw
-from terminator.layers import Pointwise
+from terminator.layers import Pointwise, widened
 from terminator.mixers.hyperzzw import GlobalBranch
 from terminator.mixers.registry import make_mixer
 
@@ -52,7 +52,7 @@ class FourierConvolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            spectrum = torch.fft.rfft2(x.float()) * torch.fft.rfft2(self.kernel.float())
+            spectrum = torch.fft.rfft2(widened(x)) * torch.fft.rfft2(widened(self.kernel))
             y = torch.fft.irfft2(spectrum, x.shape[-2:])
         return self.output(y.to(x.dtype))
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from terminator.report import speed, tables
+from terminator.report import claims, speed, tables
 from terminator.runner.verdicts import WORDS, word_of
 from terminator.runs.outcomes import HOLDS, NOT
 from terminator.runtime.paths import atomic_write, project_root, results_dir
@@ -86,9 +86,12 @@ def verdict_list(rows: Sequence[Mapping[str, str]]) -> str:
     for row in rows:
         systems.setdefault(row["system"], []).append(row)
     lines = [f"- **{system}**: {_verdicts(own)}." for system, own in systems.items()]
-    counts = _counts(Counter(row["verdict"] for row in rows))
+    lines += [
+        f"- {who} ({counts.total()}): {_counts(counts)}."
+        for who, counts in claims.counts_by_source(rows).items()
+    ]
     lines.append(
-        f"- All {len(rows)} claims: {counts}; each with its evidence, and what would settle it: "
+        f"- All {len(rows)}, each with its evidence and what would settle it: "
         "[REPRODUCIBILITY.md](results/REPRODUCIBILITY.md)."
     )
     return "\n".join(lines)

@@ -12,8 +12,9 @@ import pandas as pd
 
 from terminator.classification import studies
 from terminator.classification.config import Config
+from terminator.classification.presets import IMAGES, preset
 from terminator.classification.runs import CLASSIFICATION
-from terminator.classification.verdicts import reduced
+from terminator.classification.verdicts import of_setting, reduced
 from terminator.hamburger.gan.runs import GAN
 from terminator.hamburger.segmentation.runs import SEGMENTATION
 from terminator.hrrformer.longrange.runs import LONG_RANGE
@@ -24,7 +25,7 @@ from terminator.runs import literature, records
 from terminator.runs.outcomes import values_text
 from terminator.runs.system import System
 from terminator.runtime import text
-from terminator.runtime.settings import PROFILES, identity
+from terminator.runtime.settings import PROFILES
 
 # each has records of its own
 SYSTEMS: tuple[System, ...] = (CLASSIFICATION, FEW_SHOT, SEGMENTATION, LONG_RANGE, GAN)
@@ -189,7 +190,7 @@ def _classification_row(group: Sequence[dict[str, Any]], name: str) -> dict[str,
         for protocol in ("released", "calibrated")
     )
     epochs, so_far = first["config"]["train"]["epochs"], _epochs_so_far(first)
-    published = published_number(first)
+    published = published_accuracy(first)
     size = "x".join(map(str, data["shape"][1:]))
     return {
         "what": name,
@@ -223,19 +224,17 @@ def _costs(group: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def published_number(record: dict[str, Any]) -> float | None:
+def published_accuracy(record: dict[str, Any]) -> float | None:
     """The published accuracy (%) of the same network on the same data after as many epochs, if
     there is one.
 
-    Only for what was published: the kit's default network and optimiser, and data at full size.
+    Only for what was published: the settings of a preset that repeats it, and data at full size.
     """
-    changed = identity(records.config_of(record, Config))
     if (
-        record["model"] != "Terminator"
-        or record["experiment"] != "images"
+        record["experiment"] != "images"
         or record["status"] == records.RUNNING
         or reduced(record)
-        or "network" in changed
+        or not any(of_setting(record, preset(name)) for name in ("digits", *IMAGES["paper"]))
     ):
         return None
     table = literature.literature()

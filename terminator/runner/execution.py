@@ -16,7 +16,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -225,7 +224,7 @@ class Runner:
             "parameters": self.parameters[name],
             "fingerprint": done.mark,
             "seconds": seconds,
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "finished": provenance.now(),
             "output": output,
         }
         self.save()

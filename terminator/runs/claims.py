@@ -40,7 +40,7 @@ class Claim:
     Attributes:
         system: whose.
         text: the claim.
-        source: where it stands.
+        source: where it stands; with ASKED in it where no paper and no release claims it.
         notebook: that tests it, without suffix.
         verdict: from the records of `task` that are evidence.
         settles: what would settle it.
@@ -57,6 +57,7 @@ class Claim:
     under_way: bool = False
 
 
+ASKED = "not claimed by the paper, asked by its readers"  # a source
 PROFILES = ("paper", "laptop")  # the first whose runs say anything speaks
 
 

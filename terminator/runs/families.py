@@ -137,7 +137,7 @@ def _dunnett(
         single = finding_of(side, base, terms)
         error = spread * math.sqrt(1 / len(side) + 1 / len(base))
         found[label] = single._replace(
-            kind=f"{DUNNETT} over {len(sides)}, {len(side)} and {len(base)} seeds",
+            kind=f"{DUNNETT} over {len(sides)} comparisons, {len(side)} against {len(base)} seeds",
             low=single.difference - most * error,
             high=single.difference + most * error,
             p=math.nan,

@@ -1,5 +1,6 @@
-"""Places that answers are written to: looked at before the work, so that nothing of the user's is
-overwritten, and hours of answers do not end at a place that cannot be written to.
+"""Places that answers are written to: looked at before the work, so that nothing that is read, or
+written by the same call, is overwritten, and hours of answers do not end at a place that cannot be
+written to.
 """
 
 import os

@@ -259,7 +259,7 @@ def test_the_command_says_all_in_words_as_json_and_as_lines(capsys):
     assert all(judge["key"] in r["after"] for r in found["runs"] if r["experiment"] == "gan")
     assert main(["plan", "--only", "12", "--commands", "--no-data"]) == 0
     told = capsys.readouterr()
-    assert len(told.out.splitlines()) == 19
+    assert len(told.out.splitlines()) == 18
     assert all(" python -m terminator train " in line for line in told.out.splitlines())
     assert "networks, optimizers: rates are decided by these runs" in told.err
     assert not list(results_dir().glob("runs/*/*/*"))  # nothing was trained

@@ -98,6 +98,15 @@ def test_a_slow_network_may_depend_on_a_context():
     assert not torch.allclose(link.receive_data(images), out, atol=1e-4)
 
 
+def test_batches_of_other_sizes_get_a_grid_of_theirs():
+    link = terminator.connect(FourierSlowNet(2, 6), fast_network(), at="0").eval()
+    small, large = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 12, 12)
+    out = link(small)
+    assert link.receive_data(large).shape == copy.deepcopy(link).receive_data(large).shape
+    torch.testing.assert_close(link.receive_data(large), link(large))
+    torch.testing.assert_close(link.receive_data(small), out)
+
+
 def test_a_link_is_copied_in_the_midst_of_a_training():
     link = terminator.connect(FourierSlowNet(2, 6), fast_network(), at="0")
     x = torch.randn(2, 3, 8, 8)

@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision import datasets
 
 from terminator.data import DatasetCorrupt, DatasetNotFound
-from terminator.data.episodes.classes import ClassImages, split_by_groups, split_by_ranges
+from terminator.data.episodes.classes import ClassImages
 from terminator.data.episodes.settings import SPLITS, parse_specification
 from terminator.data.episodes.sources import load_classes
 from terminator.data.episodes.strokes import CHARACTERS
@@ -58,7 +58,6 @@ def test_digits_are_embedded():
     assert source.images.shape == (1797, 1, 8, 8)
     assert source.counts.sum() == 1797
     assert source.classes == tuple("0123456789")
-    assert split_by_ranges(source) == {"train": (0, 1, 2, 3, 4), "test": (5, 6, 7, 8, 9)}
 
 
 @pytest.mark.parametrize(
@@ -233,19 +232,6 @@ def test_label_shuffle():
     assert random.getstate() == state
 
 
-def test_splits_never_share_a_class():
-    assert split_by_ranges(small(), {"train": "0-4", "test": "5,7-9"}) == {
-        "train": (0, 1, 2, 3, 4),
-        "test": (5, 7, 8, 9),
-    }
-    with pytest.raises(ValueError, match=r"test and train share 2 classes \(3 is one\)"):
-        split_by_ranges(small(), {"train": "0-4", "test": "3-6"})
-    with pytest.raises(ValueError, match="test has class 10; small has 0 to 9"):
-        split_by_ranges(small(), {"train": "0-4", "test": "5-10"})
-    with pytest.raises(ValueError, match="small has no class ranges"):
-        split_by_ranges(small())
-
-
 @pytest.mark.parametrize("name", SPLITS)
 def test_known_ranges_are_disjoint_and_whole(name):
     classes = [
@@ -260,16 +246,3 @@ def test_known_ranges_are_disjoint_and_whole(name):
         "strokes": CHARACTERS,
     }
     assert sorted(classes) == list(range(expected[name]))
-
-
-def test_alphabets_never_leak():
-    source = small().shuffled(3)
-    splits = split_by_groups(source, {"train": 3, "val": 1, "test": 1}, seed=5)
-    groups = {split: {source.groups[c] for c in classes} for split, classes in splits.items()}
-    assert [len(groups[split]) for split in ("train", "val", "test")] == [3, 1, 1]
-    assert len(set().union(*groups.values())) == 5
-    assert sorted(c for classes in splits.values() for c in classes) == list(range(10))
-    with pytest.raises(ValueError, match="allowed: at least 1 each, 5 in all"):
-        split_by_groups(source, {"train": 5, "test": 1})
-    with pytest.raises(ValueError, match="digits has no groups"):
-        split_by_groups(load_classes("digits"), {"train": 1})

@@ -10,9 +10,14 @@ import torch
 from hypertransformer_tools import golden
 
 from terminator.data.episodes import augment
-from terminator.data.episodes.classes import ClassImages, split_by_ranges
+from terminator.data.episodes.classes import ClassImages
 from terminator.data.episodes.sampling import Episodes, episode_generator, removal_mask
-from terminator.data.episodes.settings import EpisodeAugmentation, EpisodeSettings
+from terminator.data.episodes.settings import (
+    SPLITS,
+    EpisodeAugmentation,
+    EpisodeSettings,
+    parse_specification,
+)
 from terminator.data.episodes.sources import load_classes
 from terminator.runtime.settings import ConfigError
 
@@ -373,7 +378,10 @@ def test_real_characters():
     source = load_classes("omniglot28").shuffled(2022)
     assert (len(source.classes), tuple(source.images.shape)) == (242, (4840, 1, 28, 28))
     assert len(set(source.groups)) == 8
-    splits = split_by_ranges(source)
+    splits = {
+        name: parse_specification(f"omniglot28:{text}")[1]
+        for name, text in SPLITS["omniglot28"].items()
+    }
     assert {name: len(classes) for name, classes in splits.items()} == {
         "train": 182,
         "val": 10,

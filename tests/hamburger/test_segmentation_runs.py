@@ -20,7 +20,12 @@ from terminator.data.pictures.batches import IGNORE
 from terminator.hamburger.segmentation import figures, mixers, presets, report
 from terminator.hamburger.segmentation.config import SegmentationConfig
 from terminator.hamburger.segmentation.figures import class_colours
-from terminator.hamburger.segmentation.predict import load_segmenter, segment, segment_files
+from terminator.hamburger.segmentation.predict import (
+    load_segmenter,
+    segment,
+    segmentations,
+    share_table,
+)
 from terminator.hamburger.segmentation.presets import SMOKE_ARMS, camvid_arms, context_arms, preset
 from terminator.hamburger.segmentation.runs import SEGMENTATION, SegmentationRun, method_name
 from terminator.report.tables import study_tables
@@ -281,6 +286,16 @@ def test_photographs_beside_their_labels(model_file, tmp_path, call):
     Image.fromarray(pixels_of(30, 40, 3)).save(tmp_path / "b" / "a.jpg")
     twice = (*words[:3], tmp_path / "b" / "a.jpg", *words[3:])
     assert "several images are called a" in call(*twice)[2]
+
+
+def segment_files(model_path, images, **options):
+    """The shares of image files, all of which can be read."""
+    found = []
+    for one in segmentations(model_path, images, **options):
+        if one.error is not None:
+            raise one.error
+        found.append(one)
+    return share_table(found)
 
 
 def test_label_maps_of_image_files(model_file, tmp_path):

@@ -571,6 +571,12 @@ def test_checkpoints_are_evaluated_as_they_appear_until_the_end(make, data, tmp_
     assert len(again) == len(found)
     with pytest.raises(ConfigError, match="holds the finished run .* of other settings"):
         watch(resolved(make("train.seed=7"), data), data, folder, poll_s=0.05)
+    of_before = again.assign(accuracy=1.0, started="2000-01-01T00:00:00+00:00")
+    records.write_csv(folder / "evaluation.csv", of_before)  # as a forced training leaves it
+    anew = watch(config, data, folder, poll_s=0.05)
+    assert set(anew["started"]) == set(found["started"])
+    assert anew["accuracy"].ne(1.0).all()
+    assert set(anew["step"]) == {5}
 
 
 def test_a_watch_of_a_training_that_was_begun_anew_keeps_no_rows_of_the_one_before(
@@ -597,7 +603,7 @@ def test_a_watch_knows_the_step_within_an_epoch(make, data, tmp_path, monkeypatc
 
     def saved(*arguments):
         save(*arguments)
-        seen.append(watch_module._newest(watching, tmp_path))
+        seen.append(watch_module._newest(watching, tmp_path)[0])
 
     monkeypatch.setattr(trainer, "_save", saved)
     trainer.fit()

@@ -9,11 +9,12 @@ import pytest
 from places import ROOT
 
 from terminator.classification import studies, verdicts, verdicts_inside
+from terminator.classification.config import Config
 from terminator.classification.runs import CLASSIFICATION
 from terminator.hypertransformer import claims as hypertransformer
 from terminator.hypertransformer.fewshot.presets import preset, study
 from terminator.report import claims
-from terminator.runs import comparison, literature
+from terminator.runs import comparison, literature, records
 from terminator.runs.claims import Verdict, judged, measured
 from terminator.runs.outcomes import HOLDS, NOT, NOT_LEARNED, NOT_RUN, SAME, UNDECIDED
 from terminator.runtime.settings import to_dict
@@ -69,7 +70,12 @@ def test_a_published_number(record, accuracies, word):
 
 @pytest.mark.parametrize(
     "note",
-    ["1000 of 60000 train images", "resized from 28 to 12 pixels", "lossy JPEG copy of CIFAR-10"],
+    [
+        "1000 of 60000 train images",
+        "resized from 28 to 12 pixels",
+        "lossy JPEG copy of CIFAR-10",
+        "tested on 9 held-out training images, not on test images",
+    ],
 )
 def test_other_data_are_not_the_published_setting(record, note):
     runs = seeds(record, 95.0, 95.1, 95.2)
@@ -91,6 +97,16 @@ def test_settings_are_not_pooled_for_a_published_number(record):
     assert "4 seeds" in found.evidence
 
 
+def test_only_the_published_settings_count_however_they_are_computed(record):
+    asked = records.config_of(record, Config)
+    verdict = verdicts.reaches(95.0, "stripes", 1, setting=asked)
+    high = (95.0, 95.2, 95.1)
+    assert verdict(seeds(record, *high)).word == HOLDS
+    assert verdict(seeds(record, *high, train__precision="bf16")).word == HOLDS
+    for other in ({"optimizer__lr": 0.5}, {"optimizer__name": "AdamW"}, {"model__rgu": False}):
+        assert verdict(seeds(record, *high, **other)).word == NOT_RUN
+
+
 def test_an_epoch_on_the_way(record):
     runs = seeds(record, 99.0, 99.0, 99.0)
     for run in runs:
@@ -109,7 +125,7 @@ def test_a_comparison_needs_runs_that_differ_in_nothing_else(record):
     assert verdict(runs("Kar3", *high)).word == NOT_RUN
     found = verdict(runs("Kar3", *high) + runs("AdamW", *low))
     assert found.word == HOLDS
-    assert "1 epochs, smoke)" in found.evidence
+    assert "1 epochs, smoke, 3 blocks, 12,717 parameters)" in found.evidence
     assert "Kar3 71.0 ± 1.0 against AdamW 61.1 ± 1.2" in found.evidence
     assert verdict(runs("Kar3", *high[:2]) + runs("AdamW", *low[:2])).word == UNDECIDED
     assert verdict(runs("Kar3", 70) * 3 + runs("AdamW", 60) * 3).word == UNDECIDED  # one seed
@@ -176,7 +192,7 @@ def test_parts_are_judged_as_the_table_of_ablations_is(record):
     helps = verdicts.better_with("model.rgu", True, False)(found)
     assert helps.word == HOLDS
     assert "full network 71.0 ± 1.0 against without RGUs 61.2 ± 1.0" in helps.evidence
-    assert "Dunnett over 2" in helps.evidence
+    assert "Dunnett over 2 comparisons, 3 against 3 seeds" in helps.evidence
     table = comparison.difference_table(groups, studies.FULL).set_index("variant")
     assert table["word"]["without RGUs"] == NOT  # of being better than the full network
     assert (
@@ -245,12 +261,16 @@ def test_slow_scores_of_watched_trainings(watched, monkeypatch):
 
     def rows(shift):
         def seen(record):
-            at = {"quantity": "auroc", "epoch": 1, "block": 1, "network": "Terminator"}
-            noise = 0.01 * record["seed"]
+            at = {"quantity": "auroc", "epoch": 1, "block": 2, "network": "Terminator"}
+            dense, noise = {**at, "quantity": "concentration"}, 0.01 * record["seed"]
             return pd.DataFrame(
                 [
                     at | {"part": "slow score", "value": 0.7 + shift + noise},
                     at | {"part": "input", "value": 0.7 + 1.1 * noise},
+                    # block 1 sees the picture that tells where the object is
+                    at | {"part": "input", "value": 1.0, "block": 1},
+                    dense | {"part": "slow score", "value": 1.5},
+                    dense | {"part": "input", "value": 1.25},
                 ]
             ).assign(seed=record["seed"])
 
@@ -259,6 +279,7 @@ def test_slow_scores_of_watched_trainings(watched, monkeypatch):
     for shift, word in ((0.1, HOLDS), (-0.1, NOT), (0.0, SAME)):
         monkeypatch.setattr(verdicts_inside, "_seen", rows(shift))
         assert verdict(watched).word == word
+        assert "concentration 1.50 against 1.25" in verdict(watched).evidence
         assert verdict(watched[:2]).word == UNDECIDED
     monkeypatch.setattr(verdicts_inside, "_seen", lambda record: pd.DataFrame({"quantity": ["sd"]}))
     assert verdict(watched).word == NOT_RUN  # nothing says what the object is
@@ -333,7 +354,9 @@ def test_the_page_opens_with_ten_lines(monkeypatch):
     lines = claims.answers(rows)
     assert len(lines) == 10
     assert lines[2] == "3. **Does the slow neural loss help?** not run. none"
-    assert lines[0].startswith("1. **Does the global operator help?** not run: the global operator")
+    assert lines[0].startswith(
+        "1. **Does the global operator help?** not run: “the global operator"
+    )
     assert lines[4].count("not run") == 1  # several claims with one verdict
 
 
@@ -348,7 +371,9 @@ def test_repeated_data_are_told_once():
 
 def test_an_empty_folder_gives_a_page_of_nothing_run():
     text = claims.page(claims.judged())
-    assert f"not run: {len(claims.CLAIMS)}" in text
+    counts = re.findall(r"\((\d+)\): holds 0, .* not run (\d+)\.", text)
+    assert all(of == count for of, count in counts)
+    assert sum(int(count) for count, _ in counts) == len(claims.CLAIMS)
     assert "0 runs of 0 settings" in text
 
 

@@ -1,9 +1,12 @@
 """What is written into Markdown: RESULTS.md, and blocks between markers."""
 
+import re
+
 import pytest
 from places import ROOT
 
 from terminator.report import claims, pages
+from terminator.runs.claims import ASKED
 from terminator.runs.outcomes import HOLDS, NOT, NOT_RUN, UNDECIDED
 from terminator.runtime.paths import results_dir
 
@@ -21,21 +24,26 @@ def test_a_block_goes_between_the_markers_of_a_file(tmp_path):
         assert path.read_text() == content
 
 
+SOURCES = ("a paper", f"follows from it; {ASKED}")
+
+
 def rows(system, *verdicts):
     return [
-        {"system": system, "claim": f"{system} {i}", "verdict": word}
+        {"system": system, "claim": f"{system} {i}", "verdict": word, "source": SOURCES[i % 2]}
         for i, word in enumerate(verdicts)
     ]
 
 
 def test_clear_verdicts_are_named_and_others_counted():
     found = rows("A", HOLDS, NOT, HOLDS, UNDECIDED, HOLDS, HOLDS) + rows("B", NOT_RUN, UNDECIDED)
-    first, second, last = pages.verdict_list(found).splitlines()
+    first, second, claimed, asked, last = pages.verdict_list(found).splitlines()
     assert first == (f"- **A**: *{HOLDS}*: “A 0”, “A 2”, 2 more; *{NOT}*: “A 1”; 1 *{UNDECIDED}*.")
     assert second.startswith("- **B**: ")
     assert f"1 *{UNDECIDED}*" in second
     assert f"1 *{NOT_RUN}*" in second
-    assert last.startswith(f"- All 8 claims: 4 *{HOLDS}*")
+    assert claimed == (f"- Claimed by a paper or a release (4): 3 *{HOLDS}*, 1 *{NOT_RUN}*.")
+    assert asked == f"- Asked beside them (4): 1 *{HOLDS}*, 1 *{NOT}*, 2 *{UNDECIDED}*."
+    assert last.startswith("- All 8, each with its evidence")
 
 
 def test_a_verdict_in_other_words_is_counted_too():
@@ -45,9 +53,11 @@ def test_a_verdict_in_other_words_is_counted_too():
 
 
 def test_every_claim_is_counted_once():
-    *systems, last = pages.verdict_list(claims.claims_table({})).splitlines()
+    *systems, claimed, asked, last = pages.verdict_list(claims.claims_table({})).splitlines()
     assert len(systems) == len({claim.system for claim in claims.CLAIMS})
-    assert f"All {len(claims.CLAIMS)} claims: {len(claims.CLAIMS)} *{NOT_RUN}*" in last
+    counts = [int(re.search(rf"(\d+) \*{NOT_RUN}\*", line)[1]) for line in (claimed, asked)]
+    assert sum(counts) == len(claims.CLAIMS)
+    assert f"All {len(claims.CLAIMS)}, each" in last
 
 
 def test_results_elsewhere_touch_nothing_of_the_project(monkeypatch):
@@ -69,6 +79,6 @@ def test_the_projects_own_results_write_its_blocks(monkeypatch, tmp_path):
     monkeypatch.setattr(pages, "project_root", lambda: tmp_path)
     monkeypatch.setenv("TERMINATOR_RESULTS", str(tmp_path / "results"))
     assert pages.write_all(claims.judged()) == [tmp_path / "results" / "RESULTS.md", *files]
-    assert f"{len(claims.CLAIMS)} *{NOT_RUN}*" in files[0].read_text(encoding="utf8")
+    assert f"All {len(claims.CLAIMS)}, each" in files[0].read_text(encoding="utf8")
     assert "times the floor" in files[1].read_text(encoding="utf8")
     assert "times its serial floor" in files[1].read_text(encoding="utf8")

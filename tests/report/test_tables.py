@@ -121,6 +121,14 @@ def test_the_difference_to_a_published_number_is_of_the_same_experiment(monkeypa
             notes=("1 of 50000 train images",),
         ),
         of(
+            preset("cifar10", optimizer={"name": "AdamW", "lr": 0.001}),
+            "images",
+            (95.0,),
+            "paper",
+            "CIFAR-10",
+            notes=(),
+        ),
+        of(
             preset("cifar10", train={"epochs": 30}),
             "images",
             (95.0,),

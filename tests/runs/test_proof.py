@@ -278,7 +278,7 @@ def test_many_against_one_reference_by_dunnett():
     assert [o.test.high for o in found.outcomes.values()] == pytest.approx(interval.high, abs=0.01)
     words = {name: outcome.word for name, outcome in found.outcomes.items()}
     assert words == {"same": UNDECIDED, "better": HOLDS, "worse": NOT}
-    assert "Dunnett over 3, 5 and 6 seeds" in str(found.outcomes["same"])
+    assert "Dunnett over 3 comparisons, 5 against 6 seeds" in str(found.outcomes["same"])
     for outcome, p in zip(found.outcomes.values(), expected.pvalue, strict=True):
         assert p - 1e-3 <= outcome.test.p_not <= 3 * p + 1e-3  # Bonferroni's bound on Dunnett's
 

@@ -293,7 +293,7 @@ def test_difference_table_by_hand():
     assert list(table["high"][1:]) == pytest.approx(list(expected.high), abs=0.02)
     assert math.isnan(table["low"]["full"])
     assert list(table["word"]) == ["", "does not hold", "undecided", "holds"]
-    assert set(table["test"][1:]) == {"Dunnett over 3, 3 and 3 seeds"}
+    assert set(table["test"][1:]) == {"Dunnett over 3 comparisons, 3 against 3 seeds"}
     assert table["verdict"]["same"].startswith("undecided (this study would have seen ")
     assert list(table["compared"][1:]) == [3, 3, 3]
     assert table["compared"].isna()["full"]

@@ -1,19 +1,14 @@
-"""Images sorted by class, and which classes a split has: no class, and if asked for no alphabet, is
-in two.
+"""Images sorted by class, whose classes can be shuffled before ranges cut them.
 
-Source: the class ranges and the label shuffle of the HyperTransformer's released code (arXiv
-2201.04182).
+Source: the label shuffle of the HyperTransformer's released code (arXiv 2201.04182).
 """
 
 import hashlib
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-
-from terminator.data.episodes.settings import SPLITS, parse_specification
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,65 +66,6 @@ class ClassImages:
             classes=tuple(self.classes[key] for key in keys),
             notes=(*self.notes, f"classes shuffled (seed {seed})"),
         )
-
-
-def split_by_ranges(
-    source: ClassImages, specifications: Mapping[str, str] | None = None
-) -> dict[str, tuple[int, ...]]:
-    """Classes of every split from specifications such as {"train": "0-1149", ...}; without, the
-    name's own.
-
-    Raises:
-        ValueError: for an unknown name without specifications, a class that does not exist, or that
-            two splits share.
-    """
-    if specifications is None:
-        if source.name not in SPLITS:
-            raise ValueError(
-                f"{source.name} has no class ranges of its own; give some, e.g. {{'train': '0-9'}}"
-            )
-        specifications = SPLITS[source.name]
-    splits = {}
-    for split, text in specifications.items():
-        classes = parse_specification(f"{source.name}:{text}")[1]
-        if max(classes) >= len(source.classes):
-            raise ValueError(
-                f"{split} has class {max(classes)}; {source.name} has 0 to "
-                f"{len(source.classes) - 1}"
-            )
-        for other, taken in splits.items():
-            if shared := sorted(set(taken) & set(classes)):
-                raise ValueError(
-                    f"{split} and {other} share {len(shared)} classes ({shared[0]} is one); no "
-                    "class may be in two splits"
-                )
-        splits[split] = classes
-    return splits
-
-
-def split_by_groups(
-    source: ClassImages, counts: Mapping[str, int], seed: int = 0
-) -> dict[str, tuple[int, ...]]:
-    """Whole groups (alphabets) to splits: {"train": 6, "val": 1, "test": 1}, so that none is in two
-    splits.
-
-    Raises:
-        ValueError: if there are no groups, or fewer than asked for.
-    """
-    if source.groups is None:
-        raise ValueError(f"{source.name} has no groups (alphabets) to split by")
-    groups = sorted(set(source.groups))
-    if sum(counts.values()) > len(groups) or min(counts.values()) < 1:
-        raise ValueError(
-            f"groups per split are {dict(counts)}; allowed: at least 1 each, {len(groups)} in all"
-        )
-    random.Random(seed).shuffle(groups)
-    splits, start = {}, 0
-    for split, count in counts.items():
-        chosen = set(groups[start : start + count])
-        splits[split] = tuple(i for i, group in enumerate(source.groups) if group in chosen)
-        start += count
-    return splits
 
 
 def starts_of(counts: Tensor) -> Tensor:

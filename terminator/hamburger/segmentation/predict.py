@@ -1,5 +1,6 @@
 """Label maps of image files, by a saved model."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -119,11 +120,10 @@ def segmentations(
         ValueError: for two files of one name; as outputs.check_places.
     """
     stems = [Path(image).stem for image in images]
-    if (out is not None or show is not None) and (
-        twice := {stem for stem in stems if stems.count(stem) > 1}
-    ):
+    twice = sorted(stem for stem, count in Counter(stems).items() if count > 1)
+    if (out is not None or show is not None) and twice:
         raise ValueError(
-            f"several images are called {sorted(twice)[0]}, and their label maps would overwrite "
+            f"several images are called {twice[0]}, and their label maps would overwrite "
             "each other; allowed: different names"
         )
     folders = {"--out": out, "--show": show}
@@ -158,22 +158,3 @@ def share_table(found: Iterable[Segmented]) -> pd.DataFrame:
         for name, share in one.shares.items()
     ]
     return pd.DataFrame(rows, columns=["image", "class", "share"])
-
-
-def segment_files(
-    model_path: str | Path, images: Sequence[str | Path], **options: Any
-) -> pd.DataFrame:
-    """The share_table of image files, all of which can be read.
-
-    Args:
-        options: of segmentations.
-
-    Raises:
-        as segmentations and read_photograph.
-    """
-    found = []
-    for one in segmentations(model_path, images, **options):
-        if one.error is not None:
-            raise one.error
-        found.append(one)
-    return share_table(found)

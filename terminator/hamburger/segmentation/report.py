@@ -291,7 +291,9 @@ def examples(
 
 POOLING = "pooling"  # a mean over all positions: the context that costs least
 LOOKED_INTO = "NMF, one-step"  # whose trained blocks are looked into
+ATTENTION = "self-attention"
 HAMS = ("NMF", "CD tau 10", "VQ tau 10", "CD tau 100", "VQ tau 100")
+GRADIENTS = ("one-step", "BPTT")
 CLAIMS = (  # claim, study, arm that is better if it is true, arm it is compared with
     *(
         (
@@ -304,20 +306,24 @@ CLAIMS = (  # claim, study, arm that is better if it is true, arm it is compared
     ),
     *(
         (
-            f"{ham} brings more context than a mean over all positions",
+            f"{ham} brings more context than a mean over all positions ({gradient})",
             "context",
-            f"{ham}, one-step",
+            f"{ham}, {gradient}",
             POOLING,
         )
         for ham in HAMS
+        for gradient in GRADIENTS
     ),
-    ("a decomposition is better than attention", "context", LOOKED_INTO, "self-attention"),
+    *(
+        (f"{ham} is better than attention ({gradient})", "context", f"{ham}, {gradient}", ATTENTION)
+        for ham in HAMS
+        for gradient in GRADIENTS
+    ),
     *(
         (
             f"the one-step gradient is better than BPTT ({ham})",
             "context",
-            f"{ham}, one-step",
-            f"{ham}, BPTT",
+            *(f"{ham}, {gradient}" for gradient in GRADIENTS),
         )
         for ham in HAMS
     ),

@@ -24,7 +24,7 @@ from terminator.runs import records
 from terminator.runs.finished import FinishedRun
 from terminator.runs.system import System
 from terminator.runtime import weights
-from terminator.runtime.settings import ConfigError, identity, require
+from terminator.runtime.settings import ConfigError, require
 
 
 class SegmentationRun(FinishedRun):
@@ -86,13 +86,6 @@ class SegmentationSystem(System):
     ) -> SegmentationConfig:
         model = records.config_of(record, SegmentationConfig).model
         return config.resolved(model.in_channels, model.classes)
-
-    def identity(self, config: SegmentationConfig) -> dict[str, Any]:
-        """A folder of pictures by its name, wherever it lies."""
-        what = identity(config)
-        if "name" in what.get("data", {}):
-            what["data"]["name"] = Path(config.data.name).name
-        return what
 
     def about(self, record: dict[str, Any]) -> dict[str, Any]:
         """As System.about, and what the labels are called."""

@@ -168,8 +168,9 @@ class SegmentationTrainer(Loop[SegmentationConfig]):
             self._confusion(split, multi_scale, use.bases_seed + i, steps, pictures)
             for i in range(repeats)
         ]
+        count = len(self.data.splits[split])
         result = scores(found[0]) | {
-            "pictures": min(len(self.data.splits[split]), pictures or 2**62)
+            "pictures": count if pictures is None else min(count, pictures)
         }
         return result | (
             {"repeated": [scores(part)["miou"] for part in found]} if repeats > 1 else {}
@@ -195,4 +196,4 @@ class SegmentationTrainer(Loop[SegmentationConfig]):
             with fixed_bases(self.model, seed * 1_000_003 + first, steps), self._autocast():
                 logits = predict_logits(self.model, self.config, x, multi_scale)
             total += confusion_matrix(logits.argmax(1), batch.labels, len(info.classes))
-        return torch.stack([part.to(total.device) for part in gather(total.cpu())]).sum(0).cpu()
+        return torch.stack(gather(total.cpu())).sum(0)

@@ -4,6 +4,7 @@ verdicts.
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import mean
 from typing import Any
 
@@ -154,6 +155,7 @@ def interval(accuracy: float, examples: int) -> float:
     return 196 * math.sqrt(max(share * (1 - share), 0) / examples)
 
 
+BEATS_SOFTMAX = "it beats softmax attention under the same recipe"
 CLAIMS = (  # claim, arm that is better if it is true, arm it is compared with
     (
         "the attention adds something: it beats the network without it",
@@ -161,7 +163,7 @@ CLAIMS = (  # claim, arm that is better if it is true, arm it is compared with
         "branch removed",
     ),
     ("its weights matter: it beats weights of 1/T", "Hrrformer", "weights 1/T"),
-    ("it beats softmax attention under the same recipe", "Hrrformer", "softmax attention"),
+    (BEATS_SOFTMAX, "Hrrformer", "softmax attention"),
     (
         "padding in the superposition and the mean costs accuracy",
         "Hrrformer, padding masked",
@@ -174,13 +176,16 @@ def compare(name: str, runs: Runs, a: str, b: str) -> Outcome:
     """Test accuracies (%) of a against b in a study; what either has to beat are chance and the
     simple answers whose records are there.
     """
-    record = runs[a][0].record
+    record, other = runs[a][0].record, runs[b][0].record
     classes = record["data"]["classes"]
     count = classes if isinstance(classes, int) else len(classes)
     floors = {"chance": 100 / count, **measured_answers(name, record)}
     terms = Terms(floors=floors, examples=record["results"]["test"]["examples"])
     sides = [sampled([r.record for r in runs[label]], _test_accuracy) for label in (a, b)]
-    return compare_samples(sides[0], sides[1], (a, b), terms)
+    found = compare_samples(sides[0], sides[1], (a, b), terms)
+    sizes = f"{record['parameters']:,} against {other['parameters']:,} parameters"
+    unequal = record["parameters"] != other["parameters"]
+    return replace(found, notes=(*found.notes, sizes)) if unequal else found
 
 
 def _test_accuracy(record: Mapping[str, Any]) -> float:

@@ -3,6 +3,7 @@ until it has ended.
 """
 
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,9 @@ def watch(
         timeout_s: seconds without anything new after which to give up.
 
     Returns:
-        one row per checkpoint and split: step, split, accuracy (%), interval, tasks, queries. It is
-        written to evaluation.csv in the folder after every checkpoint; rows of an earlier call are
-        kept.
+        one row per checkpoint and split: step, split, accuracy (%), interval, tasks, queries, and
+        when the training started. It is written to evaluation.csv in the folder after every
+        checkpoint; rows of an earlier call are kept, if they are of the same training.
 
     Raises:
         TimeoutError: if nothing new came in time.
@@ -56,7 +57,7 @@ def watch(
     trainer = EpisodeTrainer(build_network(config), config, data)
     path = folder / "evaluation.csv"
     rows = pd.read_csv(path).to_dict("records") if path.is_file() else []
-    seen = max((row["step"] for row in rows), default=-1)
+    seen = -1
     last_news = time.monotonic()
     while True:
         # asked first: what was trained meanwhile is then found below
@@ -67,9 +68,14 @@ def watch(
                 f"{folder} holds the finished run {record['run_id']} of other settings; allowed: "
                 "the same flags as the training's"
             )
-        step = config.train.train_steps if ended else _newest(trainer, folder)
-        if step is not None and step < seen:  # a training that was begun anew
-            rows, seen = [], -1
+        step, started = (
+            (config.train.train_steps, _started(record["stretches"]))
+            if record is not None
+            else _newest(trainer, folder)
+        )
+        if step is not None:  # rows of a training that was begun anew are none of this one's
+            rows = [row for row in rows if row.get("started") == started and row["step"] <= step]
+            seen = max((row["step"] for row in rows), default=-1)
         if step is not None and step > seen:
             if ended:
                 trainer.model.load_state_dict(
@@ -80,6 +86,7 @@ def watch(
                 rows.append(
                     {"step": step, "split": split}
                     | {key: found[key] for key in ("accuracy", "interval", "tasks", "queries")}
+                    | {"started": started}
                 )
                 say(
                     f"step {step:8d}  {split:5} {found['accuracy']:6.2f} ± {found['interval']:.2f} "
@@ -98,19 +105,24 @@ def watch(
         time.sleep(poll_s)
 
 
-def _newest(trainer: EpisodeTrainer, folder: Path) -> int | None:
-    """Load the checkpoint in the folder into the trainer's model; its step, or nothing where there
-    is none yet.
+def _started(stretches: Sequence[Mapping[str, Any]]) -> str:
+    """When a training's first stretch started, which tells it from a later one of its settings."""
+    return stretches[0].get("started", "") if stretches else ""
+
+
+def _newest(trainer: EpisodeTrainer, folder: Path) -> tuple[int | None, str]:
+    """Load the checkpoint in the folder into the trainer's model; its step, None where there is
+    none yet, and when its training started.
     """
     path = folder / "checkpoint.pt"
     if not path.is_file():
-        return None
+        return None, ""
     try:
         saved: dict[str, Any] = checkpoint.read(path)
     except CheckpointError:
         if path.is_file():
             raise
-        return None  # the training ended, and removed it, just now
+        return None, ""  # the training ended, and removed it, just now
     head = forms.of_head(saved) or forms.of_rows(saved.get("rows"), trainer.config.train.epochs)
     head = head or forms.of_moment(saved.get("within"), trainer.steps_per_epoch)
     if problem := head or forms.of_weights(saved.get("model"), trainer.model.state_dict()):
@@ -123,4 +135,4 @@ def _newest(trainer: EpisodeTrainer, folder: Path) -> int | None:
         )
     trainer.model.load_state_dict(saved["model"])
     done = len(saved["rows"]) * trainer.steps_per_epoch + checkpoint.steps_within(saved)
-    return min(done, trainer.config.train.train_steps)
+    return min(done, trainer.config.train.train_steps), _started(saved.get("stretches") or [])
