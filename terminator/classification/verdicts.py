@@ -1,7 +1,7 @@
 """Verdicts on claims about classification, from records: functions that make `Claim.verdict`."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from statistics import mean
 from typing import Any
 
@@ -199,16 +199,29 @@ def wins(make: Callable[[str], Contest], a: str, b: str) -> Callable[[Records], 
         make: gives a profile's contest; the first profile that has runs of both speaks.
     """
 
-    def verdict(found: Records) -> Verdict:
+    def verdict(runs: Records) -> Verdict:
         for profile in PROFILES:
             contest = make(profile)
             if {a, b} <= contest.candidates.keys():
-                sides = [_finals(contest, label, found, profile) for label in (a, b)]
+                sides = [_finals(contest, label, runs, profile) for label in (a, b)]
                 if all(sides):
-                    return everywhere({place_of(sides[0][0]): _compared(sides, (a, b))})
+                    found = _compared(sides, (a, b))
+                    rates = [
+                        _rate(contest, label, side)
+                        for label, side in zip((a, b), sides, strict=True)
+                    ]
+                    outcome = replace(found, notes=(*found.notes, *rates))
+                    return everywhere({place_of(sides[0][0]): outcome})
         return Verdict(NOT_RUN, "no runs of both sides yet")
 
     return verdict
+
+
+def _rate(contest: Contest, label: str, runs: Records) -> str:
+    """At which rate a candidate is judged, and whether no smaller or no larger one was tried."""
+    rate, tried = _chosen(runs)[0]["config"]["optimizer"]["lr"], contest.rates[label]
+    edges = {min(tried): ", the lowest tried", max(tried): ", the highest tried"}
+    return f"{label} at rate {rate:g}{edges.get(rate, '')}"
 
 
 def _finals(contest: Contest, label: str, found: Records, profile: str) -> Records:

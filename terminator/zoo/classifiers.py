@@ -1,6 +1,7 @@
 """Classifiers of images that are given away: calibrated, so that one image has one answer."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ class Classifiers(Kind):
         size = "x".join(map(str, data["shape"]))
         return (
             f"{len(data['classes'])} classes, {size}",
-            f"{answer['accuracy']:.2f} % of {answer['images']} test images",
+            f"{_percent(answer)} of {answer['images']} test images",
         )
 
     def table(self, found: Facts) -> list[tuple[str, ...]]:
@@ -87,7 +88,7 @@ class Classifiers(Kind):
             part = f" of {whole:,}" if answer["images"] != whole else ""
             rows.append(
                 (
-                    f"{answer['accuracy']:.2f} %",
+                    _percent(answer),
                     f"{answer['images']:,}{part}",
                     f"{protocol}: {meaning}, {measured['precision']}",
                 )
@@ -102,6 +103,13 @@ class Classifiers(Kind):
             "normalisation": f"mean {_numbers(data['mean'])}, deviation {_numbers(data['std'])}",
             "classes": ", ".join(map(text.markdown, data["classes"])),
         }
+
+
+def _percent(answer: dict[str, Any]) -> str:
+    """An accuracy with half its 95 % interval, for the number of images (normal approximation)."""
+    share = answer["accuracy"] / 100
+    half = 196 * math.sqrt(share * (1 - share) / answer["images"])
+    return f"{answer['accuracy']:.2f} ± {half:.2f} %"
 
 
 def _numbers(values: Any) -> str:

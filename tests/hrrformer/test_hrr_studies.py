@@ -183,7 +183,7 @@ def test_verdicts_follow_the_numbers():
     evidence = found["evidence"].tolist()
     assert evidence[0] == "power 1.00 from T = 4096 to 65536"
     assert evidence[3] == "4.9 times as fast at T = 16384"
-    assert evidence[5] == "0.49 times less at T = 16384"
+    assert evidence[5] == "2 times more at T = 16384"
     assert "row contrast of the best head 0.40 ± 0.00 against untrained -1.00" in evidence[6]
     assert "the better side is not surely above trained, pixels permuted (0.20)" in evidence[7]
     assert "branch over residual (%) 20.0 ± 1.0 against a tenth, 10.0" in evidence[8]

@@ -40,13 +40,17 @@ CLAIMS = tuple(  # claim, the mixer that is better if it is true, the one it is 
     (text.format(reading), mixer, other)
     for other, text in (
         (LINEAR, "the global operator as a {} brings context where only context can help"),
-        (MEAN, "the global operator as a {} brings more context than a mean over all positions"),
+        (
+            MEAN,
+            "the global operator as a {} brings more context than a mean over all positions, where "
+            "places say nothing",
+        ),
     )
     for mixer, reading in READINGS.items()
 ) + (
     (
         "the global operator as a convolution brings more context than a depth-wise convolution of "
-        "31x31",
+        "31x31, where places say nothing",
         CONVOLUTION,
         LARGE,
     ),

@@ -122,9 +122,11 @@ class FewShot(System):
         """What it was, how well (%, with 95 % interval over tasks), how fast."""
         config, results = records.config_of(record, FewShotConfig), record["results"]
         e, m, unlabeled = config.episodes, config.model, config.episodes.unlabeled_samples_per_class
+        method = config.method
+        tasks = method.test_tasks if method.name == "continual" else 1  # told apart all at once
         return {
             "method": method_name(config),
-            "ways": e.num_labels,
+            "ways": e.num_labels * tasks,
             "shots": e.samples_transformer / e.num_labels - unlabeled,
             "unlabeled": unlabeled,
             "channels": m.default_num_channels,
