@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from terminator import sfne
@@ -244,6 +244,16 @@ def parameter_table(model: Terminator) -> pd.DataFrame:
     return _by_part(rows, "parameters")
 
 
+def counted(model: nn.Module, x: Tensor) -> FlopCounterMode:
+    """What one forward pass of x costs, hyper-kernels made anew; the model's mode stays."""
+    was_training = model.training
+    forget_kernels(model)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(x)
+    model.train(was_training)
+    return counter
+
+
 def flop_table(model: Terminator, batch_size: int = 1) -> pd.DataFrame:
     """Operations (multiply and add: two) of one forward pass of a batch, per block and part; kind
     slow or fast.
@@ -260,12 +270,8 @@ def flop_table(model: Terminator, batch_size: int = 1) -> pd.DataFrame:
         dtype=parameter.dtype,
         device=parameter.device,
     )
-    was_training = model.training
-    forget_kernels(model)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.eval()(x)
-    model.train(was_training)
-    counts = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
+    operations = counted(model, x).get_flop_counts()
+    counts = {name: sum(ops.values()) for name, ops in operations.items()}
     rows = []
     for name, total in counts.items():
         own = total - sum(

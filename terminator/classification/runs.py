@@ -39,7 +39,6 @@ from terminator.runtime.settings import (
     to_dict,
     without_places,
 )
-from terminator.slow_net import forget_kernels
 
 # what a model file says of its data
 OF_MODEL_FILES = ("name", "title", "shape", "classes", "mean", "std", "fingerprint")
@@ -376,13 +375,10 @@ def flops_per_image(trainer: Trainer) -> int:
 
     A multiplication and an addition count as two.
     """
-    from torch.utils.flop_counter import FlopCounterMode
+    from terminator.classification.analysis import counted
 
     x = torch.zeros(2, *trainer.data.info.shape, device=trainer.device)
-    forget_kernels(trainer.model)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        trainer.model.eval()(x)
-    return counter.get_total_flops() // 2
+    return counted(trainer.model, x).get_total_flops() // 2
 
 
 # -- runs that notebooks share --------------------------------------------------------------------

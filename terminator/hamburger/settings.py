@@ -55,16 +55,11 @@ class HamSettings:
 
     def __post_init__(self) -> None:
         one_of(self, "", {"kind": KINDS, "mode": MODES, "online_update": ONLINE_UPDATES})
-        at_least(self, "", {"heads": 1, "rank": 1, "train_steps": 0, "eval_steps": 0})
+        minima = {"heads": 1, "rank": 1, "train_steps": 0, "eval_steps": 0, "positions": 1}
+        at_least(self, "", minima)
         for name in ("inverse_temperature", "ridge"):
             require(getattr(self, name) > 0, name, getattr(self, name), "a positive number")
         require(0 <= self.eta <= 1, "eta", self.eta, "a number from 0 to 1")
-        require(
-            self.positions is None or self.positions >= 1,
-            "positions",
-            self.positions,
-            "an integer of at least 1, or nothing",
-        )
         if self.mode != "spatial" and not self.random_init:
             require(
                 self.positions is not None,
@@ -97,13 +92,7 @@ class HamburgerSettings(HamSettings):
             self.mode,
             f"spatial, channel with version {self.version!r}; dual needs 'V2+'",
         )
-        at_least(self, "", {"width": 1})
-        require(
-            self.cheese_factor is None or self.cheese_factor >= 1,
-            "cheese_factor",
-            self.cheese_factor,
-            "an integer of at least 1, or nothing for the number of heads",
-        )
+        at_least(self, "", {"width": 1, "cheese_factor": 1})
         require(
             self.version != "V2+" or self.ham_channels % self.cheese_divisor == 0,
             "cheese_factor",

@@ -98,11 +98,7 @@ def _by_epoch(label: str, runs: Sequence[pd.DataFrame], column: str) -> pd.DataF
     if not runs:
         raise ValueError(f"{label!r} has no runs; at least one table is needed")
     for run in runs:
-        if missing := {"epoch", column} - set(run.columns):
-            raise ValueError(
-                f"a table of {label!r} lacks {', '.join(sorted(missing))}; it has "
-                f"{', '.join(run.columns)}"
-            )
+        _require_columns(f"a table of {label!r}", run, ("epoch", column))
     return pd.concat([run.set_index("epoch")[column] for run in runs], axis=1)
 
 

@@ -194,7 +194,26 @@ def run_study(
     Raises:
         as System.run, but for TrainingDiverged.
     """
-    found = _every_label(system, study, profile, seeds, device)
+    runs = study_runs(system, study, profile, seeds, device)
+    return _every_label(study, run_these(system, study, runs, profile, seeds))
+
+
+def run_these(
+    system: System,
+    study: Study,
+    runs: Iterable[Wanted],
+    profile: str,
+    seeds: Sequence[int] = (),
+    **options: Any,
+) -> dict[Any, list[Any]]:
+    """As `run_study`, of a study that says itself which of its runs are wanted; a label without a
+    run is left out.
+
+    Args:
+        seeds: that the user asked for, if any.
+        options: of System.run.
+    """
+    found = run_all(runs, **options)
     return found if seeds else with_further(system, study, profile, found)
 
 
@@ -225,11 +244,8 @@ def _others(system: System, runs: Sequence[Any], there: Sequence[dict[str, Any]]
     return [system.of_record(record) for record in further.values()]
 
 
-def _every_label(
-    system: System, study: Study, profile: str, seeds: Sequence[int], device: str
-) -> dict[Any, list[Any]]:
-    """run_all of a study, with nothing for a label without a run."""
-    found = run_all(study_runs(system, study, profile, seeds, device))
+def _every_label(study: Study, found: Mapping[Any, list[Any]]) -> dict[Any, list[Any]]:
+    """The runs of a study, with nothing for a label without a run."""
     return {label: found.get(label, []) for label in study.variants}
 
 
@@ -256,7 +272,8 @@ def run_sweep(
     """The runs of a contest's sweep, {(candidate, rate): one}, of the first seed alone: rates are
     chosen as a plan of all runs chooses them (contest_runs).
     """
-    return _every_label(system, contest.sweep(), profile, seeds[:1], device)
+    sweep = contest.sweep()
+    return _every_label(sweep, run_all(study_runs(system, sweep, profile, seeds[:1], device)))
 
 
 def run_finals(
@@ -280,7 +297,8 @@ def run_finals(
 
     def diverged(left: Rates) -> list[str]:
         final = contest.final(firsts(left))
-        found.update(_every_label(system, final, profile, seeds, device))
+        runs = study_runs(system, final, profile, seeds, device)
+        found.update(_every_label(final, run_all(runs)))
         count = len(tuple(seeds) or contest.seeds)
         return [label for label in left if len(found[label]) < count]
 

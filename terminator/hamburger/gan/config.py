@@ -38,14 +38,7 @@ class GanData:
             "8, 16, 32, 64, 128 and so on",
         )
         require(self.channels in (None, 1, 3), "data.channels", self.channels, "1, 3, or nothing")
-        for name in ("train_size", "test_size"):
-            value = getattr(self, name)
-            require(
-                value is None or value >= 2,
-                f"data.{name}",
-                value,
-                "an integer of at least 2, or nothing",
-            )
+        at_least(self, "data", {"train_size": 2, "test_size": 2})
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from terminator.hamburger.gan.runs import GAN, NAMES, GanRun
 from terminator.runs.comparison import deviation
 from terminator.runs.outcomes import Outcome, Terms, sampled, values_text
 from terminator.runs.proof import compare
-from terminator.runs.study import Study, run_all, with_further
+from terminator.runs.study import Study, run_these
 from terminator.runs.wanted import Wanted
 
 EXPERIMENT = "gan"
@@ -32,9 +32,8 @@ def run_study(
     profile: str, seeds: Sequence[int] = (), device: str = "auto"
 ) -> dict[str, list[GanRun]]:
     """All runs of the profile's study, {kind of context: one run per seed}."""
-    found = run_all(study_runs(profile, seeds, device))
     whole = Study(EXPERIMENT, study(profile), ())
-    return found if seeds else with_further(GAN, whole, profile, found)
+    return run_these(GAN, whole, study_runs(profile, seeds, device), profile, seeds)
 
 
 def table(study_runs: Mapping[str, Sequence[GanRun]]) -> pd.DataFrame:

@@ -25,7 +25,7 @@ from terminator.hamburger.segmentation.presets import (
 from terminator.hamburger.segmentation.runs import SEGMENTATION, SegmentationRun
 from terminator.runs.comparison import deviation
 from terminator.runs.outcomes import values_text
-from terminator.runs.study import Study, run_all, study_records, with_further
+from terminator.runs.study import Study, run_these, study_records, study_runs
 from terminator.runs.wanted import Wanted
 from terminator.runtime.settings import ConfigError
 
@@ -122,40 +122,21 @@ def _runs(
         data = SEGMENTATION.load_data(next(iter(arms.values())), data_dir)  # the same for all arms
     except DatasetNotFound:  # records may be there
         data = None
-    wanted = _wanted(arms, experiment, profile, seeds, device)
-    found = run_all(wanted, data=data, data_dir=data_dir)
-    whole = Study(experiment, arms, ())
-    return found if seeds else with_further(SEGMENTATION, whole, profile, found)
-
-
-def _wanted(
-    arms: Mapping[str, SegmentationConfig],
-    experiment: str,
-    profile: str,
-    seeds: Sequence[int],
-    device: str,
-) -> list[Wanted]:
-    return [
-        Wanted(
-            SEGMENTATION,
-            config.updated(train={"seed": seed, "device": device}),
-            experiment,
-            profile,
-            label,
-        )
-        for seed in tuple(seeds) or seeds_of(experiment, profile)
-        for label, config in arms.items()
-    ]
+    study = Study(experiment, arms, seeds_of(experiment, profile))
+    wanted = study_runs(SEGMENTATION, study, profile, seeds, device)
+    return run_these(SEGMENTATION, study, wanted, profile, seeds, data=data, data_dir=data_dir)
 
 
 def context_runs(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> list[Wanted]:
     """What `context` runs."""
-    return _wanted(context_arms(profile), CONTEXT, profile, seeds, device)
+    study = Study(CONTEXT, context_arms(profile), seeds_of(CONTEXT, profile))
+    return study_runs(SEGMENTATION, study, profile, seeds, device)
 
 
 def camvid_runs(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> list[Wanted]:
     """What `camvid` runs."""
-    return _wanted(camvid_arms(profile), CAMVID, profile, seeds, device)
+    study = Study(CAMVID, camvid_arms(profile), seeds_of(CAMVID, profile))
+    return study_runs(SEGMENTATION, study, profile, seeds, device)
 
 
 # -- tables ----------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from terminator.runs.comparison import deviation
 from terminator.runs.finished import FinishedRun, run_name
 from terminator.runs.outcomes import Outcome, Terms, sampled, values_text
 from terminator.runs.proof import compare as compare_samples
-from terminator.runs.study import Study, run_all, with_further
+from terminator.runs.study import Study, run_these
 from terminator.runs.study import run_study as run_variants
 from terminator.runs.wanted import Wanted
 from terminator.runtime.settings import identity
@@ -58,9 +58,8 @@ def run_study(
     """All runs of a study by label, see presets.study; other seeds count as in
     runs.study.run_study.
     """
-    found = run_all(study_runs(name, profile, seeds, device))
     whole = Study(EXPERIMENT, study(name, profile), ())
-    return found if seeds else with_further(LONG_RANGE, whole, profile, found)
+    return run_these(LONG_RANGE, whole, study_runs(name, profile, seeds, device), profile, seeds)
 
 
 def main_run(

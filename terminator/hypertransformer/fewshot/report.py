@@ -20,7 +20,7 @@ from terminator.runs import measurements
 from terminator.runs.comparison import deviation
 from terminator.runs.finished import FinishedRun
 from terminator.runs.outcomes import values_text
-from terminator.runs.study import Study, run_all, with_further
+from terminator.runs.study import Study, run_these
 from terminator.runs.wanted import Wanted
 from terminator.runtime import provenance
 from terminator.runtime.distributed import choose_device
@@ -49,9 +49,8 @@ def run_study(
     """All runs of a study by label, see presets.study; other seeds count as in
     runs.study.run_study.
     """
-    found = run_all(study_runs(name, profile, seeds, device))
     whole = Study(EXPERIMENT, study(name, profile), ())
-    return found if seeds else with_further(FEW_SHOT, whole, profile, found)
+    return run_these(FEW_SHOT, whole, study_runs(name, profile, seeds, device), profile, seeds)
 
 
 def main_run(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> Wanted:
