@@ -150,6 +150,8 @@ def score_beyond(record: Mapping[str, Any], way: str) -> Outcome:
     names = (f"AUROC of {controls.SCORE}", f"of {way}")
     terms = Terms(floors={"chance": 50.0})
     found = compare(sides[0], sides[1], names, terms, same_runs=way in WAYS)
+    if found.word == NOT_RUN:
+        return found
     dense = (
         _mean([of[name]["concentration"] for of in seen.values()]) for name in (controls.SCORE, way)
     )
@@ -161,7 +163,7 @@ def with_concentration(found: Outcome, ours: float, theirs: float) -> Outcome:
     not only their order.
     """
     note = f"concentration {ours:.2f} against {theirs:.2f}"
-    return replace(found, notes=(*found.notes, note)) if found.word != NOT_RUN else found
+    return replace(found, notes=(*found.notes, note))
 
 
 def announced(profile: str, full: Sequence[Mapping[str, Any]]) -> str:

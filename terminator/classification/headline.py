@@ -24,6 +24,7 @@ NOT_KNOWN = (
     "What the same training reaches on the original images cannot be known from these runs: the "
     "files are JPEG (quality 75), the log is of the originals, one run."
 )
+NOT_BOTH = "What JPEG files cost: no seed has been trained on both, all else equal"
 
 
 class Headline(NamedTuple):
@@ -167,7 +168,7 @@ def follows_the_log_on_copies(found: Records) -> Verdict:
 
 def copies_cost(found: Headline) -> str:
     """What JPEG files cost the headline's own training, by epoch and with the same seeds, in
-    words; nothing where they were not trained on both.
+    words; nothing where no seed was trained on both, all else equal.
     """
     copies = found.others.get(f"dataset.name={COPY}")
     if not copies:
@@ -243,7 +244,7 @@ def sentence(found: Headline) -> str:
         )
     verdict, gap = _follows(found), beside_the_log(found)["ours - log"].dropna()
     on_copies = found.runs[0]["data"]["name"] == COPY
-    cost = NOT_KNOWN if on_copies else f"{copies_cost(found) or 'JPEG files: not trained on'}."
+    cost = NOT_KNOWN if on_copies else f"{copies_cost(found) or NOT_BOTH}."
     others = (
         f"With {what} ({_how_far(runs)}), less the log, by epoch: {_less_the_log(runs)}. "
         for what, runs in found.others.items()

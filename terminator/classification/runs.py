@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,25 +114,29 @@ class ClassificationSystem(System):
     def announce(self, data: ImageData) -> None:
         announce(data)
 
-    def ready(self, config: Config, profile: str, experiment: str | None = None) -> Config:
+    def ready(
+        self, config: Config, profile: str, recorded: Callable[[], bool] = lambda: False
+    ) -> Config:
         """The configuration with a substitute of its data set, if only that one is on this machine.
 
         A substitute has a name and a title of its own, so no number can pass for the original's;
-        and the paper profile takes none. Nor is one taken where a finished run of the original is
-        in the experiment: it can be read.
+        and the paper profile takes none. Nor is one taken where all is recorded of the original.
         """
         name = config.dataset.name
         substitute = SUBSTITUTES.get(name)
         if substitute is None or profile == "paper":
             return config
         there = catalogue.ready()
-        if name in there or substitute not in there:
-            return config
-        found = records.load_records(experiment, profile) if experiment else []
-        if any(r["data"]["name"] == name and self.is_of(r, config) for r in found):
+        if name in there or substitute not in there or recorded():
             return config
         say_once(f"{name} is not on this machine; its substitute {substitute} is taken")
         return config.updated(dataset={"name": substitute})
+
+    def has_record(self, config: Config, experiment: str, profile: str) -> bool:
+        """As System.has_record; a substitute's is none."""
+        name = Path(config.dataset.name).name
+        found = self.records_like(config, experiment, profile)
+        return any(record["data"]["name"] == name for record in found)
 
     def resolve(self, config: Config, data: ImageData) -> Config:
         """With the data's shape and classes in the model, or with the model that `pretrained`

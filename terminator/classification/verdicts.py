@@ -173,19 +173,17 @@ def better_with(key: str, value: Any, other: Any) -> Callable[[Records], Verdict
     def verdict(found: Records) -> Verdict:
         places = _in_ablations(found, key, value, other)
         groups: dict[str, tuple[list, list]] = {}
-        where: dict[str, str] = {}
         for r in found:
             config = records.config_of(r, Config).updated(train={"seed": Config().train.seed})
             has = _value(config, key)
             if has in (value, other) and not _elsewhere_judged(r):
                 rest = config.updated(**_nested(key, _value(Config(), key)))
                 same = repr(identity(rest)) + r["data"]["fingerprint"] + r["profile"]
-                where[same] = place_of(r)
                 groups.setdefault(same, ([], []))[has != value].append(r)
-        for same, sides in groups.items():
+        for sides in groups.values():
             if all(sides):
                 names = (_named(key, value), _named(key, other))
-                put(places, where[same], _compared(sides, names), sides[0][0])
+                put(places, place_of(sides[0][0]), _compared(sides, names), sides[0][0])
         return everywhere(places)
 
     return verdict

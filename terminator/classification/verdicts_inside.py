@@ -15,6 +15,7 @@ from terminator.runs.against import against_number
 from terminator.runs.claims import Records, Verdict, everywhere, first_of, of_outcome
 from terminator.runs.outcomes import NOT_RUN, Outcome, Terms, sampled
 from terminator.runs.power import core_hours
+from terminator.runs.proof import comparable
 
 
 def _watched(found: Records) -> dict[str, list[dict[str, Any]]]:
@@ -74,7 +75,8 @@ def scores_single_out_the_object(found: Records) -> Verdict:
                 for quantity in ("auroc", "concentration")
             )
             outcome = report.score_and_control(*auroc)
-            ours, theirs = (mean(sample.value for sample in side) for side in dense)
+            kept = comparable(*dense, same_runs=True)[:2]  # the same runs
+            ours, theirs = (mean(sample.value for sample in side) for side in kept)
             outcome = control_study.with_concentration(outcome, ours, theirs)
             put(places, _named_place(group[0]), outcome, group[0])
     return everywhere(places)

@@ -59,8 +59,8 @@ def results_page(notebooks: str | None = None) -> str:
             "",
             "A table per study: test accuracy after the last epoch, over seeds. *Accuracy*: as "
             "released, with the statistics of the test batch. *Calibrated*: fixed statistics, one "
-            "image, one answer. *Difference*: to what was published for the same network, data and "
-            "epochs. Minutes are of training, on machines that may have had other work to do "
+            "image, one answer. *Difference*: to what was published for the same settings, however "
+            "computed. Minutes are of training, on machines that may have had other work to do "
             'beside it: upper bounds. "CIFAR-10 (JPEG)" is a copy of CIFAR-10 as JPEG files in '
             "class folders. Published numbers, each with its source, stand in `literature.csv`; "
             "what the records say to each claim of the papers in "

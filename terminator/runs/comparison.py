@@ -52,6 +52,14 @@ def accuracy_terms(record: Mapping[str, Any]) -> Terms:
     return Terms(floors=floors, examples=record["results"]["released"].get("images"))
 
 
+def of_examples(accuracy: float, examples: int) -> float:
+    """Half the 95 % interval (points) that so many test examples leave to an accuracy (%), by the
+    normal approximation.
+    """
+    share = accuracy / 100
+    return 196 * math.sqrt(max(share * (1 - share), 0) / examples)
+
+
 def deviation(values: Sequence[float]) -> float:
     """Standard deviation over seeds; nan for fewer than SEEDS, whose values are to be shown."""
     return float(pd.Series(values, dtype=float).std(ddof=1)) if len(values) >= SEEDS else math.nan

@@ -1,7 +1,7 @@
 """What a kind of experiment says of itself: settings, data, networks, and what they are called."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -112,11 +112,11 @@ class Described(ABC):
         """What a run's folder is called by, for people to read: data and method."""
         return data.info.name, self.method(config)
 
-    def ready(self, config: Any, profile: str, experiment: str | None = None) -> Any:
+    def ready(self, config: Any, profile: str, recorded: Callable[[], bool] = lambda: False) -> Any:
         """The configuration as a study runs it here: on data, say, that may stand for its own.
 
         Args:
-            experiment: whose finished runs are read, where a record is enough.
+            recorded: whether records are enough, and there for all that is wanted.
         """
         return config
 

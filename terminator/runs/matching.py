@@ -73,9 +73,14 @@ class Matched(Described):
         """A finished record of this configuration, whatever the data's fingerprint; for machines
         without the data.
         """
-        return next(self._records_like(config, experiment, profile), None)
+        return next(self.records_like(config, experiment, profile), None)
 
-    def _records_like(self, config: Any, experiment: str, profile: str) -> Iterator[dict[str, Any]]:
+    def has_record(self, config: Any, experiment: str, profile: str) -> bool:
+        """Whether a finished run of exactly this is recorded, of whatever fingerprint."""
+        return self.find_record(config, experiment, profile) is not None
+
+    def records_like(self, config: Any, experiment: str, profile: str) -> Iterator[dict[str, Any]]:
+        """Finished records of this configuration, whatever the data's fingerprint."""
         there = records.load_records(experiment, profile)
         return (record for record in there if self.is_of(record, config))
 
@@ -88,7 +93,7 @@ class Matched(Described):
         if not records.is_evidence({"experiment": experiment, "profile": profile}):
             return None
         info = json.loads(json.dumps(dataclasses.asdict(data.info), default=str))  # as in a record
-        for record in self._records_like(config, experiment, profile):
+        for record in self.records_like(config, experiment, profile):
             known, here = record["provenance"].get("versions", {}), provenance.versions()
             read_by = {name: known[name] for name in READERS if name in known}
             if any(

@@ -5,6 +5,7 @@ A system runs them: `run_study(CLASSIFICATION, study, profile)`.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from terminator.runs import records
@@ -166,9 +167,18 @@ def study_runs(
     """The runs of a study as `run_study` takes them: all variants with the first seed come
     first.
     """
+    chosen = tuple(seeds) or study.seeds
+
+    @cache  # one answer for all: variants of different data would be no comparison
+    def recorded() -> bool:
+        return all(
+            system.has_record(config.updated(train={"seed": seed}), study.experiment, profile)
+            for seed in chosen
+            for config in study.variants.values()
+        )
+
     variants = {
-        label: system.ready(config, profile, study.experiment)
-        for label, config in study.variants.items()
+        label: system.ready(config, profile, recorded) for label, config in study.variants.items()
     }
     return [
         Wanted(
@@ -178,7 +188,7 @@ def study_runs(
             profile,
             label,
         )
-        for seed in tuple(seeds) or study.seeds
+        for seed in chosen
         for label, config in variants.items()
     ]
 

@@ -1,7 +1,6 @@
 """Classifiers of images that are given away: calibrated, so that one image has one answer."""
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from terminator.classification.config import Config
 from terminator.classification.runs import CLASSIFICATION, OF_MODEL_FILES
 from terminator.config import SHAPE
 from terminator.data.images import ImageData
+from terminator.runs import comparison
 from terminator.runtime import text, weights
 from terminator.runtime.progress import say
 from terminator.runtime.settings import from_dict, require
@@ -107,8 +107,7 @@ class Classifiers(Kind):
 
 def _percent(answer: dict[str, Any]) -> str:
     """An accuracy with half its 95 % interval, for the number of images (normal approximation)."""
-    share = answer["accuracy"] / 100
-    half = 196 * math.sqrt(share * (1 - share) / answer["images"])
+    half = comparison.of_examples(answer["accuracy"], answer["images"])
     return f"{answer['accuracy']:.2f} ± {half:.2f} %"
 
 

@@ -122,6 +122,9 @@ def test_what_the_record_says_is_told_by_the_rule_of_proof():
     record = {"device": "here", "results": {"networks": networks}}
     assert control_study.operator_used(record).word == "holds"
     assert control_study.score_beyond(record, controls.SHUFFLED).word == "holds"
+    bare = [{**network, "object": {}} for network in networks]  # photographs without a mask
+    without = {"device": "here", "results": {"networks": bare}}
+    assert control_study.score_beyond(without, controls.SHUFFLED).word == "not run"
     table = control_study.branch_table(record)
     assert table.loc["global", "share of power (%)"] == pytest.approx(15.0)
     objects = control_study.object_table(record)

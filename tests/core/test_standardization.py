@@ -178,6 +178,9 @@ def test_calibration_without_batches_or_cut_short(tiny_model):
     with pytest.raises(ValueError, match="not finite"):
         calibrate(model, [images(4) * math.nan])
     assert torch.equal(model(x), before)  # calibrated as before
+    with pytest.raises(ValueError, match="no batches"):
+        calibrate(model.train(), [])
+    assert model.training
 
 
 def test_evaluations_that_cannot_be(tiny_model):

@@ -228,6 +228,11 @@ def test_answers_are_kept_with_the_run(trained, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     whole, predicted = report.all_answers({"NMF": [trained]}, ["NMF"], 2)
     assert torch.equal(predicted["NMF"], whole.predicted)
+    kept = trained.folder / "answers.npz"
+    kept.write_bytes(kept.read_bytes()[:-30])
+    monkeypatch.undo()
+    with pytest.warns(RuntimeWarning, match="which cannot be read"):
+        torch.testing.assert_close(report.answers(trained, 2).predicted, first.predicted)
     trained_again = dataclasses.replace(
         trained, record={**trained.record, "finished": "2999-01-01T00:00:00+00:00"}
     )

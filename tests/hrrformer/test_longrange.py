@@ -22,6 +22,7 @@ from terminator.hrrformer.longrange.trainer import SequenceTrainer, learning_rat
 from terminator.hrrformer.network import build
 from terminator.model import count_parameters
 from terminator.runs import records
+from terminator.runs.comparison import of_examples
 from terminator.runtime.settings import ConfigError, from_dict, to_dict
 
 SMALL = {
@@ -532,7 +533,7 @@ def test_accuracy_against_length_has_a_row_per_length_and_a_column_per_network()
 
 
 def test_chance_is_at_least_that_of_the_test_examples():
-    assert report.interval(50, 400) == pytest.approx(4.9)
+    assert of_examples(50, 400) == pytest.approx(4.9)
 
 
 def test_a_bag_of_tokens_tells_letters_apart_but_not_their_order():

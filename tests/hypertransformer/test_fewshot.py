@@ -444,6 +444,8 @@ def test_a_continual_run_has_its_table_in_its_record(continual, data):
     frame = studies.continual_table(FEW_SHOT.of_record(record), "task_incremental")
     assert frame.shape == (1, 1)
     assert frame.iloc[0, 0] == record["results"]["test"]["task_incremental"][0][0]
+    longer = {**record, "config": to_dict(continual(test_tasks=3))}
+    assert FEW_SHOT.row(longer)["ways"] == 3 * FEW_SHOT.row(record)["ways"]
 
 
 # -- records ---------------------------------------------------------------------------------------

@@ -44,6 +44,12 @@ def test_mixers_keep_the_shape_and_see_everything(name):
     assert sum(reach) == (1 if name == "none" else 36)
 
 
+def test_a_convolution_by_transforms_is_as_precise_as_its_input():
+    fourier, x = FourierConvolution(3, 6).double(), torch.randn(1, 3, 6, 6, dtype=torch.double)
+    shifted = fourier(x.roll((1, 2), (2, 3)))
+    torch.testing.assert_close(shifted, fourier(x).roll((1, 2), (2, 3)), rtol=0, atol=1e-13)
+
+
 def test_convolutions_are_what_they_say():
     x, fourier = torch.randn(2, 3, 5, 5), FourierConvolution(3, 5)
     direct = torch.stack(

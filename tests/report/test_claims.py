@@ -164,6 +164,8 @@ def test_each_candidate_has_a_rate_of_its_own_that_test_images_do_not_choose(rec
     found = wins(ours + poor + lucky)
     assert (found.word, "1 epochs, laptop)" in found.evidence) == (HOLDS, False)
     assert "3 epochs, laptop)" in found.evidence
+    assert "Kar3 at rate 0.0012; AdamW at rate 0.003" in found.evidence
+    assert "AdamW at rate 0.01, the highest tried" in wins(ours + lucky).evidence
     assert wins(ours + of("AdamW", 0.003, 60.0, 61.0, 62.4, loss=999.0) + lucky).word == NOT
     longer = of("AdamW", 0.003, 60.0, 61.0, 62.4, 61.5, loss=999.0)
     assert wins(ours + longer + lucky).word == HOLDS  # most seeds first

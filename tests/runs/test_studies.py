@@ -238,6 +238,11 @@ def test_a_recorded_original_is_read_where_only_its_substitute_is(
     assert asked() == ["cifar10-jpeg"]
     CLASSIFICATION.run(config, "study", "laptop")
     assert asked() == ["CIFAR10"]
+    other = config.updated(train={"epochs": 2})  # not recorded: no study of two kinds of data
+    study = Study("study", {"a": config, "b": other}, (0,))
+    assert asked() == ["cifar10-jpeg"] * 2
+    study = Study("study", {"a": config}, (0, 1))
+    assert asked() == ["cifar10-jpeg"] * 2
 
 
 def test_a_variant_that_diverges_is_said_and_left_out(tiny_config, stripes, capsys):

@@ -22,7 +22,7 @@ from terminator.hrrformer.longrange.presets import MAIN, SEEDS, SEEDS_USED, TITL
 from terminator.hrrformer.longrange.runs import LONG_RANGE
 from terminator.hrrformer.studies import pathfinder_pictures
 from terminator.runs import literature, measurements, records
-from terminator.runs.comparison import deviation
+from terminator.runs.comparison import deviation, of_examples
 from terminator.runs.finished import FinishedRun, run_name
 from terminator.runs.outcomes import Outcome, Terms, sampled, values_text
 from terminator.runs.proof import compare as compare_samples
@@ -93,7 +93,9 @@ def table(study_runs: Runs) -> pd.DataFrame:
                 "test": accuracies.mean(),
                 "sd": deviation(list(accuracies)),
                 "seeds": len(found),
-                "interval": interval(accuracies.mean(), results[0]["results"]["test"]["examples"]),
+                "interval": of_examples(
+                    accuracies.mean(), results[0]["results"]["test"]["examples"]
+                ),
                 "best epoch": pd.Series([r["best"]["test_accuracy"] for r in results]).mean(),
                 "train": pd.Series([r["epochs"][-1]["train_accuracy"] for r in results]).mean(),
                 "branch at first": branch_ratio(found, 0),
@@ -146,12 +148,6 @@ def curves(study_runs: Runs, column: str = "test_accuracy") -> pd.DataFrame:
             for label, found in study_runs.items()
         }
     )
-
-
-def interval(accuracy: float, examples: int) -> float:
-    """95 % half-width (points) that so many test examples leave to an accuracy (%)."""
-    share = accuracy / 100
-    return 196 * math.sqrt(max(share * (1 - share), 0) / examples)
 
 
 BEATS_SOFTMAX = "it beats softmax attention under the same recipe"

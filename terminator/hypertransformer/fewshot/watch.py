@@ -3,7 +3,7 @@ until it has ended.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ def watch(
     trainer = EpisodeTrainer(build_network(config), config, data)
     path = folder / "evaluation.csv"
     rows = pd.read_csv(path).to_dict("records") if path.is_file() else []
+    rows = [row for row in rows if isinstance(row.get("started"), str)]
     seen = -1
     last_news = time.monotonic()
     while True:
@@ -69,7 +70,7 @@ def watch(
                 "the same flags as the training's"
             )
         step, started = (
-            (config.train.train_steps, _started(record["stretches"]))
+            (config.train.train_steps, _started(record))
             if record is not None
             else _newest(trainer, folder)
         )
@@ -105,9 +106,12 @@ def watch(
         time.sleep(poll_s)
 
 
-def _started(stretches: Sequence[Mapping[str, Any]]) -> str:
-    """When a training's first stretch started, which tells it from a later one of its settings."""
-    return stretches[0].get("started", "") if stretches else ""
+def _started(said: Mapping[str, Any]) -> str:
+    """When a training's first stretch started, by its record or checkpoint, which tells it from a
+    later one of the same settings; "unknown" where neither kept that.
+    """
+    stretches = said.get("stretches") or [{}]
+    return stretches[0].get("started", "unknown")
 
 
 def _newest(trainer: EpisodeTrainer, folder: Path) -> tuple[int | None, str]:
@@ -125,6 +129,7 @@ def _newest(trainer: EpisodeTrainer, folder: Path) -> tuple[int | None, str]:
         return None, ""  # the training ended, and removed it, just now
     head = forms.of_head(saved) or forms.of_rows(saved.get("rows"), trainer.config.train.epochs)
     head = head or forms.of_moment(saved.get("within"), trainer.steps_per_epoch)
+    head = head or forms.of_history(saved.get("stretches") or [], len(saved["rows"]))
     if problem := head or forms.of_weights(saved.get("model"), trainer.model.state_dict()):
         raise checkpoint.unusable(path, problem)
     ours = what_is_trained(trainer.config, trainer.data.info.fingerprint)
@@ -135,4 +140,4 @@ def _newest(trainer: EpisodeTrainer, folder: Path) -> tuple[int | None, str]:
         )
     trainer.model.load_state_dict(saved["model"])
     done = len(saved["rows"]) * trainer.steps_per_epoch + checkpoint.steps_within(saved)
-    return min(done, trainer.config.train.train_steps), _started(saved.get("stretches") or [])
+    return min(done, trainer.config.train.train_steps), _started(saved)
