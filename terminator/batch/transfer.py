@@ -55,7 +55,7 @@ class Arrived:
 
 
 class Source(ABC):
-    """Runs by the paths of their folders, and files by name; open it in a `with`."""
+    """Runs by the paths of their folders, and files by name; to be closed at the end."""
 
     listed: Mapping[str, str]  # {path: SHA-256}
 

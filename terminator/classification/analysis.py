@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from terminator import sfne
+from terminator.link import evaluating
 from terminator.model import BlockParts, Terminator, skip_sources
 from terminator.sfne import SFNEBlock
 from terminator.slow_net import SlowNet, forget_kernels, resample
@@ -246,11 +247,9 @@ def parameter_table(model: Terminator) -> pd.DataFrame:
 
 def counted(model: nn.Module, x: Tensor) -> FlopCounterMode:
     """What one forward pass of x costs, hyper-kernels made anew; the model's mode stays."""
-    was_training = model.training
     forget_kernels(model)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.eval()(x)
-    model.train(was_training)
+    with evaluating(model), FlopCounterMode(display=False) as counter:
+        model(x)
     return counter
 
 

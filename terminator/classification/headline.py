@@ -9,7 +9,7 @@ import pandas as pd
 
 from terminator.classification import studies
 from terminator.classification.config import Config
-from terminator.classification.presets import PHOTOGRAPHS, SUBSTITUTES, preset
+from terminator.classification.presets import PHOTOGRAPHS, preset
 from terminator.classification.runs import CLASSIFICATION
 from terminator.classification.verdicts import by_setting, of_setting, published_number, reduced
 from terminator.runs import comparison, literature, records
@@ -18,8 +18,7 @@ from terminator.runs.outcomes import NOT_RUN, SEEDS, count_of_seeds
 from terminator.runtime.settings import changed_settings
 
 EXPERIMENT, PROFILE, EPOCHS = "headline", "paper", 100
-ORIGINAL = "CIFAR10"
-COPY = SUBSTITUTES[ORIGINAL]
+ORIGINAL, COPY = PHOTOGRAPHS
 NOT_KNOWN = (
     "What the same training reaches on the original images cannot be known from these runs: the "
     "files are JPEG (quality 75), the log is of the originals, one run."
@@ -54,11 +53,7 @@ def chosen(found: Records, files: Sequence[str] = PHOTOGRAPHS) -> Headline:
     Args:
         files: names of the data sets that are looked at.
     """
-    fits = [
-        r
-        for r in found
-        if records.task_of(r) == CLASSIFICATION.task and _fits(r) and r["data"]["name"] in files
-    ]
+    fits = [r for r in found if records.task_of(r) == CLASSIFICATION.task and _fits(r, files)]
 
     def worth(group: Records) -> tuple[bool, int, int]:
         original = group[0]["data"]["name"] == ORIGINAL
@@ -79,13 +74,13 @@ def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     )
 
 
-def _fits(record: Mapping[str, Any]) -> bool:
+def _fits(record: Mapping[str, Any], files: Sequence[str]) -> bool:
     if (record["experiment"], record["profile"]) != (EXPERIMENT, PROFILE):
         return False
     data = record["data"]
     exact = {**record, "data": {**data, "notes": [n for n in data["notes"] if not _is_of_copy(n)]}}
     return (
-        data["name"] in PHOTOGRAPHS
+        data["name"] in files
         and bool(record.get("epochs"))
         and not reduced(exact)
         and of_setting(record, preset("cifar10"), dataset=("name",), model=("local_context_init",))

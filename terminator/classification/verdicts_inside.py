@@ -1,7 +1,6 @@
 """Verdicts on what is seen inside networks while they train: features, slow scores."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from statistics import mean
 from typing import Any
 
@@ -13,7 +12,7 @@ from terminator.classification.verdicts import by_setting, place_of, put
 from terminator.runs import observations
 from terminator.runs.against import against_number
 from terminator.runs.claims import Records, Verdict, everywhere, first_of, of_outcome
-from terminator.runs.outcomes import NOT_RUN, Outcome, Terms, sampled
+from terminator.runs.outcomes import NOT_RUN, Outcome, Sample, Terms, sampled
 from terminator.runs.power import core_hours
 from terminator.runs.proof import comparable
 
@@ -65,28 +64,28 @@ def scores_single_out_the_object(found: Records) -> Verdict:
     """
     places: dict[str, Outcome] = {}
     for group in _watched(found).values():
-        group = [r for r in group if (_seen(r)["quantity"] == "auroc").any()]
-        if group:
-            auroc, dense = (
-                [
-                    sampled(group, partial(_object_score, part, quantity))
-                    for part in _SCORE_AND_INPUT
-                ]
-                for quantity in ("auroc", "concentration")
-            )
-            outcome = report.score_and_control(*auroc)
-            kept = comparable(*dense, same_runs=True)[:2]  # the same runs
+        tables = [(r, _seen(r)) for r in group]
+        seen = {r["run_id"]: t for r, t in tables if (t["quantity"] == "auroc").any()}
+        if seen:
+            group = [r for r in group if r["run_id"] in seen]
+            outcome = report.score_and_control(*_sides(group, seen, "auroc"))
+            # the same runs
+            kept = comparable(*_sides(group, seen, "concentration"), same_runs=True)[:2]
             ours, theirs = (mean(sample.value for sample in side) for side in kept)
             outcome = control_study.with_concentration(outcome, ours, theirs)
             put(places, _named_place(group[0]), outcome, group[0])
     return everywhere(places)
 
 
-_SCORE_AND_INPUT = ("slow score", "input")
+def _sides(
+    group: Records, seen: Mapping[str, pd.DataFrame], quantity: str
+) -> tuple[list[Sample], list[Sample]]:
+    """Of slow scores, and of their inputs alone; seen: the observations by run id."""
 
+    def side(part: str) -> list[Sample]:
+        return sampled(group, lambda r: report.object_score(seen[r["run_id"]], part, quantity))
 
-def _object_score(part: str, quantity: str, record: Mapping[str, Any]) -> float:
-    return report.object_score(_seen(record), part, quantity)
+    return side("slow score"), side("input")
 
 
 def _named_place(record: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ from terminator.classification.analysis import correlation
 from terminator.hrrformer import algebra
 from terminator.hrrformer.attention import AttentionParts
 from terminator.hrrformer.network import Hrrformer, NetworkParts
+from terminator.link import evaluating
 
 CHUNK = 64  # sequences that go through a network at once
 
@@ -40,13 +41,8 @@ def parts_of(network: Hrrformer, tokens: Tensor) -> NetworkParts:
     """What the network computes for tokens (B, T), without dropout and gradients; it is left as it
     was.
     """
-    was_training = network.training
-    network.eval()
-    try:
-        with torch.no_grad():
-            return network(tokens, return_parts=True)
-    finally:
-        network.train(was_training)
+    with evaluating(network):
+        return network(tokens, return_parts=True)
 
 
 def _attention_of(parts: NetworkParts, layer: int) -> AttentionParts:

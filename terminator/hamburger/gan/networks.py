@@ -23,6 +23,7 @@ from terminator.hamburger.gan.layers import (
     normed_linear,
 )
 from terminator.hamburger.ham import seeded_bases
+from terminator.link import evaluating
 
 
 class Context(nn.Module):
@@ -168,22 +169,19 @@ class Gan(nn.Module):
         found = [part.sigma.item() for part in self.modules() if isinstance(part, Context)]
         return Sigmas(*found) if found else None
 
-    @torch.no_grad()
     def samples(self, labels: Tensor, seed: int, batch: int = 128) -> Tensor:
         """Generated images (N, C, H, W) in [-1, 1] of these classes (N,), on the CPU: the same for
         the same seed.
         """
-        was_training, device = self.training, next(self.parameters()).device
-        self.eval()
+        device = next(self.parameters()).device
         z = torch.randn(
             len(labels), self.config.model.latent, generator=torch.Generator().manual_seed(seed)
         )
-        with seeded_bases(self, seed):
+        with evaluating(self), seeded_bases(self, seed):
             parts = [
                 self.generator(a.to(device), b.to(device)).float().cpu()
                 for a, b in zip(z.split(batch), labels.split(batch), strict=True)
             ]
-        self.train(was_training)
         return torch.cat(parts)
 
 

@@ -64,7 +64,7 @@ def recorded(study: str, profile: str) -> dict[str, list[SegmentationRun]]:
     if study not in studies:
         raise ConfigError(f"study is {study!r}; allowed: {', '.join(studies)}")
     arms, experiment = studies[study]
-    found = Study(experiment, arms(profile), seeds_of(experiment, profile))
+    found = _study(experiment, arms(profile), profile)
     there = study_records(SEGMENTATION, found, profile)
     return {
         label: [SEGMENTATION.of_record(record) for record in found]
@@ -76,6 +76,10 @@ def recorded(study: str, profile: str) -> dict[str, list[SegmentationRun]]:
 def seeds_of(experiment: str, profile: str) -> tuple[int, ...]:
     """The seeds of an experiment that is given none."""
     return (CONTEXT_SEEDS if experiment == CONTEXT else SEEDS)[profile]
+
+
+def _study(experiment: str, arms: dict[str, SegmentationConfig], profile: str) -> Study:
+    return Study(experiment, arms, seeds_of(experiment, profile))
 
 
 def two_stages(
@@ -108,7 +112,7 @@ def two_stages(
 
 
 def _runs(
-    arms: Mapping[str, SegmentationConfig],
+    arms: dict[str, SegmentationConfig],
     experiment: str,
     profile: str,
     seeds: Sequence[int],
@@ -122,20 +126,20 @@ def _runs(
         data = SEGMENTATION.load_data(next(iter(arms.values())), data_dir)  # the same for all arms
     except DatasetNotFound:  # records may be there
         data = None
-    study = Study(experiment, arms, seeds_of(experiment, profile))
+    study = _study(experiment, arms, profile)
     wanted = study_runs(SEGMENTATION, study, profile, seeds, device)
     return run_these(SEGMENTATION, study, wanted, profile, seeds, data=data, data_dir=data_dir)
 
 
 def context_runs(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> list[Wanted]:
     """What `context` runs."""
-    study = Study(CONTEXT, context_arms(profile), seeds_of(CONTEXT, profile))
+    study = _study(CONTEXT, context_arms(profile), profile)
     return study_runs(SEGMENTATION, study, profile, seeds, device)
 
 
 def camvid_runs(profile: str, seeds: Sequence[int] = (), device: str = "auto") -> list[Wanted]:
     """What `camvid` runs."""
-    study = Study(CAMVID, camvid_arms(profile), seeds_of(CAMVID, profile))
+    study = _study(CAMVID, camvid_arms(profile), profile)
     return study_runs(SEGMENTATION, study, profile, seeds, device)
 
 
