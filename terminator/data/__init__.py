@@ -7,8 +7,8 @@ from terminator.runtime.lazy import lent
 _HOMES = {
     "Augmentation": "augment",
     "normalize": "augment",
-    "DatasetCorrupt": "sources",
-    "DatasetNotFound": "sources",
+    "DatasetCorrupt": "standard",
+    "DatasetNotFound": "standard",
     "DatasetInfo": "images",
     "DatasetRow": "catalogue",
     "ImageData": "images",

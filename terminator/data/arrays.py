@@ -21,7 +21,7 @@ import numpy as np
 from terminator.data import archives
 from terminator.data.files import open_regular, readable
 from terminator.data.plain_pickle import Array, Foreign, array_of, decode
-from terminator.data.sources import DatasetCorrupt
+from terminator.data.standard import DatasetCorrupt
 from terminator.runtime.machine import memory_bytes
 
 MAX_HEADER_BYTES = 10_000

@@ -9,9 +9,9 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from terminator.data import cifar_binary, files, folders, pathfinder, sources
+from terminator.data import cifar_binary, files, folders, pathfinder, standard
 from terminator.data.places import is_path, kind_of, tried
-from terminator.data.sources import STANDARD, DatasetNotFound
+from terminator.data.standard import STANDARD, DatasetNotFound
 from terminator.runtime.paths import DATA_VARIABLE, data_dirs, is_offline
 
 
@@ -46,14 +46,14 @@ def copy_of(name: str) -> tuple[str, str | None]:
 def standard_root(name: str, data_dir: str | os.PathLike | None, download: bool) -> Path:
     """Return the folder from which `name` can be read, downloading it if allowed and needed."""
     looked_in = []
-    for folder in (*data_dirs(data_dir), sources.download_root(name)):
-        if sources.is_present(name, folder):
+    for folder in (*data_dirs(data_dir), standard.download_root(name)):
+        if standard.is_present(name, folder):
             return folder
         looked_in.append(f"{folder} ({_why_not(name, folder)})")
     failure = "download not allowed"
     if download and not is_offline():
         try:
-            return sources.download(name)
+            return standard.download(name)
         except ConnectionError as error:
             failure = f"failed: {error}"
     raise DatasetNotFound(
@@ -65,12 +65,12 @@ def standard_root(name: str, data_dir: str | os.PathLike | None, download: bool)
 def _why_not(name: str, folder: Path) -> str:
     if not os.path.isdir(folder):
         return f"is {kind}, no folder" if (kind := kind_of(folder)) else "no such folder"
-    read = (*sources.standard_files(name, folder), *cifar_binary.files(name, folder))
+    read = (*standard.standard_files(name, folder), *cifar_binary.files(name, folder))
     inside = {path.parent for path in read}
     for place in (folder, *sorted(inside)):
         if os.path.isdir(place) and not os.access(place, os.R_OK | os.X_OK):
             return f"no permission to read {place}: chmod u+rx"
-    packed = getattr(sources.torchvision_class(name), "filename", None)
+    packed = getattr(standard.torchvision_class(name), "filename", None)
     for archive in (packed, packed and packed.replace("python", "binary")):
         if archive and os.path.isfile(folder / archive):
             return f"{archive} is there but not unpacked: unpack it in that folder"
@@ -99,7 +99,7 @@ def class_folder_path(name: str, data_dir: str | os.PathLike | None = None) -> P
         return (found or path).absolute()
     kind = kind_of(path)
     if kind == "a file":
-        raise sources.LayoutError(
+        raise standard.LayoutError(
             f"{path} is no archive: its name must end with {', '.join(files.ARCHIVE_SUFFIXES)}"
         )
     if by_path:
@@ -152,12 +152,13 @@ def available(data_dir: str | os.PathLike | None = None) -> list[DatasetRow]:
     places = data_dirs(data_dir)
     for name, known in STANDARD.items():
         where = next(
-            (p for p in (*places, sources.download_root(name)) if sources.is_present(name, p)), None
+            (p for p in (*places, standard.download_root(name)) if standard.is_present(name, p)),
+            None,
         )
         status = "not found"
         if where is not None:
-            missing = sources.missing_files(name, where)
-            kind = "binary version" if sources.is_binary(name, where) else "torchvision layout"
+            missing = standard.missing_files(name, where)
+            kind = "binary version" if standard.is_binary(name, where) else "torchvision layout"
             kind = kind if where in places else "earlier download"
             status = (
                 f"incomplete: {where} lacks {', '.join(missing)}"

@@ -19,7 +19,7 @@ from terminator.data.folders import plan_layout
 from terminator.data.leakage import apart
 from terminator.data.pixels import resize_image
 from terminator.data.reading import decode_all, skipped
-from terminator.data.sources import DatasetCorrupt, RawSplits
+from terminator.data.standard import DatasetCorrupt, RawSplits
 from terminator.runtime.paths import atomic_path, cache_dir
 from terminator.runtime.text import shortened
 

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from terminator.data import files, pathfinder, sources
+from terminator.data import files, pathfinder, standard
 from terminator.data.catalogue import class_folder_path, copy_of, standard_root
 from terminator.data.decoding import convert_channels, load_class_folders, resize_stack
 from terminator.data.leakage import apart, digest
 from terminator.data.pixels import encoded_again
-from terminator.data.sources import STANDARD, RawSplits, own_names, stratified_choice
+from terminator.data.standard import STANDARD, RawSplits, own_names, stratified_choice
 from terminator.data.views import permutation, permute, to_sequence
 
 VIEWS = ("image", "sequence", "permuted")
@@ -37,7 +37,7 @@ class DatasetInfo:
     shape:       (C, H, W), or (C, L) for a sequence view.
     mean, std:   per channel, of the training images in [0, 1]; a constant channel has std 1.
     fingerprint: SHA-256 over shapes, images and labels of both splits, and over names of classes
-                 that are the user's own (sources.own_names).
+                 that are the user's own (standard.own_names).
     notes:       what a reader of the numbers has to know: lossy copy, own split, resizing.
     """
 
@@ -191,10 +191,10 @@ def _find_and_read(
 ) -> tuple[RawSplits, str, str]:
     """Return (arrays, name, title) from the first source that has the data set."""
     if name == "digits":
-        return sources.load_digits(), name, "digits (8x8)"
+        return standard.load_digits(), name, "digits (8x8)"
     if name in STANDARD:
         return (
-            sources.read_standard(name, standard_root(name, data_dir, download)),
+            standard.read_standard(name, standard_root(name, data_dir, download)),
             name,
             STANDARD[name].title,
         )

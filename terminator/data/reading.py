@@ -13,7 +13,7 @@ from terminator.data.files import check_memory, few, list_files, read_files
 from terminator.data.folders import Plan
 from terminator.data.leakage import digest
 from terminator.data.pixels import fitted, open_as
-from terminator.data.sources import DatasetCorrupt, LayoutError
+from terminator.data.standard import DatasetCorrupt, LayoutError
 from terminator.runtime.progress import bar
 from terminator.runtime.text import visible
 

@@ -272,7 +272,7 @@ def test_what_names_no_notebook_is_refused(capsys):
 
 def test_data_that_are_not_here_are_not_fetched(monkeypatch):
     monkeypatch.setattr(
-        "terminator.data.sources.download", lambda name: pytest.fail(f"{name} was fetched")
+        "terminator.data.standard.download", lambda name: pytest.fail(f"{name} was fetched")
     )
     monkeypatch.delenv("TERMINATOR_DATA", raising=False)
     plan = Planner("paper", ["11"]).plan()

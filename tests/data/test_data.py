@@ -32,9 +32,9 @@ from PIL import Image
 from torchvision import datasets
 
 from terminator.classification.config import Config
-from terminator.data import DatasetCorrupt, DatasetNotFound, available, cifar_binary, load, sources
+from terminator.data import DatasetCorrupt, DatasetNotFound, available, cifar_binary, load, standard
 from terminator.data.decoding import convert_channels, resize_stack
-from terminator.data.sources import download_root, stratified_choice
+from terminator.data.standard import download_root, stratified_choice
 from terminator.data.views import permutation, permute, to_image, to_sequence
 from terminator.runtime import paths
 from terminator.runtime.settings import ConfigError
@@ -47,11 +47,11 @@ __all__ = ["own_places"]  # a fixture that every test here uses
 
 
 def test_digits_are_those_of_scikit_learn_wherever_it_keeps_them(monkeypatch):
-    read = sources._digits()
+    read = standard._digits()
     monkeypatch.setattr(
-        sources, "find_spec", lambda name: SimpleNamespace(submodule_search_locations=["gone"])
+        standard, "find_spec", lambda name: SimpleNamespace(submodule_search_locations=["gone"])
     )
-    for ours, theirs in zip(read, sources._digits(), strict=True):
+    for ours, theirs in zip(read, standard._digits(), strict=True):
         assert np.array_equal(ours, theirs)
         assert ours.dtype == theirs.dtype
 
@@ -103,13 +103,13 @@ def test_subsets_are_fixed_stratified_and_part_of_the_whole():
 
 def test_doubles_of_held_out_images_are_not_trained_on(monkeypatch):
     """Of one picture and its double at most one part holds any."""
-    raw = sources.load_digits()
+    raw = standard.load_digits()
     images = raw.train_images.copy()
     images[1::2] = images[::2][: len(images[1::2])]  # every second one is a double
     labels = raw.train_labels.copy()
     labels[1::2] = labels[::2][: len(labels[1::2])]
     doubled = dataclasses.replace(raw, train_images=images, train_labels=labels)
-    monkeypatch.setattr(sources, "load_digits", lambda: doubled)
+    monkeypatch.setattr(standard, "load_digits", lambda: doubled)
     data = load("digits", held_out=200)
     trained, held = (
         {image.numpy().tobytes() for image in part}

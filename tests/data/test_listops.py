@@ -12,7 +12,7 @@ from terminator.data.sequences import listops
 from terminator.data.sequences.listops import decode, encode, evaluate
 from terminator.data.sequences.settings import ListOpsSettings
 from terminator.data.sequences.tokens import split_up
-from terminator.data.sources import DatasetCorrupt
+from terminator.data.standard import DatasetCorrupt
 from terminator.runtime.settings import ConfigError
 
 SHORT = ListOpsSettings(min_length=4, max_length=32, max_depth=4, max_arguments=4)

@@ -14,7 +14,7 @@ from terminator import Config
 from terminator.__main__ import main
 from terminator.classification.runs import CLASSIFICATION
 from terminator.data import load
-from terminator.data.sources import COPIES, own_names
+from terminator.data.standard import COPIES, own_names
 from terminator.hamburger.gan.config import GanConfig
 from terminator.hamburger.segmentation.config import SegmentationConfig
 from terminator.hrrformer.longrange.config import LongRangeConfig

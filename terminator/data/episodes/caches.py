@@ -27,7 +27,7 @@ from terminator.data import arrays, levels
 from terminator.data.files import entries, is_data
 from terminator.data.places import kind_of
 from terminator.data.plain_pickle import Array
-from terminator.data.sources import DatasetCorrupt
+from terminator.data.standard import DatasetCorrupt
 
 PICKLES = (".pkl", ".pickle")
 SUFFIXES = (".npy", *PICKLES)

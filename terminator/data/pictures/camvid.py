@@ -17,7 +17,7 @@ from terminator.data.leakage import apart, digest
 from terminator.data.pictures.batches import IGNORE, StackedPictures
 from terminator.data.pictures.labels import SPLITS, Found, check_labels, to_tensors
 from terminator.data.places import is_path, kind_of, tried
-from terminator.data.sources import DatasetNotFound
+from terminator.data.standard import DatasetNotFound
 from terminator.runtime.progress import bar
 
 CAMVID = (

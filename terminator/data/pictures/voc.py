@@ -22,7 +22,7 @@ from terminator.data.leakage import apart
 from terminator.data.pictures.batches import IGNORE, FilePictures, PictureFile
 from terminator.data.pictures.labels import Found, check_labels, to_tensors
 from terminator.data.places import tried
-from terminator.data.sources import DatasetCorrupt, DatasetNotFound
+from terminator.data.standard import DatasetCorrupt, DatasetNotFound
 
 VOC = (
     "background",

@@ -24,7 +24,7 @@ from terminator.data.folders import ROLES
 from terminator.data.leakage import digest
 from terminator.data.places import kind_of
 from terminator.data.sequences.tokens import Sequences, Split, apart
-from terminator.data.sources import DatasetCorrupt, DatasetNotFound, stratified_choice
+from terminator.data.standard import DatasetCorrupt, DatasetNotFound, stratified_choice
 from terminator.runtime.progress import bar
 
 CLASSES = ("benign", "malware")

@@ -23,7 +23,7 @@ from terminator.data.generated import Arrays, parts
 from terminator.data.sequences import tables
 from terminator.data.sequences.settings import ListOpsSettings
 from terminator.data.sequences.tokens import Sequences, Split
-from terminator.data.sources import DatasetCorrupt
+from terminator.data.standard import DatasetCorrupt
 from terminator.runtime.settings import ConfigError
 
 OPERATORS = ("[MIN", "[MAX", "[MED", "[SM")

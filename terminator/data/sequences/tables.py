@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from terminator.data import archives, files
 from terminator.data.sequences.tokens import Split, apart
-from terminator.data.sources import DatasetCorrupt, DatasetNotFound
+from terminator.data.standard import DatasetCorrupt, DatasetNotFound
 
 PACKED = ".gz"
 MAX_LINE_BYTES = 2**24

@@ -26,7 +26,7 @@ from terminator.data.generated import read_part
 from terminator.data.places import is_path
 from terminator.data.sequences import tables
 from terminator.data.sequences.tokens import Sequences, Split, apart
-from terminator.data.sources import DatasetCorrupt
+from terminator.data.standard import DatasetCorrupt
 from terminator.runtime.paths import atomic_path, cache_dir
 from terminator.runtime.progress import bar
 from terminator.runtime.text import shortened

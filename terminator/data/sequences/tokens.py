@@ -16,7 +16,7 @@ from torch import Tensor
 
 from terminator.data import leakage
 from terminator.data.leakage import digest
-from terminator.data.sources import stratified_choice
+from terminator.data.standard import stratified_choice
 from terminator.runtime.memory import to_device
 
 SUBSET_SEED = 0  # every training seed sees the same subset
@@ -255,7 +255,7 @@ def describe(
     """The splits, cut to `length`, with what is worth knowing of them.
 
     Args:
-        own_classes: what class names add to the fingerprint (sources.own_names).
+        own_classes: what class names add to the fingerprint (standard.own_names).
 
     Raises:
         ValueError: for a split without examples, a label without class, or a token outside the

@@ -16,7 +16,7 @@ from terminator.classification.config import Config
 from terminator.classification.runs import CLASSIFICATION
 from terminator.data.augment import normalize
 from terminator.data.images import ImageData
-from terminator.data.sources import STANDARD
+from terminator.data.standard import STANDARD
 from terminator.hamburger.gan.config import GanConfig
 from terminator.runs.wanted import Wanted
 

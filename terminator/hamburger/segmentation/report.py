@@ -11,7 +11,7 @@ from torch import Tensor
 
 from terminator.data.augment import normalize
 from terminator.data.pictures.segmentation import SegmentationData
-from terminator.data.sources import DatasetNotFound
+from terminator.data.standard import DatasetNotFound
 from terminator.hamburger.segmentation.config import SegmentationConfig
 from terminator.hamburger.segmentation.evaluation import batches, fixed_bases, predict_logits
 from terminator.hamburger.segmentation.mixers import verdicts

@@ -13,7 +13,7 @@ from terminator.data.sequences.pixels import pixel_splits
 from terminator.data.sequences.text import IMDB_NAMES, halves, load_aan, load_imdb
 from terminator.data.sequences.text import VOCABULARY as BYTES
 from terminator.data.sequences.tokens import Sequences, Split, TokenData, describe, split_up
-from terminator.data.sources import own_names
+from terminator.data.standard import own_names
 from terminator.hrrformer.longrange.config import GENERATED, LongRangeConfig, LongRangeData
 from terminator.runtime.settings import ConfigError, changed_settings, require
 
