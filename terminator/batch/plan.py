@@ -11,7 +11,7 @@ from typing import Any
 from terminator.batch import states
 from terminator.batch.states import State
 from terminator.classification import needs as classification
-from terminator.data.standard import DatasetNotFound
+from terminator.data.errors import DatasetNotFound
 from terminator.hamburger import needs as hamburger
 from terminator.hrrformer import needs as hrrformer
 from terminator.hypertransformer import needs as hypertransformer

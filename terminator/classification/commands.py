@@ -113,7 +113,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from terminator.classification.evaluation import evaluate_file
     from terminator.classification.runs import CLASSIFICATION
     from terminator.config import KNOWN_DATA
-    from terminator.data.standard import DatasetNotFound
+    from terminator.data.errors import DatasetNotFound
     from terminator.runtime.distributed import processes, rank
 
     file = model_file(args.model, "classification")

@@ -16,8 +16,8 @@ from terminator.classification.presets import IMAGES, SUBSTITUTES, TOUR, preset
 from terminator.classification.trainer import Trainer
 from terminator.config import SHAPE, ModelConfig
 from terminator.data import catalogue
+from terminator.data.errors import DatasetNotFound
 from terminator.data.images import ImageData, load
-from terminator.data.standard import DatasetNotFound
 from terminator.data.summary import announce
 from terminator.model import Terminator
 from terminator.runs import records

@@ -7,8 +7,8 @@ from terminator.runtime.lazy import lent
 _HOMES = {
     "Augmentation": "augment",
     "normalize": "augment",
-    "DatasetCorrupt": "standard",
-    "DatasetNotFound": "standard",
+    "DatasetCorrupt": "errors",
+    "DatasetNotFound": "errors",
     "DatasetInfo": "images",
     "DatasetRow": "catalogue",
     "ImageData": "images",

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from terminator.data.standard import DatasetCorrupt
+from terminator.data.errors import DatasetCorrupt
 
 MAX_HEADER_BYTES = 2**20  # of a member's extended header: long names, times, owners
 # an archive may unpack to so many bytes, or so many times its own size

@@ -19,9 +19,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from terminator.data import archives
+from terminator.data.errors import DatasetCorrupt
 from terminator.data.files import open_regular, readable
 from terminator.data.plain_pickle import Array, Foreign, array_of, decode
-from terminator.data.standard import DatasetCorrupt
 from terminator.runtime.machine import memory_bytes
 
 MAX_HEADER_BYTES = 10_000

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from terminator.data import cifar_binary, files, folders, pathfinder, standard
+from terminator.data.errors import DatasetNotFound, LayoutError
 from terminator.data.places import is_path, kind_of, tried
-from terminator.data.standard import STANDARD, DatasetNotFound
+from terminator.data.standard import STANDARD
 from terminator.runtime.paths import DATA_VARIABLE, data_dirs, is_offline
 
 
@@ -99,7 +100,7 @@ def class_folder_path(name: str, data_dir: str | os.PathLike | None = None) -> P
         return (found or path).absolute()
     kind = kind_of(path)
     if kind == "a file":
-        raise standard.LayoutError(
+        raise LayoutError(
             f"{path} is no archive: its name must end with {', '.join(files.ARCHIVE_SUFFIXES)}"
         )
     if by_path:

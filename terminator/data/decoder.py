@@ -25,7 +25,7 @@ from pathlib import PurePath
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from terminator.data.standard import DatasetCorrupt
+from terminator.data.errors import DatasetCorrupt
 
 # Pillow's name: what such files are called; TGA, which has no mark of its own, is tried last
 FORMATS = {

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from terminator.data.errors import DatasetCorrupt
 from terminator.data.files import base_name, few, list_source, version
 from terminator.data.folders import plan_layout
 from terminator.data.leakage import apart
 from terminator.data.pixels import resize_image
 from terminator.data.reading import decode_all, skipped
-from terminator.data.standard import DatasetCorrupt, RawSplits
+from terminator.data.splits import RawSplits
 from terminator.runtime.paths import atomic_path, cache_dir
 from terminator.runtime.text import shortened
 

@@ -21,8 +21,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 from terminator.data import archives
 from terminator.data.decoder import is_picture
+from terminator.data.errors import DatasetCorrupt, DatasetNotFound
 from terminator.data.places import is_path, kind_of, tried
-from terminator.data.standard import DatasetCorrupt, DatasetNotFound
 from terminator.runtime.machine import memory_bytes
 from terminator.runtime.paths import data_dirs
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from terminator.data.decoder import is_picture
+from terminator.data.errors import DatasetCorrupt, LayoutError
 from terminator.data.files import few, is_archive, is_data, is_source, list_files
-from terminator.data.standard import DatasetCorrupt, LayoutError
 
 LAYOUT = (
     "{train,test}/<class>/*.png|jpg|..., or <class>/*.png|jpg|..., possibly below one top folder"

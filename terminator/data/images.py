@@ -22,7 +22,8 @@ from terminator.data.catalogue import class_folder_path, copy_of, standard_root
 from terminator.data.decoding import convert_channels, load_class_folders, resize_stack
 from terminator.data.leakage import apart, digest
 from terminator.data.pixels import encoded_again
-from terminator.data.standard import STANDARD, RawSplits, own_names, stratified_choice
+from terminator.data.splits import RawSplits, stratified_choice
+from terminator.data.standard import STANDARD, own_names
 from terminator.data.views import permutation, permute, to_sequence
 
 VIEWS = ("image", "sequence", "permuted")

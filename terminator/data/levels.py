@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from terminator.data.standard import DatasetCorrupt
+from terminator.data.errors import DatasetCorrupt
 
 DARK = 64  # values that end below this and above 1 are on a scale of their own, 0 to 16 say
 ALLOWED = "0 to 255, 0 to 1, or booleans"

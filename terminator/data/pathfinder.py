@@ -26,7 +26,7 @@ from torch import Tensor
 from terminator.data.generated import NOTE, Arrays, parts
 from terminator.data.pathfinder_drawing import Dashes, dashes, dilated, disc, moved
 from terminator.data.pathfinder_settings import GEOMETRIES, LEVELS, PICTURES, PathfinderSettings
-from terminator.data.standard import RawSplits
+from terminator.data.splits import RawSplits
 
 TRAIN_SIZE, TEST_SIZE = 40_000, 2_000
 CLASSES = ("apart", "connected")

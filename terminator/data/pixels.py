@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from terminator.data.decoder import open_picture
-from terminator.data.standard import LayoutError
+from terminator.data.errors import LayoutError
 
 
 def resize_image(image: Image.Image, size: int) -> Image.Image:

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from terminator.data.decoder import is_picture
+from terminator.data.errors import DatasetCorrupt, LayoutError
 from terminator.data.files import check_memory, few, list_files, read_files
 from terminator.data.folders import Plan
 from terminator.data.leakage import digest
 from terminator.data.pixels import fitted, open_as
-from terminator.data.standard import DatasetCorrupt, LayoutError
 from terminator.runtime.progress import bar
 from terminator.runtime.text import visible
 

@@ -2,23 +2,16 @@
 and the binary version of CIFAR.
 
 torchvision reads, checks and downloads its own layouts; this file adds what it leaves out:
-downloads that appear whole or not at all, a network that is given up quickly, and errors that name
-the file at fault.
+downloads that appear whole or not at all (downloads.py), and errors that name the file at fault.
 """
 
 from __future__ import annotations
 
 import gzip
-import http.client
 import json
 import os
-import shutil
-import socket
 import struct
-import tarfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,52 +19,15 @@ from pathlib import Path
 import numpy as np
 
 from terminator.data import cifar_binary
+from terminator.data.downloads import FAILURES, fetched
+from terminator.data.errors import DatasetCorrupt
 from terminator.data.places import kind_of
-from terminator.runtime.errors import OneLine
+from terminator.data.splits import RawSplits, stratified_choice
 from terminator.runtime.paths import cache_dir
 
 DIGITS_SEED = 0  # fixed for ever: it decides which 360 digits are the test images
 DIGITS_TEST_SIZE = 360
 MAX_IDX_BYTES = 2**30  # of an IDX file's array; MNIST's has 47 million
-NETWORK_TIMEOUT = 10.0  # seconds without an answer
-_DOWNLOAD_ERRORS = (
-    OSError,
-    RuntimeError,
-    EOFError,
-    http.client.HTTPException,
-    tarfile.TarError,
-    zlib.error,
-)
-
-
-class DatasetNotFound(OneLine, FileNotFoundError):
-    """A data set is neither on this machine nor could it be downloaded; the message says what to
-    do.
-    """
-
-
-class DatasetCorrupt(OneLine, ValueError):
-    """A data set was found but a file of it cannot be read; the message names the file."""
-
-
-class LayoutError(OneLine, ValueError):
-    """A folder or archive was found, but is laid out in no way that is known; the message names
-    what is expected.
-    """
-
-
-@dataclass(frozen=True, eq=False)
-class RawSplits:
-    """Both splits as NumPy arrays: images uint8 (N, C, H, W), labels int64 (N,); class names and
-    notes.
-    """
-
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
-    classes: tuple[str, ...]
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,28 +87,6 @@ def own_names(name: str, classes: tuple[str, ...]) -> bytes:
     if COPIES.get(copy) == tuple(classes):
         return b""
     return f"classes {json.dumps(list(classes))}\n".encode()
-
-
-def stratified_choice(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """Choose `size` samples at random so that every class keeps its share, to within one sample.
-
-    NumPy's RandomState is used because its stream is guaranteed never to change between versions.
-
-    Args:
-        labels: (N,) integers; size: 0..N; seed: fixed by the caller.
-
-    Returns:
-        (size,) indices in ascending order.
-    """
-    random = np.random.RandomState(seed)
-    names, counts = np.unique(labels, return_counts=True)
-    take, remainder = np.divmod(counts.astype(np.int64) * size, len(labels))
-    tie_break = random.permutation(len(names))
-    largest_first = tie_break[np.argsort(-remainder[tie_break], kind="stable")]
-    take[largest_first[: size - take.sum()]] += 1
-    shuffled = (random.permutation(np.flatnonzero(labels == name)) for name in names)
-    chosen = [indices[:count] for indices, count in zip(shuffled, take, strict=True)]
-    return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray]:
@@ -379,17 +313,6 @@ def download_root(name: str) -> Path:
     return cache_dir() / "torchvision" / name
 
 
-@contextmanager
-def _network_timeout(seconds: float) -> Iterator[None]:
-    # torchvision opens its connections without a timeout: a silent network would hang for minutes.
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
 def download(name: str) -> Path:
     """Let torchvision download `name` into the cache; the folder appears only when it is complete.
 
@@ -407,29 +330,5 @@ def download(name: str) -> Path:
 
     try:
         return fetched(download_root(name), fetch, lambda target: is_present(name, target))
-    except _DOWNLOAD_ERRORS as error:
+    except FAILURES as error:
         raise ConnectionError(" ".join(str(error).split()) or type(error).__name__) from error
-
-
-def fetched(
-    target: Path, fetch: Callable[[Path], object], is_there: Callable[[Path], bool]
-) -> Path:
-    """Let something be downloaded into a folder of the cache, which appears only when it is whole.
-
-    Args:
-        fetch: downloads into the folder that it is given.
-        is_there: whether a folder holds it already: another process may have been faster.
-
-    Raises:
-        whatever `fetch` raises; a network that says nothing is given up.
-    """
-    part = target.with_name(f".{target.name}-{os.getpid()}")
-    try:
-        part.mkdir(parents=True, exist_ok=True)
-        with _network_timeout(NETWORK_TIMEOUT):
-            fetch(part)
-        if not is_there(target):
-            os.replace(part, target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return target

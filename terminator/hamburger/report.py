@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from terminator.data import generated
 from terminator.data.augment import normalize
+from terminator.data.errors import DatasetNotFound
 from terminator.data.images import load
-from terminator.data.standard import DatasetNotFound
 from terminator.hamburger import analysis
 from terminator.hamburger.analysis import CD100, NMF, VQ100, Parts
 from terminator.hamburger.probes import DRAWS, PROBES

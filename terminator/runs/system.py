@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from terminator.data.standard import DatasetNotFound
+from terminator.data.errors import DatasetNotFound
 from terminator.model import count_parameters
 from terminator.runs import records
 from terminator.runs.finished import check_names, describe, file_record

@@ -17,7 +17,7 @@ from terminator.batch.jobs import Job
 from terminator.batch.plan import Plan, Planner, Run
 from terminator.batch.states import State
 from terminator.classification.runs import CLASSIFICATION
-from terminator.data.standard import DatasetNotFound
+from terminator.data.errors import DatasetNotFound
 from terminator.runs import folders, records
 from terminator.runs.wanted import Wanted
 from terminator.runtime import locks, machine

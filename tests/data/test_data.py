@@ -34,7 +34,8 @@ from torchvision import datasets
 from terminator.classification.config import Config
 from terminator.data import DatasetCorrupt, DatasetNotFound, available, cifar_binary, load, standard
 from terminator.data.decoding import convert_channels, resize_stack
-from terminator.data.standard import download_root, stratified_choice
+from terminator.data.splits import stratified_choice
+from terminator.data.standard import download_root
 from terminator.data.views import permutation, permute, to_image, to_sequence
 from terminator.runtime import paths
 from terminator.runtime.settings import ConfigError

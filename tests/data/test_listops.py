@@ -8,11 +8,11 @@ import torch
 from places import GOLDEN
 
 from terminator.data import generated
+from terminator.data.errors import DatasetCorrupt
 from terminator.data.sequences import listops
 from terminator.data.sequences.listops import decode, encode, evaluate
 from terminator.data.sequences.settings import ListOpsSettings
 from terminator.data.sequences.tokens import split_up
-from terminator.data.standard import DatasetCorrupt
 from terminator.runtime.settings import ConfigError
 
 SHORT = ListOpsSettings(min_length=4, max_length=32, max_depth=4, max_arguments=4)

@@ -11,9 +11,9 @@ import torch
 from places import GOLDEN
 
 from terminator.data import DatasetNotFound
+from terminator.data.errors import DatasetCorrupt
 from terminator.data.sequences import byte_files, pixels, text
 from terminator.data.sequences.tokens import Sequences, Split, describe
-from terminator.data.standard import DatasetCorrupt
 
 
 def ragged(shift=1):

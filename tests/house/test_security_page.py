@@ -38,4 +38,4 @@ def test_one_module_alone_knows_the_network():
             if {name.split(".")[0] for name in names if name != "urllib.parse"} & NETWORK:
                 found.add(path.relative_to(ROOT).as_posix())
     # a time-out, and errors, of torchvision's download
-    assert found == {"terminator/data/standard.py"}
+    assert found == {"terminator/data/downloads.py"}

@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from terminator.data import arrays, levels
+from terminator.data.errors import DatasetCorrupt
 from terminator.data.files import entries, is_data
 from terminator.data.places import kind_of
 from terminator.data.plain_pickle import Array
-from terminator.data.standard import DatasetCorrupt
 
 PICKLES = (".pkl", ".pickle")
 SUFFIXES = (".npy", *PICKLES)

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from terminator.data import arrays, levels, standard
+from terminator.data import arrays, downloads, levels, standard
 from terminator.data.decoder import is_picture, open_picture
 from terminator.data.episodes import caches
 from terminator.data.episodes.classes import ClassImages, starts_of
 from terminator.data.episodes.strokes import draw_strokes
+from terminator.data.errors import DatasetCorrupt, DatasetNotFound
 from terminator.data.files import list_files, packed_beside, read_files
 from terminator.data.places import tried
-from terminator.data.standard import DatasetCorrupt, DatasetNotFound
 from terminator.runtime.paths import cache_dir, data_dirs, is_offline
 
 
@@ -121,7 +121,7 @@ def _torchvision_omniglot(places: list[Path], download: bool) -> ClassImages:
 
     try:
         if root is None:
-            root = standard.fetched(target, fetch, lambda place: (place / "omniglot-py").is_dir())
+            root = downloads.fetched(target, fetch, lambda place: (place / "omniglot-py").is_dir())
         parts = [datasets.Omniglot(root, background=background) for background in (True, False)]
     except Exception as error:  # whatever a network or a damaged archive makes torchvision raise
         raise DatasetNotFound(

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from terminator.data import files
 from terminator.data.decoder import is_picture, open_labels, open_picture
+from terminator.data.errors import DatasetNotFound
 from terminator.data.folders import ROLES
 from terminator.data.leakage import apart, digest
 from terminator.data.pictures.batches import IGNORE, StackedPictures
 from terminator.data.pictures.labels import SPLITS, Found, check_labels, to_tensors
 from terminator.data.places import is_path, kind_of, tried
-from terminator.data.standard import DatasetNotFound
 from terminator.runtime.progress import bar
 
 CAMVID = (

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from terminator.data import files
 from terminator.data.decoder import open_labels, open_picture
+from terminator.data.errors import DatasetCorrupt, DatasetNotFound
 from terminator.data.leakage import apart
 from terminator.data.pictures.batches import IGNORE, FilePictures, PictureFile
 from terminator.data.pictures.labels import Found, check_labels, to_tensors
 from terminator.data.places import tried
-from terminator.data.standard import DatasetCorrupt, DatasetNotFound
 
 VOC = (
     "background",

@@ -19,12 +19,13 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
+from terminator.data.errors import DatasetCorrupt, DatasetNotFound
 from terminator.data.files import few, find_source, list_files, open_files
 from terminator.data.folders import ROLES
 from terminator.data.leakage import digest
 from terminator.data.places import kind_of
 from terminator.data.sequences.tokens import Sequences, Split, apart
-from terminator.data.standard import DatasetCorrupt, DatasetNotFound, stratified_choice
+from terminator.data.splits import stratified_choice
 from terminator.runtime.progress import bar
 
 CLASSES = ("benign", "malware")

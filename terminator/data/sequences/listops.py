@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from terminator.data.errors import DatasetCorrupt
 from terminator.data.generated import Arrays, parts
 from terminator.data.sequences import tables
 from terminator.data.sequences.settings import ListOpsSettings
 from terminator.data.sequences.tokens import Sequences, Split
-from terminator.data.standard import DatasetCorrupt
 from terminator.runtime.settings import ConfigError
 
 OPERATORS = ("[MIN", "[MAX", "[MED", "[SM")

@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from terminator.data import archives, files
+from terminator.data.errors import DatasetCorrupt, DatasetNotFound
 from terminator.data.sequences.tokens import Split, apart
-from terminator.data.standard import DatasetCorrupt, DatasetNotFound
 
 PACKED = ".gz"
 MAX_LINE_BYTES = 2**24

@@ -21,12 +21,12 @@ import numpy as np
 import torch
 
 from terminator.data import files
+from terminator.data.errors import DatasetCorrupt
 from terminator.data.folders import ROLES
 from terminator.data.generated import read_part
 from terminator.data.places import is_path
 from terminator.data.sequences import tables
 from terminator.data.sequences.tokens import Sequences, Split, apart
-from terminator.data.standard import DatasetCorrupt
 from terminator.runtime.paths import atomic_path, cache_dir
 from terminator.runtime.progress import bar
 from terminator.runtime.text import shortened

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from terminator.data import leakage
 from terminator.data.leakage import digest
-from terminator.data.standard import stratified_choice
+from terminator.data.splits import stratified_choice
 from terminator.runtime.memory import to_device
 
 SUBSET_SEED = 0  # every training seed sees the same subset

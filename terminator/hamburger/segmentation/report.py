@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from terminator.data.augment import normalize
+from terminator.data.errors import DatasetNotFound
 from terminator.data.pictures.segmentation import SegmentationData
-from terminator.data.standard import DatasetNotFound
 from terminator.hamburger.segmentation.config import SegmentationConfig
 from terminator.hamburger.segmentation.evaluation import batches, fixed_bases, predict_logits
 from terminator.hamburger.segmentation.mixers import verdicts
