@@ -14,7 +14,7 @@ from terminator.data.files import read_file
 from terminator.data.pixels import decode, open_as, resize_image
 from terminator.model import Terminator
 from terminator.runs.answers import Answer, how_many, of_logits
-from terminator.runs.outputs import check_places
+from terminator.runs.outputs import check_places, is_taken, of_picture
 from terminator.runtime import shipped
 from terminator.runtime.paths import atomic_path
 from terminator.runtime.text import shortened
@@ -147,7 +147,7 @@ def show_scores(model: Terminator, found: Iterable[Answer], folder: Path) -> lis
     """Write every answered picture with its slow scores over it, block by block, as PNG.
 
     Returns:
-        the files, called like the pictures.
+        the files, called like the pictures; with a number where another file has that name.
 
     Raises:
         ValueError: if the model makes no slow scores, or a picture lies in that folder.
@@ -167,17 +167,20 @@ def show_scores(model: Terminator, found: Iterable[Answer], folder: Path) -> lis
         scores = [block.slow_score[0].mean(0).numpy() for block in parts.blocks]
         title = ", ".join(f"{name} {p:.0%}" for name, p in answer.top[:3])
         figure = scores_over(shown, scores, f"{answer.image.name}: {title}")
-        path = _free(folder / f"{shortened(answer.image.stem)}.png", written)
+        path = _free(folder / f"{shortened(answer.image.stem)}.png", answer.image, written)
         with atomic_path(path) as temporary:
-            figure.savefig(temporary, dpi=110, metadata={"Software": None})
+            text = {"Software": None, **of_picture(answer.image)}
+            figure.savefig(temporary, dpi=110, metadata=text)
         written.append(path)
     return written
 
 
-def _free(path: Path, taken: Sequence[Path]) -> Path:
-    """The path, or with a number where another picture has the same name."""
+def _free(path: Path, picture: Path, taken: Sequence[Path]) -> Path:
+    """The path, or with a number where it is another picture's, of this call or of an earlier
+    one.
+    """
     free, number = path, 1
-    while free in taken:
+    while free in taken or is_taken(free, picture):
         number += 1
         free = path.with_name(f"{path.stem}-{number}{path.suffix}")
     return free

@@ -1,11 +1,54 @@
 """Places that answers are written to: looked at before the work, so that nothing that is read, or
 written by the same call, is overwritten, and hours of answers do not end at a place that cannot be
-written to.
+written to; and pictures that know what they were made of, so that no other one takes their place.
 """
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from PIL import Image, PngImagePlugin
+
+from terminator.runtime import digests
+
+SOURCE = "Source"  # in a PNG's text: the SHA-256 of the picture that it was made of
+
+
+def of_picture(picture: Path) -> dict[str, str]:
+    """The text of a PNG that is made of a picture: what it was made of."""
+    return {SOURCE: digests.of_file(picture)}
+
+
+def is_taken(path: Path, picture: Path) -> bool:
+    """Whether a file is there that is no PNG made of this picture by this kit."""
+    if not os.path.lexists(path):
+        return False
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=["PNG"]) as there:
+            assert isinstance(there, PngImagePlugin.PngImageFile)
+            return not of_picture(picture).items() <= there.text.items()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return True
+
+
+def check_free(pictures: Mapping[str, Path], folders: Mapping[str, Path | None]) -> None:
+    """Refuse folders where a PNG would take the place of a file that is not its own.
+
+    Args:
+        pictures: what each PNG will be made of, by its name.
+        folders: for them, by the option that names them.
+
+    Raises:
+        ValueError: for a file that is_taken.
+    """
+    for option, folder in folders.items():
+        for name, picture in pictures.items():
+            if folder is not None and picture.is_file() and is_taken(folder / name, picture):
+                raise ValueError(
+                    f"{option} is {str(folder)!r}, where {name} lies, which was not made of "
+                    f"{picture}; allowed: another folder"
+                )
 
 
 def check_places(

@@ -148,6 +148,19 @@ def test_pictures_with_their_slow_scores(trained, call, photos, tmp_path):
         assert (blue - red > 60).any()
 
 
+def test_shown_pictures_take_the_place_of_their_own_alone(trained, call, tmp_path):
+    model, shown = runs_of(trained)[0], tmp_path / "shown"
+    for folder, grey in (("x", 40), ("y", 200)):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (8, 8), (grey,) * 3).save(tmp_path / folder / "cat.png")
+    shown.mkdir()
+    (shown / "cat.png").write_bytes(b"a user's own")
+    for folder in ("x", "y", "x"):
+        assert call("predict", model, tmp_path / folder / "cat.png", "--show", shown)[0] == 0
+    assert (shown / "cat.png").read_bytes() == b"a user's own"
+    assert sorted(path.name for path in shown.iterdir()) == ["cat-2.png", "cat-3.png", "cat.png"]
+
+
 def test_a_long_name_stops_no_other_picture(trained, call, tmp_path):
     for name in ("a" * 240, "b"):
         Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")

@@ -288,6 +288,22 @@ def test_photographs_beside_their_labels(model_file, tmp_path, call):
     assert "several images are called a" in call(*twice)[2]
 
 
+def test_labels_take_the_place_of_their_own_pictures_alone(model_file, tmp_path, call):
+    words = ("segment", model_file, tmp_path / "a.jpg")
+    Image.fromarray(pixels_of(30, 40, 3)).save(tmp_path / "a.jpg")
+    places = {option: tmp_path / option.strip("-") for option in ("--out", "--show")}
+    for option, folder in places.items():
+        assert call(*words, option, folder)[0] == 0
+        assert call(*words, option, folder)[0] == 0, "the same again"
+    Image.fromarray(pixels_of(20, 40, 3)).save(tmp_path / "a.jpg")
+    for option, folder in places.items():
+        before = (folder / "a.png").read_bytes()
+        status, _, err = call(*words, option, folder)
+        assert status == 2
+        assert f"{option} is '{folder}', where a.png lies, which was not made of" in err
+        assert (folder / "a.png").read_bytes() == before
+
+
 def segment_files(model_path, images, **options):
     """The shares of image files, all of which can be read."""
     found = []

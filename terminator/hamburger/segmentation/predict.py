@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
 
 from terminator.data.augment import normalize
@@ -21,7 +22,7 @@ from terminator.hamburger.segmentation.config import SegmentationConfig
 from terminator.hamburger.segmentation.evaluation import fixed_bases, predict_logits
 from terminator.hamburger.segmentation.figures import labelled_photograph
 from terminator.hamburger.segmentation.runs import SEGMENTATION
-from terminator.runs.outputs import check_places
+from terminator.runs.outputs import check_free, check_places, of_picture
 from terminator.runtime import weights
 from terminator.runtime.paths import atomic_path
 
@@ -117,7 +118,8 @@ def segmentations(
 
     Raises:
         as load_segmenter.
-        ValueError: for two files of one name; as outputs.check_places.
+        ValueError: for two files of one name, or a file of such a name that was not made of the
+            same picture; as outputs.check_places.
     """
     stems = [Path(image).stem for image in images]
     twice = sorted(stem for stem, count in Counter(stems).items() if count > 1)
@@ -129,6 +131,7 @@ def segmentations(
     folders = {"--out": out, "--show": show}
     places = {key: Path(path) if path else None for key, path in folders.items()}
     check_places(images, folders=places)
+    check_free({f"{Path(image).stem}.png": Path(image) for image in images}, places)
     model, config, names = load_segmenter(model_path)
     for image, stem in zip(map(Path, images), stems, strict=True):
         try:
@@ -138,13 +141,17 @@ def segmentations(
             continue
         labels = segment(model, config, photograph, multi_scale)
         if out is not None:
+            text = PngInfo()
+            for item in of_picture(image).items():
+                text.add_text(*item)
             with atomic_path(Path(out) / f"{stem}.png") as temporary:
-                Image.fromarray(labels.numpy().astype(np.uint8)).save(temporary)
+                Image.fromarray(labels.numpy().astype(np.uint8)).save(temporary, pnginfo=text)
         if show is not None:
             pixels = np.asarray(photograph)
             figure = labelled_photograph(pixels, labels, names, image.name)
             with atomic_path(Path(show) / f"{stem}.png") as temporary:
-                figure.savefig(temporary, dpi=110, metadata={"Software": None})
+                about = {"Software": None, **of_picture(image)}
+                figure.savefig(temporary, dpi=110, metadata=about)
         counts = labels.flatten().bincount(minlength=len(names)).tolist()
         found = {name: 100 * count / labels.numel() for name, count in zip(names, counts) if count}
         yield Segmented(image, found)
