@@ -1,12 +1,14 @@
-"""Settings that are made to fit: a warm-up to the length of a training, a batch to few images, the
-form of images to a pretrained model.
+"""Settings that are made to fit, or refused where they cannot: a warm-up to the length of a
+training, a batch to few images, the form of images and the network to a pretrained model.
 """
 
+import dataclasses
 from collections.abc import Collection
 from typing import Any
 
 from terminator.classification.config import Config
-from terminator.runtime.settings import ConfigError
+from terminator.config import SHAPE, ModelConfig
+from terminator.runtime.settings import ConfigError, changed_settings, require, to_dict
 
 FORM = ("image_size", "channels")  # of images, that a pretrained model decides
 PARTS = 4  # of one's own images: a batch is at most one of so many, so that an epoch has some steps
@@ -106,3 +108,64 @@ def fit_images(config: Config, asked: Collection[str] = ()) -> tuple[Config, str
         return config, ""
     said = " ".join(f"dataset.{name}={value}" for name, value in changed.items())
     return config.updated(dataset=changed), f"{said}, as {config.pretrained.filename} takes it"
+
+
+def check_use(config: Config) -> None:
+    """Refuse settings that nothing would use, or that no batch statistics could be had of. (Not
+    where settings are made: records and models may have them.)
+    """
+    data, train, start = config.dataset, config.train, config.pretrained
+    require(
+        data.view == "permuted" or data.permutation_seed == 0,
+        "dataset.permutation_seed",
+        data.permutation_seed,
+        "0, since only dataset.view=permuted has an order",
+    )
+    require(
+        train.batch_size >= 2 * train.accumulate,
+        "train.accumulate",
+        train.accumulate,
+        f"at most {train.batch_size // 2}, half of train.batch_size: one image has no batch "
+        "statistics",
+    )
+    require(
+        start.load or not start.filename,
+        "pretrained.load",
+        start.load,
+        f"true, since pretrained.filename is {start.filename!r}",
+    )
+
+
+def adopt_pretrained(config: Config, asked: Config) -> Config:
+    """The resolved configuration with the model that `pretrained` names, so that records say what
+    was trained; its classes are those of the data, for which it gets a new classifier.
+
+    Raises:
+        ConfigError: if that model does not fit the data, or settings of the model that were asked
+            for.
+    """
+    if not config.pretrained.load:
+        return config
+    from terminator.classification import networks  # with torch, which help does without
+    from terminator.model import Terminator
+
+    model: Any = networks.load_named(config.pretrained.filename)
+    own, network = model.config, networks.network_of(model)
+    if network != config.network:
+        raise ConfigError(
+            f"pretrained.filename is {config.pretrained.filename!r}, which holds {network}; "
+            f"allowed: {config.network}, that of the settings"
+        )
+    needed = {name: getattr(config.model, name) for name in SHAPE}
+    if isinstance(model, Terminator):
+        own = dataclasses.replace(own, classes=needed["classes"])
+    for name, value in {**needed, **changed_settings(asked.model, ModelConfig())}.items():
+        has = to_dict(own)[name]
+        if has != value:
+            form = {"size": "dataset.image_size", "in_channels": "dataset.channels"}.get(name)
+            hint = f" ({form}={has} makes images fit it)" if form else ""
+            raise ConfigError(
+                f"pretrained.filename is {config.pretrained.filename!r}, whose model.{name} is "
+                f"{has!r}; allowed: {value!r}, that of the data or of the settings{hint}"
+            )
+    return dataclasses.replace(config, model=own)

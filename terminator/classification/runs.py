@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from terminator.classification import networks, studies
 from terminator.classification.config import Config
-from terminator.classification.fitting import fit_batch, fit_images, fit_warmup, warmup_line
+from terminator.classification.fitting import (
+    adopt_pretrained,
+    check_use,
+    fit_batch,
+    fit_images,
+    fit_warmup,
+    warmup_line,
+)
 from terminator.classification.presets import IMAGES, SUBSTITUTES, TOUR, preset
 from terminator.classification.trainer import Trainer
 from terminator.config import SHAPE, ModelConfig
@@ -34,9 +41,7 @@ from terminator.runtime.settings import (
     changed_settings,
     from_dict,
     identity,
-    require,
     require_one_of,
-    to_dict,
     without_places,
 )
 
@@ -146,7 +151,7 @@ class ClassificationSystem(System):
             ConfigError: if the model was set to another shape than the data have, the pretrained
                 one does not fit data or settings, or a setting would be dropped.
         """
-        _check_use(config)
+        check_use(config)
         shape = data.info.shape
         found: dict[str, Any] = {
             "dimensions": len(shape) - 1,
@@ -166,7 +171,7 @@ class ClassificationSystem(System):
         fitted = fit_warmup(config, data.info.train_size)
         if rank() == 0 and (line := warmup_line(config, fitted)):
             say(line)
-        return _adopt_pretrained(dataclasses.replace(fitted, model=model), asked=config)
+        return adopt_pretrained(dataclasses.replace(fitted, model=model), asked=config)
 
     def resolve_like(self, config: Config, record: dict[str, Any]) -> Config:
         """With the record's shape where none is asked for, and its data set if that is a
@@ -314,64 +319,6 @@ class ClassificationSystem(System):
 
 
 CLASSIFICATION = ClassificationSystem()
-
-
-def _check_use(config: Config) -> None:
-    """Refuse settings that nothing would use, or that no batch statistics could be had of. (Not
-    where settings are made: records and models may have them.)
-    """
-    data, train, start = config.dataset, config.train, config.pretrained
-    require(
-        data.view == "permuted" or data.permutation_seed == 0,
-        "dataset.permutation_seed",
-        data.permutation_seed,
-        "0, since only dataset.view=permuted has an order",
-    )
-    require(
-        train.batch_size >= 2 * train.accumulate,
-        "train.accumulate",
-        train.accumulate,
-        f"at most {train.batch_size // 2}, half of train.batch_size: one image has no batch "
-        "statistics",
-    )
-    require(
-        start.load or not start.filename,
-        "pretrained.load",
-        start.load,
-        f"true, since pretrained.filename is {start.filename!r}",
-    )
-
-
-def _adopt_pretrained(config: Config, asked: Config) -> Config:
-    """The resolved configuration with the model that `pretrained` names, so that records say what
-    was trained; its classes are those of the data, for which it gets a new classifier.
-
-    Raises:
-        ConfigError: if that model does not fit the data, or settings of the model that were asked
-            for.
-    """
-    if not config.pretrained.load:
-        return config
-    model: Any = networks.load_named(config.pretrained.filename)
-    own, network = model.config, networks.network_of(model)
-    if network != config.network:
-        raise ConfigError(
-            f"pretrained.filename is {config.pretrained.filename!r}, which holds {network}; "
-            f"allowed: {config.network}, that of the settings"
-        )
-    needed = {name: getattr(config.model, name) for name in SHAPE}
-    if isinstance(model, Terminator):
-        own = dataclasses.replace(own, classes=needed["classes"])
-    for name, value in {**needed, **changed_settings(asked.model, ModelConfig())}.items():
-        has = to_dict(own)[name]
-        if has != value:
-            form = {"size": "dataset.image_size", "in_channels": "dataset.channels"}.get(name)
-            hint = f" ({form}={has} makes images fit it)" if form else ""
-            raise ConfigError(
-                f"pretrained.filename is {config.pretrained.filename!r}, whose model.{name} is "
-                f"{has!r}; allowed: {value!r}, that of the data or of the settings{hint}"
-            )
-    return dataclasses.replace(config, model=own)
 
 
 def flops_per_image(trainer: Trainer) -> int:
