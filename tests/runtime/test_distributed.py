@@ -18,6 +18,7 @@ from terminator.runs import records
 from terminator.runtime import checkpoint
 from terminator.runtime.checkpoint import CheckpointError, Checkpoints
 from terminator.runtime.distributed import choose_device, processes
+from terminator.runtime.paths import results_dir
 
 TERMS = ("loss", "cross_entropy", "slow_neural_loss", "norm_penalty", "test_cross_entropy")
 
@@ -135,7 +136,8 @@ def test_a_batch_that_cannot_be_shared_is_refused(two):
 @pytest.mark.slow
 def test_the_command_line_under_torchrun(capsys):
     words = ["-m", "terminator", "train", *SMALL, "--profile", "smoke"]
-    done = torchrun(*words, "train.distributed=True", "train.avail_gpus=2", "train.num_nodes=1")
+    two_processes = ("train.distributed=True", "train.avail_gpus=2", "train.num_nodes=1")
+    done = torchrun(*words, *two_processes)
     assert done.returncode == 0, done.stderr[-3000:]
     # rank 0 speaks for all
     assert done.stdout.count("record, metrics and model:") == 1, done.stdout
@@ -148,6 +150,11 @@ def test_the_command_line_under_torchrun(capsys):
     assert main(words[2:]) == 0  # one process finds the record of two
     assert "epoch" not in capsys.readouterr().out.replace("epochs", "")
     assert records.load_records("cli") == [record]
+    (model,) = (results_dir() / "runs" / "cli").glob("*/model.safetensors")
+    done = torchrun("-m", "terminator", "evaluate", str(model), *two_processes)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("released:") == done.stdout.count("calibrated:") == 1, done.stdout
+    assert done.stdout.count(" of 40 images") == 2, done.stdout
 
 
 # -- what torchrun and the settings disagree about -------------------------------------------------
