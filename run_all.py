@@ -100,7 +100,7 @@ def find_data(explicit):
     exist.
     """
     for part in (explicit or "").split(os.pathsep):
-        if explicit is not None and not Path(part or "?").expanduser().is_dir():
+        if explicit is not None and not paths.expanded(part or "?").is_dir():
             raise books.Refusal(f"--data-dir {part}: no such folder")
     return os.pathsep.join(map(str, paths.data_dirs(explicit)))
 
@@ -173,7 +173,7 @@ def main(argv):
         signal.signal(number, interrupt)
     results = paths.results_dir()
     try:
-        notebooks = books.find_notebooks(Path(args.notebooks).expanduser().absolute(), args.only)
+        notebooks = books.find_notebooks(paths.expanded(args.notebooks).absolute(), args.only)
         parameters, data = books.choose_parameters(notebooks, args), find_data(args.data_dir)
         if args.list:
             state = pages.load_state(results / "notebooks" / args.profile)

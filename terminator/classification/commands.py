@@ -158,7 +158,7 @@ def predict(args: argparse.Namespace) -> int:
     """The most probable classes of image files; 1 if some of them could not be read."""
     from terminator.classification import predict as answering
     from terminator.data.reading import picture_files
-    from terminator.runs.answers import tell
+    from terminator.runs.answers import told
     from terminator.runs.outputs import check_places
 
     images = picture_files(args.images)
@@ -166,8 +166,7 @@ def predict(args: argparse.Namespace) -> int:
     tables = {"--csv": args.csv, "--json": args.json}
     check_places(images, tables, {"--show": args.show}, file)
     model = answering.load_predictor(file)
-    found = list(answering.answers(model, images, args.top))
-    status = tell(found, args)
+    found, status = told(answering.answers(model, images, args.top), args)
     if args.show:
         shown = answering.show_scores(model, found, args.show)
         print(f"written: {len(shown)} pictures with their slow scores in {terminal(args.show)}")

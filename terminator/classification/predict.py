@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from terminator.classification.networks import load
 from terminator.data.augment import normalize
 from terminator.data.files import read_file
+from terminator.data.marks import is_taken, mark
 from terminator.data.pixels import decode, open_as, resize_image
 from terminator.model import Terminator
 from terminator.runs.answers import Answer, how_many, of_logits
-from terminator.runs.outputs import check_places, is_taken, of_picture
+from terminator.runs.outputs import check_places
 from terminator.runtime import shipped
 from terminator.runtime.paths import atomic_path
 from terminator.runtime.text import shortened
@@ -22,6 +23,7 @@ from terminator.standardization import is_calibrated
 
 BATCH = 32  # files that are read before they are answered
 SHOWN = 384  # pixels a side of a picture under its slow scores
+KIND = "slow scores"  # of pictures that show them
 
 
 def load_predictor(model_path: str | Path) -> Terminator:
@@ -167,20 +169,19 @@ def show_scores(model: Terminator, found: Iterable[Answer], folder: Path) -> lis
         scores = [block.slow_score[0].mean(0).numpy() for block in parts.blocks]
         title = ", ".join(f"{name} {p:.0%}" for name, p in answer.top[:3])
         figure = scores_over(shown, scores, f"{answer.image.name}: {title}")
-        path = _free(folder / f"{shortened(answer.image.stem)}.png", answer.image, written)
+        place, run = folder / f"{shortened(answer.image.stem)}.png", model.info.get("run_id", "")
+        path = _free(place, answer.image, run, written)
         with atomic_path(path) as temporary:
-            text = {"Software": None, **of_picture(answer.image)}
+            text = {"Software": None, **mark(answer.image, KIND, run)}
             figure.savefig(temporary, dpi=110, metadata=text)
         written.append(path)
     return written
 
 
-def _free(path: Path, picture: Path, taken: Sequence[Path]) -> Path:
-    """The path, or with a number where it is another picture's, of this call or of an earlier
-    one.
-    """
+def _free(path: Path, picture: Path, model: str, taken: Sequence[Path]) -> Path:
+    """The path, or with a number where another file has that name, of this call or from before."""
     free, number = path, 1
-    while free in taken or is_taken(free, picture):
+    while free in taken or is_taken(free, picture, KIND, model):
         number += 1
         free = path.with_name(f"{path.stem}-{number}{path.suffix}")
     return free

@@ -13,7 +13,7 @@ from terminator.data import cifar_binary, files, folders, pathfinder, standard
 from terminator.data.errors import DatasetNotFound, LayoutError
 from terminator.data.places import is_path, kind_of, tried
 from terminator.data.standard import STANDARD
-from terminator.runtime.paths import DATA_VARIABLE, data_dirs, is_offline
+from terminator.runtime.paths import DATA_VARIABLE, data_dirs, expanded, is_offline
 
 
 class DatasetRow(NamedTuple):
@@ -93,7 +93,7 @@ def class_folder_path(name: str, data_dir: str | os.PathLike | None = None) -> P
         ValueError: for a file that is no archive.
     """
     places = data_dirs(data_dir)
-    path = Path(name).expanduser()
+    path = expanded(name)
     by_path = is_path(name)
     found = None if by_path else files.find(name, places)
     if found or files.is_source(path):

@@ -24,7 +24,7 @@ from terminator.data.decoder import is_picture
 from terminator.data.errors import DatasetCorrupt, DatasetNotFound
 from terminator.data.places import is_path, kind_of, tried
 from terminator.runtime.machine import memory_bytes
-from terminator.runtime.paths import data_dirs
+from terminator.runtime.paths import data_dirs, expanded
 
 ARCHIVE_SUFFIXES = (".tar.xz", ".tar.gz", ".tar.bz2", ".tar", ".tgz", ".txz", ".tbz2", ".zip")
 MAX_FILE_BYTES = 2**28  # of one file, unpacked; a small archive can hold files that fill the memory
@@ -137,7 +137,7 @@ def find_source(
     """
     places = data_dirs(data_dir)
     for name in names:
-        path = Path(name).expanduser()
+        path = expanded(name)
         within = [path.parent] if is_path(name) else [*places, Path()]
         if (found := find(path.name, within)) is not None:
             return found.absolute()

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from terminator.runtime.paths import DATA_VARIABLE
+from terminator.runtime.paths import DATA_VARIABLE, expanded
 
 _KINDS = (
     (stat.S_ISREG, "a file"),
@@ -22,7 +22,7 @@ _KINDS = (
 def is_path(name: str) -> bool:
     """Whether a name says where to look, rather than what to look for in the data folders."""
     bare = name.rstrip("/")
-    return bare in (".", "..") or bare != Path(bare).name or Path(name).expanduser().is_absolute()
+    return bare in (".", "..") or bare != Path(bare).name or expanded(name).is_absolute()
 
 
 def kind_of(path: Path) -> str:

@@ -13,8 +13,9 @@ from terminator.data.errors import DatasetCorrupt, LayoutError
 from terminator.data.files import check_memory, few, list_files, read_files
 from terminator.data.folders import Plan
 from terminator.data.leakage import digest
+from terminator.data.marks import is_made_here
 from terminator.data.pixels import fitted, open_as
-from terminator.runtime.progress import bar
+from terminator.runtime.progress import bar, say
 from terminator.runtime.text import visible
 
 MAX_REASONS, MAX_NOTED = 10, 100  # pictures in an error, each with its reason; names in a note
@@ -127,12 +128,20 @@ def skipped(wrong: dict[str, str], plan: Plan, source: Path) -> tuple[Plan, list
 
 
 def picture_files(given: Iterable[Path]) -> list[Path]:
-    """The files that are meant: each as it is, of a folder all pictures below it, by name.
+    """The files that are meant: each as it is, of a folder all pictures below it, by name; what is
+    left out of it is said: other files, and pictures that were made here of others.
 
     A folder without a picture stands for itself, and costs its own row.
     """
     found: list[Path] = []
     for path in given:
-        names = sorted(filter(is_picture, list_files(path))) if path.is_dir() else []
-        found += [path / name for name in names] or [path]
+        names = sorted(list_files(path)) if path.is_dir() else []
+        pictures = [name for name in names if is_picture(name)]
+        made = [name for name in pictures if is_made_here(path / name)]
+        there = [path / name for name in pictures if name not in set(made)]
+        others = [name for name in names if not is_picture(name)] if there else []
+        for left, why in ((others, "no pictures by their names"), (made, "answers of before")):
+            if left:
+                say(f"note: of {path}, {len(left)} left out, {why}: {few(left)}")
+        found += there or [path]
     return found

@@ -53,19 +53,23 @@ def _overlaps(record: dict[str, Any]) -> Iterator[str]:
 def segment(args: argparse.Namespace) -> int:
     """Label every pixel of image files; print each class's share; 1 if some could not be read."""
     from terminator.data.reading import picture_files
-    from terminator.hamburger.segmentation.predict import segmentations, share_table
+    from terminator.hamburger.segmentation.predict import Segmented, segmentations, share_table
     from terminator.runs.answers import unread
 
     files = picture_files(args.images)
     model = model_file(args.model, "segmentation")
-    found = list(segmentations(model, files, args.out, args.multi_scale, args.show))
-    wrong = [str(one.error) for one in found if one.error is not None]
-    if len(wrong) < len(found):
-        table = share_table(found)
-        print(terminal(table.to_string(index=False, float_format=lambda value: f"{value:.1f} %")))
-    for folder, what in ((args.out, "label maps"), (args.show, "pictures with their labels")):
-        if folder and len(wrong) < len(found):
-            print(f"written: {len(found) - len(wrong)} {what} in {terminal(folder)}")
+    found = list[Segmented]()
+    try:
+        found.extend(segmentations(model, files, args.out, args.multi_scale, args.show))
+    finally:  # of an interrupted call, what is there
+        wrong = [str(one.error) for one in found if one.error is not None]
+        if len(wrong) < len(found):
+            table = share_table(found)
+            as_text = table.to_string(index=False, float_format=lambda value: f"{value:.1f} %")
+            print(terminal(as_text))
+        for folder, what in ((args.out, "label maps"), (args.show, "pictures with their labels")):
+            if folder and len(wrong) < len(found):
+                print(f"written: {len(found) - len(wrong)} {what} in {terminal(folder)}")
     if len(found) > 1:
         print(*map(terminal, wrong), sep="\n", end="\n" * bool(wrong))
     return unread(wrong, len(found))

@@ -96,7 +96,7 @@ def fewshot_predict(args: argparse.Namespace) -> int:
     """Name pictures by classes that a few-shot model is shown; 1 if some could not be read."""
     from terminator.data.reading import picture_files
     from terminator.hypertransformer.fewshot.learner import Learner, shown_in
-    from terminator.runs.answers import tell
+    from terminator.runs.answers import told
     from terminator.runs.outputs import check_places
 
     shown, images = shown_in(args.shown), picture_files(args.images)
@@ -110,7 +110,7 @@ def fewshot_predict(args: argparse.Namespace) -> int:
             f"note: {learner.inverted} of the {len(seen) - len(images)} pictures shown are dark on "
             "bright and are inverted, as any that is asked"
         )
-    return tell(list(learner.answers(images, args.top)), args)
+    return told(learner.answers(images, args.top), args)[1]
 
 
 def _predict_options(parser: argparse.ArgumentParser) -> None:

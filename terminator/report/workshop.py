@@ -5,7 +5,7 @@ outputs are compared, stay as they are.
 from collections.abc import Sequence
 from pathlib import Path
 
-from terminator.runtime.paths import atomic_write, project_root
+from terminator.runtime.paths import atomic_write, expanded, project_root
 from terminator.runtime.settings import ConfigError
 
 
@@ -28,7 +28,7 @@ def copy_notebooks(folder: Path, again: Sequence[str] = ()) -> tuple[list[str], 
         raise ConfigError(
             "the notebooks are no part of the installed package; allowed: in a clone of the project"
         )
-    folder = folder.expanduser().absolute()
+    folder = expanded(folder).absolute()
     source = root / "notebooks"
     if folder.resolve() == source.resolve():
         raise ConfigError(f"the folder is {folder}, the project's own; allowed: any other")

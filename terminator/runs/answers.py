@@ -1,6 +1,7 @@
 """What a model says of picture files: the most probable classes of each, as table, lines, JSON."""
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -112,6 +113,20 @@ def unread(wrong: Sequence[str], of: int) -> int:
     return int(bool(wrong))
 
 
+def told(answers: Iterable[Answer], args: argparse.Namespace) -> tuple[list[Answer], int]:
+    """The answers, once `tell` has told them, and its status; where they are interrupted, those
+    that are there are told.
+    """
+    found = list[Answer]()
+    try:
+        found.extend(answers)
+    except KeyboardInterrupt:
+        with contextlib.suppress(ValueError):  # not one was read
+            tell(found, args)
+        raise
+    return found, tell(found, args)
+
+
 def tell(found: Sequence[Answer], args: argparse.Namespace) -> int:
     """Write the answers where `answer_options` ask for it, and print them; 1 if some files could
     not be read.
@@ -122,9 +137,10 @@ def tell(found: Sequence[Answer], args: argparse.Namespace) -> int:
     wrong, written = [answer.error for answer in found if answer.error], []
     try:
         if args.csv:
-            written.append(write_csv(args.csv, table(found)))
+            write_csv(args.csv.resolve(), table(found))  # through a link
+            written.append(args.csv)
         if args.json:
-            write_json(args.json, as_json(found))
+            write_json(args.json.resolve(), as_json(found))
             written.append(args.json)
     finally:  # where nothing can be written, they are not lost
         if len(found) > 1 or not wrong:  # else it is the error itself

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from terminator.runtime import words
+from terminator.runtime.paths import expanded
 from terminator.runtime.settings import PROFILES, ConfigError, Experiment, changed_settings, to_dict
 from terminator.runtime.settings_help import typed
 
@@ -230,7 +231,7 @@ def _named(text: str) -> Path:
 
 def place(text: str) -> Path:
     """A path as it is typed; shells leave the ~ of --csv=~/a.csv to the program."""
-    return Path(text).expanduser()
+    return expanded(text)
 
 
 def answer_options(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from terminator.runtime import shipped
 from terminator.runtime.errors import OneLine
-from terminator.runtime.paths import results_dir
+from terminator.runtime.paths import expanded, results_dir
 from terminator.runtime.text import terminal
 
 MODEL = "model.safetensors"
@@ -40,7 +40,7 @@ def model_file(given: str | Path, task: str = "") -> Path:
         NoSuchModel: for a bare name that is nothing of this, listing the models of the package.
         OtherSystem: if it is of another system.
     """
-    path = Path(given).expanduser()
+    path = expanded(given)
     if shipped.is_name(given):
         _say_which(path)
         path = shipped.path(str(given))

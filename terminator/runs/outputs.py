@@ -1,54 +1,39 @@
 """Places that answers are written to: looked at before the work, so that nothing that is read, or
 written by the same call, is overwritten, and hours of answers do not end at a place that cannot be
-written to; and pictures that know what they were made of, so that no other one takes their place.
+written to; and nothing that another wrote, or a user, is taken for an answer of before.
 """
 
 import os
-import warnings
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from PIL import Image, PngImagePlugin
+from terminator.data.marks import is_taken
+from terminator.data.places import kind_of
 
-from terminator.runtime import digests
-
-SOURCE = "Source"  # in a PNG's text: the SHA-256 of the picture that it was made of
-
-
-def of_picture(picture: Path) -> dict[str, str]:
-    """The text of a PNG that is made of a picture: what it was made of."""
-    return {SOURCE: digests.of_file(picture)}
+# how tables of answers begin: as CSV, as JSON
+TABLE = re.compile(rb"""image,|\s*\[\s*(\{\s*"image"|\])""")
 
 
-def is_taken(path: Path, picture: Path) -> bool:
-    """Whether a file is there that is no PNG made of this picture by this kit."""
-    if not os.path.lexists(path):
-        return False
-    try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=["PNG"]) as there:
-            assert isinstance(there, PngImagePlugin.PngImageFile)
-            return not of_picture(picture).items() <= there.text.items()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return True
-
-
-def check_free(pictures: Mapping[str, Path], folders: Mapping[str, Path | None]) -> None:
-    """Refuse folders where a PNG would take the place of a file that is not its own.
+def check_free(
+    option: str, folder: Path, kind: str, pictures: Mapping[str, Path], model: str = ""
+) -> None:
+    """Refuse a folder where a PNG would take the place of a file that is not its own.
 
     Args:
+        option: that names the folder.
+        kind, model: see marks.mark.
         pictures: what each PNG will be made of, by its name.
-        folders: for them, by the option that names them.
 
     Raises:
-        ValueError: for a file that is_taken.
+        ValueError: for a file that marks.is_taken.
     """
-    for option, folder in folders.items():
-        for name, picture in pictures.items():
-            if folder is not None and picture.is_file() and is_taken(folder / name, picture):
-                raise ValueError(
-                    f"{option} is {str(folder)!r}, where {name} lies, which was not made of "
-                    f"{picture}; allowed: another folder"
-                )
+    for name, picture in pictures.items():
+        if picture.is_file() and is_taken(folder / name, picture, kind, model):
+            raise ValueError(
+                f"{option} is {str(folder)!r}, where {name} lies, which is none of the {kind} that "
+                f"this model made of {picture}; allowed: another folder"
+            )
 
 
 def check_places(
@@ -67,9 +52,10 @@ def check_places(
         model: that is read.
 
     Raises:
-        ValueError: for one of the files that are read, a folder in which a picture lies, a file in
-            a folder's place or a folder in a file's, two options of one place, and a table that
-            is called like a picture of such a folder.
+        ValueError: for one of the files that are read, a file that is no table of answers, a folder
+            in which a picture lies, a file in a folder's place or a folder, a pipe or a device in a
+            file's, two options of one place, and a table that is called like a picture of such a
+            folder.
         PermissionError: for a place that cannot be written to.
     """
     pictures, files, folders = list(pictures), files or {}, folders or {}
@@ -81,6 +67,11 @@ def check_places(
             continue
         if file.resolve() in known:
             raise ValueError(f"{option} is {str(file)!r}, which is read; allowed: another file")
+        if file.is_file() and not _is_table(file):
+            raise ValueError(
+                f"{option} is {str(file)!r}, which is there and no table of answers; allowed: a "
+                "new file, or one of these"
+            )
         into = places.get(file.resolve().parent)
         if into is not None and file.suffix.lower() == ".png":
             raise ValueError(
@@ -98,19 +89,26 @@ def check_places(
     _check(folders, True, taken)
 
 
+def _is_table(file: Path) -> bool:
+    """Whether a file holds answers (answers.table, as_json), or nothing."""
+    with open(file, "rb") as opened:
+        head = opened.read(100)
+    return not head or TABLE.match(head) is not None
+
+
 def _home(picture: str | Path) -> Path:
     """The folder in which a picture, or a link to it, lies."""
     return Path(picture).absolute().parent.resolve()
 
 
 def _check(places: Mapping[str, Path | None], are_folders: bool, taken: dict[Path, str]) -> None:
-    kinds = ("a file", "a folder") if are_folders else ("a folder", "a file")
+    allowed = "a folder" if are_folders else "a file"
     for option, path in places.items():
         if path is None:
             continue
         place = path.resolve()
-        if place.exists() and place.is_dir() != are_folders:
-            raise ValueError(f"{option} is {str(path)!r}, which is {kinds[0]}; allowed: {kinds[1]}")
+        if (kind := kind_of(place)) not in ("", allowed):
+            raise ValueError(f"{option} is {str(path)!r}, which is {kind}; allowed: {allowed}")
         if place in taken:
             raise ValueError(
                 f"{taken[place]} and {option} are both {str(path)!r}, where one would overwrite "

@@ -52,13 +52,20 @@ def project_root() -> Path | None:
     return next((folder for folder in (home(), here, *here.parents) if is_project(folder)), None)
 
 
+def expanded(path: str | os.PathLike) -> Path:
+    """A path whose leading ~ is a home folder's; as it is where there is no such user: `~b.jpg` is
+    a file, for which Path.expanduser has an error.
+    """
+    return Path(os.path.expanduser(path))
+
+
 def results_dir() -> Path:
     """Return the results folder: TERMINATOR_RESULTS, else <project>/results, else ./results (not
     created).
     """
     named = os.environ.get(RESULTS_VARIABLE)
     if named:
-        return Path(named).expanduser().absolute()
+        return expanded(named).absolute()
     return (project_root() or Path.cwd()) / "results"
 
 
@@ -82,7 +89,7 @@ def data_dirs(explicit: str | os.PathLike | None = None) -> list[Path]:
     """
     named = [os.fspath(explicit) if explicit is not None else "", os.environ.get(DATA_VARIABLE, "")]
     parts = [part for text in named for part in text.split(os.pathsep) if part]
-    folders = [Path(part).expanduser().absolute() for part in parts]
+    folders = [expanded(part).absolute() for part in parts]
     return list(dict.fromkeys(folders))
 
 
@@ -97,9 +104,9 @@ def cache_dir() -> Path:
     """
     named = os.environ.get(CACHE_VARIABLE)
     if named:
-        return Path(named).expanduser().absolute()
+        return expanded(named).absolute()
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser().absolute() if base else Path.home() / ".cache") / "terminator"
+    return (expanded(base).absolute() if base else Path.home() / ".cache") / "terminator"
 
 
 @contextmanager

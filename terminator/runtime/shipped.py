@@ -9,7 +9,7 @@ from pathlib import Path
 
 from terminator.runtime import digests
 from terminator.runtime.errors import OneLine
-from terminator.runtime.paths import atomic_write
+from terminator.runtime.paths import atomic_write, expanded
 
 FOLDER = Path(__file__).resolve().parents[1] / "weights"
 LIST = "weights.sha256"
@@ -71,7 +71,7 @@ def model_path(given: str | Path) -> Path:
         raise NoSuchModel(f"model is {given!r}; allowed: {known()}, or a model file")
     if is_name(given):
         return path(str(given))
-    file = Path(given).expanduser()
+    file = expanded(given)
     if not file.exists() and looks_like_a_name(given):
         raise NoSuchModel(f"model is {str(given)!r}; allowed: {known()}, or a model file")
     return file

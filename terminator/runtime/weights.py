@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from terminator.runtime.errors import OneLine
 from terminator.runtime.memory import is_out_of_memory
-from terminator.runtime.paths import atomic_path
+from terminator.runtime.paths import atomic_path, expanded
 
 M = TypeVar("M", bound=nn.Module)
 FEW = 3  # names in a message
@@ -40,7 +40,7 @@ def write(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]
     Raises:
         OSError: if the file cannot be written.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     tensors = {name: value.contiguous() for name, value in tensors.items()}
     metadata = {**metadata, "digest": _digest(tensors)}
     metadata["metadata_digest"] = _metadata_digest(metadata)
@@ -102,7 +102,7 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         FileNotFoundError: as its message says.
         ValueError: if the file is corrupt, no model of this kit, or holds no finite numbers.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not path.is_file():
         raise FileNotFoundError(f"no model file at {path}")
     try:
@@ -149,7 +149,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         OtherVersion: if this version of the kit cannot read it.
         ValueError: if it is no safetensors file.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

@@ -7,7 +7,7 @@ from pathlib import Path
 from terminator.runs.command_line import Command, data_option, model_option, place, profile_option
 from terminator.runs.model_files import model_file
 from terminator.runtime import shipped
-from terminator.runtime.paths import atomic_write, project_root, shown
+from terminator.runtime.paths import atomic_write, expanded, project_root, shown
 from terminator.runtime.settings import ConfigError
 from terminator.runtime.text import terminal
 
@@ -36,7 +36,7 @@ def ship(args: argparse.Namespace) -> None:
     if not re.fullmatch(r"[\w-]+", args.name):
         raise ConfigError(f"NAME is {args.name!r}; allowed: letters, digits, - and _")
     content = making.make(
-        args.run.expanduser(),
+        expanded(args.run),
         args.name,
         data_dir=args.data_dir,
         profile=args.profile,

@@ -161,6 +161,59 @@ def test_shown_pictures_take_the_place_of_their_own_alone(trained, call, tmp_pat
     assert sorted(path.name for path in shown.iterdir()) == ["cat-2.png", "cat-3.png", "cat.png"]
 
 
+def test_pictures_that_were_made_here_are_not_read_as_photographs(trained, call, photos, tmp_path):
+    model, inside = runs_of(trained)[0], photos / "scores"
+    (photos / "list.txt").write_text("no picture")
+    for _ in range(2):
+        status, out, _ = call("predict", model, photos, "--show", inside, "--csv", tmp_path / "c")
+        assert status == 0
+        assert len(pd.read_csv(tmp_path / "c")) == 3
+        assert f"note: of {photos}, 2 left out, no pictures by their names: list.txt, " in out
+    assert f"note: of {photos}, 3 left out, answers of before: scores/a-2.png" in out
+    assert call("predict", model, inside / "a.png")[0] == 0, "asked for by its name"
+
+
+@pytest.mark.parametrize("option", ["--csv", "--json"])
+def test_a_table_takes_the_place_of_tables_alone(trained, call, photos, tmp_path, option):
+    model, own = runs_of(trained)[0], tmp_path / "own"
+    for content in (b"\xff\xd8 a photograph", b"name,age\n", b'{"run_id": 1}'):
+        own.write_bytes(content)
+        status, _, err = call("predict", model, photos, option, own)
+        assert status == 2
+        assert f"{option} is '{own}', which is there and no table of answers" in err
+        assert own.read_bytes() == content
+    own.write_bytes(b"")  # as mktemp leaves it
+    (tmp_path / "link").symlink_to(own)
+    for _ in range(2):
+        assert call("predict", model, photos, option, tmp_path / "link")[0] == 0
+    assert (tmp_path / "link").is_symlink()
+    assert own.stat().st_size > 100, "written where the link leads"
+    os.mkfifo(tmp_path / "pipe")
+    assert (
+        "which is a pipe; allowed: a file"
+        in call("predict", model, photos, option, tmp_path / "pipe")[2]
+    )
+
+
+def test_an_interrupt_loses_no_answer(trained, call, photos, tmp_path, monkeypatch):
+    def interrupted(model, paths, top):
+        yield from list(answers(model, paths, top))[:2]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("terminator.classification.predict.answers", interrupted)
+    status, out, _ = call("predict", runs_of(trained)[0], photos, "--csv", tmp_path / "some.csv")
+    assert status == 130
+    assert len(pd.read_csv(tmp_path / "some.csv")) == 2
+    assert "some.csv" in out
+
+
+def test_a_file_that_begins_with_a_tilde(trained, call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("~nobody.png")
+    for name in ("~nobody.png", "./~nobody.png"):
+        assert call("predict", runs_of(trained)[0], name)[0] == 0
+
+
 def test_a_long_name_stops_no_other_picture(trained, call, tmp_path):
     for name in ("a" * 240, "b"):
         Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")

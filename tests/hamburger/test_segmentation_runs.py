@@ -300,8 +300,10 @@ def test_labels_take_the_place_of_their_own_pictures_alone(model_file, tmp_path,
         before = (folder / "a.png").read_bytes()
         status, _, err = call(*words, option, folder)
         assert status == 2
-        assert f"{option} is '{folder}', where a.png lies, which was not made of" in err
+        assert f"{option} is '{folder}', where a.png lies, which is none of the label" in err
         assert (folder / "a.png").read_bytes() == before
+    other = call(*words, "--show", tmp_path / "out")
+    assert "none of the labels that this model made" in other[2], "a map of labels"
 
 
 def segment_files(model_path, images, **options):

@@ -18,6 +18,7 @@ from terminator.data.leakage import apart, digest
 from terminator.data.pictures.batches import IGNORE, StackedPictures
 from terminator.data.pictures.labels import SPLITS, Found, check_labels, to_tensors
 from terminator.data.places import is_path, kind_of, tried
+from terminator.runtime.paths import expanded
 from terminator.runtime.progress import bar
 
 CAMVID = (
@@ -93,7 +94,7 @@ def _classes(name: str, source: Path) -> tuple[str, ...]:
 
 
 def _find_camvid(name: str, places: list[Path]) -> Path:
-    path = Path(name).expanduser()
+    path = expanded(name)
     if is_path(name):
         if files.is_source(path):
             return path.absolute()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from terminator.data.augment import normalize
 from terminator.data.decoder import open_picture
 from terminator.data.files import read_file
+from terminator.data.marks import mark
 from terminator.data.pictures import camvid, shapes, voc
 from terminator.data.pictures.labels import resized
 from terminator.data.pictures.segmentation import IMAGENET
@@ -22,9 +23,11 @@ from terminator.hamburger.segmentation.config import SegmentationConfig
 from terminator.hamburger.segmentation.evaluation import fixed_bases, predict_logits
 from terminator.hamburger.segmentation.figures import labelled_photograph
 from terminator.hamburger.segmentation.runs import SEGMENTATION
-from terminator.runs.outputs import check_free, check_places, of_picture
+from terminator.runs.outputs import check_free, check_places
 from terminator.runtime import weights
 from terminator.runtime.paths import atomic_path
+
+KINDS = ("label maps", "labels")  # what is written: numbers, and what people see
 
 
 def class_names(config: SegmentationConfig, info: Mapping[str, Any]) -> tuple[str, ...]:
@@ -131,8 +134,12 @@ def segmentations(
     folders = {"--out": out, "--show": show}
     places = {key: Path(path) if path else None for key, path in folders.items()}
     check_places(images, folders=places)
-    check_free({f"{Path(image).stem}.png": Path(image) for image in images}, places)
     model, config, names = load_segmenter(model_path)
+    run = weights.info_of(model_path).get("run_id", "")
+    for (option, place), kind in zip(places.items(), KINDS, strict=True):
+        if place is not None:
+            files = {f"{stem}.png": Path(image) for stem, image in zip(stems, images, strict=True)}
+            check_free(option, place, kind, files, run)
     for image, stem in zip(map(Path, images), stems, strict=True):
         try:
             photograph = read_photograph(image)
@@ -142,7 +149,7 @@ def segmentations(
         labels = segment(model, config, photograph, multi_scale)
         if out is not None:
             text = PngInfo()
-            for item in of_picture(image).items():
+            for item in mark(image, KINDS[0], run).items():
                 text.add_text(*item)
             with atomic_path(Path(out) / f"{stem}.png") as temporary:
                 Image.fromarray(labels.numpy().astype(np.uint8)).save(temporary, pnginfo=text)
@@ -150,7 +157,7 @@ def segmentations(
             pixels = np.asarray(photograph)
             figure = labelled_photograph(pixels, labels, names, image.name)
             with atomic_path(Path(show) / f"{stem}.png") as temporary:
-                about = {"Software": None, **of_picture(image)}
+                about = {"Software": None, **mark(image, KINDS[1], run)}
                 figure.savefig(temporary, dpi=110, metadata=about)
         counts = labels.flatten().bincount(minlength=len(names)).tolist()
         found = {name: 100 * count / labels.numel() for name, count in zip(names, counts) if count}
