@@ -10,10 +10,12 @@ import contextlib
 import hashlib
 import io
 import json
+import lzma
 import stat
 import tarfile
+import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from types import SimpleNamespace
@@ -21,6 +23,8 @@ from typing import Any
 
 import pandas as pd
 
+from terminator.data.files import few
+from terminator.data.places import kind_of
 from terminator.report.tables import SYSTEM_OF
 from terminator.runs import records
 from terminator.runs.finished import check_names
@@ -31,6 +35,7 @@ from terminator.runtime.progress import say
 from terminator.runtime.settings import ConfigError, from_dict
 
 APART = "conflicting"  # below results/, what is not taken in
+MODES = {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.xz": "w:xz"}  # of archives
 LIST = "MANIFEST.sha256"  # of an archive, as sha256sum writes it: covers the weights
 RECORD = "record.json"
 MAX_RECORD = 64 * 2**20  # bytes of a record, and of a file beside it
@@ -366,9 +371,10 @@ def export_runs(
         how many runs.
 
     Raises:
-        ConfigError: for another kind of archive, and an experiment of which there are no runs.
+        ConfigError: for another kind of archive, an experiment of which there are no runs, and a
+            file that is none, or has what the new one has not.
     """
-    mode: Any = {".gz": "w:gz", ".tgz": "w:gz", ".xz": "w:xz", ".tar": "w"}.get(target.suffix)
+    mode: Any = next((mode for end, mode in MODES.items() if target.name.endswith(end)), None)
     if mode is None:
         raise ConfigError(
             f"the archive is {str(target)!r}; allowed: names in .tar, .tar.gz, .tar.xz"
@@ -388,25 +394,52 @@ def export_runs(
     if not found:
         of = f" of the profile {profile}" if profile else ""
         raise ConfigError(f"no finished runs{of} in {results_dir() / 'runs'}, so nothing to export")
+    given, without = dict[str, Path](), list[str]()
+    for record in found:
+        folder = records.path_of(record).parent
+        if not (folder / RECORD).is_file():
+            say(f"note: {folder.name} lies in a folder of another name and is left out")
+            continue
+        names = [RECORD, "metrics.csv", *record.get("files", {})]
+        names += [MODEL] if with_weights else []
+        if with_weights and not (folder / MODEL).is_file():
+            without.append(folder.name)
+        place = f"runs/{record['experiment']}/{record['run_id']}"
+        given |= {f"{place}/{name}": folder / name for name in names if (folder / name).is_file()}
+    if without:
+        say(f"note: {len(without)} of the runs have no weights here: {few(without)}")
+    _check_target(target, given)
     listed = {}
     with atomic_path(target) as path, tarfile.open(path, mode, dereference=True) as tar:
-        for record in found:
-            folder = records.path_of(record).parent
-            if not (folder / RECORD).is_file():
-                say(f"note: {folder.name} lies in a folder of another name and is left out")
-                continue
-            names = [RECORD, "metrics.csv", *record.get("files", {})]
-            names += [MODEL] if with_weights else []
-            for name in names:
-                if (folder / name).is_file():
-                    inside = f"runs/{record['experiment']}/{record['run_id']}/{name}"
-                    listed[inside] = digests.of_file(folder / name)
-                    tar.add(folder / name, inside, recursive=False, filter=_anonymous)
+        for inside, file in given.items():
+            listed[inside] = digests.of_file(file)
+            tar.add(file, inside, recursive=False, filter=_anonymous)
         text = digests.as_list(listed).encode()
         about = tarfile.TarInfo(LIST)
         about.size = len(text)
         tar.addfile(about, io.BytesIO(text))
     return sum(PurePosixPath(name).name == RECORD for name in listed)
+
+
+def _check_target(target: Path, given: Collection[str]) -> None:
+    """Refuse to take the place of anything but an archive of runs that the new one has, too."""
+    kind = kind_of(target)
+    if not kind:
+        return
+    lost: list[str] | None = None
+    if kind == "a file":
+        with contextlib.suppress(tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError):
+            with tarfile.open(target) as tar:
+                names = tar.getnames()
+            lost = sorted(set(names) - {*given, LIST}) if LIST in names else None
+    if lost is None:
+        what = "there and no archive of runs" if kind == "a file" else kind
+        raise ConfigError(f"the archive is {str(target)!r}, which is {what}; allowed: a new name")
+    if lost:
+        raise ConfigError(
+            f"the archive is {str(target)!r}, which has {len(lost)} files that the new one would "
+            f"not have: {few(lost)}; allowed: a new name"
+        )
 
 
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -1,12 +1,14 @@
 """The command line's part of trained models that are given away: list, describe, make."""
 
 import argparse
+import contextlib
 import re
 from pathlib import Path
 
+from terminator.data.places import kind_of
 from terminator.runs.command_line import Command, data_option, model_option, place, profile_option
 from terminator.runs.model_files import model_file
-from terminator.runtime import shipped
+from terminator.runtime import shipped, weights
 from terminator.runtime.paths import atomic_write, expanded, project_root, shown
 from terminator.runtime.settings import ConfigError
 from terminator.runtime.text import terminal
@@ -35,6 +37,10 @@ def ship(args: argparse.Namespace) -> None:
 
     if not re.fullmatch(r"[\w-]+", args.name):
         raise ConfigError(f"NAME is {args.name!r}; allowed: letters, digits, - and _")
+    if args.to:
+        _check_file(args.to, args.name)
+    else:
+        _check_name(args.name, args.renew)
     content = making.make(
         expanded(args.run),
         args.name,
@@ -54,6 +60,30 @@ def ship(args: argparse.Namespace) -> None:
         print(f"written: {terminal(shown(atomic_write(root / PAGE, cards.page())))}")
 
 
+def _check_name(name: str, renew: bool) -> None:
+    """Refuse the name of a model of the package, but where that one is to be made anew."""
+    # on some disks letters of either case are one file
+    same = next((n for n in shipped.names() if n.casefold() == name.casefold()), None)
+    if same is not None and not (renew and same == name):
+        raise ConfigError(
+            f"NAME is {name!r}, and the package has a model {same!r}; allowed: another name, --to "
+            f"FILE, or {same} --renew, which replaces that model"
+        )
+
+
+def _check_file(file: Path, name: str) -> None:
+    """Refuse the place of anything but this model's own file of before."""
+    kind, called = kind_of(file), None
+    if kind == "a file":
+        with contextlib.suppress(ValueError):  # no model at all
+            called = weights.info_of(file).get("card", {}).get("name")
+    if kind and called != name:
+        raise ConfigError(
+            f"--to is {str(file)!r}, which is {kind}{' of something else' * (kind == 'a file')}; "
+            f"allowed: a new file, or one that was made as {name!r}"
+        )
+
+
 def _ship_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "run", type=place, help="a run's folder, finished or under way, or a checkpoint.pt"
@@ -71,6 +101,9 @@ def _ship_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="measure a classifier on N test images, drawn at random (default: all)",
+    )
+    parser.add_argument(
+        "--renew", action="store_true", help="replace the package's model of this name"
     )
     parser.add_argument(
         "--to", type=place, metavar="FILE", help="write this file instead of one of the package"

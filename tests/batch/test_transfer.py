@@ -193,8 +193,37 @@ def test_what_is_exported_is_counted_and_never_a_link(run, tmp_path, capsys):
     with tarfile.open(archive) as tar:
         assert all(member.isfile() for member in tar.getmembers())
     run.folder.rename(run.folder.with_name("renamed"))
-    assert transfer.export_runs(archive) == 0
+    assert transfer.export_runs(tmp_path / "none.tar") == 0
     assert "lies in a folder of another name and is left out" in capsys.readouterr().out
+
+
+def test_an_archive_takes_the_place_of_one_that_has_no_more(run, tmp_path, capsys):
+    archive = tmp_path / "a.tar.gz"
+    for _ in range(2):
+        assert transfer.export_runs(archive, with_weights=True) == 1
+    before = archive.read_bytes()
+    (run.folder / "model.safetensors").unlink()
+    with pytest.raises(ConfigError, match="has 1 files that the new one would not have: runs/.*mo"):
+        transfer.export_runs(archive, with_weights=True)
+    assert f"1 of the runs have no weights here: {run.folder.name}" in capsys.readouterr().out
+    assert archive.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.tar", b"", "which is there and no archive of runs; allowed: a new name"),
+        ("a.tar.gz", b"a photograph", "which is there and no archive of runs"),
+        ("a.tar.xz", None, "which is a folder; allowed: a new name"),
+        ("photo.gz", None, "allowed: names in .tar, .tar.gz, .tar.xz"),
+    ],
+)
+def test_an_archive_takes_the_place_of_nothing_else(run, tmp_path, name, content, words):
+    place = tmp_path / name
+    place.mkdir() if content is None else place.write_bytes(content)
+    with pytest.raises(ConfigError, match=words):
+        transfer.export_runs(place)
+    assert place.is_dir() if content is None else place.read_bytes() == content
 
 
 def test_a_changed_digit_and_a_record_without_a_digest_are_refused(run, elsewhere):

@@ -90,6 +90,32 @@ def picture(tmp_path):
 # -- made and measured -----------------------------------------------------------------------------
 
 
+def test_a_model_takes_the_place_of_its_own_file_alone(trained, package, call, tmp_path):
+    run, own = trained[0], tmp_path / "own.safetensors"
+    for place, words in (
+        (run / "model.safetensors", "which is a file of something else; allowed: a new file, or"),
+        (run / "record.json", "which is a file of something else"),
+        (tmp_path, "which is a folder; allowed: a new file"),
+    ):
+        before = place.read_bytes() if place.is_file() else None
+        status, _, err = call("ship", run, "mine", "--to", place)
+        assert status == 2
+        assert f"--to is '{place}', {words}" in err
+        assert before is None or place.read_bytes() == before
+    for _ in range(2):
+        assert call("ship", run, "mine", "--to", own)[0] == 0
+    assert "of something else" in call("ship", run, "other", "--to", own)[2]
+    assert call("ship", run, "mine")[0] == 0
+    before = terminator.pretrained("mine").info["card"]
+    for name in ("mine", "Mine"):
+        status, _, err = call("ship", run, name)
+        assert status == 2
+        assert f"NAME is '{name}', and the package has a model 'mine'; allowed: another" in err
+    assert "has a model 'mine'" in call("ship", run, "MINE", "--renew")[2]
+    assert call("ship", run, "mine", "--renew", "--test-images", "40")[0] == 0
+    assert terminator.pretrained("mine").info["card"] != before
+
+
 def test_a_file_says_what_exactly_it_reaches(trained, package, call):
     status, out, _ = call("ship", trained[0], "mine")
     assert status == 0
