@@ -151,7 +151,10 @@ def run(notebooks, parameters, args, results, data, argv):
     )
     with tempfile.TemporaryDirectory(prefix="run_all_", ignore_cleanup_errors=True) as scratch:
         code = 0 if runner.run(Path(scratch)) else 130
-    paths.atomic_write(results / "index.html", pages.index_page(results))
+    try:
+        pages.write(results)
+    except paths.ForeignFile as error:
+        print(f"note: {text.terminal(error)}")
     names = [notebook.name for notebook in notebooks]
     if runner.runs is not None and runner.runs.outcome:
         print("", *map(text.terminal, runner.runs.outcome), sep="\n")

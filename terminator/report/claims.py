@@ -20,8 +20,8 @@ from terminator.runner.verdicts import EVIDENCE, word_of
 from terminator.runs import records
 from terminator.runs.claims import ASKED, Claim, Records
 from terminator.runs.outcomes import EXAMPLES, SEEDS, WORDS
-from terminator.runtime import text
-from terminator.runtime.paths import atomic_write, results_dir
+from terminator.runtime import paths, text
+from terminator.runtime.paths import results_dir
 
 CLAIMS: list[Claim] = [  # a system's claims stand in a file of its own
     *terminator.CLAIMS,
@@ -253,6 +253,7 @@ def _short(evidence: str) -> str:
     return evidence[:EVIDENCE].rpartition("; ")[0] + "; more in the table"
 
 
+TITLE = "# What the papers claim, and what our records say"
 RULE = (
     "Made by `python -m terminator tables` from the records in `results/runs` (laptop and paper "
     "profiles) and the lists of claims beside each system; nothing here is typed by hand. Runs of "
@@ -294,7 +295,7 @@ def page(rows: Sequence[Mapping[str, str]]) -> str:
     """results/REPRODUCIBILITY.md, of the rows of a claims_table."""
     head = list(rows[0])
     lines = [
-        "# What the papers claim, and what our records say",
+        TITLE,
         "",
         *answers(rows),
         "",
@@ -327,5 +328,9 @@ def page(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def write_page(rows: Sequence[Mapping[str, str]]) -> Path:
-    """Write results/REPRODUCIBILITY.md, of the rows of a claims_table, and return its path."""
-    return atomic_write(results_dir() / "REPRODUCIBILITY.md", page(rows))
+    """Write results/REPRODUCIBILITY.md, of the rows of a claims_table, and return its path.
+
+    Raises:
+        ForeignFile: if the file of that name is no such page.
+    """
+    return paths.write_page(results_dir() / "REPRODUCIBILITY.md", page(rows), TITLE)

@@ -9,8 +9,9 @@ from pathlib import Path
 from terminator.report import claims, speed, tables
 from terminator.runner.verdicts import WORDS, word_of
 from terminator.runs.outcomes import HOLDS, NOT
-from terminator.runtime.paths import atomic_write, project_root, results_dir
+from terminator.runtime.paths import atomic_write, project_root, results_dir, write_page
 
+TITLE = "# Results so far"
 NAMED = 2  # claims that a line of the README names, of each verdict
 
 
@@ -24,12 +25,12 @@ def write_all(rows: Sequence[Mapping[str, str]]) -> list[Path]:
         what was written.
 
     Raises:
-        ValueError: if a file lacks its markers.
+        ValueError: if a file lacks its markers; ForeignFile if RESULTS.md is no such page.
     """
     root = project_root()
     own = root is not None and results_dir() == root / "results"
     page = results_page("../notebooks/" if own else None)
-    written = [atomic_write(results_dir() / "RESULTS.md", page)]
+    written = [write_page(results_dir() / "RESULTS.md", page, TITLE)]
     if own:
         assert root is not None
         written += [
@@ -51,7 +52,7 @@ def results_page(notebooks: str | None = None) -> str:
     """
     return "\n".join(
         [
-            "# Results so far",
+            TITLE,
             "",
             "Made by `python -m terminator tables` from the records in `results/runs` (listed in "
             "`index*.csv`); nothing here is typed by hand. Laptop runs are small and short: what "

@@ -6,6 +6,7 @@ Used by: run_all.py.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import queue
@@ -26,6 +27,7 @@ from terminator.runner.progress import Progress
 from terminator.runtime import paths, provenance
 
 PAGE_S = 3.0  # between two pages while no notebook has ended
+BEFORE = "before"  # beside executed notebooks: good ones whose next execution failed
 
 
 @dataclass
@@ -210,8 +212,15 @@ class Runner:
             error = headless.post_mortem(done.folder / "log.txt", done.process.returncode)
             answer = {"status": "failed", "error": error}
         seconds, output = round(time.monotonic() - done.started, 1), None
+        was_good = self.state.get(name, {}).get("error") == ""
         for suffix in (".html", ".ipynb"):
             made, target = done.folder / f"executed{suffix}", self.folder / f"{name}{suffix}"
+            kept = self.folder / BEFORE / target.name
+            if answer["status"] == "ok":
+                kept.unlink(missing_ok=True)
+            elif was_good and target.is_file():
+                kept.parent.mkdir(exist_ok=True)
+                target.replace(kept)
             if made.is_file():
                 paths.atomic_write(target, made.read_bytes())
                 output = target.name
@@ -232,6 +241,8 @@ class Runner:
         self.outcomes[name] = answer["status"]
         shutil.rmtree(done.folder, ignore_errors=True)
         reason = f": {answer['error']}" if answer["error"] else ""
+        if reason and was_good:
+            reason += f"; as it was executed before, it is kept in {self.folder / BEFORE}"
         self.progress.end(name, f"{answer['status']} in {seconds} s{reason}")
 
     def stop(self):
@@ -258,9 +269,10 @@ class Runner:
         self.save()
 
     def write_page(self):
-        """Write results/index.html."""
+        """Write results/index.html, but over nobody else's page: run_all.py says so."""
         self.page_s = time.monotonic()
-        paths.atomic_write(self.results / "index.html", pages.index_page(self.results))
+        with contextlib.suppress(paths.ForeignFile):
+            pages.write(self.results)
 
     def save(self):
         text = json.dumps(self.state, indent=1, sort_keys=True) + "\n"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from terminator.runner import gallery, run_page, verdicts
 from terminator.runner.html_page import address, folded, link, page, table, with_note
+from terminator.runtime.paths import write_page
 from terminator.runtime.text import html, terminal
 
 # of the state, per notebook
@@ -27,6 +28,7 @@ ENTRY = {
     "output": str | None,
 }
 HEADLINE = ("experiment", "dataset", "profile", "metric", "value", "spread", "n_seeds")
+TITLE = "Terminator: results"
 NOTE = """<p class="note">Made from the files in this folder. The smoke profile shows that
 everything works; its numbers stand for nothing else.</p>"""
 SHOWN_RUNS = 20  # own runs that are not folded away
@@ -129,6 +131,15 @@ def _shown(path):
     return terminal(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
+def write(results):
+    """Write results/index.html anew.
+
+    Raises:
+        ForeignFile: if the file of that name is no such page.
+    """
+    return write_page(results / "index.html", index_page(results), f"<title>{TITLE}</title>")
+
+
 def index_page(results):
     """The page results/index.html.
 
@@ -136,7 +147,7 @@ def index_page(results):
         results: the results folder.
 
     Returns:
-        the page as text; the caller writes it.
+        the page as text.
     """
     sections = {
         "What holds": verdicts.verdict_section(results),
@@ -150,11 +161,11 @@ def index_page(results):
     }
     sections = {name: body for name, body in sections.items() if body}
     items = "".join(f'<li><a href="#{_anchor(name)}">{html(name)}</a></li>' for name in sections)
-    parts = ["<h1>Terminator: results</h1>", NOTE, f"<nav><ul>{items}</ul></nav>"]
+    parts = [f"<h1>{TITLE}</h1>", NOTE, f"<nav><ul>{items}</ul></nav>"]
     parts += [
         f'<h2 id="{_anchor(name)}">{html(name)}</h2>\n{body}' for name, body in sections.items()
     ]
-    return page("Terminator: results", "\n".join(parts))
+    return page(TITLE, "\n".join(parts))
 
 
 def _anchor(name):

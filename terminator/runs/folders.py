@@ -4,6 +4,7 @@ killed had left is put in order.
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,11 +15,13 @@ from filelock import Timeout
 from terminator.runs import records
 from terminator.runtime import locks, provenance
 from terminator.runtime.distributed import broadcast, rank
-from terminator.runtime.paths import results_dir
+from terminator.runtime.paths import ForeignFile, left_overs, results_dir
 from terminator.runtime.progress import say
 from terminator.trainer import TrainingDiverged
 
 INDEX_WAIT_S = 60.0  # for another process that writes the same index
+# what a run writes beside its record and checkpoint
+WRITTEN = ("model.safetensors", "metrics.csv", "curves.png", "index.html")
 AGAIN = ".again"  # beside a finished record while a forced training is to take its place
 
 
@@ -52,6 +55,7 @@ def once(
         return found
     if rank() == 0:
         records.check_writable(folder)
+        _check_own(folder, force)
     with _alone(folder, wait):
         if rank() == 0:
             if force:  # not before nobody else is at it
@@ -69,6 +73,25 @@ def once(
             if rank() == 0:
                 (folder / AGAIN).unlink(missing_ok=True)
         return found
+
+
+def _check_own(folder: Path, force: bool) -> None:
+    """Refuse a folder of somebody else's, in which files of a run's names would be replaced.
+
+    Raises:
+        ForeignFile: naming one of them.
+    """
+    if any((folder / name).exists() for name in (locks.NAME, DIVERGED)):
+        return  # a training was here
+    if (folder / "record.json").is_file() and records.record_in(folder) is not None:
+        return
+    # a checkpoint may have been brought to go on from; with force it would go
+    names = (*WRITTEN, "checkpoint.pt") if force else WRITTEN
+    if there := next((name for name in names if os.path.lexists(folder / name)), None):
+        raise ForeignFile(
+            f"{folder} has a file {there} and no record of a run, so it is not a run's own; "
+            "allowed: a new folder, or that of a run"
+        )
 
 
 def trained_again(folder: Path) -> bool:
@@ -95,7 +118,7 @@ def _mend(folder: Path, rebuild_index: Callable[[], Any]) -> None:
     Another process that trains it again, and holds its lock, is left alone; so is a checkpoint
     whose model is not there, from which the weights can still be had.
     """
-    left = [path for path in (folder / "checkpoint.pt", *folder.glob(".*.tmp*")) if path.is_file()]
+    left = [path for path in (folder / "checkpoint.pt", *left_overs(folder)) if path.is_file()]
     if not left or not (folder / "model.safetensors").is_file():
         return
     try:
@@ -129,7 +152,7 @@ def _alone(folder: Path, wait: bool = True) -> Iterator[None]:
             raise locks.Busy(f"{folder.name}: {who} is training it") from None
         say(f"{folder.name}: another process is training it; waiting for its end")
         lock.acquire()
-    for left in folder.glob(".*.tmp*"):  # of a process that was killed while it wrote
+    for left in left_overs(folder):
         left.unlink(missing_ok=True)
     try:
         yield

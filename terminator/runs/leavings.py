@@ -11,7 +11,8 @@ import pandas as pd
 
 from terminator.runner import results_page, run_page
 from terminator.runs.model_files import MODEL, USES
-from terminator.runtime.paths import atomic_path, atomic_write, results_dir
+from terminator.runtime.paths import ForeignFile, atomic_path, atomic_write, results_dir
+from terminator.runtime.progress import say
 from terminator.runtime.settings import ConfigError
 
 Draw = Callable[[pd.DataFrame, str], Any]  # rows and a title, to a matplotlib Figure
@@ -38,7 +39,10 @@ def leave(run: Any, draw: Draw) -> Path:
             figure.savefig(temporary, dpi=110, metadata={"Software": None})
     use = USES[run.system.task].replace("FILE", str(run.folder / MODEL))
     atomic_write(path, run_page.run_page(record, run.folder, results, use))
-    atomic_write(results / "index.html", results_page.index_page(results))
+    try:
+        results_page.write(results)
+    except ForeignFile as error:
+        say(f"note: {error}")
     return path
 
 

@@ -14,10 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from terminator.runtime.errors import OneLine
+
 DATA_VARIABLE = "TERMINATOR_DATA"
 CACHE_VARIABLE = "TERMINATOR_CACHE"
 OFFLINE_VARIABLE = "TERMINATOR_OFFLINE"
 RESULTS_VARIABLE = "TERMINATOR_RESULTS"
+LEFT = re.compile(r"\..+-[0-9a-f]{8}\.tmp(\..*)?")  # a name of atomic_path's
 PROJECT = re.compile(rb"""^name\s*=\s*["']terminator-kit["']""", re.MULTILINE)  # in pyproject.toml
 
 
@@ -109,6 +112,10 @@ def cache_dir() -> Path:
     return (expanded(base).absolute() if base else Path.home() / ".cache") / "terminator"
 
 
+class ForeignFile(OneLine, ValueError):
+    """A file that somebody else wrote stands where the kit's own would."""
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which replaces `path` on success and is removed on
@@ -126,7 +133,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}.tmp{path.suffix}")  # LEFT
     try:
         open(temporary, "xb").close()  # new, so no link that somebody put there is followed
     except OSError as error:
@@ -153,3 +160,31 @@ def atomic_write(path: str | os.PathLike, content: bytes | str) -> Path:
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
     return Path(path)
+
+
+def write_page(path: Path, page: str, mark: str) -> Path:
+    """Write a page that is made anew again and again, in the place of an earlier one alone; return
+    `path`.
+
+    Args:
+        mark: what every such page has near its beginning.
+
+    Raises:
+        ForeignFile: if a file without the mark is there.
+    """
+    try:
+        with open(path, "rb") as there:
+            head = there.read(2000)
+    except FileNotFoundError:
+        head = b""
+    if head and mark.encode() not in head:
+        raise ForeignFile(
+            f"{path} is no page of this kit, and stays as it is; allowed: another results folder "
+            f"({RESULTS_VARIABLE}), or another name for that file"
+        )
+    return atomic_write(path, page)
+
+
+def left_overs(folder: Path) -> list[Path]:
+    """What atomic_path left in a folder where its process was killed."""
+    return [path for path in folder.glob(".*.tmp*") if LEFT.fullmatch(path.name)]

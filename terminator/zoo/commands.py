@@ -8,7 +8,7 @@ from pathlib import Path
 from terminator.data.places import kind_of
 from terminator.runs.command_line import Command, data_option, model_option, place, profile_option
 from terminator.runs.model_files import model_file
-from terminator.runtime import shipped, weights
+from terminator.runtime import shipped
 from terminator.runtime.paths import atomic_write, expanded, project_root, shown
 from terminator.runtime.settings import ConfigError
 from terminator.runtime.text import terminal
@@ -73,6 +73,8 @@ def _check_name(name: str, renew: bool) -> None:
 
 def _check_file(file: Path, name: str) -> None:
     """Refuse the place of anything but this model's own file of before."""
+    from terminator.runtime import weights  # with torch, which help does without
+
     kind, called = kind_of(file), None
     if kind == "a file":
         with contextlib.suppress(ValueError):  # no model at all

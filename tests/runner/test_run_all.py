@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import nbformat
@@ -29,6 +30,7 @@ from run_all_tools import (
     texts,
 )
 
+from terminator.runner.execution import BEFORE, Runner, Running
 from terminator.runner.notebooks import read_notebook
 from terminator.runtime.provenance import package_hash
 
@@ -113,6 +115,34 @@ def test_parameters_reach_the_notebook(mixed):
     assert "2 ['x', 'y'] two words" in texts(executed(mixed[1], "05_parameters"))
     assert state(mixed[1], "05_parameters")["parameters"]["rate"] == 2
     assert "rate" not in state(mixed[1], "00_good")["parameters"]
+
+
+def test_what_was_executed_before_is_kept_until_it_is_executed_again(tmp_path):
+    args = SimpleNamespace(profile="smoke", jobs=1, force=False, cell_timeout=None)
+    notebook = SimpleNamespace(name="00_long", title="Long")
+    runner = Runner([notebook], {"00_long": {}}, args, tmp_path, "", tmp_path, [], bool, print)
+    shown, kept = runner.folder / "00_long.html", runner.folder / BEFORE / "00_long.html"
+
+    def ends(text, **answer):
+        folder = tmp_path / "scratch"
+        folder.mkdir()
+        (folder / "log.txt").touch()
+        for suffix in (".html", ".ipynb") if text else ():
+            (folder / f"executed{suffix}").write_text(text)
+        process = SimpleNamespace(returncode=-9)
+        runner.conclude(Running(notebook, process, None, folder, "mark", 0.0, answer or None))
+
+    runner.folder.mkdir(parents=True)
+    ends("good", status="ok", error="")
+    ends("")  # killed
+    assert not shown.exists()
+    assert kept.read_text() == "good"
+    ends("half", status="failed", error="a cell")
+    ends("half again", status="failed", error="a cell")
+    assert (shown.read_text(), kept.read_text()) == ("half again", "good")
+    ends("better", status="ok", error="")
+    assert shown.read_text() == "better"
+    assert not kept.exists()
 
 
 def test_failed_notebook_keeps_its_traceback(mixed):

@@ -15,8 +15,9 @@ from small_command import DIGITS
 from terminator.classification.presets import preset
 from terminator.classification.runs import CLASSIFICATION
 from terminator.plots.run_curves import run_curves
-from terminator.runs import records
+from terminator.runs import folders, records
 from terminator.runs.leavings import TensorBoard
+from terminator.runtime.paths import ForeignFile
 
 SMALL = [*DIGITS, "train.epochs=2", "train.device=cpu"]
 
@@ -41,6 +42,33 @@ def test_a_run_leaves_curves_a_page_and_the_way_to_its_model(call, tmp_path):
     index = (tmp_path / "results" / "index.html").read_text()
     assert f'href="runs/cli/{record["run_id"]}/index.html"' in index
     assert f"released {accuracy:.2f} %" in index
+
+
+def test_a_page_of_somebody_elses_stays(call, tmp_path):
+    page = tmp_path / "results" / "index.html"
+    page.parent.mkdir()
+    page.write_text("<h1>mine</h1>")
+    status, out, _ = call("train", *SMALL, "--profile", "smoke")
+    assert status == 0
+    assert f"note: {page} is no page of this kit, and stays as it is" in out
+    assert page.read_text() == "<h1>mine</h1>"
+
+
+@pytest.mark.parametrize("name", [*folders.WRITTEN, "checkpoint.pt"])
+def test_a_folder_of_somebody_elses_stays(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    (tmp_path / ".notes.tmpl").write_text("mine, too")
+    with pytest.raises(ForeignFile, match=f"has a file {name} and no record of a run"):
+        folders.once(tmp_path, lambda: pytest.fail("trained"), force=True)
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"mine", "mine, too"}
+    left = tmp_path / ".metrics-0123abcd.tmp.csv"
+    (tmp_path / name).unlink()
+    left.touch()
+    assert folders.once(tmp_path, lambda: {"made": True}) == {"made": True}
+    assert (tmp_path / ".notes.tmpl").is_file()
+    assert not left.exists()
+    (tmp_path / name).write_text("a training's own, which was here")
+    assert folders.once(tmp_path, lambda: {"made": True}, force=True) == {"made": True}
 
 
 def test_a_repeated_command_says_that_nothing_was_trained(call):
