@@ -376,9 +376,7 @@ def export_runs(
     """
     mode: Any = next((mode for end, mode in MODES.items() if target.name.endswith(end)), None)
     if mode is None:
-        raise ConfigError(
-            f"the archive is {str(target)!r}; allowed: names in .tar, .tar.gz, .tar.xz"
-        )
+        raise ConfigError(f"the archive is {str(target)!r}; allowed: names in {', '.join(MODES)}")
     found = [
         record
         for record in records.load_records(profile=profile)

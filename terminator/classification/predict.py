@@ -16,7 +16,7 @@ from terminator.data.pixels import decode, open_as, resize_image
 from terminator.model import Terminator
 from terminator.runs.answers import Answer, how_many, of_logits
 from terminator.runs.outputs import check_places
-from terminator.runtime import shipped
+from terminator.runtime import shipped, weights
 from terminator.runtime.paths import atomic_path
 from terminator.runtime.text import shortened
 from terminator.standardization import is_calibrated
@@ -158,7 +158,7 @@ def show_scores(model: Terminator, found: Iterable[Answer], folder: Path) -> lis
 
     if not isinstance(model, Terminator) or model.config.global_mixer != "hyperzzw":
         raise ValueError("this model makes no slow scores, so none can be shown: leave out --show")
-    found, written = list(found), list[Path]()
+    found, written, own = list(found), list[Path](), weights.digest_of(model)
     check_places((answer.image for answer in found), folders={"--show": folder})
     for answer in (answer for answer in found if answer.top):
         parts = model(read_image(answer.image, model)[None], return_parts=True)
@@ -169,10 +169,9 @@ def show_scores(model: Terminator, found: Iterable[Answer], folder: Path) -> lis
         scores = [block.slow_score[0].mean(0).numpy() for block in parts.blocks]
         title = ", ".join(f"{name} {p:.0%}" for name, p in answer.top[:3])
         figure = scores_over(shown, scores, f"{answer.image.name}: {title}")
-        place, run = folder / f"{shortened(answer.image.stem)}.png", model.info.get("run_id", "")
-        path = _free(place, answer.image, run, written)
+        path = _free(folder / f"{shortened(answer.image.stem)}.png", answer.image, own, written)
         with atomic_path(path) as temporary:
-            text = {"Software": None, **mark(answer.image, KIND, run)}
+            text = {"Software": None, **mark(answer.image, KIND, own)}
             figure.savefig(temporary, dpi=110, metadata=text)
         written.append(path)
     return written

@@ -4,6 +4,7 @@ So one takes the place of its own earlier self alone, and is not read as a photo
 """
 
 import os
+import re
 import warnings
 from pathlib import Path
 
@@ -13,19 +14,20 @@ from terminator.runtime import digests
 
 SOURCE, TITLE = "Source", "Title"  # in a PNG's text: the SHA-256 of a picture, and kind and model
 MAKER = "terminator"
+SHA_256 = re.compile("[0-9a-f]{64}")
 
 
-def mark(picture: Path, kind: str, model: str = "") -> dict[str, str]:
+def mark(picture: Path, kind: str, model: str) -> dict[str, str]:
     """The text of a PNG that is made of a picture.
 
     Args:
         kind: what it shows, "slow scores" say.
-        model: the run that made the model.
+        model: the digest of its weights (weights.digest_of).
     """
-    return {SOURCE: digests.of_file(picture), TITLE: " ".join([MAKER, kind, *model.split()])}
+    return {SOURCE: digests.of_file(picture), TITLE: f"{MAKER}: {kind}, {model[:16]}"}
 
 
-def is_taken(path: Path, picture: Path, kind: str, model: str = "") -> bool:
+def is_taken(path: Path, picture: Path, kind: str, model: str) -> bool:
     """Whether a file is there that is not what would be made now, of this picture."""
     if not os.path.lexists(path):
         return False
@@ -34,11 +36,16 @@ def is_taken(path: Path, picture: Path, kind: str, model: str = "") -> bool:
 
 def is_made_here(path: Path) -> bool:
     """Whether a file is such a picture, of whatever kind."""
-    return path.suffix == ".png" and _text(path).get(TITLE, "").startswith(f"{MAKER} ")
+    if path.suffix != ".png":
+        return False
+    text = _text(path)
+    return SHA_256.fullmatch(text.get(SOURCE, "")) is not None and TITLE in text
 
 
 def _text(path: Path) -> dict[str, str]:
     """What stands in a PNG before its pixels; nothing in what is none."""
+    if not path.is_file():  # a pipe would never end
+        return {}
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=["PNG"]) as there:
             assert isinstance(there, PngImagePlugin.PngImageFile)

@@ -137,11 +137,11 @@ def picture_files(given: Iterable[Path]) -> list[Path]:
     for path in given:
         names = sorted(list_files(path)) if path.is_dir() else []
         pictures = [name for name in names if is_picture(name)]
-        made = [name for name in pictures if is_made_here(path / name)]
-        there = [path / name for name in pictures if name not in set(made)]
+        made = {name for name in pictures if is_made_here(path / name)}
+        there = [path / name for name in pictures if name not in made]
         others = [name for name in names if not is_picture(name)] if there else []
         for left, why in ((others, "no pictures by their names"), (made, "answers of before")):
             if left:
-                say(f"note: of {path}, {len(left)} left out, {why}: {few(left)}")
+                say(f"note: of {path}, {len(left)} left out, {why}: {few(sorted(left))}")
         found += there or [path]
     return found

@@ -212,18 +212,19 @@ class Runner:
             error = headless.post_mortem(done.folder / "log.txt", done.process.returncode)
             answer = {"status": "failed", "error": error}
         seconds, output = round(time.monotonic() - done.started, 1), None
-        was_good = self.state.get(name, {}).get("error") == ""
+        was_good, moved = self.state.get(name, {}).get("error") == "", False
         for suffix in (".html", ".ipynb"):
             made, target = done.folder / f"executed{suffix}", self.folder / f"{name}{suffix}"
             kept = self.folder / BEFORE / target.name
-            if answer["status"] == "ok":
-                kept.unlink(missing_ok=True)
-            elif was_good and target.is_file():
+            if answer["status"] != "ok" and was_good and target.is_file():
                 kept.parent.mkdir(exist_ok=True)
                 target.replace(kept)
+                moved = True
             if made.is_file():
                 paths.atomic_write(target, made.read_bytes())
                 output = target.name
+                if answer["status"] == "ok":
+                    kept.unlink(missing_ok=True)
             else:
                 target.unlink(missing_ok=True)  # an earlier run's would be taken for this one's
         self.state[name] = {
@@ -241,7 +242,7 @@ class Runner:
         self.outcomes[name] = answer["status"]
         shutil.rmtree(done.folder, ignore_errors=True)
         reason = f": {answer['error']}" if answer["error"] else ""
-        if reason and was_good:
+        if moved:
             reason += f"; as it was executed before, it is kept in {self.folder / BEFORE}"
         self.progress.end(name, f"{answer['status']} in {seconds} s{reason}")
 

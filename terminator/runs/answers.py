@@ -115,14 +115,17 @@ def unread(wrong: Sequence[str], of: int) -> int:
 
 def told(answers: Iterable[Answer], args: argparse.Namespace) -> tuple[list[Answer], int]:
     """The answers, once `tell` has told them, and its status; where they are interrupted, those
-    that are there are told.
+    that are there are told, and written where no table is.
     """
     found = list[Answer]()
     try:
         found.extend(answers)
     except KeyboardInterrupt:
-        with contextlib.suppress(ValueError):  # not one was read
-            tell(found, args)
+        places = {name: getattr(args, name) for name in ("csv", "json")}
+        free = {name: place for name, place in places.items() if place and not place.exists()}
+        if found:
+            with contextlib.suppress(ValueError):  # not one was read
+                tell(found, argparse.Namespace(**dict.fromkeys(places) | free))
         raise
     return found, tell(found, args)
 

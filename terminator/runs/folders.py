@@ -12,7 +12,9 @@ from typing import Any
 
 from filelock import Timeout
 
+from terminator.runner import run_page
 from terminator.runs import records
+from terminator.runs.observations import FIELDS, NUMBERS
 from terminator.runtime import locks, provenance
 from terminator.runtime.distributed import broadcast, rank
 from terminator.runtime.paths import ForeignFile, left_overs, results_dir
@@ -21,7 +23,7 @@ from terminator.trainer import TrainingDiverged
 
 INDEX_WAIT_S = 60.0  # for another process that writes the same index
 # what a run writes beside its record and checkpoint
-WRITTEN = ("model.safetensors", "metrics.csv", "curves.png", "index.html")
+WRITTEN = ("model.safetensors", "metrics.csv", NUMBERS, FIELDS, run_page.CURVES, run_page.PAGE)
 AGAIN = ".again"  # beside a finished record while a forced training is to take its place
 
 
@@ -33,14 +35,17 @@ def once(
     rebuild_index: Callable[[], Any] = lambda: None,
     wait: bool = True,
     run: str = "",
+    given: bool = False,
 ) -> dict[str, Any]:
     """The record in the folder, or what `train` gives, in one process (or group of ranks) at a
     time; what a process that was killed behind its record left to do is done.
 
     Args:
         run: the id of the run, where the folder has another name.
+        given: the folder was chosen by the user, and may hold other things.
 
     Raises:
+        ForeignFile: if files in a given folder would be replaced that are no run's.
         PermissionError: if nothing can be written there; whatever `train` raises.
         Busy: if another process trains it, and it is not waited for.
         TrainingDiverged: if it did so before, and is not forced.
@@ -55,7 +60,8 @@ def once(
         return found
     if rank() == 0:
         records.check_writable(folder)
-        _check_own(folder, force)
+        if given:
+            _check_own(folder, force)
     with _alone(folder, wait):
         if rank() == 0:
             if force:  # not before nobody else is at it
@@ -76,12 +82,8 @@ def once(
 
 
 def _check_own(folder: Path, force: bool) -> None:
-    """Refuse a folder of somebody else's, in which files of a run's names would be replaced.
-
-    Raises:
-        ForeignFile: naming one of them.
-    """
-    if any((folder / name).exists() for name in (locks.NAME, DIVERGED)):
+    """Refuse a folder of somebody else's, in which files of a run's names would be replaced."""
+    if (folder / locks.NAME).exists() or diverged_before(folder) is not None:
         return  # a training was here
     if (folder / "record.json").is_file() and records.record_in(folder) is not None:
         return

@@ -12,11 +12,13 @@ from terminator.data.marks import is_taken
 from terminator.data.places import kind_of
 
 # how tables of answers begin: as CSV, as JSON
-TABLE = re.compile(rb"""image,|\s*\[\s*(\{\s*"image"|\])""")
+TABLE = re.compile(
+    rb"""image,class,probability|\s*\[\s*(\]|\{\s*"image":\s*"(\\.|[^"\\])*",\s*"top":)"""
+)
 
 
 def check_free(
-    option: str, folder: Path, kind: str, pictures: Mapping[str, Path], model: str = ""
+    option: str, folder: Path, kind: str, pictures: Mapping[str, Path], model: str
 ) -> None:
     """Refuse a folder where a PNG would take the place of a file that is not its own.
 
@@ -92,7 +94,7 @@ def check_places(
 def _is_table(file: Path) -> bool:
     """Whether a file holds answers (answers.table, as_json), or nothing."""
     with open(file, "rb") as opened:
-        head = opened.read(100)
+        head = opened.read(2**16)
     return not head or TABLE.match(head) is not None
 
 

@@ -144,7 +144,9 @@ class System(Matched):
                     trained.append(True)
                     return self._train(config, data, head, folder, not again, began, callbacks)
 
-            record = once(folder, train, need_model, force, self.rebuild_index, wait, name)
+            record = once(
+                folder, train, need_model, force, self.rebuild_index, wait, name, bool(asked)
+            )
             if record["run_id"] != name:
                 raise ConfigError(
                     f"{folder} holds the finished run {record['run_id']} of other settings or data "

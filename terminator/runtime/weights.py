@@ -169,6 +169,11 @@ def _check_version(path: str | Path, metadata: Mapping[str, str]) -> None:
         )
 
 
+def digest_of(model: nn.Module) -> str:
+    """The SHA-256 of a network's weights, hexadecimal."""
+    return _digest(model.state_dict())
+
+
 def is_finite(value: Tensor) -> bool:
     """Whether a tensor holds neither NaN nor infinite numbers."""
     return not value.is_floating_point() or bool(value.isfinite().all())

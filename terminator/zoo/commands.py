@@ -78,7 +78,8 @@ def _check_file(file: Path, name: str) -> None:
     kind, called = kind_of(file), None
     if kind == "a file":
         with contextlib.suppress(ValueError):  # no model at all
-            called = weights.info_of(file).get("card", {}).get("name")
+            card = weights.info_of(file).get("card")
+            called = card.get("name") if isinstance(card, dict) else None
     if kind and called != name:
         raise ConfigError(
             f"--to is {str(file)!r}, which is {kind}{' of something else' * (kind == 'a file')}; "

@@ -215,7 +215,7 @@ def test_an_archive_takes_the_place_of_one_that_has_no_more(run, tmp_path, capsy
         ("a.tar", b"", "which is there and no archive of runs; allowed: a new name"),
         ("a.tar.gz", b"a photograph", "which is there and no archive of runs"),
         ("a.tar.xz", None, "which is a folder; allowed: a new name"),
-        ("photo.gz", None, "allowed: names in .tar, .tar.gz, .tar.xz"),
+        ("photo.gz", None, "allowed: names in .tar, .tar.gz, .tgz, .tar.xz"),
     ],
 )
 def test_an_archive_takes_the_place_of_nothing_else(run, tmp_path, name, content, words):

@@ -155,10 +155,16 @@ def test_shown_pictures_take_the_place_of_their_own_alone(trained, call, tmp_pat
         Image.new("RGB", (8, 8), (grey,) * 3).save(tmp_path / folder / "cat.png")
     shown.mkdir()
     (shown / "cat.png").write_bytes(b"a user's own")
+    os.mkfifo(shown / "cat-2.png")
     for folder in ("x", "y", "x"):
         assert call("predict", model, tmp_path / folder / "cat.png", "--show", shown)[0] == 0
     assert (shown / "cat.png").read_bytes() == b"a user's own"
-    assert sorted(path.name for path in shown.iterdir()) == ["cat-2.png", "cat-3.png", "cat.png"]
+    assert sorted(path.name for path in shown.iterdir()) == [
+        "cat-2.png",
+        "cat-3.png",
+        "cat-4.png",
+        "cat.png",
+    ]
 
 
 def test_pictures_that_were_made_here_are_not_read_as_photographs(trained, call, photos, tmp_path):
@@ -176,7 +182,12 @@ def test_pictures_that_were_made_here_are_not_read_as_photographs(trained, call,
 @pytest.mark.parametrize("option", ["--csv", "--json"])
 def test_a_table_takes_the_place_of_tables_alone(trained, call, photos, tmp_path, option):
     model, own = runs_of(trained)[0], tmp_path / "own"
-    for content in (b"\xff\xd8 a photograph", b"name,age\n", b'{"run_id": 1}'):
+    for content in (
+        b"\xff\xd8 a photograph",
+        b"image,label\na.jpg,cat\n",
+        b'{"run_id": 1}',
+        b'[{"image": "a.jpg", "caption": "a cat"}]',
+    ):
         own.write_bytes(content)
         status, _, err = call("predict", model, photos, option, own)
         assert status == 2
@@ -196,15 +207,36 @@ def test_a_table_takes_the_place_of_tables_alone(trained, call, photos, tmp_path
 
 
 def test_an_interrupt_loses_no_answer(trained, call, photos, tmp_path, monkeypatch):
+    count = 2
+
     def interrupted(model, paths, top):
-        yield from list(answers(model, paths, top))[:2]
+        yield from list(answers(model, paths, top))[:count]
         raise KeyboardInterrupt
 
     monkeypatch.setattr("terminator.classification.predict.answers", interrupted)
-    status, out, _ = call("predict", runs_of(trained)[0], photos, "--csv", tmp_path / "some.csv")
+    words = ("predict", runs_of(trained)[0], photos, "--csv", tmp_path / "some.csv")
+    status, out, _ = call(*words)
     assert status == 130
-    assert len(pd.read_csv(tmp_path / "some.csv")) == 2
-    assert "some.csv" in out
+    assert len(pd.read_csv(tmp_path / "some.csv")) == count
+    assert f"written: {tmp_path / 'some.csv'}" in out
+    before = "image,class,probability,error\nwhole,cat,1,\n"
+    (tmp_path / "some.csv").write_text(before)
+    status, out, _ = call(*words)
+    assert status == 130
+    assert "a.png" in out
+    assert (tmp_path / "some.csv").read_text() == before, "a whole table is not lost to a part"
+
+
+def test_an_interrupt_before_the_first_answer(trained, call, photos, tmp_path, monkeypatch):
+    def interrupted(model, paths, top):
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr("terminator.classification.predict.answers", interrupted)
+    for option in ("--csv", "--json"):
+        words = ("predict", runs_of(trained)[0], photos, option, tmp_path / "some")
+        assert call(*words)[0] == 130
+    assert not (tmp_path / "some").exists()
 
 
 def test_a_file_that_begins_with_a_tilde(trained, call, tmp_path, monkeypatch):

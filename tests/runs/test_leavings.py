@@ -59,16 +59,17 @@ def test_a_folder_of_somebody_elses_stays(tmp_path, name):
     (tmp_path / name).write_text("mine")
     (tmp_path / ".notes.tmpl").write_text("mine, too")
     with pytest.raises(ForeignFile, match=f"has a file {name} and no record of a run"):
-        folders.once(tmp_path, lambda: pytest.fail("trained"), force=True)
+        folders.once(tmp_path, lambda: pytest.fail("trained"), force=True, given=True)
     assert {path.read_text() for path in tmp_path.iterdir()} == {"mine", "mine, too"}
     left = tmp_path / ".metrics-0123abcd.tmp.csv"
     (tmp_path / name).unlink()
     left.touch()
-    assert folders.once(tmp_path, lambda: {"made": True}) == {"made": True}
+    (tmp_path / "diverged.json").write_text("mine as well")  # no such thing of the kit's
+    assert folders.once(tmp_path, lambda: {"made": True}, given=True) == {"made": True}
     assert (tmp_path / ".notes.tmpl").is_file()
     assert not left.exists()
     (tmp_path / name).write_text("a training's own, which was here")
-    assert folders.once(tmp_path, lambda: {"made": True}, force=True) == {"made": True}
+    assert folders.once(tmp_path, lambda: {"made": 2}, force=True, given=True) == {"made": 2}
 
 
 def test_a_repeated_command_says_that_nothing_was_trained(call):

@@ -135,11 +135,11 @@ def segmentations(
     places = {key: Path(path) if path else None for key, path in folders.items()}
     check_places(images, folders=places)
     model, config, names = load_segmenter(model_path)
-    run = weights.info_of(model_path).get("run_id", "")
+    own = weights.digest_of(model)
     for (option, place), kind in zip(places.items(), KINDS, strict=True):
         if place is not None:
             files = {f"{stem}.png": Path(image) for stem, image in zip(stems, images, strict=True)}
-            check_free(option, place, kind, files, run)
+            check_free(option, place, kind, files, own)
     for image, stem in zip(map(Path, images), stems, strict=True):
         try:
             photograph = read_photograph(image)
@@ -149,7 +149,7 @@ def segmentations(
         labels = segment(model, config, photograph, multi_scale)
         if out is not None:
             text = PngInfo()
-            for item in mark(image, KINDS[0], run).items():
+            for item in mark(image, KINDS[0], own).items():
                 text.add_text(*item)
             with atomic_path(Path(out) / f"{stem}.png") as temporary:
                 Image.fromarray(labels.numpy().astype(np.uint8)).save(temporary, pnginfo=text)
@@ -157,7 +157,7 @@ def segmentations(
             pixels = np.asarray(photograph)
             figure = labelled_photograph(pixels, labels, names, image.name)
             with atomic_path(Path(show) / f"{stem}.png") as temporary:
-                about = {"Software": None, **mark(image, KINDS[1], run)}
+                about = {"Software": None, **mark(image, KINDS[1], own)}
                 figure.savefig(temporary, dpi=110, metadata=about)
         counts = labels.flatten().bincount(minlength=len(names)).tolist()
         found = {name: 100 * count / labels.numel() for name, count in zip(names, counts) if count}
