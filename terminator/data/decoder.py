@@ -20,7 +20,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -212,6 +212,17 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 _lock, _inside = threading.Lock(), []
+
+
+def text_of_png(path: Path) -> dict[str, str]:
+    """The words that stand in a PNG before its pixels, by key; none in what is no PNG."""
+    if not path.is_file():  # a pipe would never end
+        return {}
+    try:
+        with _strictly(), Image.open(path, formats=["PNG"]) as opened:
+            return {k: str(v) for k, v in opened.info.items() if isinstance(v, str)}
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return {}
 
 
 @contextmanager
