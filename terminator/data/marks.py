@@ -37,4 +37,5 @@ def is_made_here(path: Path) -> bool:
     if path.suffix != ".png":
         return False
     text = text_of_png(path)
-    return SHA_256.fullmatch(text.get(SOURCE, "")) is not None and TITLE in text
+    named = text.get(TITLE, "").startswith(f"{MAKER}: ")
+    return named and SHA_256.fullmatch(text.get(SOURCE, "")) is not None
