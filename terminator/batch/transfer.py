@@ -10,10 +10,8 @@ import contextlib
 import hashlib
 import io
 import json
-import lzma
 import stat
 import tarfile
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ from typing import Any
 
 import pandas as pd
 
-from terminator.data.files import few
+from terminator.data.files import DAMAGE, few
 from terminator.data.places import kind_of
 from terminator.report.tables import SYSTEM_OF
 from terminator.runs import records
@@ -132,7 +130,7 @@ class ArchiveSource(Source):
         try:
             self._tar = tarfile.open(path)
             self._members = {_plain(member.name): member for member in self._tar.getmembers()}
-        except (tarfile.TarError, OSError, EOFError) as error:
+        except DAMAGE as error:
             why = " ".join(str(error).split())
             raise Refused(f"{path} cannot be read as a tar archive: {why}") from error
         for name, member in self._members.items():
@@ -150,6 +148,10 @@ class ArchiveSource(Source):
         for name in sorted(self._members):
             if PurePosixPath(name).name == RECORD and not _set_aside(PurePosixPath(name)):
                 yield PurePosixPath(name).parent.as_posix()
+
+    def names(self) -> set[str]:
+        """All that it holds."""
+        return set(self._members)
 
     def size(self, name: str) -> int | None:
         """Bytes of a file, None where there is none."""
@@ -424,16 +426,14 @@ def _check_target(target: Path, given: Collection[str]) -> None:
     kind = kind_of(target)
     if not kind:
         return
-    lost: list[str] | None = None
+    names = set[str]()
     if kind == "a file":
-        with contextlib.suppress(tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError):
-            with tarfile.open(target) as tar:
-                names = tar.getnames()
-            lost = sorted(set(names) - {*given, LIST}) if LIST in names else None
-    if lost is None:
+        with contextlib.suppress(Refused), contextlib.closing(ArchiveSource(target)) as there:
+            names = there.names()
+    if LIST not in names:
         what = "there and no archive of runs" if kind == "a file" else kind
         raise ConfigError(f"the archive is {str(target)!r}, which is {what}; allowed: a new name")
-    if lost:
+    if lost := sorted(names - {*given, LIST}):
         raise ConfigError(
             f"the archive is {str(target)!r}, which has {len(lost)} files that the new one would "
             f"not have: {few(lost)}; allowed: a new name"

@@ -113,6 +113,9 @@ def fit_images(config: Config, asked: Collection[str] = ()) -> tuple[Config, str
 def check_use(config: Config) -> None:
     """Refuse settings that nothing would use, or that no batch statistics could be had of. (Not
     where settings are made: records and models may have them.)
+
+    Raises:
+        ConfigError: naming the first of them.
     """
     data, train, start = config.dataset, config.train, config.pretrained
     require(

@@ -44,7 +44,7 @@ _LITTER = frozenset(
         "lost+found",
     )
 )
-_DAMAGE = (
+DAMAGE = (  # what damaged archives and packed files make their readers raise
     OSError,
     EOFError,
     RuntimeError,
@@ -421,7 +421,7 @@ def readable(source: Path, fails: str = "cannot be read") -> Iterator[None]:
         raise DatasetCorrupt(
             f"{error.filename or source} cannot be read (no permission){_permission(error)}"
         ) from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise DatasetCorrupt(
             f"{source} {fails} ({' '.join(str(error).split())}). If it is truncated or "
             "damaged, copy or download it again."

@@ -1,7 +1,7 @@
 """The command line's part of Hamburger: train and use networks that label pixels, train GANs."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -53,7 +53,7 @@ def _overlaps(record: dict[str, Any]) -> Iterator[str]:
 def segment(args: argparse.Namespace) -> int:
     """Label every pixel of image files; print each class's share; 1 if some could not be read."""
     from terminator.data.reading import picture_files
-    from terminator.hamburger.segmentation.predict import Segmented, segmentations, share_table
+    from terminator.hamburger.segmentation.predict import Segmented, segmentations
     from terminator.runs.answers import unread
 
     files = picture_files(args.images)
@@ -62,17 +62,29 @@ def segment(args: argparse.Namespace) -> int:
     try:
         found.extend(segmentations(model, files, args.out, args.multi_scale, args.show))
     finally:  # of an interrupted call, what is there
-        wrong = [str(one.error) for one in found if one.error is not None]
-        if len(wrong) < len(found):
-            table = share_table(found)
-            as_text = table.to_string(index=False, float_format=lambda value: f"{value:.1f} %")
-            print(terminal(as_text))
-        for folder, what in ((args.out, "label maps"), (args.show, "pictures with their labels")):
-            if folder and len(wrong) < len(found):
-                print(f"written: {len(found) - len(wrong)} {what} in {terminal(folder)}")
+        _tell(found, args)
+    wrong = [str(one.error) for one in found if one.error is not None]
     if len(found) > 1:
         print(*map(terminal, wrong), sep="\n", end="\n" * bool(wrong))
     return unread(wrong, len(found))
+
+
+def _tell(found: Sequence[Any], args: argparse.Namespace) -> None:
+    """Each class's share of every picture that was read, and what was written of them.
+
+    Args:
+        found: Segmented, of every picture.
+    """
+    from terminator.hamburger.segmentation.predict import share_table
+
+    read = sum(one.error is None for one in found)
+    if not read:
+        return
+    table = share_table(found)
+    print(terminal(table.to_string(index=False, float_format=lambda value: f"{value:.1f} %")))
+    for folder, what in ((args.out, "label maps"), (args.show, "pictures with their labels")):
+        if folder:
+            print(f"written: {read} {what} in {terminal(folder)}")
 
 
 def gan(args: argparse.Namespace) -> None:

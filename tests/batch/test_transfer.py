@@ -209,6 +209,19 @@ def test_an_archive_takes_the_place_of_one_that_has_no_more(run, tmp_path, capsy
     assert archive.read_bytes() == before
 
 
+def test_a_damaged_archive_is_refused_by_both(run, tmp_path):
+    archive = tmp_path / "a.tar.gz"
+    transfer.export_runs(archive, with_weights=True)
+    whole = archive.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:2000] + bytes(500) + whole[2500:]):
+        archive.write_bytes(damaged)
+        with pytest.raises(transfer.Refused, match="cannot be read as a tar archive"):
+            transfer.ArchiveSource(archive)
+        with pytest.raises(ConfigError, match="which is there and no archive of runs"):
+            transfer.export_runs(archive, with_weights=True)
+        assert archive.read_bytes() == damaged
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [

@@ -135,7 +135,7 @@ def segmentations(
     places = {key: Path(path) if path else None for key, path in folders.items()}
     check_places(images, folders=places)
     model, config, names = load_segmenter(model_path)
-    own = weights.digest_of(model)
+    own = weights.digest_of(model) if any(places.values()) else ""
     for (option, place), kind in zip(places.items(), KINDS, strict=True):
         if place is not None:
             files = {f"{stem}.png": Path(image) for stem, image in zip(stems, images, strict=True)}
