@@ -21,7 +21,6 @@ from terminator.runs import records
 from terminator.runs.claims import ASKED, Claim, Records
 from terminator.runs.outcomes import EXAMPLES, SEEDS, WORDS
 from terminator.runtime import paths, text
-from terminator.runtime.paths import results_dir
 
 CLAIMS: list[Claim] = [  # a system's claims stand in a file of its own
     *terminator.CLAIMS,
@@ -333,4 +332,4 @@ def write_page(rows: Sequence[Mapping[str, str]]) -> Path:
     Raises:
         ForeignFile: if the file of that name is no such page.
     """
-    return paths.write_page(results_dir() / "REPRODUCIBILITY.md", page(rows), TITLE)
+    return paths.write_page(paths.results_dir() / "REPRODUCIBILITY.md", page(rows), TITLE)

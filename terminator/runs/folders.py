@@ -246,9 +246,10 @@ def index_alone(path: Path) -> Iterator[None]:
         yield
         return
     try:
-        for left in path.parent.glob(f".{path.stem}-*.tmp{path.suffix}"):
+        for left in left_overs(path.parent):
             with contextlib.suppress(FileNotFoundError):
-                if time.time() - left.lstat().st_mtime > locks.SILENT_S:
+                silent = time.time() - left.lstat().st_mtime > locks.SILENT_S
+                if silent and left.name.startswith(f".{path.stem}-"):
                     left.unlink()
         yield
     finally:

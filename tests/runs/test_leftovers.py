@@ -76,9 +76,13 @@ def test_an_index_that_another_process_writes_without_the_lock_is_left_alone():
     fresh, old = (results / f".index-{token}.tmp.csv" for token in ("0123abcd", "4567abcd"))
     fresh.write_text("of a process that waited for the lock for too long")
     old.write_text("of one that was killed")
-    os.utime(old, (1, 1))
+    somebodys, of_another = (results / f".index-{name}.csv" for name in ("notes.tmp", "0123abcd"))
+    for path in (somebodys, of_another):
+        path.write_text("not half an index")
+    for path in (old, somebodys, of_another):
+        os.utime(path, (1, 1))
     with folders.index_alone(results / "index.csv"):
-        assert fresh.is_file()
+        assert all(path.is_file() for path in (fresh, somebodys, of_another))
         assert not old.exists()
 
 
