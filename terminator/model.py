@@ -4,25 +4,21 @@ Source: arXiv 2401.17948.  Golden: terminator_model_small (logits, losses, gradi
 """
 
 import copy
-import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from terminator.config import ModelConfig
+from terminator.connectable import Connectable
+from terminator.described import described, save_described
 from terminator.layers import computing_type, listed, mean_over
-from terminator.link import check_hyper_kernel, evaluating
 from terminator.ops.layout import channels_outermost
 from terminator.runtime import weights
 from terminator.runtime.settings import from_dict, require, to_dict
 from terminator.sfne import RGU, BlockParts, SFNEBlock, product_scale
-from terminator.slow_net import SlowNet, coordinates
-from terminator.standardization import is_calibrated, set_evaluation
-
-TINY = 1e-9  # below what an intensity's deviation can be
+from terminator.slow_net import SlowNet
 
 
 class Parts(NamedTuple):
@@ -37,125 +33,6 @@ class Parts(NamedTuple):
 def skip_sources(index: int) -> tuple[int, ...]:
     """The earlier blocks whose outputs block `index` (from 0) takes as skip 1 and skip 2."""
     return () if index < 2 else (index - 2,) if index < 4 else (index - 2, index - 3)
-
-
-class ConnectedSlowNet(SlowNet):
-    """A slow network of the user's in the place of a block's own; losses, penalties and sizes treat
-    it as one.
-    """
-
-    def __init__(self, network: nn.Module, dimensions: int, size: int):
-        nn.Module.__init__(self)
-        self.network = network
-        self.register_buffer("coords", coordinates(dimensions, size), persistent=False)
-        self.data: Tensor | None = None
-
-    def forward(self) -> Tensor:
-        return self.network(self.coords if self.data is None else self.data)
-
-    def at_size(self, size: int) -> None:
-        """Sample the coordinates anew, in place."""
-        self.coords = coordinates(self.coords.shape[1], size).to(self.coords)
-
-
-class Connectable(nn.Module):
-    """What makes a network of SFNE blocks take slow and fast networks from outside; a base of
-    `Terminator`.
-    """
-
-    config: ModelConfig
-    blocks: Sequence[SFNEBlock]
-    classifier: nn.Linear
-    is_connected = False
-
-    def connect(
-        self,
-        slow_network: Sequence[nn.Module | None] | None = None,
-        fast_network: Sequence[nn.Module | None] | None = None,
-    ) -> Self:
-        """Put networks in the place of the blocks' own, in place; None leaves a block's own.
-
-        Args:
-            slow_network: per block, coordinates (1, d, *positions) to the hyper-kernel (1, C,
-                *positions).
-            fast_network: per block, (N, C, *positions) to the same, in the place of the gated unit
-                of the activations (`rgu_fast`); C of block i is `config.channels[i]`.
-
-        Raises:
-            ValueError: if there are not as many as blocks, or a shape does not fit (see start).
-        """
-        for name, networks in (("slow_network", slow_network), ("fast_network", fast_network)):
-            if networks is not None and len(networks) != len(self.blocks):
-                raise ValueError(
-                    f"{name} has {len(networks)} networks; allowed: {len(self.blocks)}, one per "
-                    "block, None for a block that keeps its own"
-                )
-        config, own = self.config, [(block.slow_net, block.rgu_fast) for block in self.blocks]
-        for block, network in zip(self.blocks, slow_network or (), strict=False):
-            if network is not None:
-                joined = ConnectedSlowNet(network, config.dimensions, config.sizes.size)
-                block.slow_net = joined.to(self.classifier.weight)
-        for block, network in zip(self.blocks, fast_network or (), strict=False):
-            if network is not None:
-                block.rgu_fast = network
-        try:
-            self.start()
-        except BaseException:
-            for block, (slow, fast) in zip(self.blocks, own, strict=True):
-                block.slow_net, block.rgu_fast = slow, fast
-            raise
-        self.is_connected = True
-        return self.train(self.training)
-
-    def start(self) -> Self:
-        """Check that every block's slow and fast network fit it.
-
-        Raises:
-            ValueError: that lists what does not.
-        """
-        config, problems = self.config, []
-        for i, block in enumerate(self.blocks):
-            shape = [config.sizes.size] * config.dimensions
-            z = torch.zeros(2, config.channels[i], *shape).to(self.classifier.weight)
-            try:
-                with evaluating(block.slow_net, block.rgu_fast):
-                    kernel, given = block.slow_net(), tuple(block.rgu_fast(z).shape)
-                check_hyper_kernel(kernel, z.shape)
-                if given != tuple(z.shape):
-                    raise ValueError(
-                        f"the fast network gives {given} for {tuple(z.shape)}; allowed: the same "
-                        "shape"
-                    )
-            except (ValueError, RuntimeError, TypeError, LookupError, AttributeError) as error:
-                problems.append(f"block {i + 1}: {error}")
-        if problems:
-            raise ValueError("the connected networks do not fit:\n  " + "\n  ".join(problems))
-        return self
-
-    def send_data(self, slow_network_data: Tensor | None = None) -> list[Tensor]:
-        """Hand the connected slow networks other coordinates or a context (None: the grid again).
-
-        Returns:
-            the hyper-kernels of all blocks, with their gradients.
-        """
-        connected = [b.slow_net for b in self.blocks if isinstance(b.slow_net, ConnectedSlowNet)]
-        before = [network.data for network in connected]
-        for network in connected:
-            network.data = slow_network_data
-        try:
-            kernels = [block.slow_net() for block in self.blocks]
-            for kernel, channels in zip(kernels, self.config.channels, strict=False):
-                positions = [self.config.sizes.size] * self.config.dimensions
-                check_hyper_kernel(kernel, (len(kernel), channels, *positions))
-        except BaseException:  # what does not fit is not kept
-            for network, data in zip(connected, before, strict=True):
-                network.data = data
-            raise
-        return kernels
-
-    def receive_data(self, fast_network_data: Tensor) -> Tensor:
-        """Logits of a batch; the slow networks are asked anew with what they were sent."""
-        return self(fast_network_data)
 
 
 class Terminator(Connectable):
@@ -366,95 +243,3 @@ def _changed(config: ModelConfig, changes: dict[str, Any]) -> ModelConfig:
 def count_parameters(model: nn.Module) -> int:
     """Number of trainable parameters."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-# -- the same for the parts of a Terminator --------------------------------------------------------
-
-
-def save_described(
-    path: str | Path, model: Any, make: Callable[[], nn.Module], info: dict[str, Any], **more: str
-) -> None:
-    """Write the model file that `described` reads: the model's `config` and weights, `info`, and
-    what more its metadata say.
-
-    Args:
-        make: makes the network that the file describes.
-
-    Raises:
-        ValueError: for a model or an info that would be refused when they are read.
-    """
-    state, said = model.state_dict(), json.dumps(info)
-    try:
-        weights.check_fit(path, make, state)
-        check_info(json.loads(said), model.config)
-        if wrong := [name for name, value in state.items() if not weights.is_finite(value)]:
-            raise ValueError(f"its weight {wrong[0]} holds NaN or infinite numbers")
-    except ValueError as error:
-        raise ValueError(f"this model could not be read again: {error}") from error
-    metadata = {
-        "model": json.dumps(to_dict(model.config)),
-        "info": said,
-        "calibrated": json.dumps(is_calibrated(model)),
-    }
-    weights.write(path, state, {**more, **metadata})
-
-
-def described(
-    path: str | Path,
-    tensors: dict[str, Tensor],
-    metadata: dict[str, str],
-    make: Callable[[ModelConfig], Any],
-) -> Any:
-    """The network of a model file that says `model`, `info` and `calibrated`, in evaluation mode.
-
-    Raises:
-        ValueError: naming the file, where description and weights do not go together.
-    """
-    with weights.understood(path):
-        config = from_dict(ModelConfig, weights.values(metadata["model"], "model"))
-        model = weights.fitted(path, lambda: make(config), tensors)
-        model.info = weights.values(metadata["info"], "info")
-        check_info(model.info, model.config)
-        calibrated = json.loads(metadata.get("calibrated", "null"))
-        if calibrated is not None and calibrated is not is_calibrated(model):
-            raise ValueError(
-                f"it says calibrated={calibrated!r}, and its statistics say "
-                f"{is_calibrated(model)}; they do not go together"
-            )
-        if calibrated:
-            set_evaluation(model, "calibrated")
-    return model.eval()
-
-
-def check_info(info: dict[str, Any], config: ModelConfig) -> None:
-    """Check what a model file says of its data, as far as it does.
-
-    Raises:
-        ValueError: for classes, shape or normalisation that are none of this network's.
-    """
-    data = info.get("data", {})
-    if not isinstance(data, dict):
-        raise ValueError(f"its data are {data!r}; allowed: an object")
-    count, channels, classes = config.classes, config.in_channels, data.get("classes")
-    if "classes" in data and not (
-        isinstance(classes, list)
-        and len({name for name in classes if isinstance(name, str)}) == count
-        and len(classes) == count
-    ):
-        raise ValueError(f"its classes are {str(classes)[:80]}; allowed: {count} names")
-    shapes = [
-        [channels, *[size] * config.dimensions] for size in (config.size, config.trained_size)
-    ]
-    if "shape" in data and data["shape"] not in shapes:
-        raise ValueError(f"its data have shape {data['shape']}; the network takes {shapes[0]}")
-    for name, least in (("mean", -TINY), ("std", TINY)):
-        found = data.get(name)
-        if name in data and not (
-            isinstance(found, list)
-            and len(found) == channels
-            and all(type(value) in (int, float) and least < value <= 1 for value in found)
-        ):
-            raise ValueError(
-                f"its {name} is {str(found)[:80]}; allowed: {channels} numbers from 0 to "
-                "1, of intensities"
-            )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from terminator.classification.config import NetworkConfig
 from terminator.config import ModelConfig
-from terminator.model import save_described
+from terminator.described import save_described
 from terminator.runtime.settings import to_dict
 from terminator.standardization import BatchStandardization
 

@@ -12,7 +12,8 @@ from terminator.classification.ccnn import CCNN
 from terminator.classification.config import Config, NetworkConfig
 from terminator.classification.host import Host
 from terminator.config import ModelConfig
-from terminator.model import Terminator, described
+from terminator.described import described
+from terminator.model import Terminator
 from terminator.runtime import shipped, weights
 from terminator.runtime.settings import from_dict, to_dict
 

@@ -10,8 +10,8 @@ from torch import nn
 import terminator
 from terminator import Terminator, hyperzzw
 from terminator.classification.trainer import Trainer
+from terminator.connectable import ConnectedSlowNet
 from terminator.losses import norm_penalty, slow_neural_loss
-from terminator.model import ConnectedSlowNet
 from terminator.slow_net import FourierSlowNet, SlowNet, coordinates, grid
 
 
