@@ -14,7 +14,7 @@ import torch
 
 from terminator import ConfigError
 from terminator.__main__ import main
-from terminator.batch import transfer
+from terminator.batch import sources, transfer
 from terminator.classification.runs import CLASSIFICATION
 from terminator.runs import records
 from terminator.runtime import digests
@@ -215,8 +215,8 @@ def test_a_damaged_archive_is_refused_by_both(run, tmp_path):
     whole = archive.read_bytes()
     for damaged in (whole[: len(whole) // 2], whole[:2000] + bytes(500) + whole[2500:]):
         archive.write_bytes(damaged)
-        with pytest.raises(transfer.Refused, match="cannot be read as a tar archive"):
-            transfer.ArchiveSource(archive)
+        with pytest.raises(sources.Refused, match="cannot be read as a tar archive"):
+            sources.ArchiveSource(archive)
         with pytest.raises(ConfigError, match="which is there and no archive of runs"):
             transfer.export_runs(archive, with_weights=True)
         assert archive.read_bytes() == damaged
@@ -281,7 +281,7 @@ def test_an_archive_that_leads_outside_is_refused_whole(kind, elsewhere, tmp_pat
         }.get(kind, tarfile.REGTYPE)
         member.linkname = "/etc/passwd" if "link" in kind else ""
         tar.addfile(member)
-    with pytest.raises(transfer.Refused, match="outside|no ordinary file"):
+    with pytest.raises(sources.Refused, match="outside|no ordinary file"):
         transfer.import_runs(bad)
 
 
@@ -296,7 +296,7 @@ def test_links_in_a_folder_are_refused(run, elsewhere, tmp_path):
     (theirs / "more").symlink_to(run.folder)
     (theirs / "run" / "record.json").unlink()
     (theirs / "run" / "record.json").symlink_to(run.folder / "record.json")
-    with pytest.raises(transfer.Refused, match="is a link"):
+    with pytest.raises(sources.Refused, match="is a link"):
         transfer.import_runs(theirs)
 
 
