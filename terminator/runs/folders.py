@@ -242,7 +242,7 @@ def index_alone(path: Path) -> Iterator[None]:
         runs.mkdir(parents=True, exist_ok=True)
         lock = locks.folder_lock(runs)
         lock.acquire(timeout=INDEX_WAIT_S)
-    except (Timeout, OSError, NotImplementedError):  # a file system without locks, say
+    except (Timeout, OSError):  # a file system without locks, say
         yield
         return
     try:

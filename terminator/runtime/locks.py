@@ -34,7 +34,6 @@ from filelock import FileLock, Timeout
 NAME = ".lock"
 OWNER = ".owner-"
 SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # Windows has neither
-OURS = "process "  # how a holder's note begins
 BEAT_S = 15.0  # between two signs of life
 SILENT_S = 180.0  # without one: the owner is gone
 LOOK_S = 0.2  # between two looks of who waits
@@ -233,7 +232,7 @@ def holder(folder: Path) -> str | None:
         if path.suffix != ".new" and _lives(path, time.time()) and (found := _read(path)):
             said = found[0]
             job = f" (job {said['job']})" if said.get("job") else ""
-            return f"{OURS}{said.get('pid', '?')} on {said.get('host', '?')}{job}"
+            return f"process {said.get('pid', '?')} on {said.get('host', '?')}{job}"
     return None
 
 
@@ -270,23 +269,22 @@ def _refusal(path: Path) -> Unlockable:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process, and say in the lock who holds it.
+    """Hold a folder for this process, where it can be locked.
 
     Raises:
         Busy: if another process holds it; Unlockable if there is something else in the lock's
             place.
     """
     lock, path = folder_lock(folder), Path(folder) / NAME
-    holder = _note(path)  # first: older versions of filelock empty the file whenever they open it
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise Busy(
-            f"another run_all.py ({_note(path) or holder or 'process unknown'}) is at work in "
+            f"another run_all.py ({holder(folder) or 'process unknown'}) is at work in "
             f"{folder}; wait for it, or set TERMINATOR_RESULTS to another folder"
         ) from None
-    except (OSError, NotImplementedError) as error:
-        if getattr(error, "errno", None) == errno.ELOOP:  # a link that came since it was looked at
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link that came since it was looked at
             raise _refusal(path) from error
         if isinstance(error, PermissionError):
             raise Unlockable(
@@ -295,32 +293,6 @@ def held(folder: Path) -> Iterator[None]:
             ) from error
         print(f"note: {folder} cannot be locked ({error}); start no second run there", flush=True)
     try:
-        _note(path, f"{OURS}{os.getpid()} on {platform.node()}\n")
         yield
     finally:
-        if lock.is_locked:
-            _note(path, "")
-            lock.release()
-
-
-def _note(path: Path, new: str | None = None) -> str:
-    """The holder's note in a lock that is there, "" for none; with `new`, that is written in its
-    place.
-
-    It is for people, so a failure is none. What else a lock may hold (filelock's own marks) is left
-    alone.
-    """
-    try:
-        handle = os.open(path, (os.O_RDONLY if new is None else os.O_RDWR) | SAFELY)
-    except OSError:  # none yet; Windows keeps others from what is locked
-        return ""
-    with open(handle, "rb" if new is None else "rb+", buffering=0) as file:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-            return ""
-        text = (file.read(200) or b"").decode("utf-8", "replace")
-        if new is not None and (not text or text.startswith(OURS)):
-            file.seek(0)
-            file.truncate()
-            file.write(new.encode())
-        return text.strip() if text.startswith(OURS) else ""
+        lock.release()

@@ -350,7 +350,8 @@ def test_interrupt_lock_kill_and_continue(tmp_path):
     process.kill()
     process.communicate(timeout=40)
     wait_for(lambda: not alive(kernel))
-    assert str(process.pid) in (results / ".lock").read_text()
+    (left,) = results.glob(".owner-*")
+    assert json.loads(left.read_text())["pid"] == process.pid
 
     (results / "go").touch()
     code, text = call(notebooks, results)

@@ -42,7 +42,7 @@ def test_the_holder_is_named_and_its_end_frees_the_folder(tmp_path):
                 other.stdin.close()
             other.wait(timeout=20)
         with locks.held(tmp_path):
-            assert f"process {os.getpid()} on " in (tmp_path / ".lock").read_text()
+            assert f"process {os.getpid()} on " in locks.holder(tmp_path)
 
 
 @pytest.fixture
