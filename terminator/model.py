@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from terminator import network_file
 from terminator.config import ModelConfig
 from terminator.connectable import Connectable
-from terminator.described import described, save_described
 from terminator.layers import computing_type, listed, mean_over
 from terminator.ops.layout import channels_outermost
 from terminator.runtime import weights
@@ -194,7 +194,7 @@ class Terminator(Connectable):
                 "a model with connected networks cannot be saved in this file, which could not "
                 "describe them; keep its state_dict() beside the code that builds it"
             )
-        save_described(path, self, lambda: type(self)(self.config), info, format="terminator")
+        network_file.write(path, self, lambda: type(self)(self.config), info, format="terminator")
 
     @classmethod
     def load(cls, path: str | Path) -> "Terminator":
@@ -210,7 +210,7 @@ class Terminator(Connectable):
                 f"{path} is no Terminator: its metadata says format={metadata['format']}; "
                 "terminator.pretrained reads it"
             )
-        return described(path, tensors, metadata, cls)
+        return network_file.read(path, tensors, metadata, cls)
 
     @classmethod
     def from_pretrained(cls, name_or_file: str | Path) -> "Terminator":

@@ -22,10 +22,15 @@ from terminator.standardization import BatchStatistic
 
 def coordinates(dimensions: int, size: int) -> Tensor:
     """Grid of `size` coordinates per axis in [-1, 1], "ij" order: (1, dimensions, size[, size])."""
+    return grid([size] * dimensions)
+
+
+def grid(sizes: Sequence[int]) -> Tensor:
+    """The same with a size of its own for every axis: (1, d, *sizes)."""
     if torch.get_default_device().type == "meta":  # a sketch, which has no values
-        return torch.empty(1, dimensions, *[size] * dimensions)
-    axis = torch.linspace(-1.0, 1.0, size)
-    return torch.stack(torch.meshgrid(*[axis] * dimensions, indexing="ij"))[None]
+        return torch.empty(1, len(sizes), *sizes)
+    axes = [torch.linspace(-1.0, 1.0, size) for size in sizes]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
 
 
 class SinusoidalFilter(Pointwise):
@@ -313,12 +318,6 @@ class LocalSlowNet(SlowNet):
             if q is not None:
                 h = h * self.gates[i].of_rows(q)  # T q + t
         return self.hyper_kernel(self.output.of_rows(h)).transpose(0, 1)  # (C, 1, k[, k])
-
-
-def grid(sizes: Sequence[int]) -> Tensor:
-    """Coordinates in [-1, 1] of a grid of these sizes: (1, d, *sizes)."""
-    axes = [coordinates(1, size)[0, 0] for size in sizes]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
 
 
 class FourierSlowNet(nn.Module):

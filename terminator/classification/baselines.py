@@ -13,9 +13,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from terminator import network_file
 from terminator.classification.config import NetworkConfig
 from terminator.config import ModelConfig
-from terminator.described import save_described
 from terminator.runtime.settings import to_dict
 from terminator.standardization import BatchStandardization
 
@@ -45,7 +45,7 @@ class Baseline(nn.Module):
             ValueError: as Terminator.save.
         """
         network = self.network_config
-        save_described(
+        network_file.write(
             path,
             self,
             lambda: type(self)(self.config, network),

@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import nn
 
+from terminator import network_file
 from terminator.classification.baselines import Baseline, ResNet18, SmallCNN
 from terminator.classification.ccnn import CCNN
 from terminator.classification.config import Config, NetworkConfig
 from terminator.classification.host import Host
 from terminator.config import ModelConfig
-from terminator.described import described
 from terminator.model import Terminator
 from terminator.runtime import shipped, weights
 from terminator.runtime.settings import from_dict, to_dict
@@ -61,7 +61,7 @@ def load(path: str | Path) -> nn.Module:
             network = from_dict(NetworkConfig, weights.values(metadata["network"], "network"))
             if network.name not in BASELINES:
                 raise ValueError(f"its network is {network.name}; allowed: {', '.join(BASELINES)}")
-        model = described(path, tensors, metadata, lambda config: _made(config, network))
+        model = network_file.read(path, tensors, metadata, lambda config: _made(config, network))
         _check_settings(model)
     return model
 

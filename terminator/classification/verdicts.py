@@ -15,9 +15,9 @@ from terminator.runs.claims import (
     Records,
     Verdict,
     by_seed,
-    described,
     everywhere,
     of_outcome,
+    seeds_and_profiles,
 )
 from terminator.runs.comparison import accuracy_of, accuracy_terms
 from terminator.runs.outcomes import (
@@ -46,7 +46,7 @@ def published_number(
     """
     if not runs:
         return Verdict(NOT_RUN)
-    names = (f"ours ({described(runs)})", "the published")
+    names = (f"ours ({seeds_and_profiles(runs)})", "the published")
     terms = Terms(CLOSE, CLOSE, ceiling=None, digits=2)
     return of_outcome(against_number(sampled(runs, measure), published, names, terms))
 

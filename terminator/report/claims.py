@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from terminator.classification import claims as terminator
+from terminator.classification import claims as classification
 from terminator.classification.verdicts import CLOSE
-from terminator.hamburger import claims
+from terminator.hamburger import claims as hamburger
 from terminator.hamburger.segmentation.report import HAMS
 from terminator.hrrformer import claims as hrrformer
-from terminator.hrrformer.longrange import report
+from terminator.hrrformer.longrange.report import TITLES as ARENA
 from terminator.hypertransformer import claims as hypertransformer
 from terminator.report.tables import SYSTEM_OF
 from terminator.runner.verdicts import EVIDENCE, word_of
@@ -23,8 +23,8 @@ from terminator.runs.outcomes import EXAMPLES, SEEDS, WORDS
 from terminator.runtime import paths, text
 
 CLAIMS: list[Claim] = [  # a system's claims stand in a file of its own
-    *terminator.CLAIMS,
-    *claims.CLAIMS,
+    *classification.CLAIMS,
+    *hamburger.CLAIMS,
     *hrrformer.CLAIMS,
     *hypertransformer.CLAIMS,
 ]
@@ -219,7 +219,7 @@ QUESTIONS: list[
     ),
     (
         "Hrrformer: does its attention add anything?",
-        tuple(f"{title}: the attention adds" for title in report.TITLES.values()),
+        tuple(f"{title}: the attention adds" for title in ARENA.values()),
     ),
     (
         "HyperTransformer: is generating all layers better than the last, or than prototypes?",

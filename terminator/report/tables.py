@@ -58,11 +58,11 @@ TITLES = {  # {experiment: what is compared, the notebook that shows it}, in the
     "gan": ("HamGAN", "20_hamburger"),
     "classifiers": ("Classifiers that judge generated images", "20_hamburger"),
 }
-HARDWARE, MINUTES, SEEDS = "on", "minutes a run", "seeds"
+HARDWARE, MINUTES, SEED_COUNT = "on", "minutes a run", "seeds"
 
 
 # columns that stay, even where all rows agree
-ALWAYS = {"what", SEEDS} | {name for system in SYSTEMS for name in system.measures.values()}
+ALWAYS = {"what", SEED_COUNT} | {name for system in SYSTEMS for name in system.measures.values()}
 # what a short form leaves out
 LESS = {"batch", "tasks", "queries"} | {
     name for system in SYSTEMS for name in list(system.measures.values())[2:]
@@ -197,7 +197,7 @@ def _classification_row(group: Sequence[dict[str, Any]], name: str) -> dict[str,
         "data": data["title"],
         "training images": f"{data['train_size']:,} of {size}",
         "epochs": f"after {so_far} of {epochs}" if so_far else epochs,
-        SEEDS: len({r["seed"] for r in group}),
+        SEED_COUNT: len({r["seed"] for r in group}),
         "accuracy (%)": values_text(list(released)),
         "calibrated (%)": values_text(list(calibrated)),
         "published (%)": "-" if published is None else f"{published:g}",
@@ -273,7 +273,7 @@ def system_table(system: System, found: Sequence[dict[str, Any]]) -> pd.DataFram
                 "what": system.label(group[0]),
                 "data": group[0]["data"]["title"],
                 **cells,
-                SEEDS: len({r["seed"] for r in group}),
+                SEED_COUNT: len({r["seed"] for r in group}),
                 **measured,
                 "parameters": group[0]["parameters"],
                 **_costs(group),

@@ -210,7 +210,7 @@ def by_seed(runs: Records) -> dict[int, dict[str, Any]]:
     return {run["seed"]: run for run in sorted(runs, key=lambda run: run["finished"])}
 
 
-def described(runs: Records) -> str:
+def seeds_and_profiles(runs: Records) -> str:
     """ "3 seeds, laptop"."""
     seeds, profiles = len(by_seed(runs)), ", ".join(sorted({run["profile"] for run in runs}))
     return f"{count_of_seeds(seeds)}, {profiles}"

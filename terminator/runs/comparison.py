@@ -30,7 +30,7 @@ from terminator.runs.outcomes import (
 from terminator.runs.power import LEVEL
 from terminator.runs.proof import compare
 
-Records = Mapping[Any, Sequence[dict[str, Any]]]
+ByLabel = Mapping[Any, Sequence[dict[str, Any]]]
 
 
 def accuracy_of(record: Mapping[str, Any], protocol: str = "released") -> float:
@@ -65,7 +65,7 @@ def deviation(values: Sequence[float]) -> float:
     return float(pd.Series(values, dtype=float).std(ddof=1)) if len(values) >= SEEDS else math.nan
 
 
-def variant_table(records: Records) -> pd.DataFrame:
+def variant_table(records: ByLabel) -> pd.DataFrame:
     """One row per label: seeds, mean and standard deviation of the accuracies (of SEEDS or more),
     parameters, seconds, images/s, and the accuracies in words.
 
@@ -96,7 +96,7 @@ def variant_table(records: Records) -> pd.DataFrame:
 # -- differences to a reference --------------------------------------------------------------------
 
 
-def family(records: Records, reference: Any) -> families.Family:
+def family(records: ByLabel, reference: Any) -> families.Family:
     """Every variant's accuracy against the reference's, see families.against_reference.
 
     Raises:
@@ -113,7 +113,7 @@ def family(records: Records, reference: Any) -> families.Family:
     return families.against_reference(others, samples[reference], reference, terms)
 
 
-def difference_table(records: Records, reference: Any) -> pd.DataFrame:
+def difference_table(records: ByLabel, reference: Any) -> pd.DataFrame:
     """variant_table with the difference to the reference (points), its 95 % interval, and what that
     says of the claim that the variant is better; of runs on one machine, all tests together at 5 %.
     `compared` is the number of these runs, on the side that has fewer.
@@ -192,7 +192,7 @@ def _numbers(row: Any) -> str:
     return text + (f", {row.verdict}" if row.word == UNDECIDED else "")
 
 
-def sameness(records: Records, reference: Any, margin: float = 1.0) -> str:
+def sameness(records: ByLabel, reference: Any, margin: float = 1.0) -> str:
     """Whether every other variant is as accurate as the reference, within a margin (points, TOST),
     in sentences; precisions may differ.
 
@@ -215,7 +215,7 @@ def sameness(records: Records, reference: Any, margin: float = 1.0) -> str:
 # -- learning rates --------------------------------------------------------------------------------
 
 
-def rate_table(records: Records) -> pd.DataFrame:
+def rate_table(records: ByLabel) -> pd.DataFrame:
     """A sweep, {(label, rate): records}: accuracy and cross entropy on the held-out images, and the
     chosen rates.
 
@@ -262,7 +262,7 @@ def _ranked(table: pd.DataFrame) -> pd.DataFrame:
 # -- curves ----------------------------------------------------------------------------------------
 
 
-def ranking(records: Records) -> str:
+def ranking(records: ByLabel) -> str:
     """Final accuracies from best to worst, and whether the first is clear of the second, in
     sentences; Bonferroni's correction is over all pairs, since the numbers chose these two.
     """

@@ -12,7 +12,6 @@ from terminator.runs import records
 from terminator.runs.finished import FinishedRun
 from terminator.runtime import weights
 from terminator.runtime.distributed import first_alone
-from terminator.runtime.settings import identity, without_places
 from terminator.trainer import Loop
 
 
@@ -72,6 +71,10 @@ class Described(ABC):
     def build(self, config: Any) -> nn.Module:
         """The network of a resolved configuration, initialised from its seed."""
 
+    def prepared(self, config: Any, data: Any, profile: str) -> Any:
+        """The data with what a training needs beside them; asked for right before it."""
+        return data
+
     def start(self, config: Any, data: Any) -> nn.Module:
         """The network as training starts."""
         return self.build(config)
@@ -91,12 +94,6 @@ class Described(ABC):
     def details(self, trainer: Any, rows: Sequence[dict[str, float]]) -> dict[str, Any]:
         """What the record says beside `describe`, images_per_s for instance."""
         return {}
-
-    def identity(self, config: Any) -> dict[str, Any]:
-        """What makes an experiment this one, wherever its data lie, but for the files that it
-        starts from; see settings.identity.
-        """
-        return identity(without_places(config))
 
     def start_file(self, config: Any, key: str) -> Path | None:
         """The file that one of `started_by` names, None where it names none."""

@@ -11,7 +11,16 @@ from functools import lru_cache
 from statistics import mean, variance
 from typing import Any, NamedTuple
 
-from terminator.runs.outcomes import NO_TERMS, UNDECIDED, Finding, Outcome, Sample, Terms, left_out
+from terminator.runs.outcomes import (
+    NO_TERMS,
+    UNDECIDED,
+    Finding,
+    Outcome,
+    Sample,
+    Terms,
+    left_out,
+    values_of,
+)
 from terminator.runs.power import LEVEL, Design
 from terminator.runs.proof import compare, decide, finding_of
 
@@ -57,15 +66,15 @@ def against_reference(
     }
     tests = {label: found.test for label, found in single.items() if found.test is not None}
     if len(tests) > 1:
-        sides = {label: _values(kept[label]) for label in tests}
-        if method == DUNNETT and not _alike([*sides.values(), _values(base)]):
+        sides = {label: values_of(kept[label]) for label in tests}
+        if method == DUNNETT and not _alike([*sides.values(), values_of(base)]):
             method = HOLM
-        tests = _dunnett(sides, _values(base), terms) if method == DUNNETT else _corrected(tests)
+        tests = _dunnett(sides, values_of(base), terms) if method == DUNNETT else _corrected(tests)
         same = holm([test.p_same for test in tests.values()])
         for (label, test), p_same in zip(tests.items(), same, strict=True):
             design = test.design._replace(level=LEVEL / len(tests))
             test = test._replace(p_same=p_same, design=design)
-            values = single[label].values if method == HOLM else (sides[label], _values(base))
+            values = single[label].values if method == HOLM else (sides[label], values_of(base))
             # with Holm the test is that of the two sides alone, and so are its notes
             notes = single[label].notes if method == HOLM else ()
             here = Outcome(UNDECIDED, single[label].names, values, terms)
@@ -92,10 +101,6 @@ def _machine(variants: Iterable[Sequence[Sample]], reference: Sequence[Sample]) 
 
 def _with_note(found: Outcome, left: int) -> Outcome:
     return replace(found, notes=(*found.notes, *left_out(left, "on other machines")))
-
-
-def _values(samples: Sequence[Sample]) -> tuple[float, ...]:
-    return tuple(sample.value for sample in samples)
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -58,7 +58,7 @@ class Matched(Described):
         """
         starting = starts(self, config) if starting is None else starting
         return run_name(
-            with_starts(self, self.identity(config), starting),
+            with_starts(self, identity(without_places(config)), starting),
             data.info.fingerprint,
             profile,
             config.train.seed,

@@ -51,6 +51,11 @@ def sampled(
     return sorted(found.values())
 
 
+def values_of(samples: Iterable[Sample]) -> tuple[float, ...]:
+    """What was reached, alone."""
+    return tuple(sample.value for sample in samples)
+
+
 @dataclass(frozen=True)
 class Terms:
     """What is fixed before a comparison.

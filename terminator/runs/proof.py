@@ -34,6 +34,7 @@ from terminator.runs.outcomes import (
     Terms,
     count_of_seeds,
     left_out,
+    values_of,
 )
 from terminator.runs.power import LEVEL, Design, price
 
@@ -54,12 +55,14 @@ def compare(
         same_runs: both sides are of the same runs, which are counted and paid for once.
     """
     if not a or not b:
-        return Outcome(NOT_RUN, names, (_values(a), _values(b)), terms)
+        return Outcome(NOT_RUN, names, (values_of(a), values_of(b)), terms)
     hours = [mean(s.hours for s in side) / (1 + same_runs) for side in (a, b)]
     if not {s.where for s in a} & {s.where for s in b}:
-        return _elsewhere(Outcome(UNDECIDED, names, (_values(a), _values(b)), terms), a, b, hours)
+        return _elsewhere(
+            Outcome(UNDECIDED, names, (values_of(a), values_of(b)), terms), a, b, hours
+        )
     a, b, notes = comparable(a, b, same_runs)
-    sides = (_values(a), _values(b))
+    sides = (values_of(a), values_of(b))
     here = Outcome(UNDECIDED, names, sides, terms, notes=notes)
     if min(map(len, sides)) < SEEDS:
         return _too_few(here, hours)
@@ -228,7 +231,3 @@ def _at_ceiling(here: Outcome) -> str:
     if terms.ceiling - mean(_better(here)) < terms.step:
         return f"at the ceiling: fewer than {EXAMPLES} test examples of {terms.examples:,} are left"
     return ""
-
-
-def _values(side: Sequence[Sample]) -> tuple[float, ...]:
-    return tuple(sample.value for sample in side)

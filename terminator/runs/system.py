@@ -117,8 +117,8 @@ class System(Matched):
             config = self.resolve(config, data)
             starting = starts(self, config)
             name = self.run_id(config, data, profile, starting)
-            asked, folder = folder, folder or results_dir() / "runs" / experiment / name
-            if not (force or need_model or asked or finished_record(folder)):
+            given, folder = folder is not None, folder or results_dir() / "runs" / experiment / name
+            if not (force or need_model or given or finished_record(folder)):
                 record = self.find_read_otherwise(config, data, experiment, profile)
                 if record is not None:
                     return self.of_record(record, asked=config)
@@ -145,7 +145,14 @@ class System(Matched):
                     return self._train(config, data, head, folder, not again, began, callbacks)
 
             record = once(
-                folder, train, need_model, force, self.rebuild_index, wait, name, bool(asked)
+                folder,
+                train,
+                need_model=need_model,
+                force=force,
+                rebuild_index=self.rebuild_index,
+                wait=wait,
+                run=name,
+                given=given,
             )
             if record["run_id"] != name:
                 raise ConfigError(
@@ -171,6 +178,7 @@ class System(Matched):
             head: what everything that is written of the run begins with.
             began: when, by what code, and from which files.
         """
+        data = self.prepared(config, data, head["profile"])
         if rank() == 0:
             self.announce(data)
         _check_memory(self, config)

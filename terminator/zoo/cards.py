@@ -53,15 +53,11 @@ def line(name: str, path: Path) -> str:
         )
 
 
-def text_of(path: Path, level: int = 1) -> str:
-    """The whole card, Markdown.
-
-    Args:
-        level: of its heading.
-    """
+def text_of(path: Path) -> str:
+    """The whole card, Markdown."""
     kind, found = facts(path)
     with weights.understood(path):
-        return _text(kind, found, level)
+        return _text(kind, found, level=1)
 
 
 def _text(kind: Kind, found: Facts, level: int) -> str:
@@ -139,5 +135,5 @@ def page() -> str:
     for name in shipped.names():
         kind, found = facts(shipped.path(name))
         uses.append(f"| [{name}](#{name}) | `python -m terminator {kind.use.format(name=name)}` |")
-        parts.append(_text(kind, found, 2))
+        parts.append(_text(kind, found, level=2))
     return "\n".join([HEAD.format(uses="\n".join(uses)), *parts])

@@ -44,7 +44,7 @@ CORE = {
     "layers",
     "link",
     "connectable",
-    "described",
+    "network_file",
     "losses",
     "optim",
     "trainer",

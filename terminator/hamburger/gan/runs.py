@@ -21,7 +21,6 @@ from terminator.runs import records
 from terminator.runs.finished import FinishedRun
 from terminator.runs.system import System
 from terminator.runtime.settings import require
-from terminator.trainer import Callback
 
 NAMES = {
     "none": "without context",
@@ -98,20 +97,9 @@ class GanSystem(System):
     ) -> GanTrainer:
         return GanTrainer(model, config, data, folder)
 
-    def _train(
-        self,
-        config: GanConfig,
-        data: GanImages,
-        head: dict[str, str],
-        folder: Path,
-        keep_record: bool,
-        began: dict[str, Any],
-        callbacks: Sequence[Callback] = (),
-    ) -> dict[str, Any]:
-        """As for every system, once the classifier is there that judges what is generated."""
-        judge = data.judge or judge_of(config, data.images, head["profile"])
-        data = replace(data, judge=judge)
-        return super()._train(config, data, head, folder, keep_record, began, callbacks)
+    def prepared(self, config: GanConfig, data: GanImages, profile: str) -> GanImages:
+        """With the classifier that judges what is generated."""
+        return replace(data, judge=data.judge or judge_of(config, data.images, profile))
 
     def results(self, trainer: GanTrainer) -> dict[str, dict[str, Any]]:
         return trainer.results()

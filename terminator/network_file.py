@@ -15,10 +15,10 @@ from terminator.standardization import is_calibrated, set_evaluation
 TINY = 1e-9  # below what an intensity's deviation can be
 
 
-def save_described(
+def write(
     path: str | Path, model: Any, make: Callable[[], nn.Module], info: dict[str, Any], **more: str
 ) -> None:
-    """Write the model file that `described` reads: the model's `config` and weights, `info`, and
+    """Write the model file that `read` reads: the model's `config` and weights, `info`, and
     what more its metadata say.
 
     Args:
@@ -43,7 +43,7 @@ def save_described(
     weights.write(path, state, {**more, **metadata})
 
 
-def described(
+def read(
     path: str | Path,
     tensors: dict[str, Tensor],
     metadata: dict[str, str],
