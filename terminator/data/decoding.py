@@ -7,13 +7,14 @@ once.
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from terminator.data import cached
 from terminator.data.errors import DatasetCorrupt
 from terminator.data.files import base_name, few, list_source, version
 from terminator.data.folders import plan_layout
@@ -21,7 +22,7 @@ from terminator.data.leakage import apart
 from terminator.data.pixels import resize_image
 from terminator.data.reading import decode_all, skipped
 from terminator.data.splits import RawSplits
-from terminator.runtime.paths import atomic_path, cache_dir
+from terminator.runtime.paths import cache_dir
 from terminator.runtime.text import shortened
 
 SPLIT_SEED = 0  # the order of the samples, fixed for ever
@@ -175,22 +176,11 @@ def cache_file(
 
 
 def _from_cache(path: Path) -> RawSplits | None:
-    if not path.is_file():
+    found = cached.read(path, [field.name for field in fields(RawSplits)])
+    if found is None:
         return None
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            parts = [
-                arrays[name]
-                for name in ("train_images", "train_labels", "test_images", "test_labels")
-            ]
-            return RawSplits(
-                *parts, tuple(arrays["classes"].tolist()), tuple(arrays["notes"].tolist())
-            )
-    except Exception as error:  # damaged archives raise all sorts of things
-        warnings.warn(
-            f"rebuilding {path}, which cannot be read: {error}", RuntimeWarning, stacklevel=3
-        )
-        return None
+    *parts, classes, notes = found.values()
+    return RawSplits(*parts, tuple(classes.tolist()), tuple(notes.tolist()))
 
 
 def load_class_folders(
@@ -207,23 +197,10 @@ def load_class_folders(
     Raises:
         ValueError or DatasetCorrupt: naming the file at fault.
     """
-    cached = cache_file(source, image_size, channels, on_error)
-    splits = _from_cache(cached)
-    if splits is not None:
+    path = cache_file(source, image_size, channels, on_error)
+    if (splits := _from_cache(path)) is not None:
         return splits
     splits = _build(source, image_size, channels, on_error)
-    try:
-        with atomic_path(cached) as temporary:
-            np.savez(
-                temporary,
-                classes=np.array(splits.classes),
-                notes=np.array(splits.notes, dtype=np.str_),
-                train_images=splits.train_images,
-                train_labels=splits.train_labels,
-                test_images=splits.test_images,
-                test_labels=splits.test_labels,
-            )
-    except OSError as error:  # full or read-only: slower next time, but nothing is wrong now
-        text = f"decoded images could not be cached in {cached.parent}: {error}"
-        warnings.warn(text, RuntimeWarning, stacklevel=2)
+    names = {"classes": np.array(splits.classes), "notes": np.array(splits.notes, dtype=np.str_)}
+    cached.keep(path, {**vars(splits), **names}, "decoded images")
     return splits

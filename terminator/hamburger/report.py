@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from terminator.data import generated
+from terminator.data import cached
 from terminator.data.augment import normalize
 from terminator.data.errors import DatasetNotFound
 from terminator.data.images import load
@@ -82,7 +82,7 @@ def answers(
         data = SEGMENTATION.load_data(found.config, data_dir)
     except DatasetNotFound:
         return None
-    kept = generated.read_part(path)
+    kept = cached.read(path)
     if kept is not None and "predicted" in kept:
         predicted = torch.from_numpy(kept["predicted"]).long()
         of = str(kept.get("of", finished))  # the first files do not say

@@ -58,9 +58,8 @@ def compare(
         return Outcome(NOT_RUN, names, (values_of(a), values_of(b)), terms)
     hours = [mean(s.hours for s in side) / (1 + same_runs) for side in (a, b)]
     if not {s.where for s in a} & {s.where for s in b}:
-        return _elsewhere(
-            Outcome(UNDECIDED, names, (values_of(a), values_of(b)), terms), a, b, hours
-        )
+        sides = (values_of(a), values_of(b))
+        return _elsewhere(Outcome(UNDECIDED, names, sides, terms), a, b, hours)
     a, b, notes = comparable(a, b, same_runs)
     sides = (values_of(a), values_of(b))
     here = Outcome(UNDECIDED, names, sides, terms, notes=notes)

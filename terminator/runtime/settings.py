@@ -7,7 +7,6 @@ import dataclasses
 import difflib
 import functools
 import sys
-import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
@@ -281,10 +280,9 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
             value = words.read(value, hint)
         except words.Unreadable as error:
             raise ConfigError(f"{key} is {value!r}; allowed: {error}") from None
-    if isinstance(hint, types.UnionType):
-        if value is None:
-            return None
-        hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    hint, optional = words.unwrapped(hint)
+    if optional and value is None:
+        return None
     if typing.get_origin(hint) is tuple:
         kind = typing.get_args(hint)[0]
         require(

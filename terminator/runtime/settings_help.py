@@ -14,13 +14,13 @@ import json
 import re
 import textwrap
 import tokenize
-import types
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from terminator.runtime.settings import ConfigError, to_dict
+from terminator.runtime.words import unwrapped
 
 TYPES = {int: "an integer", float: "a number", str: "text", bool: "true, false"}
 IMPOSSIBLE = {int: -(10**9), float: -1e9, str: "NAME"}  # values that no setting with a limit takes
@@ -68,10 +68,7 @@ def meanings(kind: type) -> dict[str, str]:
 
 def allowed(settings: Any, name: str) -> str:
     """What a field of a dataclass may be: in the words of its own refusal, else its type."""
-    hint, optional = typing.get_type_hints(type(settings))[name], False
-    if isinstance(hint, types.UnionType):
-        optional = True
-        hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    hint, optional = unwrapped(typing.get_type_hints(type(settings))[name])
     is_list = typing.get_origin(hint) is tuple
     words = f"a list of {typing.get_args(hint)[0].__name__}s" if is_list else TYPES[hint]
     value = () if is_list else IMPOSSIBLE.get(hint)

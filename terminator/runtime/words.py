@@ -51,15 +51,22 @@ def read(word: Word, hint: Any) -> Any:
     Raises:
         Unreadable: saying what is allowed.
     """
-    if isinstance(hint, types.UnionType):
+    hint, optional = unwrapped(hint)
+    if optional:
         if word.strip() in _NOTHING:
             return None
-        hint = next(option for option in typing.get_args(hint) if option is not type(None))
         if hint is not str and not word.strip():
             raise Unreadable(f"{_allowed(hint, word)}, or null for nothing")
     if typing.get_origin(hint) is tuple:
         return _items(word, typing.get_args(hint)[0])
     return {str: _text, bool: _truth, int: _integer, float: _number}[hint](word)
+
+
+def unwrapped(hint: Any) -> tuple[Any, bool]:
+    """The type of a setting that may be None, without that; and whether it may."""
+    if not isinstance(hint, types.UnionType):
+        return hint, False
+    return next(option for option in typing.get_args(hint) if option is not type(None)), True
 
 
 def _allowed(hint: Any, word: str = "") -> str:

@@ -9,7 +9,7 @@ from terminator.runs.model_files import task_in
 from terminator.runtime import digests, shipped, text, weights
 from terminator.runtime.settings import ConfigError, identity
 from terminator.runtime.settings_help import typed
-from terminator.zoo.kinds import Facts, Kind, kind_of
+from terminator.zoo.kinds import Facts, Kind, kind_for
 
 
 class NoCard(ValueError):
@@ -25,7 +25,7 @@ def facts(path: Path) -> tuple[Kind, Facts]:
     """
     no_card = f"{path} has no card; allowed: a file that `python -m terminator ship` made"
     try:
-        kind = kind_of(task_in(path) or "classification")  # which says what is damaged
+        kind = kind_for(task_in(path) or "classification")  # which says what is damaged
     except ConfigError as error:
         raise NoCard(no_card) from error
     found = kind.load(path)

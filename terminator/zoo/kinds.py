@@ -118,7 +118,7 @@ class Kind(ABC):
         """What a card says beside what all cards say, Markdown."""
 
 
-def kind_of(task: str) -> Kind:
+def kind_for(task: str) -> Kind:
     """The kind of models of a task.
 
     Raises:

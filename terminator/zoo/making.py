@@ -20,7 +20,7 @@ from terminator.runtime import checkpoint, provenance, weights
 from terminator.runtime import checkpoint_forms as forms
 from terminator.runtime.progress import say
 from terminator.runtime.settings import ConfigError, from_dict
-from terminator.zoo.kinds import Kind, kind_of
+from terminator.zoo.kinds import Kind, kind_for
 
 LICENCE = "MIT"  # the weights', as the kit's
 CHECKPOINT, RECORD = "checkpoint.pt", "record.json"
@@ -71,7 +71,7 @@ def read_source(given: Path) -> Source:
             f"{RECORD}) or under way (with {CHECKPOINT}), or one of these files"
         )
     # a checkpoint does not say what it is of; without a record it is taken for a classifier's
-    kind = kind_of("classification" if record is None else records.task_of(record))
+    kind = kind_for("classification" if record is None else records.task_of(record))
     if given.suffix == ".safetensors":
         return _finished(kind, given, record)
     saved = checkpoint.read(given)

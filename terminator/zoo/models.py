@@ -7,7 +7,7 @@ from torch import nn
 
 from terminator.runs.model_files import task_in
 from terminator.runtime import shipped, weights
-from terminator.zoo.kinds import kind_of
+from terminator.zoo.kinds import kind_for
 
 
 def pretrained(name_or_file: str | Path) -> nn.Module:
@@ -28,6 +28,6 @@ def pretrained(name_or_file: str | Path) -> nn.Module:
         from terminator.classification import networks
 
         return networks.load(path)
-    model: Any = kind_of(task).system.load(path)[0]
+    model: Any = kind_for(task).system.load(path)[0]
     model.info = weights.info_of(path)
     return model

@@ -13,21 +13,19 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import warnings
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
 
-from terminator.data import files
+from terminator.data import cached, files
 from terminator.data.errors import DatasetCorrupt
 from terminator.data.folders import ROLES
-from terminator.data.generated import read_part
 from terminator.data.places import is_path
 from terminator.data.sequences import tables
 from terminator.data.sequences.tokens import Sequences, Split, apart
-from terminator.runtime.paths import atomic_path, cache_dir
+from terminator.runtime.paths import cache_dir
 from terminator.runtime.progress import bar
 from terminator.runtime.text import shortened
 
@@ -75,18 +73,10 @@ def read_reviews(source: Path) -> dict[str, Split]:
     names = files.list_files(source, wanted=is_review) if source.is_dir() else []
     key = repr([str(source.resolve()), files.version(source, names), 2])
     name, digest = shortened(files.base_name(source)), hashlib.sha256(key.encode()).hexdigest()[:16]
-    cached = cache_dir() / "text" / f"{name}-{digest}.npz"
-    if (arrays := read_part(cached)) is None:
+    path = cache_dir() / "text" / f"{name}-{digest}.npz"
+    if (arrays := cached.read(path)) is None:
         arrays = _read_reviews(source, names or files.list_files(source, wanted=is_review))
-        try:
-            with atomic_path(cached) as temporary:
-                np.savez(temporary, **arrays)
-        except OSError as error:  # full or read-only: slower next time, but nothing is wrong now
-            warnings.warn(
-                f"the texts could not be cached in {cached.parent}: {error}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+        cached.keep(path, arrays, "the texts")
     splits = {
         split: Split(
             (
