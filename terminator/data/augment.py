@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from terminator.runtime.memory import to_device
+from terminator.runtime.settings import require, require_one_of
 
 MODES = ("symmetric", "reflect", "constant")
 
@@ -89,10 +90,9 @@ def _check_images(images: Tensor) -> None:
 
 
 def _check_padding(padding: int, mode: str) -> None:
-    if mode not in MODES:
-        raise ValueError(f"crop mode must be one of {', '.join(MODES)}, got {mode!r}")
-    if isinstance(padding, bool) or not isinstance(padding, int) or padding < 0:
-        raise ValueError(f"crop_padding must be an integer of at least 0, got {padding!r}")
+    require_one_of("mode of a crop", mode, MODES)
+    fits = type(padding) is int and padding >= 0
+    require(fits, "crop_padding", padding, "an integer of at least 0")
 
 
 def _check_generator(generator: torch.Generator) -> None:
@@ -120,8 +120,7 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         _check_padding(self.crop_padding, self.mode)
-        if not isinstance(self.flip, bool):
-            raise ValueError(f"flip must be True or False, got {self.flip!r}")
+        require(isinstance(self.flip, bool), "flip", self.flip, "True or False")
 
     def draw(self, count: int, generator: torch.Generator) -> Draws:
         """Draw the choices for `count` images: shifts uniform over -padding..padding, flips

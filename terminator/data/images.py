@@ -25,6 +25,7 @@ from terminator.data.pixels import encoded_again
 from terminator.data.splits import RawSplits, stratified_choice
 from terminator.data.standard import STANDARD, own_names
 from terminator.data.views import permutation, permute, to_sequence
+from terminator.runtime.settings import ConfigError, require, require_one_of
 
 VIEWS = ("image", "sequence", "permuted")
 SUBSET_SEED = 0  # every training seed sees the same subset
@@ -161,25 +162,16 @@ def _check_arguments(
     view: object,
     on_error: object,
 ) -> None:
-    if not isinstance(name, str | os.PathLike) or not os.fspath(name):
-        raise ValueError(f"dataset.name must be a name or a path, got {name!r}")
-    for key, value in (
-        ("image_size", image_size),
-        ("train_size", train_size),
-        ("test_size", test_size),
-    ):
-        if value is not None and (
-            isinstance(value, bool) or not isinstance(value, int) or value < 1
-        ):
-            raise ValueError(
-                f"dataset.{key} must be an integer of at least 1, or None, got {value!r}"
-            )
-    if channels not in (None, 1, 3) or isinstance(channels, bool):
-        raise ValueError(f"dataset.channels must be 1, 3 or None, got {channels!r}")
-    if on_error not in ("refuse", "skip"):
-        raise ValueError(f"dataset.on_error must be refuse or skip, got {on_error!r}")
-    if view not in VIEWS:
-        raise ValueError(f"dataset.view must be one of {', '.join(VIEWS)}, got {view!r}")
+    is_name = isinstance(name, str | os.PathLike) and bool(os.fspath(name))
+    require(is_name, "dataset.name", name, "a name or a path")
+    sizes = {"image_size": image_size, "train_size": train_size, "test_size": test_size}
+    for key, value in sizes.items():
+        fits = value is None or (type(value) is int and value >= 1)
+        require(fits, f"dataset.{key}", value, "an integer of at least 1, or None")
+    fits = channels is None or (type(channels) is int and channels in (1, 3))
+    require(fits, "dataset.channels", channels, "1, 3 or None")
+    require_one_of("dataset.on_error", on_error, ("refuse", "skip"))
+    require_one_of("dataset.view", view, VIEWS)
 
 
 def _find_and_read(
@@ -214,7 +206,7 @@ def _subset(
     if size is None or size == len(labels):
         return images, labels
     if size > len(labels):
-        raise ValueError(
+        raise ConfigError(
             f"dataset.{split}_size is {size}, but {name} has only {len(labels)} {split} images"
         )
     notes.append(f"{size} of {len(labels)} {split} images")
@@ -228,7 +220,7 @@ def _hold_out(parts: list[Tensor], count: int) -> tuple[list[Tensor], list[str]]
     """
     images, labels = parts[:2]
     if count >= len(labels):
-        raise ValueError(
+        raise ConfigError(
             f"dataset.held_out is {count}, but there are only {len(labels)} training images"
         )
     held = torch.zeros(len(labels), dtype=torch.bool)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from terminator.runtime.settings import ConfigError
+from terminator.runtime.settings import require, require_one_of
 
 LEVELS = {"easy": 6, "intermediate": 9, "hard": 14}  # dashes of a contour
 PICTURES = {f"pathfinder-{level}": level for level in LEVELS}  # names of image data sets
@@ -44,16 +44,10 @@ class PathfinderSettings:
     generator_seed: int = 0  # of the images, whatever train.seed is
 
     def __post_init__(self) -> None:
-        if self.level not in LEVELS:
-            raise ConfigError(f"pathfinder.level is {self.level!r}; allowed: {', '.join(LEVELS)}")
-        if self.size not in GEOMETRIES:
-            raise ConfigError(
-                f"pathfinder.size is {self.size}; allowed: {', '.join(map(str, GEOMETRIES))}"
-            )
-        if self.generator_seed < 0:
-            raise ConfigError(
-                f"pathfinder.generator_seed is {self.generator_seed}; allowed: 0 or more"
-            )
+        require_one_of("pathfinder.level", self.level, LEVELS)
+        require_one_of("pathfinder.size", self.size, GEOMETRIES)
+        fits = self.generator_seed >= 0
+        require(fits, "pathfinder.generator_seed", self.generator_seed, "0 or more")
 
     @property
     def title(self) -> str:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from terminator.runtime.settings import require
+
 
 def to_sequence(images: Tensor) -> Tensor:
     """Read the pixels row by row.
@@ -41,10 +43,10 @@ def permutation(length: int, seed: int) -> Tensor:
     Raises:
         ValueError: if length < 1 or the seed is not an integer from 0 to 2**32 - 1.
     """
-    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
-        raise ValueError(f"permutation length must be an integer of at least 1, got {length!r}")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ValueError(f"permutation_seed must be an integer from 0 to 2**32 - 1, got {seed!r}")
+    fits = type(length) is int and length >= 1
+    require(fits, "length of a permutation", length, "an integer of at least 1")
+    fits = type(seed) is int and 0 <= seed < 2**32
+    require(fits, "permutation_seed", seed, "an integer from 0 to 2**32 - 1")
     return torch.from_numpy(np.random.RandomState(seed).permutation(length).astype(np.int64))
 
 

@@ -208,7 +208,7 @@ def test_every_class_keeps_a_picture_to_train_on_and_gives_one_to_test(tmp_path)
 
 
 def test_what_pictures_that_cannot_be_read_mean_is_one_of_two(tmp_path):
-    with pytest.raises(ValueError, match="on_error must be refuse or skip, got 'raise'"):
+    with pytest.raises(ValueError, match="on_error is 'raise'; allowed: refuse, skip"):
         load(str(write(tmp_path / "set", class_files())), on_error="raise")
 
 
