@@ -7,31 +7,26 @@ import shlex
 from functools import lru_cache
 from typing import Any
 
-from terminator.classification.commands import COMMANDS as CLASSIFICATION
-from terminator.hamburger.commands import COMMANDS as HAMBURGER
-from terminator.hrrformer.commands import COMMANDS as HRRFORMER
-from terminator.hypertransformer.commands import COMMANDS as HYPERTRANSFORMER
-from terminator.runs.command_line import Command, Settings
+from terminator.classification import commands as classification
+from terminator.hamburger import commands as hamburger
+from terminator.hrrformer import commands as hrrformer
+from terminator.hypertransformer import commands as hypertransformer
+from terminator.runs.command_line import Settings
 from terminator.runs.wanted import Wanted
 from terminator.runtime.paths import DATA_VARIABLE, RESULTS_VARIABLE
 from terminator.runtime.settings import changed_settings
 from terminator.runtime.settings_help import typed
 
-OF_TASK = {
-    "classification": "train",
-    "segmentation": "segmentation",
-    "gan": "gan",
-    "long-range": "longrange",
-    "few-shot": "fewshot",
-}
 NOT_MEANT = ("own",)  # presets whose data are the reader's
 
 
 @lru_cache
-def command_of(task: str) -> Command:
-    """The command that trains runs of a task."""
-    known = (*CLASSIFICATION, *HAMBURGER, *HRRFORMER, *HYPERTRANSFORMER)
-    return next(command for command in known if command.name == OF_TASK[task])
+def _settings_of(command: str) -> Settings:
+    """The settings that a command takes which trains."""
+    rooms = (classification, hamburger, hrrformer, hypertransformer)
+    (found,) = (one.settings for room in rooms for one in room.COMMANDS if one.name == command)
+    assert found is not None  # of commands that train
+    return found
 
 
 @lru_cache
@@ -42,8 +37,7 @@ def _starts(settings: Settings) -> dict[str, Any]:
 
 def words(wanted: Wanted) -> list[str]:
     """preset=NAME and the settings that differ from it, of the preset with the fewest."""
-    settings = command_of(wanted.system.task).settings
-    assert settings is not None  # of commands that train
+    settings = _settings_of(wanted.system.command)
     found = {
         name: _typed(changed_settings(wanted.config, start))
         for name, start in _starts(settings).items()
@@ -68,7 +62,7 @@ def arguments(wanted: Wanted, data_dir: str | None = None) -> list[str]:
     options = ["--experiment", wanted.experiment, "--profile", wanted.profile, "--batch"]
     options += ["--need-model"] if wanted.need_model else []
     options += ["--data-dir", data_dir] if data_dir else []
-    return [command_of(wanted.system.task).name, *words(wanted), *options]
+    return [wanted.system.command, *words(wanted), *options]
 
 
 def line(wanted: Wanted, data_dir: str | None = None) -> str:

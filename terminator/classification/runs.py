@@ -89,7 +89,7 @@ class ClassificationRun(FinishedRun):
 class ClassificationSystem(System):
     """Terminator and its baselines, trained and tested on labelled images or sequences."""
 
-    task = "classification"
+    task, command = "classification", "train"
     config = Config
     index = "index.csv"
     data_groups = ("dataset",)

@@ -20,6 +20,7 @@ class Described(ABC):
     are.
 
     task: what its records, model files and messages call it.
+    command: that trains it, behind python -m terminator.
     config: the dataclass of all its settings, with a group `train`.
     index: the file below results/ with a row per run that is evidence.
     columns: of that file, where they are not all of `index_row` in its order.
@@ -31,6 +32,7 @@ class Described(ABC):
     """
 
     task: ClassVar[str]
+    command: ClassVar[str]
     config: ClassVar[type]
     index: ClassVar[str]
     columns: ClassVar[Sequence[str]] = ()

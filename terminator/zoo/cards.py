@@ -84,7 +84,8 @@ def _text(kind: Kind, found: Facts, level: int) -> str:
     lines += ["", "| what | value |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in rows.items()]
     lines += ["", "Trained by these settings, all others at their defaults:", ""]
-    lines += ["```", f"python -m terminator {kind.command} {_settings(kind, found.config)}", "```"]
+    trained = f"python -m terminator {kind.system.command} {_settings(kind, found.config)}"
+    lines += ["```", trained, "```"]
     return "\n".join(lines) + "\n"
 
 

@@ -28,7 +28,7 @@ class Classifiers(Kind):
     """See the top of this file."""
 
     system = CLASSIFICATION
-    command, examples = "train", "images"
+    examples = "images"
     use = "predict {name} PICTURE..."
     of_data = frozenset(("model", key) for key in (*SHAPE, "trained_size"))
 

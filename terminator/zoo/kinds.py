@@ -45,14 +45,12 @@ class Kind(ABC):
     """A kind of models that are given away.
 
     system: that they are of.
-    command: that trains such models.
     use: the command that uses the model {name}.
     examples: what it is trained on.
     of_data: settings that the data decide, so that nobody gives them.
     """
 
     system: ClassVar[System]
-    command: ClassVar[str]
     use: ClassVar[str]
     examples: ClassVar[str]
     of_data: ClassVar[frozenset[tuple[str, str]]] = frozenset()

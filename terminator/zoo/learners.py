@@ -44,7 +44,7 @@ class Learners(Kind):
     """See the top of this file."""
 
     system = FEW_SHOT
-    command, examples = "fewshot", "classes"
+    examples = "classes"
     use = "fewshot-predict {name} SHOWN PICTURE..."
     of_data = frozenset(
         ("model", key) for key in ("in_channels", "shared_head_classes", "num_labels", "image_size")

@@ -17,7 +17,7 @@ class Segmenters(Kind):
     """See the top of this file."""
 
     system = SEGMENTATION
-    command, examples = "segmentation", "pictures"
+    examples = "pictures"
     use = "segment {name} PICTURE... --show FOLDER"
     of_data = frozenset({("model", "in_channels"), ("model", "classes")})
 

@@ -50,7 +50,7 @@ class GanRun(FinishedRun):
 class GanSystem(System):
     """A generator and a discriminator, trained against one another."""
 
-    task = "gan"
+    task, command = "gan", "gan"
     config = GanConfig
     index = "index_gan.csv"
     run_type = GanRun

@@ -50,7 +50,7 @@ MEASURES = {
 class SegmentationSystem(System):
     """Networks that are trained and tested on pictures with a label per pixel."""
 
-    task = "segmentation"
+    task, command = "segmentation", "segmentation"
     config = SegmentationConfig
     index = "index_segmentation.csv"
     started_by = ("train.start_from", "model.weights")

@@ -28,7 +28,7 @@ MEASURES = {
 class LongRange(System):
     """Hrrformer's networks, with any mixer, on sequences of tokens."""
 
-    task = "long-range"
+    task, command = "long-range", "longrange"
     config = LongRangeConfig
     index = "index_longrange.csv"
     data_groups = ("data", "listops", "pathfinder")

@@ -30,7 +30,7 @@ MEASURES = {
 class FewShot(System):
     """Networks that are trained and tested on episodes."""
 
-    task = "few-shot"
+    task, command = "few-shot", "fewshot"
     config = FewShotConfig
     index = "index_fewshot.csv"
     started_by = ("train.restore_shared_features_from",)
