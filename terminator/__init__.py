@@ -26,6 +26,7 @@ _HOMES = {  # public name: module; loaded on first use, so that `import terminat
     "calibrate": "standardization",
     "set_evaluation": "standardization",
     "is_calibrated": "standardization",
+    "plain_operations": "ops.plain",
     "pretrained": "zoo.models",
 }
 __all__ = sorted(_HOMES)

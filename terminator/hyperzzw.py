@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from terminator.config import OPERATORS
+from terminator.ops import plain
 from terminator.ops.depthwise import DepthwiseConvolution, channels_innermost, convolve
 
 
@@ -114,6 +115,6 @@ def local_operator(x: Tensor, kernel: Tensor) -> Tensor:
     if x.ndim == 3:  # as images of height 1, for which the CPU has the better kernels
         return local_operator(x[:, :, None], kernel[:, :, None])[:, :, 0]
     kernel = kernel.to(x.dtype)
-    if x.device.type == "cpu":
+    if x.device.type == "cpu" and not plain.is_wanted():
         return DepthwiseConvolution.apply(channels_innermost(x), kernel)
     return convolve(x, kernel)

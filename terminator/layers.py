@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from terminator.ops import plain
 from terminator.ops.layout import from_rows, rows
 from terminator.ops.products import ConcatenatedMap, GatedMap, LinearMap
 
@@ -64,9 +65,14 @@ def linear_map(x: Tensor, weight: Tensor, bias: Tensor, cancels: bool = False) -
             gradient is zero instead of rounding noise.
     """
     kind = computing_type(x)
-    return from_rows(
-        LinearMap.apply(rows(x.to(kind)), weight.to(kind), bias.to(kind), cancels), like=x
-    )
+    matrix, weight, bias = rows(x.to(kind)), weight.to(kind), bias.to(kind)
+    if plain.is_wanted():
+        return from_rows(_mapped(matrix, weight, None if cancels else bias), like=x)
+    return from_rows(LinearMap.apply(matrix, weight, bias, cancels), like=x)
+
+
+def _mapped(matrix: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return weight @ matrix if bias is None else weight @ matrix + bias[:, None]
 
 
 def concatenated_map(
@@ -74,10 +80,11 @@ def concatenated_map(
 ) -> Tensor:
     """linear_map of the concatenation of `parts`, (N, I_i, *positions) each."""
     kind = computing_type(parts[0])
-    matrices = [rows(part.to(kind)) for part in parts]
-    return from_rows(
-        ConcatenatedMap.apply(weight.to(kind), bias.to(kind), cancels, *matrices), like=parts[0]
-    )
+    matrices, weight, bias = [rows(part.to(kind)) for part in parts], weight.to(kind), bias.to(kind)
+    if plain.is_wanted():
+        y = _mapped(torch.cat(matrices), weight, None if cancels else bias)
+        return from_rows(y, like=parts[0])
+    return from_rows(ConcatenatedMap.apply(weight, bias, cancels, *matrices), like=parts[0])
 
 
 def gated_map(x: Tensor, weights: tuple[Tensor, Tensor], biases: tuple[Tensor, Tensor]) -> Tensor:
@@ -86,7 +93,18 @@ def gated_map(x: Tensor, weights: tuple[Tensor, Tensor], biases: tuple[Tensor, T
     """
     kind = computing_type(x)
     weight, bias = torch.cat(weights).to(kind), torch.cat(biases).to(kind)
+    if plain.is_wanted():
+        first, second = _mapped(rows(x.to(kind)), weight, bias).chunk(2)
+        return from_rows(first * second, like=x)
     return from_rows(GatedMap.apply(rows(x.to(kind)), weight, bias), like=x)
+
+
+def is_plain(layer: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a layer is what it was made as, without hooks: its weights may be read and joined
+    with others' then, where else it has to be called.
+    """
+    hooks = (layer._forward_pre_hooks, layer._forward_hooks, layer._backward_hooks)
+    return isinstance(layer, kind) and not any(hooks)
 
 
 class Pointwise(nn.Module):
@@ -128,5 +146,12 @@ class Pointwise(nn.Module):
         return linear_map(x, self.weight, self.bias, self.cancels and self.training)
 
     def of_rows(self, x: Tensor) -> Tensor:
-        """The same for a small matrix x (in_channels, P), as in slow networks; in x's own type."""
+        """The same for a small matrix x (in_channels, P), as in slow networks; in x's own type.
+        To be had by `on_rows`.
+        """
         return torch.addmm(self.bias[:, None], self.weight, x)
+
+
+def on_rows(layer: nn.Module, x: Tensor) -> Tensor:
+    """A Pointwise, or what stands in its place, of a small matrix x (in_channels, P)."""
+    return layer.of_rows(x) if is_plain(layer, Pointwise) else layer(x[None])[0]  # type: ignore

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from terminator import hyperzzw
 from terminator.layers import listed
-from terminator.slow_net import grid
+from terminator.slow_net import grid, state_of
 
 
 def connect(
@@ -71,6 +71,7 @@ class Link(nn.Module):
         self.operator = operator
         self.input_shape = None if input_shape is None else tuple(input_shape)
         self.hyper_kernels: list[Tensor] = []  # of the last send_data
+        self._sent_by: list[tuple[int, int]] = []  # the weights at that time
         self._data: Any = None  # what send_data was given
         self._started_for: tuple[int, ...] | None = None
         known = dict(fast_network.named_modules())
@@ -136,17 +137,18 @@ class Link(nn.Module):
                 "one each"
             )
         self.hyper_kernels = [self._hyper_kernel(i, data) for i, data in enumerate(each)]
-        self._data = slow_network_data
+        self._data, self._sent_by = slow_network_data, self._weights()
         return self.hyper_kernels
 
     def receive_data(self, fast_network_data: Tensor) -> Any:
         """The fast network's answer to a batch, its activations Z replaced by S T, S = W * Z, T =
         Z.
 
-        The hyper-kernels are those of the last `send_data`; for a second backward pass send the
-        data again, as `link(x)` does.
+        The hyper-kernels are those of the last `send_data`, made again where weights of the slow
+        networks have changed since; for a second backward pass send the data again, as `link(x)`
+        does.
         """
-        if self._starts_for(fast_network_data) or not self.hyper_kernels:
+        if self._starts_for(fast_network_data) or self._are_outdated():
             self.send_data(self._data)
         hooks = [
             self.fast_network.get_submodule(name).register_forward_hook(self._replace(kernel))
@@ -172,6 +174,14 @@ class Link(nn.Module):
         self.input_shape = shape
         self.start()
         return True
+
+    def _weights(self) -> list[tuple[int, int]]:
+        """The state of all that the slow networks are made of."""
+        slow = cast(nn.Module, self.slow_networks)
+        return [state_of(tensor) for tensor in (*slow.parameters(), *slow.buffers())]
+
+    def _are_outdated(self) -> bool:
+        return not self.hyper_kernels or self._sent_by != self._weights()
 
     def __getstate__(self) -> dict[str, Any]:
         """Of a copy: hyper-kernels are of a step of this one, and made again when needed."""

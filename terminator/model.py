@@ -121,7 +121,10 @@ class Terminator(Connectable):
                 "or torch.autocast"
             )
         expected = (c.in_channels, *[c.size] * c.dimensions)
-        if x.ndim != c.dimensions + 2 or tuple(x.shape[1:]) != expected or not len(x):
+        fits = x.ndim == c.dimensions + 2 and tuple(x.shape[1:]) == expected
+        if fits and not torch.compiler.is_compiling() and not len(x):
+            raise ValueError("the input is an empty batch; allowed: one image or sequence at least")
+        if not fits:
             hint = ""
             if x.ndim == 4 and x.shape[-1] != x.shape[-2]:
                 hint = (

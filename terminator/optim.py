@@ -17,6 +17,9 @@ class _Kar(Optimizer):
     """p <- p - lr (sign(g) + sum_i sign(m_i)), then m_i <- b_i m_i + (1 - b_i) g; m_i from before
     g, 0 at first.
 
+    A gradient that is NaN moves nothing, as it has no sign, but stays in its averages for good:
+    weights tell nothing of it, so look at the loss, as the loop of trainings does.
+
     Args:
         params: parameters or groups.
         lr: step per sign, above 0.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from terminator import hyperzzw
 from terminator.config import ModelConfig
-from terminator.layers import Pointwise, concatenated_map, gated_map, mean_over, named
+from terminator.layers import Pointwise, concatenated_map, gated_map, is_plain, mean_over, named
 from terminator.mixers.registry import MAP_MIXERS
 from terminator.slow_net import LocalSlowNet, SlowNet, resize
 from terminator.standardization import (
@@ -44,9 +44,12 @@ class RGU(nn.Module):
         self.bias_map = nn.Parameter(torch.zeros(1, 1, *[size] * dimensions))
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.q.weight @ self.v.weight  # two maps in a row are one
-        bias = self.q.weight @ self.v.bias + self.q.bias
-        gated = gated_map(x, (self.k.weight, weight), (self.k.bias, bias))  # (N, C, *positions)
+        if all(is_plain(layer, Pointwise) for layer in (self.k, self.v, self.q)):
+            weight = self.q.weight @ self.v.weight  # two maps in a row are one
+            bias = self.q.weight @ self.v.bias + self.q.bias
+            gated = gated_map(x, (self.k.weight, weight), (self.k.bias, bias))  # (N, C, *positions)
+        else:
+            gated = self.k(x) * self.q(self.v(x))
         return self.y(F.gelu(self.standardize(gated)).add_(self.bias_map.to(gated.dtype)))
 
     def at_size(self, size: int) -> None:

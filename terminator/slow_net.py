@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terminator.layers import Pointwise, listed, mean_over
+from terminator.layers import Pointwise, listed, mean_over, on_rows
 from terminator.ops.pooling import adaptive_mean
 from terminator.standardization import BatchStatistic
 
@@ -95,8 +95,8 @@ class KeepsKernel(nn.Module):
                 # whose tensors would not notice a change in place
                 with torch.inference_mode(False):
                     of.append(make().detach())
-                self._kept = of, [_state(t) for t in of]
-            return self._kept[0][-1]
+                self._kept = of, [state_of(t) for t in of]
+            return self._kept[0][-1].clone()  # whoever scales it for a picture changes his own
 
     def _is_of(self, of: list[Tensor]) -> bool:
         """Whether what is kept was made of these tensors, and none has been written to since."""
@@ -105,7 +105,7 @@ class KeepsKernel(nn.Module):
         return (
             len(tensors) == len(of) + 1
             and all(a is b for a, b in zip(tensors, of, strict=False))
-            and states == [_state(t) for t in tensors]
+            and states == [state_of(t) for t in tensors]
         )
 
     def train(self, mode: bool = True) -> Self:
@@ -114,9 +114,9 @@ class KeepsKernel(nn.Module):
         return super().train(mode)
 
 
-def _state(tensor: Tensor) -> tuple[int, int]:
-    """Where its values lie, and how often they were written to."""
-    return tensor.data_ptr(), tensor._version
+def state_of(tensor: Tensor) -> tuple[int, int]:
+    """Where its values lie, and how often they were written to, as far as torch counts that."""
+    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
 
 
 class SlowNet(KeepsKernel):
@@ -160,15 +160,15 @@ class SlowNet(KeepsKernel):
 
     def forward(self) -> Tensor:
         # (1, C, *size)
-        return self.kept(lambda: self.hyper_kernel(self.output.of_rows(self.hidden())))
+        return self.kept(lambda: self.hyper_kernel(on_rows(self.output, self.hidden())))
 
     def hidden(self) -> Tensor:
         """h_L (hidden, P), P positions."""
         coords, bias_map = self.coords.flatten(2)[0], self.bias_map.flatten(1)  # (d, P), (1, P)
-        h = self.filters[0].of_rows(coords)  # h_0 = g_0(c)
+        h = on_rows(self.filters[0], coords)  # h_0 = g_0(c)
         for sinusoid, linear in zip(self.filters[1:], self.linears, strict=True):
             # g_i(c) (U_i h + u_i) + P
-            h = torch.addcmul(bias_map, sinusoid.of_rows(coords), linear.of_rows(h))
+            h = torch.addcmul(bias_map, on_rows(sinusoid, coords), on_rows(linear, h))
         return h
 
     def hyper_kernel(self, rows: Tensor) -> Tensor:
@@ -298,7 +298,7 @@ class LocalSlowNet(SlowNet):
         else:
             image = mean_over(x, 0, keepdim=True, dtype=self.bias_map.dtype)  # (1, C, *positions)
             mean = over_batch.mean_over_batch(self.reduce(adaptive_mean(image, self.size)))
-        return F.gelu(self.context.of_rows(mean.flatten(2)[0]))
+        return F.gelu(on_rows(self.context, mean.flatten(2)[0]))
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]  # it sees the input, which a SlowNet does not
         if self.context_mean is None or self.context_mean.is_fixed:
@@ -310,14 +310,14 @@ class LocalSlowNet(SlowNet):
         """The kernels, computed now."""
         q = None if self.context_mean is None else self.context_vector(x, self.context_mean)
         coords, bias_map = self.coords.flatten(2)[0], self.bias_map.flatten(1)  # (d, P), (1, P)
-        h = self.filters[0].of_rows(coords)  # (hidden, P)
+        h = on_rows(self.filters[0], coords)  # (hidden, P)
         for i, linear in enumerate(self.linears):
             # g (U h + u) + P
-            h = torch.addcmul(bias_map, self.filters[i + 1].of_rows(coords), linear.of_rows(h))
+            h = torch.addcmul(bias_map, on_rows(self.filters[i + 1], coords), on_rows(linear, h))
             h = self.renormalizations[i](h)
             if q is not None:
-                h = h * self.gates[i].of_rows(q)  # T q + t
-        return self.hyper_kernel(self.output.of_rows(h)).transpose(0, 1)  # (C, 1, k[, k])
+                h = h * on_rows(self.gates[i], q)  # T q + t
+        return self.hyper_kernel(on_rows(self.output, h)).transpose(0, 1)  # (C, 1, k[, k])
 
 
 class FourierSlowNet(nn.Module):

@@ -7,6 +7,7 @@ estimates these statistics once over training data and then keeps them: one imag
 Source: arXiv 2401.17948 (G-IBS).  Golden: terminator_g_ibs.
 """
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -43,12 +44,14 @@ class BatchStatistic(nn.Module):
         super().__init__()
         self.register_buffer("value", torch.zeros(shape, dtype=torch.float64))
         self.source = "batch"
+        self.is_outdated = False  # trained on since `value` was found
         self.forget()
 
     def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
         super()._load_from_state_dict(*arguments, **options)
         if not self.value.is_meta:
             self.source = "calibrated" if bool(self.value.any()) else "batch"
+            self.is_outdated = False
 
     def forget(self) -> None:
         """Start collecting anew."""
@@ -58,6 +61,24 @@ class BatchStatistic(nn.Module):
     def is_fixed(self) -> bool:
         """Whether the calibrated value is to be used now."""
         return self.source == "calibrated" and not self.training
+
+    def fixed(self) -> Tensor:
+        """The calibrated value; with a warning, once, if the network was trained since."""
+        if self.is_outdated and not torch.compiler.is_compiling():
+            self.is_outdated = False
+            warnings.warn(
+                "this network was trained after its calibration, and answers with the statistics "
+                "of before; call calibrate(model, batches) again, or "
+                'set_evaluation(model, "released") for those of the batch',
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return self.value
+
+    def meet_batch(self) -> None:
+        """Notice a training, in which the calibrated value gets out of date."""
+        if self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            self.is_outdated = self.source == "calibrated"
 
     @property
     def is_synchronized(self) -> bool:
@@ -79,14 +100,15 @@ class BatchStatistic(nn.Module):
         """Set `value` to the mean over the collected batches, and use it from now on."""
         self.value.copy_(self._total / self._count)
         self.forget()
-        self.source = "calibrated"
+        self.source, self.is_outdated = "calibrated", False
 
     def mean_over_batch(self, x: Tensor) -> Tensor:
         """Mean of x (N, ...) over its first axis, kept as 1, over all ranks; or the calibrated
         value.
         """
         if self.is_fixed:
-            return self.value.to(x.dtype)
+            return self.fixed().to(x.dtype)
+        self.meet_batch()
         mean = x.mean(0, keepdim=True)
         if self.is_synchronized:
             mean = MeanOverRanks.apply(mean)
@@ -125,12 +147,13 @@ class BatchStandardization(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.moments.is_fixed:
-            mean, square = self.moments.value.unbind()
+            mean, square = self.moments.fixed().unbind()
             variance = (square - mean * mean).clamp_min(0.0)
             kind = torch.promote_types(x.dtype, torch.float32)
             return F.batch_norm(
                 x, mean.to(kind), variance.to(kind), self.weight, self.bias, eps=EPS
             )
+        self.moments.meet_batch()
         axes = [0, *range(2, x.ndim)]
         if self.moments.source == "collect":
             wide = x.detach().double()
@@ -267,7 +290,8 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
         the number of images seen. Afterwards `model` is in evaluation mode, "calibrated".
 
     Raises:
-        ValueError: if there are no batches, or one gives statistics that are no numbers.
+        ValueError: if there are no batches, one is no tensor, or one gives statistics that are no
+            numbers.
     """
     training = model.training
     model.eval()
@@ -278,6 +302,11 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
     seen = 0
     try:
         for batch in batches:
+            if not isinstance(batch, Tensor):
+                raise ValueError(
+                    f"a batch is a {type(batch).__name__}; allowed: tensors of inputs alone, as in "
+                    "calibrate(model, (images for images, labels in loader))"
+                )
             model(batch)
             seen += len(batch)
         if not seen:

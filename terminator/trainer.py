@@ -24,6 +24,7 @@ from terminator.runtime.memory import keep_freed_memory
 from terminator.runtime.progress import Pace, bar, say
 from terminator.runtime.provenance import Stretch
 from terminator.runtime.settings import ConfigError, identity, without_places
+from terminator.runtime.torch_state import own_draws
 
 C = TypeVar("C", bound=Trainable)  # the settings of an experiment
 Row = dict[str, float]  # an epoch's numbers
@@ -188,8 +189,9 @@ class Loop(Generic[C]):
             rows.append(row)
             self._observe(epoch + 1)
             self._save(rows)
-            for call in self.callbacks if rank() == 0 else ():
-                call([dict(row) for row in rows])  # theirs to change
+            with own_draws():  # who looks on does not change what is drawn next
+                for call in self.callbacks if rank() == 0 else ():
+                    call([dict(row) for row in rows])  # theirs to change
             if rank() == 0:
                 say(
                     f"epoch {epoch + 1:3d}/{epochs}  loss {row['loss']:.4f}  {self._reached(row)}  "

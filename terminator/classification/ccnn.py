@@ -19,7 +19,7 @@ from terminator.classification.baselines import Baseline, batch_norm
 from terminator.classification.config import NetworkConfig
 from terminator.config import ModelConfig
 from terminator.hyperzzw import local_operator
-from terminator.layers import Pointwise, listed
+from terminator.layers import Pointwise, listed, on_rows
 from terminator.slow_net import KeepsKernel, SlowNet, coordinates
 
 MASK_WIDTH = 0.25  # of the plain form's Gaussian masks at first; half an image is 1
@@ -172,11 +172,11 @@ class CroppedConvolution(KeepsKernel):
     def _made(self) -> Tensor:
         coords = self.positions()
         x = coords.flatten(2)[0]  # (2, P)
-        h = self.filters[0].of_rows(x)
+        h = on_rows(self.filters[0], x)
         for gabor, linear in zip(self.filters[1:], self.linears, strict=True):
-            h = gabor.of_rows(x) * linear.of_rows(h)
+            h = on_rows(gabor, x) * on_rows(linear, h)
         mask = torch.exp(-0.5 * (x / self.width[:, None]).square().sum(0))
-        return (self.output.of_rows(h) * mask).view(1, -1, *coords.shape[2:])
+        return (on_rows(self.output, h) * mask).view(1, -1, *coords.shape[2:])
 
     def forward(self, x: Tensor) -> Tensor:
         kernel = self.kernel()

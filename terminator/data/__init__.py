@@ -13,6 +13,7 @@ _HOMES = {
     "DatasetRow": "catalogue",
     "ImageData": "images",
     "available": "catalogue",
+    "from_arrays": "images",
     "load": "images",
 }
 __all__ = sorted(_HOMES)

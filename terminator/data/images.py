@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -151,6 +151,55 @@ def load(
         *parts,
         info=_describe(name, title, parts, splits.classes, notes, own_names(asked, splits.classes)),
     )
+
+
+def from_arrays(
+    train_images: Any,
+    train_labels: Any,
+    test_images: Any,
+    test_labels: Any,
+    classes: Sequence[str] = (),
+    name: str = "arrays",
+) -> ImageData:
+    """Images of one's own that are in memory, to be trained on with `run(..., data=...)`.
+
+    Args:
+        train_images, test_images: arrays or tensors, uint8 (N, C, H, H) or (N, C, L), of one size.
+        train_labels, test_labels: integers (N,), each below the number of classes.
+        classes: their names; without, they are called by their numbers.
+        name: what records call the data.
+
+    Raises:
+        ConfigError: naming the array, what it is, and what is allowed.
+    """
+    require(isinstance(name, str) and bool(name.strip()), "name", name, "a name")
+    known = name in (*STANDARD, "digits") or name.startswith("pathfinder-")
+    require(not known, "name", name, "another, as this one is of a known data set")
+    parts = []
+    for split, images, labels in (
+        ("train", train_images, train_labels),
+        ("test", test_images, test_labels),
+    ):
+        x, y = torch.as_tensor(images).cpu(), torch.as_tensor(labels).cpu()
+        fits = x.dtype is torch.uint8 and len(x) > 0 and x.ndim in (3, 4) and 0 not in x.shape
+        said = f"{x.dtype} of shape {tuple(x.shape)}"
+        fits = fits and x.shape[-1] == x.shape[-2 if x.ndim == 4 else -1]
+        require(fits, f"{split}_images", said, "torch.uint8, (N, C, H, H) or (N, C, L)")
+        is_whole = not (y.is_floating_point() or y.is_complex() or y.dtype is torch.bool)
+        said = f"{y.dtype} of shape {tuple(y.shape)}"
+        fits = is_whole and y.shape == (len(x),)
+        require(fits, f"{split}_labels", said, f"integers of shape ({len(x)},)")
+        parts += [x, y.long()]
+    shape, other = tuple(parts[0].shape[1:]), tuple(parts[2].shape[1:])
+    require(shape == other, "shape of test_images", other, f"that of train_images, {shape}")
+    least, most = (min(parts[1].min(), parts[3].min()), max(parts[1].max(), parts[3].max()))
+    names = tuple(map(str, classes)) or tuple(map(str, range(int(most) + 1)))
+    require(len(set(names)) == len(names) > 1, "classes", names, "different names, at least two")
+    found = f"from {int(least)} to {int(most)}"
+    require(0 <= least <= most < len(names), "labels", found, f"0 to {len(names) - 1}")
+    notes = ["given as arrays"]
+    own_classes = own_names(name, names) if classes else b""
+    return ImageData(*parts, info=_describe(name, name, parts, names, notes, own_classes))
 
 
 def _check_arguments(

@@ -23,8 +23,9 @@ from terminator.hrrformer.spectral import (
     spectral_columns,
     spectral_rows,
 )
-from terminator.layers import widened
+from terminator.layers import is_plain, widened
 from terminator.mixers.base import check_heads, check_sequence, lecun_linear
+from terminator.ops import plain
 from terminator.ops.products import rows_map
 
 
@@ -133,8 +134,13 @@ class HolographicAttention(nn.Module):
 
     @property
     def _is_spectral(self) -> bool:
-        """Whether all is in frequencies: the released attention, which nobody looks into."""
-        return self.weights == "softmax" and not (self.exact or self.projection)
+        """Whether all is in frequencies: the released attention, which nobody looks into, and whose
+        maps nobody has exchanged.
+        """
+        if self.weights != "softmax" or self.exact or self.projection or plain.is_wanted():
+            return False
+        maps = (self.query, self.key, self.value, self.output)
+        return all(is_plain(layer, nn.Linear) for layer in maps)
 
     def _in_frequencies(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """The output (B, T, E) by the same equations, see spectral."""

@@ -16,7 +16,7 @@ def from_rows(matrix: Tensor, like: Tensor) -> Tensor:
     """A matrix (C', N * P) as (N, C', *positions), with the N and positions of `like`; the inverse
     of `rows`.
     """
-    return matrix.view(-1, len(like), *like.shape[2:]).transpose(0, 1)
+    return matrix.view(matrix.shape[0], like.shape[0], *like.shape[2:]).transpose(0, 1)
 
 
 def channels_outermost(x: Tensor) -> Tensor:

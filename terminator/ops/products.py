@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
+from terminator.ops import plain
 from terminator.runtime.machine import cpu_name
 
 # MKL keeps its best code from AMD's processors
@@ -168,7 +169,8 @@ class RowsMap(torch.autograd.Function):
 
 def rows_map(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """F.linear of x (..., I), W (O, I) and b (O,), by the faster library on this processor."""
-    plain = x.dtype is torch.float32 and not torch.is_autocast_enabled(x.device.type)
-    if not (ONEDNN and plain and x.device.type == "cpu" and x.numel()):
+    is_float = x.dtype is torch.float32 and not torch.is_autocast_enabled(x.device.type)
+    fits = is_float and x.device.type == "cpu" and x.numel() and not plain.is_wanted()
+    if not (ONEDNN and fits):
         return F.linear(x, weight, bias)
     return RowsMap.apply(x.flatten(0, -2), weight, bias).unflatten(0, x.shape[:-1])

@@ -66,7 +66,9 @@ class TensorBoard:
 
     def start(self, run_id: str, folder: Path) -> None:
         """Before training: where the run lies."""
-        self.folder = folder / "tensorboard"
+        if self._writer is not None:  # of a run before
+            self._writer.close()
+        self._writer, self.folder = None, folder / "tensorboard"
 
     def __call__(self, rows: Sequence[dict[str, float]]) -> None:
         """After an epoch; the first time, with all epochs that a checkpoint brought."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from torch import nn
 
 from terminator.data.errors import DatasetNotFound
@@ -33,9 +34,11 @@ from terminator.runtime import locks, provenance, weights
 from terminator.runtime.deterministic import deterministic_algorithms
 from terminator.runtime.distributed import processes, rank
 from terminator.runtime.machine import memory_bytes
+from terminator.runtime.memory import give_back
 from terminator.runtime.paths import results_dir
 from terminator.runtime.progress import say
 from terminator.runtime.settings import ConfigError, from_dict, to_dict, without_places
+from terminator.runtime.torch_state import one_training, own_draws
 from terminator.trainer import Callback, Row
 
 
@@ -102,7 +105,7 @@ class System(Matched):
             Busy: if another process trains it, and it is not waited for.
         """
         check_names(experiment, profile)
-        with processes(config.train):
+        with torch.inference_mode(False), processes(config.train):
             try:
                 data = self.load_data(config, data_dir) if data is None else data
             except DatasetNotFound:
@@ -117,7 +120,8 @@ class System(Matched):
             config = self.resolve(config, data)
             starting = starts(self, config)
             name = self.run_id(config, data, profile, starting)
-            given, folder = folder is not None, folder or results_dir() / "runs" / experiment / name
+            given = folder is not None
+            folder = Path(folder) if folder else results_dir() / "runs" / experiment / name
             if not (force or need_model or given or finished_record(folder)):
                 record = self.find_read_otherwise(config, data, experiment, profile)
                 if record is not None:
@@ -140,9 +144,17 @@ class System(Matched):
                     **began,
                 }
                 again = force or trained_again(folder)
-                with deterministic_algorithms(config.train.deterministic), told(folder, about):
+                ready = self.prepared(config, data, profile)  # may be a training of its own
+                with (
+                    one_training(),
+                    deterministic_algorithms(config.train.deterministic),
+                    told(folder, about),
+                ):
                     trained.append(True)
-                    return self._train(config, data, head, folder, not again, began, callbacks)
+                    try:
+                        return self._train(config, ready, head, folder, not again, began, callbacks)
+                    finally:
+                        give_back()
 
             record = once(
                 folder,
@@ -178,7 +190,6 @@ class System(Matched):
             head: what everything that is written of the run begins with.
             began: when, by what code, and from which files.
         """
-        data = self.prepared(config, data, head["profile"])
         if rank() == 0:
             self.announce(data)
         _check_memory(self, config)
@@ -201,9 +212,10 @@ class System(Matched):
             records.write_record(folder / "record.json", json.loads(json.dumps(record)))
 
         records.check_writable_record({**head, **describe(trainer, []), **began})
-        for call in callbacks if rank() == 0 else ():
-            if start := getattr(call, "start", None):
-                start(head["run_id"], folder)
+        with own_draws():
+            for call in callbacks if rank() == 0 else ():
+                if start := getattr(call, "start", None):
+                    start(head["run_id"], folder)
         trainer.callbacks = (*trainer.callbacks, so_far, *callbacks)
         # nothing to train: only tested
         rows = trainer.fit() if count_parameters(trainer.model) else []

@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ _OUT = (  # of torch's messages, which are RuntimeErrors without a kind of their
     "numel: integer multiplication overflow",
     "invalid size, cannot reserve",
 )
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of malloc.h
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # of malloc.h
 
 
 def keep_freed_memory() -> None:
@@ -23,14 +24,28 @@ def keep_freed_memory() -> None:
 
     Every training step asks for the same large pieces. By default glibc maps each of them anew, and
     the system fills new pages with zeros, which takes longer than many of the operations that write
-    to them afterwards. The process does not give memory back any more until it ends.
+    to them afterwards. The process does not give memory back any more until `give_back`.
     """
-    if sys.platform == "win32":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
+    if mallopt := _of_glibc("mallopt"):
         mallopt(_MMAP_MAX, 0)
         mallopt(_TRIM_THRESHOLD, -1)
+
+
+def give_back() -> None:
+    """Let the system have what was freed, now and from now on; the opposite of
+    keep_freed_memory.
+    """
+    mallopt, trim = _of_glibc("mallopt"), _of_glibc("malloc_trim")
+    if mallopt and trim:
+        mallopt(_MMAP_MAX, 65_536)  # as at first
+        # glibc raises both as it sees larger pieces freed, up to these, but not once they are set
+        mallopt(_MMAP_THRESHOLD, 32 * 2**20)
+        mallopt(_TRIM_THRESHOLD, 64 * 2**20)
+        trim(0)
+
+
+def _of_glibc(name: str) -> Callable[..., int] | None:
+    return None if sys.platform == "win32" else getattr(ctypes.CDLL(None), name, None)
 
 
 def to_device(x: Tensor, device: torch.device | str) -> Tensor:

@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from terminator.runtime.errors import OneLine
 from terminator.runtime.memory import is_out_of_memory
 from terminator.runtime.paths import atomic_path, expanded
+from terminator.runtime.torch_state import in_float32, own_draws
 
 M = TypeVar("M", bound=nn.Module)
 FEW = 3  # names in a message
@@ -225,7 +226,8 @@ def fitted(path: str | Path, build: Callable[[], M], tensors: Mapping[str, Tenso
         ValueError: naming the file and the first weights that do not fit.
     """
     check_fit(path, build, tensors)
-    model = build()
+    with own_draws(), in_float32():
+        model = build()
     model.load_state_dict(dict(tensors))
     return model
 
@@ -270,7 +272,7 @@ def check_fit(
 
 def sketch(build: Callable[[], M]) -> M:
     """The network that `build` makes, on the meta device: names, shapes and types, no memory."""
-    with torch.device("meta"), _Undrawn():
+    with torch.device("meta"), _Undrawn(), own_draws(), in_float32():
         return build()
 
 

@@ -32,7 +32,15 @@ from PIL import Image
 from torchvision import datasets
 
 from terminator.classification.config import Config
-from terminator.data import DatasetCorrupt, DatasetNotFound, available, cifar_binary, load, standard
+from terminator.data import (
+    DatasetCorrupt,
+    DatasetNotFound,
+    available,
+    cifar_binary,
+    from_arrays,
+    load,
+    standard,
+)
 from terminator.data.decoding import convert_channels, resize_stack
 from terminator.data.splits import stratified_choice
 from terminator.data.standard import download_root
@@ -169,6 +177,48 @@ def test_stratified_choice_keeps_every_share_to_within_one(size):
 def test_impossible_arguments_are_named(arguments, match):
     with pytest.raises(ValueError, match=match):
         load("digits", **arguments)
+
+
+def pictures(count=12, dtype=np.uint8):
+    return np.arange(count * 3 * 8 * 8).reshape(count, 3, 8, 8).astype(dtype)
+
+
+def test_arrays_are_data():
+    labels = np.arange(12, dtype=np.int32) % 3
+    data = from_arrays(pictures(), labels, torch.from_numpy(pictures(6)), labels[:6].tolist())
+    assert data.info.classes == ("0", "1", "2")
+    assert (data.info.train_size, data.info.test_size, data.info.shape) == (12, 6, (3, 8, 8))
+    assert data.train_labels.dtype is torch.int64
+    other = from_arrays(255 - pictures(), labels, pictures(6), labels[:6])
+    named = from_arrays(pictures(), labels, pictures(6), labels[:6], classes="abc")
+    prints = {one.info.fingerprint for one in (data, other, named)}
+    assert len(prints) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_images": pictures(dtype=float)}, "train_images is 'torch.float64 .*uint8"),
+        ({"train_images": pictures()[:, :, :4]}, r"shape \(12, 3, 4, 8\)'; allowed: .*H, H"),
+        ({"test_images": pictures(0)}, r"test_images is .*\(0, 3, 8, 8\)"),
+        ({"test_images": pictures()[..., :4, :4]}, "test_images is .*that of train_images"),
+        ({"train_labels": [0] * 11}, r"train_labels is .*\(11,\)'; allowed: .*\(12,\)"),
+        ({"test_labels": [0.5] * 12}, "test_labels is 'torch.float32.*allowed: integers"),
+        ({"train_labels": [-1, *range(11)]}, "labels is 'from -1 to 10'"),
+        ({"classes": ["a", "b"]}, "labels is 'from 0 to 2'; allowed: 0 to 1"),
+        ({"classes": ["a", "b", "a"]}, "classes is .*different names"),
+        ({"name": "MNIST"}, "name is 'MNIST'; allowed: another"),
+    ],
+)
+def test_arrays_that_are_none_are_named(changes, message):
+    given = {
+        "train_images": pictures(),
+        "train_labels": np.arange(12) % 3,
+        "test_images": pictures(),
+        "test_labels": np.arange(12) % 3,
+    }
+    with pytest.raises(ValueError, match=message):
+        from_arrays(**(given | changes))
 
 
 def test_views_read_in_order_and_permute_both_splits_alike():

@@ -174,6 +174,9 @@ def writer(monkeypatch):
         def flush(self):
             pass
 
+        def close(self):
+            pass
+
     module = types.ModuleType("torch.utils.tensorboard")
     module.SummaryWriter = SummaryWriter
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
@@ -198,6 +201,16 @@ def test_tensorboard_after_a_checkpoint_hears_of_the_epochs_before(writer):
     board([{"epoch": 1, "loss": 3.0}, {"epoch": 2, "loss": 2.0}])
     board([{"epoch": 1, "loss": 3.0}, {"epoch": 2, "loss": 2.0}, {"epoch": 3, "loss": 1.0}])
     assert writer[1:] == [("loss", 3.0, 1), ("loss", 2.0, 2), ("loss", 1.0, 3)]
+
+
+def test_one_tensorboard_for_two_runs_writes_to_both_folders(writer, tmp_path):
+    board = TensorBoard()
+    for name in ("first", "second"):
+        board.start(name, tmp_path / name)
+        board([{"epoch": 1, "loss": 3.0}])
+    folders = [entry for entry in writer if str(tmp_path) in str(entry)]
+    assert [str(tmp_path / name / "tensorboard") in str(folders) for name in ("first", "second")]
+    assert len(folders) == 2
 
 
 def test_without_tensorboard_nothing_is_trained(call, monkeypatch):

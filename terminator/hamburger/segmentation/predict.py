@@ -24,7 +24,7 @@ from terminator.hamburger.segmentation.evaluation import fixed_bases, predict_lo
 from terminator.hamburger.segmentation.figures import labelled_photograph
 from terminator.hamburger.segmentation.runs import SEGMENTATION
 from terminator.runs.outputs import check_free, check_places
-from terminator.runtime import weights
+from terminator.runtime import shipped, weights
 from terminator.runtime.paths import atomic_path
 
 KINDS = ("label maps", "labels")  # what is written: numbers, and what people see
@@ -52,11 +52,16 @@ def class_names(config: SegmentationConfig, info: Mapping[str, Any]) -> tuple[st
 def load_segmenter(path: str | Path) -> tuple[nn.Module, SegmentationConfig, tuple[str, ...]]:
     """A saved model for photographs, its configuration, and the names of its classes.
 
+    Args:
+        path: of a model file, or the name of a model of the package.
+
     Raises:
+        NoSuchModel: for an unknown name.
         FileNotFoundError: as its message says.
         ValueError: if the file is damaged or no such model.
     """
-    model, config = SEGMENTATION.load(Path(path))
+    path = shipped.model_path(path)
+    model, config = SEGMENTATION.load(path)
     names = class_names(config, weights.info_of(path))
     if config.model.classes != len(names):
         raise ValueError(
