@@ -123,7 +123,10 @@ class Terminator(Connectable):
         expected = (c.in_channels, *[c.size] * c.dimensions)
         fits = x.ndim == c.dimensions + 2 and tuple(x.shape[1:]) == expected
         if fits and not torch.compiler.is_compiling() and not len(x):
-            raise ValueError("the input is an empty batch; allowed: one image or sequence at least")
+            raise ValueError(
+                f"the input has shape {tuple(x.shape)}, an empty batch; allowed: one image or "
+                "sequence at least"
+            )
         if not fits:
             hint = ""
             if x.ndim == 4 and x.shape[-1] != x.shape[-2]:

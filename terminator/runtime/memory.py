@@ -32,8 +32,8 @@ def keep_freed_memory() -> None:
 
 
 def give_back() -> None:
-    """Let the system have what was freed, now and from now on; the opposite of
-    keep_freed_memory.
+    """Let the system have what was freed, and keep no more from now on than glibc does at most;
+    the opposite of keep_freed_memory.
     """
     mallopt, trim = _of_glibc("mallopt"), _of_glibc("malloc_trim")
     if mallopt and trim:

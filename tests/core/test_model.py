@@ -355,7 +355,7 @@ def test_impossible_settings_name_argument_value_and_what_is_allowed(changes, wo
         ((2, 1, 8, 8), ["(2, 1, 8, 8)", "(N, 3, 8, 8)"]),
         ((3, 8, 8), ["(3, 8, 8)", "(N, 3, 8, 8)"]),
         ((2, 3, 64), ["(2, 3, 64)", "(N, 3, 8, 8)"]),
-        ((0, 3, 8, 8), ["(0, 3, 8, 8)", "(N, 3, 8, 8)"]),
+        ((0, 3, 8, 8), ["(0, 3, 8, 8)", "empty batch", "one image"]),
     ],
 )
 def test_inputs_that_do_not_fit(tiny_model, shape, words):
