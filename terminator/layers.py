@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from terminator.ops import plain
 from terminator.ops.layout import from_rows, rows
-from terminator.ops.products import ConcatenatedMap, GatedMap, LinearMap
+from terminator.ops.products import ConcatenatedMap, GatedMap, LinearMap, rows_map
 
 
 def mean_over(
@@ -103,8 +103,9 @@ def is_plain(layer: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether a layer is what it was made as, without hooks: its weights may be read and joined
     with others' then, where else it has to be called.
     """
-    hooks = (layer._forward_pre_hooks, layer._forward_hooks, layer._backward_hooks)
-    return isinstance(layer, kind) and not any(hooks)
+    before = layer._forward_pre_hooks, layer._backward_pre_hooks
+    after = layer._forward_hooks, layer._backward_hooks
+    return isinstance(layer, kind) and not any((*before, *after))
 
 
 class Pointwise(nn.Module):
@@ -150,6 +151,11 @@ class Pointwise(nn.Module):
         To be had by `on_rows`.
         """
         return torch.addmm(self.bias[:, None], self.weight, x)
+
+
+def rows_layer(layer: nn.Module, x: Tensor) -> Tensor:
+    """An nn.Linear, or what stands in its place, of x (..., I), by the faster library."""
+    return rows_map(x, layer.weight, layer.bias) if is_plain(layer, nn.Linear) else layer(x)  # type: ignore
 
 
 def on_rows(layer: nn.Module, x: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from terminator import hyperzzw
 from terminator.layers import listed
-from terminator.slow_net import grid, state_of
+from terminator.slow_net import grid
 
 
 def connect(
@@ -54,6 +54,8 @@ def connect(
 class Link(nn.Module):
     """A slow and a fast network in one module, trained together; see `connect`."""
 
+    _was_sent = False  # whether `send_data` was the last that made hyper-kernels, and not `forward`
+
     def __init__(
         self,
         slow_network: nn.Module | Sequence[nn.Module],
@@ -71,7 +73,6 @@ class Link(nn.Module):
         self.operator = operator
         self.input_shape = None if input_shape is None else tuple(input_shape)
         self.hyper_kernels: list[Tensor] = []  # of the last send_data
-        self._sent_by: list[tuple[int, int]] = []  # the weights at that time
         self._data: Any = None  # what send_data was given
         self._started_for: tuple[int, ...] | None = None
         known = dict(fast_network.named_modules())
@@ -137,34 +138,39 @@ class Link(nn.Module):
                 "one each"
             )
         self.hyper_kernels = [self._hyper_kernel(i, data) for i, data in enumerate(each)]
-        self._data, self._sent_by = slow_network_data, self._weights()
+        self._data, self._was_sent = slow_network_data, True
         return self.hyper_kernels
 
     def receive_data(self, fast_network_data: Tensor) -> Any:
         """The fast network's answer to a batch, its activations Z replaced by S T, S = W * Z, T =
         Z.
 
-        The hyper-kernels are those of the last `send_data`, made again where weights of the slow
-        networks have changed since; for a second backward pass send the data again, as `link(x)`
-        does.
+        The hyper-kernels are those of the last `send_data`; after weights of the slow networks
+        have changed, and for a second backward pass, send the data again, as `link(x)` does.
         """
-        if self._starts_for(fast_network_data) or self._are_outdated():
+        if self._starts_for(fast_network_data) or not (self._was_sent and self.hyper_kernels):
             self.send_data(self._data)
+        return self._answer(fast_network_data)
+
+    def forward(self, x: Tensor) -> Any:
+        """send_data with what it was given last (at first the grid), then receive_data(x); the
+        hyper-kernels are of this answer alone.
+        """
+        self._starts_for(x)
+        self.send_data(self._data)
+        self._was_sent = False
+        return self._answer(x)
+
+    def _answer(self, x: Tensor) -> Any:
         hooks = [
             self.fast_network.get_submodule(name).register_forward_hook(self._replace(kernel))
             for name, kernel in zip(self.at, self.hyper_kernels, strict=True)
         ]
         try:
-            return self.fast_network(fast_network_data)
+            return self.fast_network(x)
         finally:
             for hook in hooks:
                 hook.remove()
-
-    def forward(self, x: Tensor) -> Any:
-        """send_data with what it was given last (at first the grid), then receive_data(x)."""
-        self._starts_for(x)
-        self.send_data(self._data)
-        return self.receive_data(x)
 
     def _starts_for(self, x: Tensor) -> bool:
         """Start anew where the slow networks get the grid, and x has another size than it."""
@@ -174,14 +180,6 @@ class Link(nn.Module):
         self.input_shape = shape
         self.start()
         return True
-
-    def _weights(self) -> list[tuple[int, int]]:
-        """The state of all that the slow networks are made of."""
-        slow = cast(nn.Module, self.slow_networks)
-        return [state_of(tensor) for tensor in (*slow.parameters(), *slow.buffers())]
-
-    def _are_outdated(self) -> bool:
-        return not self.hyper_kernels or self._sent_by != self._weights()
 
     def __getstate__(self) -> dict[str, Any]:
         """Of a copy: hyper-kernels are of a step of this one, and made again when needed."""

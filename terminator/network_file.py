@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from terminator.config import ModelConfig
 from terminator.runtime import weights
 from terminator.runtime.settings import from_dict, to_dict
-from terminator.standardization import is_calibrated, set_evaluation
+from terminator.standardization import is_calibrated, set_evaluation, warn_of_old_calibration
 
 TINY = 1e-9  # below what an intensity's deviation can be
 
@@ -27,6 +27,7 @@ def write(
     Raises:
         ValueError: for a model or an info that would be refused when they are read.
     """
+    warn_of_old_calibration(model)
     state, said = model.state_dict(), json.dumps(info)
     try:
         weights.check_fit(path, make, state)

@@ -294,7 +294,7 @@ class LocalSlowNet(SlowNet):
         least.
         """
         if over_batch.is_fixed:
-            mean = over_batch.value.to(self.bias_map.dtype)
+            mean = over_batch.fixed().to(self.bias_map.dtype)
         else:
             image = mean_over(x, 0, keepdim=True, dtype=self.bias_map.dtype)  # (1, C, *positions)
             mean = over_batch.mean_over_batch(self.reduce(adaptive_mean(image, self.size)))

@@ -8,8 +8,9 @@ Source: arXiv 2401.17948 (G-IBS).  Golden: terminator_g_ibs.
 """
 
 import warnings
+import weakref
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,27 @@ from terminator.runtime.distributed import MeanOverRanks, world_size
 EPS = 1e-5
 # protocol: source of the statistics
 EVALUATIONS = {"released": "batch", "calibrated": "calibrated"}
+OUTDATED = (
+    "this network was trained after its calibration, and has the statistics of before; call "
+    'calibrate(model, batches) again, or set_evaluation(model, "released") for those of the batch'
+)
+
+
+class Versions:
+    """How often a network's parameters had been written to at some time. A copy of the network has
+    None in its place: it is of other parameters.
+    """
+
+    def __init__(self, model: nn.Module):
+        counted = (p for p in model.parameters() if not p.is_inference())
+        self._found = [(weakref.ref(p), p._version) for p in counted]
+
+    def changed(self) -> bool:
+        """Whether one of them, where it is still there, has been written to since."""
+        return any((p := of()) is not None and p._version != before for of, before in self._found)
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()
 
 
 class BatchStatistic(nn.Module):
@@ -39,19 +61,20 @@ class BatchStatistic(nn.Module):
     """
 
     value: Tensor
+    is_outdated = False  # trained on since `value` was found
+    weights: Versions | None = None  # of the network when it was calibrated, in its first statistic
 
     def __init__(self, *shape: int):
         super().__init__()
         self.register_buffer("value", torch.zeros(shape, dtype=torch.float64))
         self.source = "batch"
-        self.is_outdated = False  # trained on since `value` was found
         self.forget()
 
     def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
         super()._load_from_state_dict(*arguments, **options)
         if not self.value.is_meta:
             self.source = "calibrated" if bool(self.value.any()) else "batch"
-            self.is_outdated = False
+            self.is_outdated, self.weights = False, None
 
     def forget(self) -> None:
         """Start collecting anew."""
@@ -66,19 +89,14 @@ class BatchStatistic(nn.Module):
         """The calibrated value; with a warning, once, if the network was trained since."""
         if self.is_outdated and not torch.compiler.is_compiling():
             self.is_outdated = False
-            warnings.warn(
-                "this network was trained after its calibration, and answers with the statistics "
-                "of before; call calibrate(model, batches) again, or "
-                'set_evaluation(model, "released") for those of the batch',
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            warnings.warn(OUTDATED, RuntimeWarning, stacklevel=2)
         return self.value
 
-    def meet_batch(self) -> None:
-        """Notice a training, in which the calibrated value gets out of date."""
-        if self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            self.is_outdated = self.source == "calibrated"
+    def train(self, mode: bool = True) -> Self:
+        """As of every module; at the end of a training its calibration is known to be old."""
+        if not mode and self.source == "calibrated" and self.weights is not None:
+            self.is_outdated = self.weights.changed()
+        return super().train(mode)
 
     @property
     def is_synchronized(self) -> bool:
@@ -108,7 +126,6 @@ class BatchStatistic(nn.Module):
         """
         if self.is_fixed:
             return self.fixed().to(x.dtype)
-        self.meet_batch()
         mean = x.mean(0, keepdim=True)
         if self.is_synchronized:
             mean = MeanOverRanks.apply(mean)
@@ -153,7 +170,6 @@ class BatchStandardization(nn.Module):
             return F.batch_norm(
                 x, mean.to(kind), variance.to(kind), self.weight, self.bias, eps=EPS
             )
-        self.moments.meet_batch()
         axes = [0, *range(2, x.ndim)]
         if self.moments.source == "collect":
             wide = x.detach().double()
@@ -266,6 +282,19 @@ def set_evaluation(model: nn.Module, protocol: str) -> None:
         )
     for statistic in _statistics(model):
         statistic.source = EVALUATIONS[protocol]
+    if protocol == "calibrated" and not any(one.weights for one in _statistics(model)):
+        _remember_weights(model)
+
+
+def _remember_weights(model: nn.Module) -> None:
+    for statistic in _statistics(model)[:1]:  # one is enough to warn of a network
+        statistic.weights = Versions(model)
+
+
+def warn_of_old_calibration(model: nn.Module) -> None:
+    """Warn if a model that is about to be kept was trained since its calibration."""
+    if any(one.weights is not None and one.weights.changed() for one in _statistics(model)):
+        warnings.warn(OUTDATED, RuntimeWarning, stacklevel=3)
 
 
 def is_calibrated(model: nn.Module) -> bool:
@@ -321,4 +350,5 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
         raise
     for statistic in _statistics(model):
         statistic.finish()
+    _remember_weights(model)
     return seen

@@ -24,7 +24,7 @@ from terminator.classification.trainer import Trainer
 from terminator.config import SHAPE, ModelConfig
 from terminator.data import catalogue
 from terminator.data.errors import DatasetNotFound
-from terminator.data.images import ImageData, load
+from terminator.data.images import GIVEN, ImageData, load
 from terminator.data.summary import announce
 from terminator.model import Terminator
 from terminator.runs import records
@@ -44,6 +44,7 @@ from terminator.runtime.settings import (
     require_one_of,
     without_places,
 )
+from terminator.runtime.torch_state import seed
 
 # what a model file says of its data
 OF_MODEL_FILES = ("name", "title", "shape", "classes", "mean", "std", "fingerprint")
@@ -152,6 +153,9 @@ class ClassificationSystem(System):
                 one does not fit data or settings, or a setting would be dropped.
         """
         check_use(config)
+        if GIVEN in data.info.notes:  # by whoever calls: not what the settings name
+            theirs = dict.fromkeys(("image_size", "channels", "train_size", "test_size"))
+            config = config.updated(dataset={**theirs, "name": data.info.name})
         shape = data.info.shape
         found: dict[str, Any] = {
             "dimensions": len(shape) - 1,
@@ -212,7 +216,7 @@ class ClassificationSystem(System):
 
     def build(self, config: Config) -> nn.Module:
         """The network of a resolved configuration, from its seed, or read from `pretrained`."""
-        torch.manual_seed(config.train.seed)
+        seed(config.train.seed)
         if config.pretrained.load:
             model: Any = networks.load_named(config.pretrained.filename)
             if model.config.classes != config.model.classes:
@@ -227,7 +231,7 @@ class ClassificationSystem(System):
         model: Any = self.build(config)
         if not config.pretrained.load or networks.knows(model, data.info.classes):
             return model
-        torch.manual_seed(config.train.seed)
+        seed(config.train.seed)
         return networks.with_new_classifier(model, len(data.info.classes))
 
     def sketch(self, config: Config) -> nn.Module:

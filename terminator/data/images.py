@@ -28,6 +28,7 @@ from terminator.data.views import permutation, permute, to_sequence
 from terminator.runtime.settings import ConfigError, require, require_one_of
 
 VIEWS = ("image", "sequence", "permuted")
+GIVEN = "given as arrays"  # the note of data that no name and no folder brings back
 SUBSET_SEED = 0  # every training seed sees the same subset
 
 
@@ -180,26 +181,39 @@ def from_arrays(
         ("train", train_images, train_labels),
         ("test", test_images, test_labels),
     ):
-        x, y = torch.as_tensor(images).cpu(), torch.as_tensor(labels).cpu()
-        fits = x.dtype is torch.uint8 and len(x) > 0 and x.ndim in (3, 4) and 0 not in x.shape
+        x, y = _own_tensor(f"{split}_images", images), _own_tensor(f"{split}_labels", labels)
+        fits = x.dtype is torch.uint8 and x.ndim in (3, 4) and 0 not in x.shape
         said = f"{x.dtype} of shape {tuple(x.shape)}"
         fits = fits and x.shape[-1] == x.shape[-2 if x.ndim == 4 else -1]
         require(fits, f"{split}_images", said, "torch.uint8, (N, C, H, H) or (N, C, L)")
         is_whole = not (y.is_floating_point() or y.is_complex() or y.dtype is torch.bool)
         said = f"{y.dtype} of shape {tuple(y.shape)}"
-        fits = is_whole and y.shape == (len(x),)
+        fits = is_whole and tuple(y.shape) == (len(x),)
         require(fits, f"{split}_labels", said, f"integers of shape ({len(x)},)")
         parts += [x, y.long()]
     shape, other = tuple(parts[0].shape[1:]), tuple(parts[2].shape[1:])
     require(shape == other, "shape of test_images", other, f"that of train_images, {shape}")
     least, most = (min(parts[1].min(), parts[3].min()), max(parts[1].max(), parts[3].max()))
-    names = tuple(map(str, classes)) or tuple(map(str, range(int(most) + 1)))
+    given = tuple(map(str, classes))
+    names = given or tuple(map(str, range(int(most) + 1)))
     require(len(set(names)) == len(names) > 1, "classes", names, "different names, at least two")
     found = f"from {int(least)} to {int(most)}"
     require(0 <= least <= most < len(names), "labels", found, f"0 to {len(names) - 1}")
-    notes = ["given as arrays"]
-    own_classes = own_names(name, names) if classes else b""
-    return ImageData(*parts, info=_describe(name, name, parts, names, notes, own_classes))
+    own_classes = own_names(name, names) if given else b""
+    return ImageData(*parts, info=_describe(name, name, parts, names, [GIVEN], own_classes))
+
+
+def _own_tensor(what: str, values: Any) -> Tensor:
+    """A copy: what becomes of the user's own afterwards changes nothing here."""
+    if isinstance(values, Tensor):
+        return values.detach().clone().cpu()
+    try:
+        return torch.from_numpy(np.array(values, order="C"))
+    except (TypeError, ValueError) as error:
+        kind = type(values).__name__
+        raise ConfigError(
+            f"{what} is a {kind} ({error}); allowed: an array or tensor of numbers"
+        ) from error
 
 
 def _check_arguments(

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from terminator.hrrformer.attention import AttentionParts, HolographicAttention
 from terminator.hrrformer.settings import NetworkSettings, task_settings
+from terminator.layers import rows_layer
 from terminator.mixers.base import lecun_linear
 from terminator.mixers.low_rank import Luna
 from terminator.mixers.registry import TOKEN_MIXERS, make_mixer, options_of
-from terminator.ops.products import rows_map
 from terminator.runtime.memory import can_be_read
 from terminator.runtime.settings import ConfigError
 
@@ -106,8 +106,7 @@ class Block(nn.Module):
         x = x if mixed is None else x + self.dropout(mixed)
         x = self.attention_norm(x) if post else x
         y = x if post else self.mlp_norm(x)
-        y = self.activation(rows_map(y, self.mlp_in.weight, self.mlp_in.bias))
-        y = rows_map(y, self.mlp_out.weight, self.mlp_out.bias)
+        y = rows_layer(self.mlp_out, self.activation(rows_layer(self.mlp_in, y)))
         x = x + self.dropout(y)
         return (self.mlp_norm(x) if post else x), memory
 

@@ -30,15 +30,15 @@ from terminator.runs.folders import (
 )
 from terminator.runs.matching import Matched
 from terminator.runs.starts import starts
+from terminator.runs.threads import one_training
 from terminator.runtime import locks, provenance, weights
 from terminator.runtime.deterministic import deterministic_algorithms
-from terminator.runtime.distributed import processes, rank
+from terminator.runtime.distributed import choose_device, processes, rank
 from terminator.runtime.machine import memory_bytes
-from terminator.runtime.memory import give_back
 from terminator.runtime.paths import results_dir
 from terminator.runtime.progress import say
 from terminator.runtime.settings import ConfigError, from_dict, to_dict, without_places
-from terminator.runtime.torch_state import one_training, own_draws
+from terminator.runtime.torch_state import own_draws
 from terminator.trainer import Callback, Row
 
 
@@ -146,15 +146,12 @@ class System(Matched):
                 again = force or trained_again(folder)
                 ready = self.prepared(config, data, profile)  # may be a training of its own
                 with (
-                    one_training(),
+                    one_training(choose_device(config.train.device).type == "cuda", wait),
                     deterministic_algorithms(config.train.deterministic),
                     told(folder, about),
                 ):
                     trained.append(True)
-                    try:
-                        return self._train(config, ready, head, folder, not again, began, callbacks)
-                    finally:
-                        give_back()
+                    return self._train(config, ready, head, folder, not again, began, callbacks)
 
             record = once(
                 folder,

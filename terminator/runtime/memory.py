@@ -16,6 +16,7 @@ _OUT = (  # of torch's messages, which are RuntimeErrors without a kind of their
     "invalid size, cannot reserve",
 )
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # of malloc.h
+_keeps = False  # freed memory
 
 
 def keep_freed_memory() -> None:
@@ -26,17 +27,21 @@ def keep_freed_memory() -> None:
     the system fills new pages with zeros, which takes longer than many of the operations that write
     to them afterwards. The process does not give memory back any more until `give_back`.
     """
+    global _keeps
     if mallopt := _of_glibc("mallopt"):
+        _keeps = True
         mallopt(_MMAP_MAX, 0)
         mallopt(_TRIM_THRESHOLD, -1)
 
 
 def give_back() -> None:
     """Let the system have what was freed, and keep no more from now on than glibc does at most;
-    the opposite of keep_freed_memory.
+    the opposite of keep_freed_memory, without which nothing is done.
     """
+    global _keeps
     mallopt, trim = _of_glibc("mallopt"), _of_glibc("malloc_trim")
-    if mallopt and trim:
+    if _keeps and mallopt and trim:
+        _keeps = False
         mallopt(_MMAP_MAX, 65_536)  # as at first
         # glibc raises both as it sees larger pieces freed, up to these, but not once they are set
         mallopt(_MMAP_THRESHOLD, 32 * 2**20)

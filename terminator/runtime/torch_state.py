@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 import torch
 
-_training = threading.RLock()
+_building = threading.RLock()
+_this_thread = threading.local()
 
 
 @contextmanager
@@ -21,6 +22,9 @@ def own_draws() -> Iterator[None]:
 def in_float32() -> Iterator[None]:
     """New tensors are of float32, whatever the user's own are."""
     before = torch.get_default_dtype()
+    if before is torch.float32:  # nothing that other threads could see
+        yield
+        return
     torch.set_default_dtype(torch.float32)
     try:
         yield
@@ -28,10 +32,28 @@ def in_float32() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-@contextmanager
-def one_training() -> Iterator[None]:
-    """A training of this process: others, of other threads, wait for it, since all draw from the
-    same random numbers.
+def seed(number: int) -> None:
+    """Let torch's random numbers begin anew, for a network that is about to be drawn; nothing for
+    one whose weights come from a file.
+
+    A GPU's only where it is in use: else they would begin so for whoever uses it first.
     """
-    with _training, own_draws(), in_float32():
-        yield
+    if getattr(_this_thread, "fills", False):
+        return
+    torch.default_generator.manual_seed(number)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(number)
+
+
+@contextmanager
+def filled_later() -> Iterator[None]:
+    """Networks that are made inside get their weights from elsewhere, or none: they are of float32,
+    and what is drawn for them is drawn by nobody else.
+    """
+    before = getattr(_this_thread, "fills", False)
+    with _building, own_draws(), in_float32():
+        _this_thread.fills = True
+        try:
+            yield
+        finally:
+            _this_thread.fills = before

@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 from terminator.runtime.errors import OneLine
 from terminator.runtime.memory import is_out_of_memory
 from terminator.runtime.paths import atomic_path, expanded
-from terminator.runtime.torch_state import in_float32, own_draws
+from terminator.runtime.torch_state import filled_later
 
 M = TypeVar("M", bound=nn.Module)
 FEW = 3  # names in a message
@@ -226,7 +226,7 @@ def fitted(path: str | Path, build: Callable[[], M], tensors: Mapping[str, Tenso
         ValueError: naming the file and the first weights that do not fit.
     """
     check_fit(path, build, tensors)
-    with own_draws(), in_float32():
+    with filled_later():
         model = build()
     model.load_state_dict(dict(tensors))
     return model
@@ -272,7 +272,7 @@ def check_fit(
 
 def sketch(build: Callable[[], M]) -> M:
     """The network that `build` makes, on the meta device: names, shapes and types, no memory."""
-    with torch.device("meta"), _Undrawn(), own_draws(), in_float32():
+    with torch.device("meta"), _Undrawn(), filled_later():
         return build()
 
 

@@ -2,6 +2,8 @@
 pictures of what is kept.
 """
 
+import copy
+import pickle
 import warnings
 
 import pytest
@@ -13,6 +15,7 @@ from torch.nn.utils import prune, spectral_norm
 import terminator
 from terminator import Kar3, calibrate, plain_operations, set_evaluation
 from terminator.hrrformer.attention import HolographicAttention
+from terminator.hrrformer.network import build
 from terminator.hyperzzw import local_operator
 from terminator.layers import concatenated_map, gated_map, linear_map
 
@@ -84,10 +87,15 @@ def test_hooks_and_exchanged_layers_are_called(model, tiny_model):
     x, labels, other = images(), torch.arange(5) % 4, tiny_model().double()
     block = model.blocks[0]
     hooked = [block.rgu_fast.k, block.slow_net.linears[0], block.slow_net.output]
-    handles = [layer.register_forward_hook(lambda *_: None) for layer in hooked]
-    torch.testing.assert_close(model(x), other(x))  # the same, by calling them
-    for handle in handles:
-        handle.remove()
+    called = []
+    for register in ("register_forward_hook", "register_full_backward_pre_hook"):
+        called.clear()
+        handles = [getattr(m, register)(lambda m, *_: called.append(m)) for m in hooked]
+        torch.testing.assert_close(model(x), other(x))  # the same, by calling them
+        model(x).sum().backward()
+        assert set(called) == set(hooked)
+        for handle in handles:
+            handle.remove()
     spectral_norm(block.rgu_fast.k)
     for layer in (model.blocks[1].rgu_slow.q, block.slow_net.linears[1]):
         prune.l1_unstructured(layer, "weight", 0.5)
@@ -118,6 +126,11 @@ def test_adapters_in_the_place_of_layers_learn(model):
     rgu.v = Adapted(rgu.v, rgu.v.weight.shape[0])
     model(images()).sum().backward()
     assert rgu.v.change.grad.abs().sum() > 0
+    layer = build("text", layers=1, length=8).blocks[0]
+    for name in ("mlp_in", "mlp_out"):
+        prune.l1_unstructured(getattr(layer, name), "weight", 0.5)
+    for _ in range(2):
+        layer(torch.randn(2, 8, layer.mlp_in.in_features))[0].square().sum().backward()
     attention = HolographicAttention(8, 2)
     attention.query = Adapted(attention.query, 8)
     attention(torch.randn(2, 5, 8)).square().sum().backward()
@@ -147,21 +160,32 @@ def test_an_exported_network_takes_any_number_of_images(model):
         model(x[:0])
 
 
-def test_a_network_that_was_trained_on_says_that_its_statistics_are_old(model):
+def test_a_network_that_was_trained_on_says_that_its_statistics_are_old(model, tmp_path):
     x = images()
 
     def train():
         model.train()
         model(x).sum().backward()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.sub_(1e-3 * parameter.grad)
         model.eval()
 
     calibrate(model, [x])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model(x)
+        model.train()(x)
+        copy.deepcopy(model.eval())(x)  # nothing was trained
         train()
         with pytest.raises(RuntimeWarning, match="trained after its calibration.*calibrate"):
             model(x)
+        copied = pickle.loads(pickle.dumps(model))
+        with pytest.raises(RuntimeWarning, match="trained after its calibration"):
+            model.float().save(tmp_path / "model.safetensors")
+        copied.train()
+        copied.eval()(x)  # of which nothing is known
+        model.double()
         calibrate(model, [x])
         model(x)
         train()
@@ -170,6 +194,26 @@ def test_a_network_that_was_trained_on_says_that_its_statistics_are_old(model):
         set_evaluation(model, "calibrated")
         model.load_state_dict(model.state_dict())  # somebody's choice
         model(x)
+        assert warned(lambda: train() or model(x)) == 0
+
+
+def warned(call):
+    """How many warnings a call gives."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    return len(caught)
+
+
+def test_the_warning_of_old_statistics_comes_once(tmp_path, tiny_model):
+    tiny = tiny_model()
+    calibrate(tiny, [images().float()])
+    tiny.save(tmp_path / "model.safetensors")
+    loaded = terminator.pretrained(tmp_path / "model.safetensors")
+    with torch.no_grad():
+        loaded.train().classifier.weight.add_(1)
+    assert warned(lambda: loaded.eval()(images().float())) == 1
+    assert warned(lambda: loaded(images().float())) == 0
 
 
 def test_batches_with_labels_are_no_batches_for_a_calibration(model):
@@ -177,7 +221,7 @@ def test_batches_with_labels_are_no_batches_for_a_calibration(model):
         calibrate(model, [[images(), torch.arange(5)]])
 
 
-def test_a_link_whose_weights_changed_makes_its_kernels_anew():
+def test_a_link_that_answered_by_itself_makes_its_kernels_anew():
     slow = nn.Sequential(nn.Conv2d(2, 4, 1), nn.GELU(), nn.Conv2d(4, 8, 1))
     fast = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 64, 10))
     link, x = terminator.connect(slow, fast, at="0", input_shape=(3, 8, 8)), images().float()
@@ -189,3 +233,17 @@ def test_a_link_whose_weights_changed_makes_its_kernels_anew():
         for parameter in link.parameters():
             parameter.add_(0.1)
         torch.testing.assert_close(link.receive_data(x), link(x))
+
+
+def test_a_link_can_be_transformed_and_exported():
+    slow = nn.Sequential(nn.Conv2d(2, 4, 1), nn.GELU(), nn.Conv2d(4, 8, 1))
+    fast = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 64, 10))
+    link, x = terminator.connect(slow, fast, at="0", input_shape=(3, 8, 8)), images().float()
+    expected = link.start()(x)
+    parameters = {name: p.detach() for name, p in link.named_parameters()}
+    found = torch.func.grad(lambda p: torch.func.functional_call(link, p, (x,)).sum())(parameters)
+    expected.sum().backward()
+    for name, parameter in link.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad)
+    exported = torch.export.export(link.eval(), (x,)).module()
+    torch.testing.assert_close(exported(x), expected)

@@ -195,6 +195,17 @@ def test_arrays_are_data():
     assert len(prints) == 3
 
 
+def test_arrays_are_copied_whatever_they_are():
+    own, labels = pictures(), np.arange(12) % 3
+    data = from_arrays(own[:, ::-1], labels, own, labels, classes=np.array(["a", "b", "c"]))
+    own[:] = 0
+    assert data.train_images[0, 0, 0, 0] == 2 * 64
+    assert data.test_images.any()
+    for nothing in (None, 3, [["a"]], [[1], [2, 3]]):
+        with pytest.raises(ConfigError, match="train_images is"):
+            from_arrays(nothing, labels, own, labels)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -203,7 +214,7 @@ def test_arrays_are_data():
         ({"test_images": pictures(0)}, r"test_images is .*\(0, 3, 8, 8\)"),
         ({"test_images": pictures()[..., :4, :4]}, "test_images is .*that of train_images"),
         ({"train_labels": [0] * 11}, r"train_labels is .*\(11,\)'; allowed: .*\(12,\)"),
-        ({"test_labels": [0.5] * 12}, "test_labels is 'torch.float32.*allowed: integers"),
+        ({"test_labels": [0.5] * 12}, "test_labels is 'torch.float64.*allowed: integers"),
         ({"train_labels": [-1, *range(11)]}, "labels is 'from -1 to 10'"),
         ({"classes": ["a", "b"]}, "labels is 'from 0 to 2'; allowed: 0 to 1"),
         ({"classes": ["a", "b", "a"]}, "classes is .*different names"),

@@ -24,6 +24,7 @@ from terminator.hamburger.gan.layers import (
 )
 from terminator.hamburger.ham import seeded_bases
 from terminator.link import evaluating
+from terminator.runtime.torch_state import seed
 
 
 class Context(nn.Module):
@@ -187,5 +188,5 @@ class Gan(nn.Module):
 
 def build(config: GanConfig) -> Gan:
     """New networks for a resolved configuration, initialised from its seed."""
-    torch.manual_seed(config.train.seed)
+    seed(config.train.seed)
     return Gan(config)

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from terminator.data.pictures.batches import IGNORE
 from terminator.hamburger.hamnet import HamNet
 from terminator.hamburger.segmentation.config import SegmentationConfig
+from terminator.runtime.torch_state import seed
 
 
 def build_network(config: SegmentationConfig) -> HamNet:
     """The network of a resolved configuration, initialised from its seed."""
-    torch.manual_seed(config.train.seed)
+    seed(config.train.seed)
     return HamNet(config.model, config.ham)
 
 

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from terminator.classification.tasks import summed_answers
 from terminator.hrrformer.longrange.config import LongRangeConfig
 from terminator.hrrformer.network import Hrrformer
+from terminator.runtime.torch_state import seed
 
 Tokens = tuple[Tensor, ...]  # one text (B, T), or the two of a pair
 
 
 def build_network(config: LongRangeConfig) -> Hrrformer:
     """The network of a configuration, initialised from its seed."""
-    torch.manual_seed(config.train.seed)
+    seed(config.train.seed)
     return Hrrformer(config.network_settings)
 
 

@@ -17,6 +17,7 @@ from terminator.hypertransformer.continual import ContinualHyperTransformer
 from terminator.hypertransformer.fewshot.config import FewShotConfig
 from terminator.hypertransformer.model import HyperTransformer
 from terminator.hypertransformer.prototypes import PixelMeans, PrototypicalNetwork
+from terminator.runtime.torch_state import seed
 
 
 class Step(NamedTuple):
@@ -28,7 +29,7 @@ class Step(NamedTuple):
 
 def build_network(config: FewShotConfig) -> nn.Module:
     """The network of a resolved configuration, initialised from its seed."""
-    torch.manual_seed(config.train.seed)
+    seed(config.train.seed)
     if config.method.name == "continual":
         return ContinualHyperTransformer(config.model, config.method.embedding)
     kinds = {
