@@ -311,6 +311,18 @@ def original(run, accuracies):
     return run | {"data": data, "config": config, "epochs": epochs, "run_id": f"o{run['seed']}"}
 
 
+def test_what_float32_gives_is_measured_with_the_same_seed():
+    first, second = headline.log()[1], headline.log()[2]
+    wide = original(under_way(1, (first,)), (first + 1,))
+    train = wide["config"]["train"] | {"precision": "bf16"}
+    narrow = original(wide | {"config": wide["config"] | {"train": train}}, (first, second))
+    found = headline.chosen([wide, narrow])
+    assert found.runs == [narrow]  # which has come further
+    assert headline.float32_gains(found) == "Float32 less bf16, seed 1, by epoch: 1 +1.00"
+    assert headline.sentence(found).endswith(" Float32 less bf16, seed 1, by epoch: 1 +1.00.")
+    assert headline.float32_gains(headline.chosen([narrow])) == ""
+
+
 def test_the_headline_on_the_published_pixels_is_judged_by_itself_and_measures_what_jpeg_costs():
     log = headline.log()
     copies = [under_way(seed, (log[1] - 2, log[2] - 4, log[3] - 5)) for seed in range(3)]
