@@ -103,9 +103,11 @@ def is_plain(layer: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether a layer is what it was made as, without hooks: its weights may be read and joined
     with others' then, where else it has to be called.
     """
-    before = layer._forward_pre_hooks, layer._backward_pre_hooks
-    after = layer._forward_hooks, layer._backward_hooks
-    return isinstance(layer, kind) and not any((*before, *after))
+    hooks = (
+        *(layer._forward_pre_hooks, layer._forward_hooks),
+        *(layer._backward_pre_hooks, layer._backward_hooks),
+    )
+    return isinstance(layer, kind) and not any(hooks)
 
 
 class Pointwise(nn.Module):

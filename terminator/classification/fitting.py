@@ -8,6 +8,7 @@ from typing import Any
 
 from terminator.classification.config import Config
 from terminator.config import SHAPE, ModelConfig
+from terminator.data.images import GIVEN, DatasetInfo
 from terminator.runtime.settings import ConfigError, changed_settings, require, to_dict
 
 FORM = ("image_size", "channels")  # of images, that a pretrained model decides
@@ -108,6 +109,14 @@ def fit_images(config: Config, asked: Collection[str] = ()) -> tuple[Config, str
         return config, ""
     said = " ".join(f"dataset.{name}={value}" for name, value in changed.items())
     return config.updated(dataset=changed), f"{said}, as {config.pretrained.filename} takes it"
+
+
+def named_by(info: DatasetInfo, config: Config) -> Config:
+    """The settings with the name of images that were given as arrays, which they do not name."""
+    if GIVEN not in info.notes:
+        return config
+    theirs = dict.fromkeys(("image_size", "channels", "train_size", "test_size"))
+    return config.updated(dataset={**theirs, "name": info.name})
 
 
 def check_use(config: Config) -> None:

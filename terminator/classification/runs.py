@@ -17,6 +17,7 @@ from terminator.classification.fitting import (
     fit_batch,
     fit_images,
     fit_warmup,
+    named_by,
     warmup_line,
 )
 from terminator.classification.presets import IMAGES, SUBSTITUTES, TOUR, preset
@@ -24,7 +25,7 @@ from terminator.classification.trainer import Trainer
 from terminator.config import SHAPE, ModelConfig
 from terminator.data import catalogue
 from terminator.data.errors import DatasetNotFound
-from terminator.data.images import GIVEN, ImageData, load
+from terminator.data.images import ImageData, load
 from terminator.data.summary import announce
 from terminator.model import Terminator
 from terminator.runs import records
@@ -153,9 +154,7 @@ class ClassificationSystem(System):
                 one does not fit data or settings, or a setting would be dropped.
         """
         check_use(config)
-        if GIVEN in data.info.notes:  # by whoever calls: not what the settings name
-            theirs = dict.fromkeys(("image_size", "channels", "train_size", "test_size"))
-            config = config.updated(dataset={**theirs, "name": data.info.name})
+        config = named_by(data.info, config)
         shape = data.info.shape
         found: dict[str, Any] = {
             "dimensions": len(shape) - 1,

@@ -23,7 +23,7 @@ from terminator.data.decoding import convert_channels, load_class_folders, resiz
 from terminator.data.leakage import apart, digest
 from terminator.data.pixels import encoded_again
 from terminator.data.splits import RawSplits, stratified_choice
-from terminator.data.standard import STANDARD, own_names
+from terminator.data.standard import STANDARD, is_known, own_names
 from terminator.data.views import permutation, permute, to_sequence
 from terminator.runtime.settings import ConfigError, require, require_one_of
 
@@ -174,23 +174,11 @@ def from_arrays(
         ConfigError: naming the array, what it is, and what is allowed.
     """
     require(isinstance(name, str) and bool(name.strip()), "name", name, "a name")
-    known = name in (*STANDARD, "digits") or name.startswith("pathfinder-")
-    require(not known, "name", name, "another, as this one is of a known data set")
-    parts = []
-    for split, images, labels in (
-        ("train", train_images, train_labels),
-        ("test", test_images, test_labels),
-    ):
-        x, y = _own_tensor(f"{split}_images", images), _own_tensor(f"{split}_labels", labels)
-        fits = x.dtype is torch.uint8 and x.ndim in (3, 4) and 0 not in x.shape
-        said = f"{x.dtype} of shape {tuple(x.shape)}"
-        fits = fits and x.shape[-1] == x.shape[-2 if x.ndim == 4 else -1]
-        require(fits, f"{split}_images", said, "torch.uint8, (N, C, H, H) or (N, C, L)")
-        is_whole = not (y.is_floating_point() or y.is_complex() or y.dtype is torch.bool)
-        said = f"{y.dtype} of shape {tuple(y.shape)}"
-        fits = is_whole and tuple(y.shape) == (len(x),)
-        require(fits, f"{split}_labels", said, f"integers of shape ({len(x)},)")
-        parts += [x, y.long()]
+    require(not is_known(name), "name", name, "another, as this one is of a known data set")
+    parts = [
+        *_own_split("train", train_images, train_labels),
+        *_own_split("test", test_images, test_labels),
+    ]
     shape, other = tuple(parts[0].shape[1:]), tuple(parts[2].shape[1:])
     require(shape == other, "shape of test_images", other, f"that of train_images, {shape}")
     least, most = (min(parts[1].min(), parts[3].min()), max(parts[1].max(), parts[3].max()))
@@ -201,6 +189,20 @@ def from_arrays(
     require(0 <= least <= most < len(names), "labels", found, f"0 to {len(names) - 1}")
     own_classes = own_names(name, names) if given else b""
     return ImageData(*parts, info=_describe(name, name, parts, names, [GIVEN], own_classes))
+
+
+def _own_split(split: str, images: Any, labels: Any) -> tuple[Tensor, Tensor]:
+    """Images and labels of a split, once they are found to be some."""
+    x, y = _own_tensor(f"{split}_images", images), _own_tensor(f"{split}_labels", labels)
+    fits = x.dtype is torch.uint8 and x.ndim in (3, 4) and 0 not in x.shape
+    fits = fits and (x.ndim == 3 or x.shape[-1] == x.shape[-2])
+    said = f"{x.dtype} of shape {tuple(x.shape)}"
+    require(fits, f"{split}_images", said, "torch.uint8, (N, C, H, H) or (N, C, L)")
+    is_whole = not (y.is_floating_point() or y.is_complex() or y.dtype is torch.bool)
+    said = f"{y.dtype} of shape {tuple(y.shape)}"
+    fits = is_whole and tuple(y.shape) == (len(x),)
+    require(fits, f"{split}_labels", said, f"integers of shape ({len(x)},)")
+    return x, y.long()
 
 
 def _own_tensor(what: str, values: Any) -> Tensor:

@@ -72,6 +72,11 @@ COPIES = {  # class folders of standard data, whose fingerprints stand in record
 }
 
 
+def is_known(name: str) -> bool:
+    """Whether a data set of this name is the same for everybody."""
+    return name in (*STANDARD, "digits") or name.startswith("pathfinder-")
+
+
 def own_names(name: str, classes: tuple[str, ...]) -> bytes:
     """What class names add to a fingerprint, so that a renamed class is other data.
 
@@ -81,7 +86,7 @@ def own_names(name: str, classes: tuple[str, ...]) -> bytes:
     Args:
         name: of the data set, as it is asked for: a known name, or what names a class folder.
     """
-    if name in (*STANDARD, "digits") or name.startswith("pathfinder-"):
+    if is_known(name):
         return b""
     copy = Path(name).name.lower().split(".")[0]
     if COPIES.get(copy) == tuple(classes):

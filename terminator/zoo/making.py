@@ -20,6 +20,7 @@ from terminator.runtime import checkpoint, provenance, weights
 from terminator.runtime import checkpoint_forms as forms
 from terminator.runtime.progress import say
 from terminator.runtime.settings import ConfigError, from_dict
+from terminator.runtime.torch_state import filled_later
 from terminator.zoo.kinds import Kind, kind_for
 
 LICENCE = "MIT"  # the weights', as the kit's
@@ -95,7 +96,8 @@ def _under_way(kind: Kind, saved: dict[str, Any], record: Mapping[str, Any] | No
     what = dict(saved["identity"])
     fingerprint = what.pop("fingerprint") if "fingerprint" in what else what.pop("data")
     config = from_dict(kind.system.config, what)
-    model = kind.system.build(config)
+    with filled_later():
+        model = kind.system.build(config)
     model.load_state_dict(saved["model"])
     steps = checkpoint.steps_within(saved)
     history = saved.get("stretches") or [provenance.Stretch.unknown(saved["rows"])]
