@@ -2,14 +2,18 @@
 training, a batch to few images, the form of images and the network to a pretrained model.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from terminator.classification.config import Config
 from terminator.config import SHAPE, ModelConfig
-from terminator.data.images import GIVEN, DatasetInfo
 from terminator.runtime.settings import ConfigError, changed_settings, require, to_dict
+
+if TYPE_CHECKING:
+    from terminator.data.images import DatasetInfo
 
 FORM = ("image_size", "channels")  # of images, that a pretrained model decides
 PARTS = 4  # of one's own images: a batch is at most one of so many, so that an epoch has some steps
@@ -113,7 +117,7 @@ def fit_images(config: Config, asked: Collection[str] = ()) -> tuple[Config, str
 
 def named_by(info: DatasetInfo, config: Config) -> Config:
     """The settings with the name of images that were given as arrays, which they do not name."""
-    if GIVEN not in info.notes:
+    if not info.given:
         return config
     theirs = dict.fromkeys(("image_size", "channels", "train_size", "test_size"))
     return config.updated(dataset={**theirs, "name": info.name})

@@ -28,7 +28,7 @@ from terminator.data.views import permutation, permute, to_sequence
 from terminator.runtime.settings import ConfigError, require, require_one_of
 
 VIEWS = ("image", "sequence", "permuted")
-GIVEN = "given as arrays"  # the note of data that no name and no folder brings back
+GIVEN = "given as arrays"  # in the notes
 SUBSET_SEED = 0  # every training seed sees the same subset
 
 
@@ -54,6 +54,11 @@ class DatasetInfo:
     train_size: int
     test_size: int
     notes: tuple[str, ...] = ()
+
+    @property
+    def given(self) -> bool:
+        """Whether the images were given as arrays, which no name of a data set brings back."""
+        return GIVEN in self.notes
 
 
 @dataclass(frozen=True, eq=False)
