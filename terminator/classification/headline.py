@@ -3,6 +3,7 @@ released log, as far as it has come; on the published pixels, and on JPEG files,
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import permutations
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -165,21 +166,29 @@ def copies_cost(found: Headline) -> str:
     """What JPEG files cost the headline's own training, by epoch and with the same seeds, in
     words; nothing where no seed was trained on both, all else equal.
     """
-    return _less_ours(found, f"dataset.name={COPY}", "JPEG files less the published pixels")
+    return _gains(found, f"dataset.name={COPY}", "JPEG files less the published pixels")
 
 
 def float32_gains(found: Headline) -> str:
     """What float32 gives in bf16's place, in the same way."""
-    return _less_ours(found, "train.precision=float32", "Float32 less bf16")
+    return _gains(found, "train.precision=float32", "Float32 less bf16")
 
 
-def _less_ours(found: Headline, difference: str, name: str) -> str:
-    theirs = found.others.get(difference)
-    if not theirs:
-        return ""
-    points = _by_epoch(theirs, "seed {}") - _by_epoch(found.runs, "seed {}")
-    points = points.dropna(how="all").dropna(axis="columns", how="all")
-    return f"{name}, {', '.join(points)}, by epoch: {_told(points)}" if not points.empty else ""
+def _gains(found: Headline, difference: str, name: str) -> str:
+    """What a difference of settings gives wherever runs with and without it share seeds, be they
+    those that are judged or others.
+    """
+    said = []
+    for base, changed in permutations(filter(None, (found.runs, *found.others.values())), 2):
+        if _difference(base[0], changed[0]) != difference:
+            continue
+        points = _by_epoch(changed, "seed {}") - _by_epoch(base, "seed {}")
+        points = points.dropna(how="all").dropna(axis="columns", how="all")
+        if not points.empty:
+            shared = _difference(found.runs[0], base[0]) if changed is not found.runs else ""
+            what = f"{name} with {shared}" if shared else name
+            said.append(f"{what}, {', '.join(points)}, by epoch: {_told(points)}")
+    return "; ".join(said)
 
 
 def _follows(found: Headline) -> Verdict:

@@ -321,6 +321,10 @@ def test_what_float32_gives_is_measured_with_the_same_seed():
     assert headline.float32_gains(found) == "Float32 less bf16, seed 1, by epoch: 1 +1.00"
     assert headline.sentence(found).endswith(" Float32 less bf16, seed 1, by epoch: 1 +1.00.")
     assert headline.float32_gains(headline.chosen([narrow])) == ""
+    further = original(wide, (first + 1, second + 2, 0.0))
+    found = headline.chosen([further, narrow])
+    assert found.runs == [further]  # the same difference, seen from its other side
+    assert headline.float32_gains(found) == "Float32 less bf16, seed 1, by epoch: 1 +1.00, 2 +2.00"
 
 
 def test_the_headline_on_the_published_pixels_is_judged_by_itself_and_measures_what_jpeg_costs():
@@ -345,6 +349,12 @@ def test_the_headline_on_the_published_pixels_is_judged_by_itself_and_measures_w
     assert headline.follows_the_log_on_copies([ours]).word == NOT_RUN
     assert headline.copies_cost(headline.chosen(copies)) == ""
     assert headline.copies_cost(headline.chosen([copies[0], ours])) == ""  # of another seed
+    train = ours["config"]["train"] | {"precision": "bf16"}
+    other = ours | {"config": ours["config"] | {"train": train}, "epochs": ours["epochs"] * 2}
+    found = headline.chosen([*copies, ours, other])
+    assert found.runs == [other]
+    told = told.replace("pixels,", "pixels with train.precision=float32,")
+    assert headline.copies_cost(found) == told  # of runs that are not judged
     assert headline.sentence(headline.chosen([ours])).endswith(f"{headline.NOT_BOTH}.")
     labels = CLASSIFICATION.records_of(studies.headline("paper").variants, [ours, copies[0]])
     assert [len(of) for of in labels.values()] == [0, 0, 0]  # float32, which no variant is
