@@ -106,7 +106,7 @@ class Link(nn.Module):
             for i, (name, z) in enumerate(zip(self.at, self._probe(), strict=True)):
                 try:
                     self.register_buffer(f"grid{i}", grid(z.shape[2:]).to(z), persistent=False)
-                    self._operate(z, self._hyper_kernel(i, None))
+                    self._operate(z, self.slow_networks[i](getattr(self, f"grid{i}")))
                 except (ValueError, RuntimeError, TypeError) as error:
                     problems.append(
                         f"at {name!r}, where the activations are {tuple(z.shape)}: {error}"
@@ -127,17 +127,7 @@ class Link(nn.Module):
         """
         if slow_network_data is None and self._started_for is None:
             self.start()
-        each = (
-            [slow_network_data] * len(self.at)
-            if slow_network_data is None or isinstance(slow_network_data, Tensor)
-            else list(slow_network_data)
-        )
-        if len(each) != len(self.at):
-            raise ValueError(
-                f"{len(each)} tensors for {len(self.at)} slow networks; allowed: one for all, or "
-                "one each"
-            )
-        self.hyper_kernels = [self._hyper_kernel(i, data) for i, data in enumerate(each)]
+        self.hyper_kernels = self._made_of(slow_network_data)
         self._data, self._was_sent = slow_network_data, True
         return self.hyper_kernels
 
@@ -150,21 +140,37 @@ class Link(nn.Module):
         """
         if self._starts_for(fast_network_data) or not (self._was_sent and self.hyper_kernels):
             self.send_data(self._data)
-        return self._answer(fast_network_data)
+        return self._answer(fast_network_data, self.hyper_kernels)
 
     def forward(self, x: Tensor) -> Any:
         """send_data with what it was given last (at first the grid), then receive_data(x); the
         hyper-kernels are of this answer alone.
         """
         self._starts_for(x)
-        self.send_data(self._data)
+        kernels = self._made_of(self._data)
+        if not torch.compiler.is_compiling():  # from a graph that is exported, none can be taken
+            self.hyper_kernels = kernels
         self._was_sent = False
-        return self._answer(x)
+        return self._answer(x, kernels)
 
-    def _answer(self, x: Tensor) -> Any:
+    def _made_of(self, data: Tensor | Sequence[Tensor] | None) -> list[Tensor]:
+        """A hyper-kernel for every place, of one tensor for all, or one each; None is the grid."""
+        one = data is None or isinstance(data, Tensor)
+        each = [data] * len(self.at) if one else list(cast(Sequence[Tensor], data))
+        if len(each) != len(self.at):
+            raise ValueError(
+                f"{len(each)} tensors for {len(self.at)} slow networks; allowed: one for all, or "
+                "one each"
+            )
+        return [
+            network(getattr(self, f"grid{i}") if own is None else own)
+            for i, (network, own) in enumerate(zip(self.slow_networks, each, strict=True))
+        ]
+
+    def _answer(self, x: Tensor, kernels: Sequence[Tensor]) -> Any:
         hooks = [
             self.fast_network.get_submodule(name).register_forward_hook(self._replace(kernel))
-            for name, kernel in zip(self.at, self.hyper_kernels, strict=True)
+            for name, kernel in zip(self.at, kernels, strict=True)
         ]
         try:
             return self.fast_network(x)
@@ -184,9 +190,6 @@ class Link(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         """Of a copy: hyper-kernels are of a step of this one, and made again when needed."""
         return {**self.__dict__, "hyper_kernels": []}
-
-    def _hyper_kernel(self, index: int, data: Tensor | None) -> Tensor:
-        return self.slow_networks[index](getattr(self, f"grid{index}") if data is None else data)
 
     def _replace(self, kernel: Tensor):
         return lambda module, inputs, z: self._operate(z, kernel)

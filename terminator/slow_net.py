@@ -27,8 +27,9 @@ def coordinates(dimensions: int, size: int) -> Tensor:
 
 def grid(sizes: Sequence[int]) -> Tensor:
     """The same with a size of its own for every axis: (1, d, *sizes)."""
-    if torch.get_default_device().type == "meta":  # a sketch, which has no values
-        return torch.empty(1, len(sizes), *sizes)
+    sketch = torch.empty(1, len(sizes), *sizes)
+    if sketch.is_meta:  # which has no values
+        return sketch
     axes = [torch.linspace(-1.0, 1.0, size) for size in sizes]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
 
@@ -70,6 +71,8 @@ class SinusoidalFilter(Pointwise):
 class KeepsKernel(nn.Module):
     """A maker of kernels that remembers the last one, where nothing can have changed."""
 
+    coords: Tensor  # which all are made of
+
     def __init__(self) -> None:
         super().__init__()
         # what it was made of, and it itself: tensors, and the state of each
@@ -83,8 +86,7 @@ class KeepsKernel(nn.Module):
         into a parameter's `data`, which torch does not count, is noticed at the next `train()` or
         `eval()`, or says so (forget_kernels).
         """
-        kind = next(self.parameters()).device.type
-        with torch.autocast(kind, enabled=False):
+        with torch.autocast(self.coords.device.type, enabled=False):
             if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
                 self._kept = None
                 return make()

@@ -152,8 +152,8 @@ def test_whoever_scales_a_kernel_for_a_picture_changes_no_answer(model):
 def test_an_exported_network_takes_any_number_of_images(model):
     x = images()
     calibrate(model, [x])
-    sizes = ({0: torch.export.Dim("images")},)
-    exported = torch.export.export(model, (x,), dynamic_shapes=sizes).module()
+    sizes = ({0: torch.export.Dim("images", max=1024)},)
+    exported = torch.export.export(model, (x,), dynamic_shapes=sizes, strict=False).module()
     many = torch.cat([x, x])
     torch.testing.assert_close(exported(many), model(many))
     with pytest.raises(ValueError, match="an empty batch; allowed: one image"):
@@ -245,5 +245,5 @@ def test_a_link_can_be_transformed_and_exported():
     expected.sum().backward()
     for name, parameter in link.named_parameters():
         torch.testing.assert_close(found[name], parameter.grad)
-    exported = torch.export.export(link.eval(), (x,)).module()
+    exported = torch.export.export(link.eval(), (x,), strict=False).module()
     torch.testing.assert_close(exported(x), expected)

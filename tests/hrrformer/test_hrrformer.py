@@ -96,7 +96,7 @@ def test_degenerate_vectors_give_numbers_and_finite_gradients():
             [torch.zeros(6), torch.ones(6)]
         ).requires_grad_()  # all, and all but one, frequencies are 0
         y = operation(x)
-        y.sum().backward()
+        y.backward(torch.ones_like(y))  # torch 2.6 transforms no gradient that is expanded
         assert y.isfinite().all()
         assert x.grad.isfinite().all()
     assert algebra.cosine(torch.zeros(6), torch.ones(6)) == 0
