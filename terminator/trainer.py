@@ -274,9 +274,10 @@ class Loop(Generic[C]):
         return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
 
     def _check(self, total: Tensor, epoch: int, step: int, lr: float) -> None:
-        if not math.isfinite(total.item()):
+        # on every rank alike: of one that ends alone, the others see a fault
+        if lost := [loss for loss in gather(total.item()) if not math.isfinite(loss)]:
             raise TrainingDiverged(
-                f"the loss is {total.item()} in epoch {epoch + 1}, step {step + 1} of "
+                f"the loss is {lost[0]} in epoch {epoch + 1}, step {step + 1} of "
                 f"{self._steps(epoch)}, at learning rate {lr:.3g}. {self.advice} {KEPT}"
             )
 

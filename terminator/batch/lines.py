@@ -15,7 +15,7 @@ from terminator.runs.command_line import Settings
 from terminator.runs.wanted import Wanted
 from terminator.runtime.paths import DATA_VARIABLE, RESULTS_VARIABLE
 from terminator.runtime.settings import changed_settings
-from terminator.runtime.settings_help import typed
+from terminator.runtime.settings_help import words_of
 
 NOT_MEANT = ("own",)  # presets whose data are the reader's
 
@@ -39,22 +39,11 @@ def words(wanted: Wanted) -> list[str]:
     """preset=NAME and the settings that differ from it, of the preset with the fewest."""
     settings = _settings_of(wanted.system.command)
     found = {
-        name: _typed(changed_settings(wanted.config, start))
+        name: words_of(changed_settings(wanted.config, start))
         for name, start in _starts(settings).items()
     }
     name = min(found, key=lambda key: len(found[key]))
     return [f"preset={name}", *found[name]]
-
-
-def _typed(changes: dict[str, Any], prefix: str = "") -> list[str]:
-    """Nested settings as KEY=VALUE."""
-    found: list[str] = []
-    for key, value in changes.items():
-        if isinstance(value, dict):
-            found += _typed(value, f"{prefix}{key}.")
-        else:
-            found.append(f"{prefix}{key}={typed(value)}")
-    return found
 
 
 def arguments(wanted: Wanted, data_dir: str | None = None) -> list[str]:

@@ -35,6 +35,7 @@ from terminator.report.tables import SYSTEM_OF
 from terminator.runs import records
 from terminator.runs.finished import check_names
 from terminator.runs.model_files import MODEL
+from terminator.runs.observations import FIELDS, NUMBERS
 from terminator.runtime import digests, locks, weights
 from terminator.runtime.paths import atomic_path, atomic_write, results_dir
 from terminator.runtime.progress import say
@@ -185,8 +186,8 @@ def _other_data(record: dict[str, Any]) -> str:
 
 def _beside(box: Source, folder: str, name: str, digest: Any) -> bytes:
     """A file beside a record, which must be what the record says."""
-    if PurePosixPath(name).name != name or name.startswith(".") or "\\" in name:
-        raise Refused(f"its files are said to lie at {name!r}; allowed: names")
+    if name not in (NUMBERS, FIELDS):
+        raise Refused(f"{name!r:.100} is said to lie beside it; allowed: {NUMBERS}, {FIELDS}")
     if (size := box.size(_inside(folder, name))) is None or size > MAX_RECORD:
         raise Refused(f"{name} is missing, or larger than {MAX_RECORD:,} bytes")
     content = box.read(_inside(folder, name))

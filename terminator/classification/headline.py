@@ -17,6 +17,7 @@ from terminator.runs import comparison, literature, records
 from terminator.runs.claims import Records, Verdict, by_seed
 from terminator.runs.outcomes import NOT_RUN, SEEDS, count_of_seeds
 from terminator.runtime.settings import changed_settings
+from terminator.runtime.settings_help import words_of
 
 EXPERIMENT, PROFILE, EPOCHS = "headline", "paper", 100
 ORIGINAL, COPY = PHOTOGRAPHS
@@ -68,11 +69,7 @@ def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """The settings of another record that are not one's, as words of the command line."""
     theirs = records.config_of(other, Config)
     ours = records.config_of(one, Config).updated(train={"seed": theirs.train.seed})
-    return ", ".join(
-        f"{group}.{key}={value}"
-        for group, values in changed_settings(theirs, ours).items()
-        for key, value in values.items()
-    )
+    return ", ".join(words_of(changed_settings(theirs, ours)))
 
 
 def _fits(record: Mapping[str, Any], files: Sequence[str]) -> bool:

@@ -21,6 +21,7 @@ import numpy as np
 from terminator.data import cifar_binary
 from terminator.data.downloads import FAILURES, fetched
 from terminator.data.errors import DatasetCorrupt
+from terminator.data.pathfinder_settings import PICTURES
 from terminator.data.places import kind_of
 from terminator.data.splits import RawSplits, stratified_choice
 from terminator.runtime.paths import cache_dir
@@ -74,7 +75,7 @@ COPIES = {  # class folders of standard data, whose fingerprints stand in record
 
 def is_known(name: str) -> bool:
     """Whether a data set of this name is the same for everybody."""
-    return name in (*STANDARD, "digits") or name.startswith("pathfinder-")
+    return name in (*STANDARD, "digits", *PICTURES)
 
 
 def own_names(name: str, classes: tuple[str, ...]) -> bytes:

@@ -16,7 +16,7 @@ from terminator.hrrformer import claims as hrrformer
 from terminator.hrrformer.longrange.report import TITLES as ARENA
 from terminator.hypertransformer import claims as hypertransformer
 from terminator.report.tables import SYSTEM_OF
-from terminator.runner.verdicts import EVIDENCE, word_of
+from terminator.runner.verdicts import beginning, word_of
 from terminator.runs import records
 from terminator.runs.claims import ASKED, Claim, Records
 from terminator.runs.outcomes import EXAMPLES, SEEDS, WORDS
@@ -235,7 +235,7 @@ def answers(rows: Sequence[Mapping[str, str]]) -> list[str]:
     for question, beginnings in QUESTIONS:
         chosen = [row for row in rows if row["claim"].startswith(beginnings)]
         if len(chosen) == 1:
-            answer = f"{chosen[0]['verdict']}. {text.markdown(_short(chosen[0]['evidence']))}"
+            answer = f"{chosen[0]['verdict']}. {text.markdown(beginning(chosen[0]['evidence']))}"
         else:
             groups: dict[str, list[str]] = {}
             for row in chosen:
@@ -243,13 +243,6 @@ def answers(rows: Sequence[Mapping[str, str]]) -> list[str]:
             answer = "; ".join(f"{word}: {', '.join(of)}" for word, of in groups.items())
         lines.append(f"{len(lines) + 1}. **{question}** {answer}")
     return lines
-
-
-def _short(evidence: str) -> str:
-    """The beginning of some evidence, cut between two parts."""
-    if len(evidence) <= EVIDENCE:
-        return evidence
-    return evidence[:EVIDENCE].rpartition("; ")[0] + "; more in the table"
 
 
 TITLE = "# What the papers claim, and what our records say"

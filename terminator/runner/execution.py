@@ -212,7 +212,7 @@ class Runner:
             error = headless.post_mortem(done.folder / "log.txt", done.process.returncode)
             answer = {"status": "failed", "error": error}
         seconds, output = round(time.monotonic() - done.started, 1), None
-        was_good, moved = self.state.get(name, {}).get("error") == "", False
+        was_good, moved = self.state.get(name, {}).get("status") == "ok", False
         for suffix in (".html", ".ipynb"):
             made, target = done.folder / f"executed{suffix}", self.folder / f"{name}{suffix}"
             kept = self.folder / BEFORE / target.name

@@ -123,7 +123,7 @@ def png_title(path: Path) -> str:
                 content = file.read(length + 4)[:length]
                 if kind in (b"tEXt", b"iTXt") and content.startswith(b"Title\0"):
                     return _text(kind, content[6:])
-    except (OSError, ValueError, struct.error, zlib.error):
+    except (OSError, ValueError, IndexError, struct.error, zlib.error):
         return ""  # a damaged figure has no title
     return ""
 

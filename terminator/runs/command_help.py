@@ -2,7 +2,6 @@
 
 import argparse
 import difflib
-import json
 import re
 import shutil
 import textwrap
@@ -11,7 +10,7 @@ from typing import NoReturn
 
 from terminator.runs.command_line import Command, preset_named
 from terminator.runtime.settings import ConfigError, changed_settings
-from terminator.runtime.settings_help import keys_like, settings_of
+from terminator.runtime.settings_help import keys_like, settings_of, words_of
 
 FIRST = ("train", "predict", "segmentation")  # whose first example stands in the overview
 COLUMN = 38  # where meanings begin
@@ -92,11 +91,7 @@ def _presets(command: Command) -> list[str]:
         command.settings.defaults(),
     )
     for name in module.PRESETS:
-        changes = [
-            f"{group}.{key}={json.dumps(value)}"
-            for group, values in changed_settings(module.preset(name), default).items()
-            for key, value in values.items()
-        ]
+        changes = words_of(changed_settings(module.preset(name), default))
         text = textwrap.shorten(
             " ".join(changes) or "the defaults", max(_width() - 30, 40), placeholder=" ..."
         )

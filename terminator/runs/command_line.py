@@ -11,7 +11,7 @@ from typing import Any
 from terminator.runtime import words
 from terminator.runtime.paths import expanded
 from terminator.runtime.settings import PROFILES, ConfigError, Experiment, changed_settings, to_dict
-from terminator.runtime.settings_help import typed
+from terminator.runtime.settings_help import words_of
 
 
 def _nothing(parser: argparse.ArgumentParser) -> None:
@@ -214,24 +214,25 @@ def training_options(parser: argparse.ArgumentParser) -> None:
 
 def model_option(parser: argparse.ArgumentParser, of: str) -> None:
     """The model file that a command reads."""
-    parser.add_argument("model", help=of)
+    parser.add_argument("model", type=_word, help=of)
 
 
 def images_option(parser: argparse.ArgumentParser) -> None:
     """The image files that a command reads."""
-    parser.add_argument("images", nargs="+", type=_named, help="image files, or folders of them")
-
-
-def _named(text: str) -> Path:
-    """A path; an empty word, an unset variable of a shell say, is none: Path makes a "." of it."""
-    if not text:
-        raise argparse.ArgumentTypeError("'' is no path; allowed: image files, or folders of them")
-    return place(text)
+    parser.add_argument("images", nargs="+", type=place, help="image files, or folders of them")
 
 
 def place(text: str) -> Path:
-    """A path as it is typed; shells leave the ~ of --csv=~/a.csv to the program."""
-    return expanded(text)
+    """A path as it is typed; shells leave the ~ of --csv=~/a.csv to the program. An empty word, an
+    unset variable of a shell say, is none: Path would make a "." of it.
+    """
+    return expanded(_word(text))
+
+
+def _word(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("'' is no path; allowed: the name of a file or folder")
+    return text
 
 
 def answer_options(parser: argparse.ArgumentParser) -> None:
@@ -318,8 +319,7 @@ def presets_command(commands: Iterable[Command]) -> Command:
         for name in module.PRESETS:
             print(name)
             config = module.preset(name)
-            for group, values in changed_settings(config, type(config)()).items():
-                for key, value in values.items():
-                    print(f"    {group}.{key}={typed(value)}")
+            for word in words_of(changed_settings(config, type(config)())):
+                print(f"    {word}")
 
     return Command("presets", presets, "list the named configurations", options)

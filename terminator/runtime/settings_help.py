@@ -15,7 +15,7 @@ import re
 import textwrap
 import tokenize
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,6 +93,15 @@ def _refusal(settings: Any, name: str, value: Any) -> str:
 def typed(value: Any) -> str:
     """A value as it is typed behind KEY=."""
     return value if isinstance(value, str) and value else json.dumps(value, separators=(",", ":"))
+
+
+def words_of(changes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Settings of groups as words of the command line, GROUP.KEY=VALUE."""
+    return [
+        f"{group}.{key}={typed(value)}"
+        for group, values in changes.items()
+        for key, value in values.items()
+    ]
 
 
 def settings_of(config: Any) -> dict[str, tuple[str, list[Setting]]]:

@@ -20,7 +20,6 @@ from terminator.runtime import checkpoint, provenance, weights
 from terminator.runtime import checkpoint_forms as forms
 from terminator.runtime.progress import say
 from terminator.runtime.settings import ConfigError, from_dict
-from terminator.runtime.torch_state import filled_later
 from terminator.zoo.kinds import Kind, kind_for
 
 LICENCE = "MIT"  # the weights', as the kit's
@@ -78,7 +77,7 @@ def read_source(given: Path) -> Source:
     saved = checkpoint.read(given)
     if problem := forms.of_head(saved):
         raise checkpoint.unusable(given, problem)
-    return _under_way(kind, saved, record)
+    return _under_way(kind, given, saved, record)
 
 
 def _finished(kind: Kind, path: Path, record: Mapping[str, Any] | None) -> Source:
@@ -92,13 +91,13 @@ def _finished(kind: Kind, path: Path, record: Mapping[str, Any] | None) -> Sourc
     return Source(kind, config, model, record["epochs"], 0, fingerprint, history, record)
 
 
-def _under_way(kind: Kind, saved: dict[str, Any], record: Mapping[str, Any] | None) -> Source:
+def _under_way(
+    kind: Kind, path: Path, saved: dict[str, Any], record: Mapping[str, Any] | None
+) -> Source:
     what = dict(saved["identity"])
     fingerprint = what.pop("fingerprint") if "fingerprint" in what else what.pop("data")
     config = from_dict(kind.system.config, what)
-    with filled_later():
-        model = kind.system.build(config)
-    model.load_state_dict(saved["model"])
+    model = weights.fitted(path, lambda: kind.system.build(config), saved["model"])
     steps = checkpoint.steps_within(saved)
     history = saved.get("stretches") or [provenance.Stretch.unknown(saved["rows"])]
     return Source(kind, config, model, saved["rows"], steps, fingerprint, history, record)

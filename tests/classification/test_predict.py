@@ -341,9 +341,11 @@ def test_no_answer_takes_the_place_of_what_is_read_or_of_another(call, trained, 
 
 
 def test_an_empty_word_is_no_folder(call, trained):
-    status, out, err = call("predict", runs_of(trained)[0], "")
-    assert (status, out) == (2, "")
-    assert "images: '' is no path; allowed: image files, or folders of them" in err
+    model = runs_of(trained)[0]
+    for words, name in ((("predict", model, ""), "images"), (("predict", "", model), "model")):
+        status, out, err = call(*words)
+        assert (status, out) == (2, "")
+        assert f"{name}: '' is no path; allowed: the name of a file or folder" in err
 
 
 def test_a_picture_in_the_models_place_is_said(call, photos):

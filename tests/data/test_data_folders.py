@@ -13,7 +13,8 @@ import torch
 from data_files import class_files, encode, own_places, pack, pixels_of, write
 from PIL import Image, ImageFile
 
-from terminator.data import DatasetCorrupt, load, places
+from terminator.config import KNOWN_DATA
+from terminator.data import DatasetCorrupt, load, places, standard
 from terminator.data.decoding import cache_file
 from terminator.runs import finished
 from terminator.runtime.paths import cache_dir
@@ -24,6 +25,12 @@ ARCHIVES = ["set.tar", "set.tar.gz", "set.tar.xz", "set.zip"]
 
 def _decoded(content):
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).transpose(2, 0, 1)
+
+
+def test_classes_of_a_folder_are_its_own_whatever_its_name():
+    assert all(map(standard.is_known, KNOWN_DATA))
+    for name in ("mine", "pathfinder-mine"):
+        assert standard.own_names(name, ("cat", "dog")) != standard.own_names(name, ("ant", "dog"))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -285,6 +286,12 @@ def test_a_record_is_a_file_of_settings_and_its_run_is_found_again(call):
     status, _, err = call("gan", "--config", f"{folder}/record.json")
     assert status == 2
     assert f"{folder}/record.json: unknown setting " in err
+
+
+def test_presets_are_told_as_they_are_typed(call):
+    told = call("train", "--help")[1]
+    assert re.search(r"^  \w+ .* model\.factors=\[\d", told, re.M)
+    assert not re.search(r"\w=\[[^]\n]* ", told)  # a shell would make two words of it
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import csv
 import json
 import re
 import shutil
+import struct
+import zlib
 from urllib.parse import unquote
 
 import nbformat
@@ -152,6 +154,10 @@ def test_a_title_of_either_kind_of_text_is_read(tmp_path):
         Image.new("L", (4, 4)).save(tmp_path / "a.png", pnginfo=info)
         assert gallery.png_title(tmp_path / "a.png") == text
     assert gallery.png_title(tmp_path / "gone.png") == ""
+    content = b"iTXt" + b"Title\0\0\0en"  # and no more: without what ends a language
+    chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+    assert gallery.png_title(tmp_path / "cut.png") == ""
 
 
 # -- notebooks as pages ----------------------------------------------------------------------------

@@ -133,7 +133,7 @@ def test_what_was_executed_before_is_kept_until_it_is_executed_again(tmp_path):
         runner.conclude(Running(notebook, process, None, folder, "mark", 0.0, answer or None))
 
     runner.folder.mkdir(parents=True)
-    ends("good", status="ok", error="")
+    ends("good", status="ok", error=None)
     ends("")  # killed
     assert not shown.exists()
     assert kept.read_text() == "good"

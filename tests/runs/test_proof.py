@@ -234,6 +234,21 @@ def test_power_is_that_of_statsmodels(paired):
     assert power.Design(paired, 1e6).seeds_for(1.0) == power.MOST
 
 
+@pytest.mark.parametrize(("seeds", "comparisons"), [(3, 2), (3, 10), (3, 30), (4, 10), (6, 5)])
+@pytest.mark.parametrize("paired", [True, False])
+def test_power_of_few_seeds_at_small_levels(paired, seeds, comparisons):
+    """Where statsmodels has no number, against draws: pairs, or two sides, of normal values."""
+    design = power.Design(paired, 1.0, power.LEVEL / comparisons)
+    least = design.detectable(seeds)
+    assert design.power(least, seeds) == pytest.approx(power.POWER, abs=1e-6)
+    draws = np.random.default_rng(0).standard_normal((2, seeds, 40_000))
+    if paired:
+        p = stats.ttest_1samp(draws[0] + least, 0).pvalue
+    else:
+        p = stats.ttest_ind(draws[0] + least, draws[1]).pvalue
+    assert (p < design.level).mean() == pytest.approx(power.POWER, abs=0.01)
+
+
 def test_the_price_of_what_is_undecided():
     found = proof.compare(samples(90, 95, 85, 92), samples(91, 89, 94, 86))
     seeds = found.test.design.seeds_for(1.0)

@@ -35,6 +35,7 @@ from terminator.classification.config import Config
 from terminator.runtime.settings import from_dict
 from terminator.runtime.distributed import gather, leave, processes, rank
 from terminator.classification.trainer import Trainer
+from terminator.trainer import TrainingDiverged
 
 make = {{name: getattr(conftest, name).__wrapped__() for name in ("tiny_model", "tiny_config", "tiny_data")}}
 found = {{}}
@@ -46,6 +47,19 @@ with processes(from_dict(Config, {{"train": {{"distributed": True, "device": "cp
         trainer.calibrate()
         total = sum(p.double().sum().item() for p in model.parameters())
         found[name] = {{"rows": rows, "calibrated": trainer.evaluate("calibrated"), "sums": gather(total)}}
+    trainer = Trainer(make["tiny_model"](), make["tiny_config"](), make["tiny_data"]())
+    known = trainer.task.loss_terms
+
+    def one_is_lost(*args):
+        terms, logits = known(*args)
+        terms["cross_entropy"] = terms["cross_entropy"] * (float("inf") if rank() else 1.0)
+        return terms, logits
+
+    trainer.task.loss_terms = one_is_lost
+    try:
+        trainer.fit()
+    except TrainingDiverged as error:
+        found["diverged"] = gather(str(error))
     try:
         Trainer(make["tiny_model"](), make["tiny_config"]("train.batch_size=7"), make["tiny_data"]())
     except ValueError as error:
@@ -131,6 +145,13 @@ def test_a_batch_that_cannot_be_shared_is_refused(two):
         "train.batch_size is 7; allowed: multiples of train.accumulate x processes = 1 x 2"
         in two["odd batch"]
     )
+
+
+@pytest.mark.slow
+def test_a_loss_that_one_process_lost_ends_both_alike(two):
+    assert len(two["diverged"]) == 2
+    assert len(set(two["diverged"])) == 1
+    assert "the loss is inf in epoch 1, step 1 of" in two["diverged"][0]
 
 
 @pytest.mark.slow

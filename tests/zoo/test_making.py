@@ -207,6 +207,11 @@ def test_what_cannot_be_shipped(trained, package, tmp_path, call):
     status, _, err = call("ship", tmp_path / "other", "x")
     assert status == 2
     assert "not those that" in err
+    saved["model"].pop(next(iter(saved["model"])))
+    checkpoint.write(tmp_path / "other" / "checkpoint.pt", saved)
+    status, _, err = call("ship", tmp_path / "other", "x")
+    assert status == 2
+    assert "does not hold a whole model: its weights do not fit" in err
     assert shipped.names() == []
 
 
