@@ -5,7 +5,6 @@ or at a colleague's.
 import os
 import shlex
 from functools import lru_cache
-from typing import Any
 
 from terminator.classification import commands as classification
 from terminator.hamburger import commands as hamburger
@@ -14,10 +13,6 @@ from terminator.hypertransformer import commands as hypertransformer
 from terminator.runs.command_line import Settings
 from terminator.runs.wanted import Wanted
 from terminator.runtime.paths import DATA_VARIABLE, RESULTS_VARIABLE
-from terminator.runtime.settings import changed_settings
-from terminator.runtime.settings_help import words_of
-
-NOT_MEANT = ("own",)  # presets whose data are the reader's
 
 
 @lru_cache
@@ -29,21 +24,9 @@ def _settings_of(command: str) -> Settings:
     return found
 
 
-@lru_cache
-def _starts(settings: Settings) -> dict[str, Any]:
-    module = settings.presets()
-    return {name: module.preset(name) for name in module.PRESETS if name not in NOT_MEANT}
-
-
 def words(wanted: Wanted) -> list[str]:
-    """preset=NAME and the settings that differ from it, of the preset with the fewest."""
-    settings = _settings_of(wanted.system.command)
-    found = {
-        name: words_of(changed_settings(wanted.config, start))
-        for name, start in _starts(settings).items()
-    }
-    name = min(found, key=lambda key: len(found[key]))
-    return [f"preset={name}", *found[name]]
+    """preset=NAME and the settings that differ from it."""
+    return _settings_of(wanted.system.command).words(wanted.config)
 
 
 def arguments(wanted: Wanted, data_dir: str | None = None) -> list[str]:

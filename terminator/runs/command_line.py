@@ -2,8 +2,9 @@
 
 import argparse
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -63,6 +64,31 @@ class Settings:
         """
         name, changes = preset_named(args.words)
         return self.start(name, getattr(args, "config", None)).updated(*changes)
+
+    def words(self, config: Any, decided: Collection[tuple[str, str]] = ()) -> list[str]:
+        """preset=NAME and the settings that differ from it, of the preset with the fewest.
+
+        Args:
+            decided: (group, key) of settings that are not said, since the data decide them, say.
+        """
+        found = {}
+        for name, start in _starts(self).items():
+            changes = {
+                group: {key: value for key, value in values.items() if (group, key) not in decided}
+                for group, values in changed_settings(config, start).items()
+            }
+            found[name] = words_of(changes)
+        name = min(found, key=lambda key: len(found[key]))
+        return [f"preset={name}", *found[name]]
+
+
+NOT_MEANT = ("own",)  # presets whose data are the reader's
+
+
+@lru_cache
+def _starts(settings: Settings) -> dict[str, Any]:
+    module = settings.presets()
+    return {name: module.preset(name) for name in module.PRESETS if name not in NOT_MEANT}
 
 
 ELSEWHERE = 75  # exit status of a run of a batch that another process is training

@@ -7,8 +7,7 @@ from typing import Any
 
 from terminator.runs.model_files import task_in
 from terminator.runtime import digests, shipped, text, weights
-from terminator.runtime.settings import ConfigError, identity
-from terminator.runtime.settings_help import typed
+from terminator.runtime.settings import READING_KEYS, WHERE_KEYS, ConfigError
 from terminator.zoo.kinds import Facts, Kind, kind_for
 
 
@@ -83,21 +82,19 @@ def _text(kind: Kind, found: Facts, level: int) -> str:
     lines += ["| " + " | ".join(row) + " |" for row in answers]
     lines += ["", "| what | value |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in rows.items()]
-    lines += ["", "Trained by these settings, all others at their defaults:", ""]
-    trained = f"python -m terminator {kind.system.command} {_settings(kind, found.config)}"
-    lines += ["```", trained, "```"]
+    lines += ["", "Trained by this command, but for where the data lie:", ""]
+    lines += [
+        "```",
+        shlex.join(["python", "-m", "terminator", *training(kind, found.config)]),
+        "```",
+    ]
     return "\n".join(lines) + "\n"
 
 
-def _settings(kind: Kind, config: Any) -> str:
-    """The settings of a training as words of the command line, but for what its data decide."""
-    words = []
-    for group, values in identity(config).items():
-        for key in values:
-            if (group, key) not in kind.of_data:
-                value = typed(getattr(getattr(config, group), key))
-                words.append(shlex.quote(f"{group}.{key}={value}"))
-    return " ".join(words)
+def training(kind: Kind, config: Any) -> list[str]:
+    """What follows `python -m terminator` for a training with these settings."""
+    elsewhere = {("train", key) for key in WHERE_KEYS} | {("dataset", key) for key in READING_KEYS}
+    return [kind.system.command, *kind.settings.words(config, kind.of_data | elsewhere)]
 
 
 def _stretch(stretch: Mapping[str, Any]) -> str:

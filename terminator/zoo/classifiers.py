@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from terminator.classification import networks
+from terminator.classification.commands import SETTINGS
 from terminator.classification.config import Config
 from terminator.classification.runs import CLASSIFICATION, OF_MODEL_FILES
 from terminator.config import SHAPE
@@ -28,6 +29,7 @@ class Classifiers(Kind):
     """See the top of this file."""
 
     system = CLASSIFICATION
+    settings = SETTINGS
     examples = "images"
     use = "predict {name} PICTURE..."
     of_data = frozenset(("model", key) for key in (*SHAPE, "trained_size"))

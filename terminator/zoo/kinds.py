@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from terminator.runs.command_line import Settings
 from terminator.runs.model_files import USES
 from terminator.runs.system import System
 from terminator.runtime.settings import ConfigError
@@ -45,12 +46,14 @@ class Kind(ABC):
     """A kind of models that are given away.
 
     system: that they are of.
+    settings: of the command that trains them.
     use: the command that uses the model {name}.
     examples: what it is trained on.
     of_data: settings that the data decide, so that nobody gives them.
     """
 
     system: ClassVar[System]
+    settings: ClassVar[Settings]
     use: ClassVar[str]
     examples: ClassVar[str]
     of_data: ClassVar[frozenset[tuple[str, str]]] = frozenset()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from terminator.data.episodes.sampling import EpisodeBatch
+from terminator.hypertransformer.commands import SETTINGS
 from terminator.hypertransformer.fewshot.config import FewShotConfig
 from terminator.hypertransformer.fewshot.data import EpisodeData
 from terminator.hypertransformer.fewshot.learner import Learner, alone
@@ -44,6 +45,7 @@ class Learners(Kind):
     """See the top of this file."""
 
     system = FEW_SHOT
+    settings = SETTINGS
     examples = "classes"
     use = "fewshot-predict {name} SHOWN PICTURE..."
     of_data = frozenset(

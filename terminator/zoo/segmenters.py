@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from terminator.data.pictures.segmentation import SegmentationData
+from terminator.hamburger.commands import SEGMENTATION_SETTINGS
 from terminator.hamburger.segmentation.config import SegmentationConfig
 from terminator.hamburger.segmentation.predict import class_names, load_segmenter
 from terminator.hamburger.segmentation.runs import SEGMENTATION
@@ -17,6 +18,7 @@ class Segmenters(Kind):
     """See the top of this file."""
 
     system = SEGMENTATION
+    settings = SEGMENTATION_SETTINGS
     examples = "pictures"
     use = "segment {name} PICTURE... --show FOLDER"
     of_data = frozenset({("model", "in_channels"), ("model", "classes")})

@@ -99,8 +99,7 @@ def test_a_segmenter_is_measured_listed_and_used_by_its_name(runs, street, packa
     assert "11 classes of pixels, 16x24, after 3 of 3 steps: mIoU" in line
     text = call("card", "road")[1]
     assert "| sky, building, " in text.lower()
-    assert "python -m terminator segmentation" in text
-    assert "model.backbone=mobilenet_v3_small" in text
+    assert "python -m terminator segmentation preset=camvid-small" in text
     assert "model.classes" not in text
     Image.new("RGB", (30, 20), (90, 120, 200)).save(tmp_path / "street.png")
     assert call("segment", "road", tmp_path / "street.png", "--out", tmp_path / "maps")[0] == 0

@@ -1,5 +1,6 @@
 """Models to give away: made from a run, measured by themselves, known by name, damaged, refused."""
 
+import argparse
 import json
 import math
 import random
@@ -16,6 +17,7 @@ from small_command import NETWORK
 import terminator
 from terminator import Config, Terminator
 from terminator.classification import finetuning
+from terminator.classification.commands import build_config
 from terminator.classification.evaluation import evaluate_file
 from terminator.classification.runs import CLASSIFICATION
 from terminator.data import load, normalize
@@ -25,6 +27,7 @@ from terminator.runs import records
 from terminator.runs.comparison import of_examples
 from terminator.runs.model_files import task_in
 from terminator.runtime import checkpoint, shipped, weights
+from terminator.runtime.settings import identity
 from terminator.slow_net import SinusoidalFilter
 from terminator.zoo import cards, making
 
@@ -138,7 +141,7 @@ def test_a_file_says_what_exactly_it_reaches(trained, package, call):
     assert trained[0].name in text
     assert text in cards.page().replace("## mine", "# mine")
     words = shlex.split(text.split("```\n")[1])[4:]
-    assert Config().updated(*words) == Config().updated(*WORDS).updated("train.device=auto")
+    assert build_config(words) == Config().updated(*WORDS).updated("train.device=auto")
 
 
 def test_weights_are_16_bits_wide_but_for_the_frequencies(mine, trained):
@@ -362,6 +365,20 @@ def test_models_of_the_package_are_whole(name):
     assert not found.card["made"]["dirty"]
     assert type(terminator.pretrained(name)) is type(found.model)
     assert shipped.path(name).stat().st_size < 4e6
+
+
+@pytest.mark.parametrize("name", shipped.names())
+def test_the_command_of_a_card_trains_what_the_file_is_of(name):
+    kind, found = cards.facts(shipped.path(name))
+    command, *words = cards.training(kind, found.config)
+    assert command == kind.system.command
+    typed = identity(kind.settings.config(argparse.Namespace(words=words)))
+    theirs = identity(found.config)
+    for settings in (typed, theirs):
+        for group, key in kind.of_data:
+            settings.get(group, {}).pop(key, None)
+    assert typed == {group: values for group, values in theirs.items() if values}
+    assert shlex.join(words) in cards.text_of(shipped.path(name))
 
 
 @pytest.mark.parametrize(
