@@ -123,7 +123,10 @@ def _compare(case: Any, args: argparse.Namespace) -> None:
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--what", nargs="+", default=CASES["what"], help="training, inference, optimizer"
+        "--what",
+        nargs="+",
+        default=CASES["what"],
+        help="training, inference, optimizer (default: training)",
     )
     parser.add_argument(
         "--size", nargs="+", type=int, default=CASES["size"], help="pixels a side (default: 32)"
@@ -131,15 +134,25 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", nargs="+", type=int, default=CASES["batch"], help="images a step (default: 32)"
     )
-    parser.add_argument("--precision", nargs="+", default=CASES["precision"], help="float32, bf16")
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        default=CASES["precision"],
+        help="float32, bf16 (default: float32)",
+    )
     parser.add_argument("--compile", action="store_true", help="with torch.compile")
     parser.add_argument(
         "--graphs", action="store_true", help="compiled, with CUDA graphs (training only)"
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda")
+    parser.add_argument(
+        "--device", default="cpu", help="cpu, cuda (default: cpu; --suite: cpu alone)"
+    )
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     parser.add_argument(
-        "--repeats", type=int, default=5, help="steps a measurement, after four to warm up"
+        "--repeats",
+        type=int,
+        default=5,
+        help="steps a measurement, after some to warm up (default: 5)",
     )
     parser.add_argument(
         "--compare",
@@ -157,7 +170,11 @@ def _options(parser: argparse.ArgumentParser) -> None:
         "smoke: in tiny sizes",
     )
     parser.add_argument(
-        "--only", nargs="+", default=[], metavar="ROW", help="these rows of the suite alone"
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="ROW",
+        help="these rows of the suite: terminator-training, ham-nmf, ... (a wrong one lists all)",
     )
     profile_option(parser)
 

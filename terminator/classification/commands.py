@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,7 +33,9 @@ def _presets() -> ModuleType:
     return presets
 
 
-SETTINGS = Settings("images", _presets, "digits")
+SETTINGS = Settings(
+    "images", _presets, "digits", "the preset digits (where no dataset.name is given)"
+)
 
 
 def build_config(words: list[str], file: Path | None = None) -> Config:
@@ -235,7 +238,7 @@ COMMANDS = (
         "test a saved model, as released and calibrated",
         _evaluate_options,
         "settings",
-        SETTINGS,
+        replace(SETTINGS, otherwise="the model file"),
         examples=(
             ("model.safetensors", "on the data that it was trained with"),
             ("released.ckpt dataset.name=CIFAR10", "a released checkpoint"),

@@ -206,7 +206,8 @@ class PretrainedConfig:
     PLACES = {"filename": ()}
 
     load: bool = False  # start from the model in pretrained.filename, or test it (train.do=False)
-    # a model saved by this kit (.safetensors) or a released checkpoint (.ckpt, .pt, .pth)
+    # a model of the kit by its name, a file of this kit (.safetensors) or a released checkpoint
+    # (.ckpt, .pt, .pth)
     filename: str = ""
 
     def __post_init__(self) -> None:

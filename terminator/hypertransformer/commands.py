@@ -29,7 +29,7 @@ def _presets() -> ModuleType:
     return presets
 
 
-SETTINGS = Settings("fewshot", _presets)
+SETTINGS = Settings("fewshot", _presets, otherwise="the released flags' own defaults")
 
 
 def _read(args: argparse.Namespace) -> Any:

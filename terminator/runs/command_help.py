@@ -105,13 +105,12 @@ def _settings(command: Command) -> list[str]:
         "settings, KEY=VALUE, with their defaults (null: None, nothing; lists as [1,2])",
         "and, in brackets, what is allowed:",
     ]
-    if command.settings.standard:
-        lines.append(
-            f"(without preset=NAME and --config the preset {command.settings.standard} changes "
-            "some of these)"
-        )
+    standard = command.settings.standard
+    if changed_by := command.settings.otherwise or (standard and f"the preset {standard}"):
+        said = f"(without preset=NAME and --config {changed_by} may say otherwise)"
+        lines += textwrap.wrap(said, _width())
     for group, (about, settings) in settings_of(command.settings.defaults()).items():
-        lines += ["", f"{group}: {about}"]
+        lines += ["", *textwrap.wrap(f"{group}: {about}", _width(), break_on_hyphens=False)]
         for setting in settings:
             lines.append(
                 _row(

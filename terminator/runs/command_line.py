@@ -27,11 +27,13 @@ class Settings:
         of: what the command `presets` calls them.
         presets: gives the module with PRESETS and preset(name); loaded on use.
         standard: the preset without preset=NAME; nothing: the defaults.
+        otherwise: what else decides without preset=NAME, in words.
     """
 
     of: str
     presets: Callable[[], ModuleType]
     standard: str = ""
+    otherwise: str = ""
 
     def defaults(self) -> Any:
         """The configuration in which every setting has its default."""

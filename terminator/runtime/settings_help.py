@@ -111,7 +111,7 @@ def settings_of(config: Any) -> dict[str, tuple[str, list[Setting]]]:
         group = getattr(config, field.name)
         kind: Any = type(group)
         said = meanings(kind)
-        about = (type(group).__doc__ or "").strip().splitlines()[0]
+        about = " ".join((type(group).__doc__ or "").partition("\n\n")[0].split())
         found[field.name] = (
             about,
             [

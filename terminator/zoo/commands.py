@@ -132,8 +132,8 @@ COMMANDS = (
         "make a 16-bit model file from a run, measure it, put it into the package",
         _ship_options,
         examples=(
-            ("results/runs/cli/RUN digits", "a finished run"),
-            ("checkpoint.pt cifar10 --profile paper --test-images 2000", "a run under way"),
+            ("results/runs/cli/RUN mine --to mine.safetensors", "a finished run"),
+            ("checkpoint.pt cifar10 --renew --profile paper --test-images 2000", "a run under way"),
         ),
     ),
 )
