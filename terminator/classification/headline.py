@@ -259,8 +259,8 @@ def sentence(found: Headline) -> str:
         for what, runs in found.others.items()
     )
     return (
-        f"{found.runs[0]['data']['title']}: {_how_far(found.runs)}. Less than the log by at most "
-        f"{max(0.0, -gap.min()):.2f} points in an epoch, in the last one {gap.iloc[-1]:+.2f}. "
+        f"{found.runs[0]['data']['title']}: {_how_far(found.runs)}. Less the log, by epoch: "
+        f"{gap.min():+.2f} to {gap.max():+.2f} points, in the last one {gap.iloc[-1]:+.2f}. "
         f"{''.join(others)}Verdict: {verdict.said or verdict.word}. {cost}{precision}"
     )
 

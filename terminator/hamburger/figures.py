@@ -11,7 +11,7 @@ from torch import Tensor
 
 from terminator.plots.charts import line_look
 from terminator.plots.fields import Row, field_grid
-from terminator.plots.style import COLOURS, new_figure
+from terminator.plots.style import new_figure
 from terminator.runtime.text import figure as plain
 
 
@@ -150,13 +150,16 @@ def gan_grids(grids: Mapping[str, Tensor], columns: int, title: str | None = Non
     return figure
 
 
-def sigma_curves(curves: Mapping[str, pd.DataFrame], title: str | None = None) -> Figure:
-    """The weight sigma of a GAN's contexts over training: {what: columns step, value}."""
+def sigma_curves(curves: Mapping[str, Sequence[pd.DataFrame]], title: str | None = None) -> Figure:
+    """The size of the weight sigma of GANs' contexts over training: {what: a table per run, columns
+    step, value}.
+    """
     figure = new_figure(6.8, 3.4, title)
     axis = figure.subplots()
-    for i, (name, frame) in enumerate(curves.items()):
-        axis.plot(frame["step"], frame["value"], label=plain(name), **line_look(i))
-    axis.axhline(0, color=COLOURS[-1], linewidth=0.8)
-    axis.set(xlabel="training step", ylabel="sigma")
+    for i, (name, frames) in enumerate(curves.items()):
+        for run, frame in enumerate(frames):  # one label for all of a kind
+            label = "_" * bool(run) + plain(name)
+            axis.plot(frame["step"], frame["value"], label=label, **line_look(i))
+    axis.set(xlabel="training step (a line per seed)", ylabel="|sigma|")
     figure.legend(loc="outside lower center", ncols=2)
     return figure

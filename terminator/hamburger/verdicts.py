@@ -183,7 +183,9 @@ def used(gans: Sequence[GanRun]) -> Outcome:
     """Whether both contexts of trained GANs have a say."""
     terms = Terms(margin=None, worth=USED, unit="of sigma", digits=3)
     samples = sampled([r.record for r in gans], _least_sigma)
-    return against_number(samples, USED, ("least |sigma| after training", "a bound of"), terms)
+    return against_number(
+        samples, USED, ("least |sigma| of generator and discriminator", "a bound of"), terms
+    )
 
 
 def _least_sigma(record: Mapping[str, Any]) -> float:

@@ -154,20 +154,15 @@ def accuracy_dots(table: pd.DataFrame, chance: float, title: str | None = None) 
 def accuracy_lines(
     lines: Mapping[str, pd.DataFrame], x_label: str, chance: float, title: str | None = None
 ) -> Figure:
-    """Accuracy against a setting, {label: table with columns x, test, interval}, with 95 %
-    intervals over tasks.
+    """Accuracy against a setting, {label: table with columns x, test, a row per seed}: a small dot
+    for each, a line through their means.
     """
     figure = new_figure(6.2, 3.2, title)
     axis = figure.subplots()
     for i, (label, frame) in enumerate(lines.items()):
-        axis.errorbar(
-            frame["x"],
-            frame["test"],
-            yerr=frame["interval"],
-            capsize=3,
-            label=label,
-            **line_look(i),
-        )
+        means = frame.groupby("x")["test"].mean()
+        (line,) = axis.plot(means.index, means, label=label, **line_look(i))
+        axis.plot(frame["x"], frame["test"], ".", color=line.get_color(), alpha=0.5)
     axis.axhline(chance, color="black", linewidth=0.9, linestyle=":", label="chance")
     axis.set(xlabel=x_label, ylabel="accuracy on unseen classes (%)")
     axis.set_xticks(sorted({x for frame in lines.values() for x in frame["x"]}))

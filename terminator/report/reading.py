@@ -15,7 +15,7 @@ from terminator.runs.records import write_csv
 from terminator.runtime.paths import results_dir
 from terminator.runtime.text import html, markdown
 
-ROWS = 15  # of a table, that a screen holds
+ROWS = 40  # of a table, that a reader looks through
 
 
 class Said(str):

@@ -85,6 +85,10 @@ class Terms:
         """What EXAMPLES test examples are worth."""
         return EXAMPLES * 100 / self.examples if self.examples else 0.0
 
+    def amount(self, value: float) -> str:
+        """ "1 point", "0.5 points"."""
+        return f"{value:g} {self.unit.removesuffix('s') if value == 1 else self.unit}"
+
 
 NO_TERMS = Terms()
 
@@ -153,7 +157,7 @@ class Outcome:
         many = f"more than {MOST:,}" if seeds >= MOST else f"{seeds:,}"
         both = " of both sides" if len(counts) > 1 else ""
         return (
-            f"{many} seeds{both} show {worth:g} {self.terms.unit} with a chance of "
+            f"{many} seeds{both} show {self.terms.amount(worth)} with a chance of "
             f"{POWER:.0%}, {price(seeds, counts, self.hours)}"
         )
 
@@ -161,7 +165,8 @@ class Outcome:
     def said(self) -> str:
         """The word, with the size that belongs to it."""
         if self.word == SAME:
-            return f"{SAME} beyond {self.terms.margin:g} {self.terms.unit}"
+            assert self.terms.margin is not None  # beyond which none was shown
+            return f"{SAME} beyond {self.terms.amount(self.terms.margin)}"
         if not math.isnan(seen := self.detectable):
             digits, unit = self.terms.digits, self.terms.unit
             return f"{UNDECIDED} (this study would have seen {seen:.{digits}f} {unit})"
@@ -192,6 +197,7 @@ class Outcome:
             parts.append(
                 f"{d:+.{digits}f} {self.terms.unit}, 95 % interval {low:+.{digits}f} to "
                 f"{high:+.{digits}f} ({self.test.kind})"
+                + (f", TOST p = {self.test.p_same:.2g}" if self.word == SAME else "")
             )
         return "; ".join([*parts, *self.notes])
 

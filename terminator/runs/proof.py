@@ -52,7 +52,8 @@ def compare(
     """What samples of two sides say of the claim that a is better than b, equal to it, no worse.
 
     Args:
-        same_runs: both sides are of the same runs, which are counted and paid for once.
+        same_runs: both sides are of the same runs, which are counted and paid for once, wherever
+            they were made.
     """
     if not a or not b:
         return Outcome(NOT_RUN, names, (values_of(a), values_of(b)), terms)
@@ -78,8 +79,8 @@ def compare(
 def comparable(
     a: Sequence[Sample], b: Sequence[Sample], same_runs: bool = False
 ) -> tuple[list[Sample], list[Sample], tuple[str, ...]]:
-    """The samples of both sides on the machine that has most, and a note on what was left out; see
-    compare.
+    """The samples of both sides on the machine that has most, and a note on what was left out; of
+    the same runs, one of every seed, that of the machine that has most. See compare.
     """
     groups: dict[str, tuple[list[Sample], list[Sample]]] = defaultdict(lambda: ([], []))
     for side, samples in enumerate((a, b)):
@@ -92,8 +93,14 @@ def comparable(
         return min(len(ours), len(theirs)), len(shared), len(ours) + len(theirs)
 
     best = max(sorted(groups), key=much)
-    left = len(a) + len(b) - sum(map(len, groups[best]))
-    note = left_out(left // (1 + same_runs), "on other machines")
+    if same_runs:
+        rank = {where: i for i, where in enumerate(sorted(groups, key=much))}
+        chosen: dict[int, str] = {}
+        for sample in sorted((*a, *b), key=lambda sample: rank[sample.where]):
+            chosen[sample.seed] = sample.where
+        ours, theirs = ([s for s in side if s.where == chosen[s.seed]] for side in (a, b))
+        return ours, theirs, left_out(len(a) - len(ours), "of the same seeds on other machines")
+    note = left_out(len(a) + len(b) - sum(map(len, groups[best])), "on other machines")
     return (*groups[best], note)
 
 

@@ -336,9 +336,11 @@ def test_a_record_names_its_classifier_and_is_read_again(there, capsys):
         table.loc["with Hamburger (NMF)", "Frechet distance"]
         == record["results"]["test"]["frechet"]
     )
-    assert all(
-        curve["value"].iloc[0] == 0 for curve in report.sigma_curves({"NMF": [run]}).values()
-    )
+    curves = report.sigma_curves({"NMF": [run]})
+    assert list(curves) == ["Hamburger (NMF), generator", "Hamburger (NMF), discriminator"]
+    for (curve,), last in zip(curves.values(), record["sigmas"].values(), strict=True):
+        assert curve["value"].iloc[0] == 0
+        assert curve["value"].iloc[-1] == pytest.approx(abs(last), rel=1e-4)
     assert GAN.rebuild_index().is_file()
 
 

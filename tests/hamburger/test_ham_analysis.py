@@ -390,7 +390,9 @@ def test_figures_have_what_they_are_of(monkeypatch):
     assert [axis.images[0].get_array().shape[:2] for axis in figures.gan_grids(grids, 3).axes] == [
         (8, 12)
     ] * 2
-    (axis,) = figures.sigma_curves({"a": pd.DataFrame({"step": [0, 1], "value": [0.0, 0.1]})}).axes
+    (axis,) = figures.sigma_curves(
+        {"a": [pd.DataFrame({"step": [0, 1], "value": [0.0, 0.1]})]}
+    ).axes
     assert list(axis.lines[0].get_ydata()) == [0.0, 0.1]
 
 

@@ -278,9 +278,10 @@ def test_accuracies_are_drawn_where_they_are():
     axis = figures.accuracy_dots(table, 20).axes[0]
     assert [t.get_text() for t in axis.get_yticklabels()] == ["a", "b"]
     assert list(axis.containers[0].lines[0].get_xdata()) == [60, 70]
-    lines = {"x": pd.DataFrame({"x": [4, 8], "test": [50.0, 60.0], "interval": [1.0, 2.0]})}
-    axis = figures.accuracy_lines(lines, "channels", 20).axes[0]
-    assert list(axis.containers[0].lines[0].get_ydata()) == [50, 60]
+    lines = {"x": pd.DataFrame({"x": [4, 8, 8], "test": [50.0, 60.0, 70.0]})}
+    means, seeds = figures.accuracy_lines(lines, "channels", 20).axes[0].lines[:2]
+    assert list(means.get_ydata()) == [50, 65]
+    assert list(seeds.get_ydata()) == [50, 60, 70]
     axis = figures.learning(
         {"y": pd.DataFrame({"step": [1, 2], "accuracy": [30.0, 40.0]})}, 20
     ).axes[0]

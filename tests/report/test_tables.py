@@ -357,11 +357,11 @@ def test_the_headline_on_the_published_pixels_is_judged_by_itself_and_measures_w
     assert headline.copies_cost(found) == told  # of runs that are not judged
     assert headline.sentence(headline.chosen([ours])).endswith(f"{headline.NOT_BOTH}.")
     labels = CLASSIFICATION.records_of(studies.headline("paper").variants, [ours, copies[0]])
-    assert [len(of) for of in labels.values()] == [0, 0, 0]  # float32, which no variant is
+    assert list(labels.values()) == [[ours], [], [], []]  # in float32
     for run in (ours, copies[0]):
         run["config"]["train"]["precision"] = "bf16"
     labels = CLASSIFICATION.records_of(studies.headline("paper").variants, [ours, copies[0]])
-    assert list(labels.values()) == [[ours], [copies[0]], []]  # no copy passes for the original
+    assert list(labels.values()) == [[], [ours], [copies[0]], []]  # no copy passes for the original
 
 
 def test_what_is_said_of_the_headline():

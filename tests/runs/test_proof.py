@@ -112,7 +112,7 @@ def test_one_machine_only():
 def test_sameness_needs_a_margin_and_is_shown_not_assumed():
     close = samples(90.0, 91.0, 92.0, 93.0), samples(90.1, 90.9, 92.1, 92.9)
     found = proof.compare(*close)
-    assert (found.word, found.said) == (SAME, "no difference beyond 1 points")
+    assert (found.word, found.said) == (SAME, "no difference beyond 1 point")
     assert proof.compare(*close, claim=EQUAL).word == HOLDS
     assert proof.compare(*close, terms=Terms(margin=None)).word == UNDECIDED
     assert proof.compare(*close, terms=Terms(margin=0.05)).word == UNDECIDED
@@ -214,8 +214,13 @@ def test_the_same_runs_are_counted_and_paid_for_once():
     b = samples(90.1, 91.3, 92, 90.9) + samples(81, first=9, where=other)
     apart, same = proof.compare(a, b), proof.compare(a, b, same_runs=True)
     assert "2 runs on other machines left out" in str(apart)
-    assert "1 run on other machines left out" in str(same)
+    assert "left out" not in str(same)  # both measures of a run are of one machine
+    assert same.seeds == 5
     assert sum(same.hours) == sum(apart.hours) / 2
+    twice = [side + samples(70 + i, where=other) for i, side in enumerate((a, b))]
+    again = proof.compare(*twice, same_runs=True)
+    assert "1 run of the same seeds on other machines left out" in str(again)
+    assert again.values == same.values
 
 
 # -- power -----------------------------------------------------------------------------------------
@@ -252,7 +257,7 @@ def test_power_of_few_seeds_at_small_levels(paired, seeds, comparisons):
 def test_the_price_of_what_is_undecided():
     found = proof.compare(samples(90, 95, 85, 92), samples(91, 89, 94, 86))
     seeds = found.test.design.seeds_for(1.0)
-    assert found.settles.startswith(f"{seeds} seeds of both sides show 1 points with a chance of")
+    assert found.settles.startswith(f"{seeds} seeds of both sides show 1 point with a chance of")
     assert found.settles.endswith(f", {seeds - 4} core-hours more")
 
 

@@ -339,7 +339,7 @@ def test_sameness_is_shown_within_a_margin():
     close = {"float32": records_of(90.0, 91.0, 92.0), "bf16": records_of(90.1, 90.9, 92.1)}
     for run in close["bf16"]:
         run["precision"] = "bf16"
-    assert "as accurate within 1 points: holds; bf16 91.0 ± 1.0 against" in comparison.sameness(
+    assert "as accurate within 1 point: holds; bf16 91.0 ± 1.0 against" in comparison.sameness(
         close, "float32"
     )
     assert "undecided" in comparison.sameness(close, "float32", 0.05)

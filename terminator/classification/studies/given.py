@@ -15,13 +15,14 @@ _DIGITS = preset(
 
 
 def headline(profile: str) -> Study:
-    """CIFAR-10 at full size with the released settings, on the published pixels and on JPEG
-    files.
+    """CIFAR-10 at full size with the released settings, in float32 as the release computes, and in
+    bf16; on the published pixels and on JPEG files.
     """
     variants = {
-        "Terminator, released settings": _HEADLINE,
-        "Terminator, released settings, JPEG files": _ON_COPIES,
-        "Terminator, local context started wider, JPEG files": _ON_COPIES.updated(
+        "Terminator, released settings": preset("cifar10"),
+        "Terminator, released settings in bf16": _HEADLINE,
+        "Terminator, released settings in bf16, JPEG files": _ON_COPIES,
+        "Terminator, local context started wider, in bf16, JPEG files": _ON_COPIES.updated(
             model={"local_context_init": "linear"}  # our first reading
         ),
     }

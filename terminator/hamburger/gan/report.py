@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from terminator.hamburger.gan.frechet import judge_run
+from terminator.hamburger.gan.networks import Sigmas
 from terminator.hamburger.gan.presets import SEEDS, study
 from terminator.hamburger.gan.runs import GAN, NAMES, GanRun
 from terminator.runs.comparison import deviation
@@ -43,7 +44,7 @@ def table(study_runs: Mapping[str, Sequence[GanRun]]) -> pd.DataFrame:
     rows = []
     for name, found in study_runs.items():
         distances = pd.Series([r.record["results"]["test"]["frechet"] for r in found])
-        sigmas = [abs(r.record["sigmas"]["generator"]) for r in found if r.record["sigmas"]]
+        sigmas = pd.DataFrame([r.record["sigmas"] for r in found if r.record["sigmas"]]).abs()
         record = found[0].record
         rows.append(
             {
@@ -54,7 +55,7 @@ def table(study_runs: Mapping[str, Sequence[GanRun]]) -> pd.DataFrame:
                 "right class (%)": sum(r.record["results"]["test"]["right_class"] for r in found)
                 / len(found),
                 "training images": record["results"]["train_images"]["frechet"],
-                "|sigma| in the generator": sum(sigmas) / len(sigmas) if sigmas else None,
+                **{f"|sigma| in the {of}": sigmas.mean().get(of) for of in Sigmas._fields},
                 "parameters": record["parameters"],
                 "minutes": sum(r.record["wall_s"] for r in found) / 60 / len(found),
                 "distances": values_text(list(distances)),
@@ -63,21 +64,22 @@ def table(study_runs: Mapping[str, Sequence[GanRun]]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("network")
 
 
-def sigma_curves(study_runs: Mapping[str, Sequence[GanRun]]) -> dict[str, pd.DataFrame]:
-    """{what: table with columns step, value} of the weights of both contexts, of every run that has
-    them.
+def sigma_curves(study_runs: Mapping[str, Sequence[GanRun]]) -> dict[str, list[pd.DataFrame]]:
+    """{context, network: a table per run, columns step, value} of the sizes |sigma| of the weights
+    of both contexts; their signs say nothing.
     """
-    curves = {}
+    curves: dict[str, list[pd.DataFrame]] = {}
     for name, found in study_runs.items():
         for r in found:
             rows, train = r.metrics, r.config.train
             steps = (rows["epoch"] * train.steps_between_saves).clip(upper=train.train_steps)
-            for network in ("generator", "discriminator"):
+            for network in Sigmas._fields:
                 if f"sigma_{network}" in rows:
-                    label = f"{NAMES[name].removeprefix('with ')}, {network}, seed {train.seed}"
-                    values = pd.DataFrame({"step": steps, "value": rows[f"sigma_{network}"]})
+                    label = f"{NAMES[name].removeprefix('with ')}, {network}"
+                    values = pd.DataFrame({"step": steps, "value": rows[f"sigma_{network}"].abs()})
                     start = pd.DataFrame({"step": [0], "value": [0.0]})
-                    curves[label] = pd.concat([start, values], ignore_index=True)
+                    whole = pd.concat([start, values], ignore_index=True)
+                    curves.setdefault(label, []).append(whole)
     return curves
 
 

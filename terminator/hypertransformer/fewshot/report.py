@@ -94,6 +94,24 @@ def table(study_runs: Mapping[str, Sequence[FinishedRun]]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("setting")
 
 
+def by_number(
+    study_runs: Mapping[str, Sequence[FinishedRun]], ending: str
+) -> dict[str, pd.DataFrame]:
+    """What every seed reached against the number in its label, "KIND, NUMBER ending".
+
+    Returns:
+        {kind: a row per run, columns x, seed, test (accuracy on unseen classes, %)}.
+    """
+    rows: dict[str, list[dict[str, float]]] = {}
+    for label, found in study_runs.items():
+        kind, number = label.removesuffix(ending).split(", ")
+        for run in found:
+            reached = run.record["results"]["test"]["accuracy"]
+            row = {"x": int(number), "seed": run.record["seed"], "test": reached}
+            rows.setdefault(kind, []).append(row)
+    return {kind: pd.DataFrame(of) for kind, of in rows.items()}
+
+
 def example(
     config: FewShotConfig, data: EpisodeData, split: str = "test", episodes: int = 3, seed: int = 0
 ) -> EpisodeBatch:
