@@ -177,5 +177,9 @@ def announced(profile: str, full: Sequence[Mapping[str, Any]]) -> str:
         return f"{seeds} seeds: no verdict, whatever the difference"
     variants = len(study.variants) - 1
     return power.announced(
-        seeds, stdev(values), "of the full network", paired=False, comparisons=variants
+        seeds,
+        stdev(values),
+        f"of the full network, whose {len(values)} seeds count as no more here",
+        paired=False,
+        comparisons=variants,
     )
