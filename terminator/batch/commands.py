@@ -4,6 +4,7 @@ import argparse
 import json
 import signal
 import sys
+from contextlib import nullcontext, redirect_stdout
 from typing import Any
 
 from terminator.runs.command_line import Command, data_option, place
@@ -50,7 +51,9 @@ def plan(args: argparse.Namespace) -> None:
     """Print what the notebooks of a profile need, and what of it is there."""
     from terminator.batch.report import as_json, text
 
-    found = _planner(args).plan()
+    # what is piped into another program holds nothing else
+    with redirect_stdout(sys.stderr) if args.json or args.commands else nullcontext():
+        found = _planner(args).plan()
     if args.commands:
         from terminator.batch.lines import line
 

@@ -25,6 +25,7 @@ from terminator.runs.folders import DIVERGED
 from terminator.runs.study import Finals
 from terminator.runs.wanted import Wanted
 from terminator.runtime.paths import results_dir
+from terminator.runtime.progress import say
 
 SUPERSEDED = {
     # Pathfinder with a tenth of the images: no notebook asks for it any more
@@ -263,6 +264,22 @@ def test_the_command_says_all_in_words_as_json_and_as_lines(capsys):
     assert all(" python -m terminator train " in line for line in told.out.splitlines())
     assert "networks, optimizers: rates are decided by these runs" in told.err
     assert not list(results_dir().glob("runs/*/*/*"))  # nothing was trained
+
+
+def test_what_is_piped_on_holds_the_plan_alone(monkeypatch, capsys):
+    planned = Planner.plan
+
+    def talks(self):
+        say("CIFAR10 is not on this machine")
+        return planned(self)
+
+    monkeypatch.setattr(Planner, "plan", talks)
+    assert main(["plan", "--only", "20", "--no-data", "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["profile"] == "smoke"
+    assert main(["plan", "--only", "20", "--no-data", "--commands"]) == 0
+    assert all("python -m terminator" in line for line in capsys.readouterr().out.splitlines())
+    assert "CIFAR10 is not on this machine" in told.err
 
 
 def test_what_names_no_notebook_is_refused(capsys):
