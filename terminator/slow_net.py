@@ -164,13 +164,14 @@ class SlowNet(KeepsKernel):
         # (1, C, *size)
         return self.kept(lambda: self.hyper_kernel(on_rows(self.output, self.hidden())))
 
-    def hidden(self) -> Tensor:
-        """h_L (hidden, P), P positions."""
+    def hidden(self, after: Callable[[int, Tensor], Tensor] | None = None) -> Tensor:
+        """h_L (hidden, P), P positions; `after`, if given, makes of layer i's h what follows it."""
         coords, bias_map = self.coords.flatten(2)[0], self.bias_map.flatten(1)  # (d, P), (1, P)
         h = on_rows(self.filters[0], coords)  # h_0 = g_0(c)
-        for sinusoid, linear in zip(self.filters[1:], self.linears, strict=True):
+        for i, linear in enumerate(self.linears):
             # g_i(c) (U_i h + u_i) + P
-            h = torch.addcmul(bias_map, on_rows(sinusoid, coords), on_rows(linear, h))
+            h = torch.addcmul(bias_map, on_rows(self.filters[i + 1], coords), on_rows(linear, h))
+            h = h if after is None else after(i, h)
         return h
 
     def hyper_kernel(self, rows: Tensor) -> Tensor:
@@ -311,15 +312,13 @@ class LocalSlowNet(SlowNet):
     def kernel(self, x: Tensor) -> Tensor:
         """The kernels, computed now."""
         q = None if self.context_mean is None else self.context_vector(x, self.context_mean)
-        coords, bias_map = self.coords.flatten(2)[0], self.bias_map.flatten(1)  # (d, P), (1, P)
-        h = on_rows(self.filters[0], coords)  # (hidden, P)
-        for i, linear in enumerate(self.linears):
-            # g (U h + u) + P
-            h = torch.addcmul(bias_map, on_rows(self.filters[i + 1], coords), on_rows(linear, h))
+
+        def gated(i: int, h: Tensor) -> Tensor:
             h = self.renormalizations[i](h)
-            if q is not None:
-                h = h * on_rows(self.gates[i], q)  # T q + t
-        return self.hyper_kernel(on_rows(self.output, h)).transpose(0, 1)  # (C, 1, k[, k])
+            return h if q is None else h * on_rows(self.gates[i], q)  # T q + t
+
+        rows = on_rows(self.output, self.hidden(gated))
+        return self.hyper_kernel(rows).transpose(0, 1)  # (C, 1, k[, k])
 
 
 class FourierSlowNet(nn.Module):
