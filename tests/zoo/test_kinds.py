@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+from argparse import Namespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from segmentation_files import write as write_street
 import terminator
 from terminator.hamburger.segmentation import presets as segmentation_presets
 from terminator.hamburger.segmentation.runs import SEGMENTATION
+from terminator.hypertransformer.commands import SETTINGS
 from terminator.hypertransformer.fewshot import presets as fewshot_presets
 from terminator.hypertransformer.fewshot.runs import FEW_SHOT
 from terminator.runtime import shipped
@@ -126,8 +128,7 @@ def test_a_learner_is_measured_one_by_one_and_together(runs, package, call, tmp_
     assert "3 new classes, 1 picture of each, 1x16x16, after 3 of 3 steps" in call("models")[1]
     words = shlex.split(text.split("```\n")[1])[4:]
     ours = fewshot_presets.preset("strokes").updated(*EPISODES)
-    again = type(ours)().updated(*words)
-    assert again == ours.updated("train.device=auto")
+    assert SETTINGS.config(Namespace(words=words)) == ours.updated("train.device=auto")
     for name in "abc":
         (tmp_path / "shown" / name).mkdir(parents=True)
         Image.new("L", (16, 16), ord(name)).save(tmp_path / "shown" / name / "one.png")
