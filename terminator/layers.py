@@ -103,11 +103,9 @@ def is_plain(layer: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether a layer is what it was made as, without hooks: its weights may be read and joined
     with others' then, where else it has to be called.
     """
-    hooks = (
-        *(layer._forward_pre_hooks, layer._forward_hooks),
-        *(layer._backward_pre_hooks, layer._backward_hooks),
-    )
-    return isinstance(layer, kind) and not any(hooks)
+    forward = layer._forward_pre_hooks or layer._forward_hooks
+    backward = layer._backward_pre_hooks or layer._backward_hooks
+    return isinstance(layer, kind) and not (forward or backward)
 
 
 class Pointwise(nn.Module):

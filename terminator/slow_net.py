@@ -136,8 +136,6 @@ class SlowNet(KeepsKernel):
         forward(): hyper-kernel (1, C, size[, size]), real, unbounded.
     """
 
-    coords: Tensor
-
     def __init__(
         self,
         dimensions: int,

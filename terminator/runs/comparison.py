@@ -208,7 +208,7 @@ def sameness(records: ByLabel, reference: Any, margin: float = 1.0) -> str:
         if label != reference:
             side = sampled(group, accuracy_of, whatever_precision=True)
             found = compare(side, base, (str(label), str(reference)), terms, EQUAL)
-            shown = f", TOST p = {found.test.p_same:.2g}" if found.test else ""
+            shown = f", {found.test.sameness}" if found.test else ""
             lines.append(f"as accurate within {terms.amount(margin)}: {found.said}; {found}{shown}")
     return "\n".join(lines)
 

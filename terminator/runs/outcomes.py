@@ -116,6 +116,11 @@ class Finding(NamedTuple):
         """Whether there is a difference."""
         return self.low > 0 or self.high < 0 if math.isnan(self.p) else self.p < LEVEL
 
+    @property
+    def sameness(self) -> str:
+        """What shows that there is none beyond the margin, which the interval alone does not."""
+        return f"TOST p = {self.p_same:.2g}"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -197,7 +202,7 @@ class Outcome:
             parts.append(
                 f"{d:+.{digits}f} {self.terms.unit}, 95 % interval {low:+.{digits}f} to "
                 f"{high:+.{digits}f} ({self.test.kind})"
-                + (f", TOST p = {self.test.p_same:.2g}" if self.word == SAME else "")
+                + (f", {self.test.sameness}" if self.word == SAME else "")
             )
         return "; ".join([*parts, *self.notes])
 

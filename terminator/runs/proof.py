@@ -92,7 +92,6 @@ def comparable(
         shared = {s.seed for s in ours} & {s.seed for s in theirs}
         return min(len(ours), len(theirs)), len(shared), len(ours) + len(theirs)
 
-    best = max(sorted(groups), key=much)
     if same_runs:
         rank = {where: i for i, where in enumerate(sorted(groups, key=much))}
         chosen: dict[int, str] = {}
@@ -100,6 +99,7 @@ def comparable(
             chosen[sample.seed] = sample.where
         ours, theirs = ([s for s in side if s.where == chosen[s.seed]] for side in (a, b))
         return ours, theirs, left_out(len(a) - len(ours), "of the same seeds on other machines")
+    best = max(sorted(groups), key=much)
     note = left_out(len(a) + len(b) - sum(map(len, groups[best])), "on other machines")
     return (*groups[best], note)
 

@@ -44,7 +44,9 @@ def table(study_runs: Mapping[str, Sequence[GanRun]]) -> pd.DataFrame:
     rows = []
     for name, found in study_runs.items():
         distances = pd.Series([r.record["results"]["test"]["frechet"] for r in found])
-        sigmas = pd.DataFrame([r.record["sigmas"] for r in found if r.record["sigmas"]]).abs()
+        sigmas = (
+            pd.DataFrame([r.record["sigmas"] for r in found if r.record["sigmas"]]).abs().mean()
+        )
         record = found[0].record
         rows.append(
             {
@@ -55,7 +57,7 @@ def table(study_runs: Mapping[str, Sequence[GanRun]]) -> pd.DataFrame:
                 "right class (%)": sum(r.record["results"]["test"]["right_class"] for r in found)
                 / len(found),
                 "training images": record["results"]["train_images"]["frechet"],
-                **{f"|sigma| in the {of}": sigmas.mean().get(of) for of in Sigmas._fields},
+                **{f"|sigma| in the {of}": sigmas.get(of) for of in Sigmas._fields},
                 "parameters": record["parameters"],
                 "minutes": sum(r.record["wall_s"] for r in found) / 60 / len(found),
                 "distances": values_text(list(distances)),
